@@ -10,17 +10,20 @@ use std::time::Duration;
 use mytoken::Deadline;
 use mytoken_wire::agent::{JobStart, RenewalCredential};
 use mytoken_wire::{FileName, Handle, sealed};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use super::broker_connection::BrokerConnection;
 use super::budget::Budgets;
 use super::credential_service::{Admitted, Charge, CredentialService, Denied, IssuedToken, RequestFailure};
 use super::direct::DirectMode;
 use super::lease::LeaseCredential;
-use super::slurm::{Controller, ControllerFacts, SqueueError};
-use crate::broker::client::{BrokerClient, ClientError};
+use super::slurm::{Controller, ControllerFacts, Squeue, SqueueError};
+use crate::broker::client::ClientError;
 use crate::broker::messages::{
-    END_PATH, EndAnswer, EndRequest, JOBS_PATH, JobsAnswer, JobsRequest, TOKEN_PATH, TokenAnswer, TokenOutcome,
-    TokenRequest,
+    END_PATH, EndAnswer, EndRequest, JOBS_PATH, JobsAnswer, JobsRequest, START_PATH, StartAnswer, StartRequest,
+    TOKEN_PATH, TokenAnswer, TokenOutcome, TokenRequest,
 };
 
 /// The lane of jobs whose provider the broker has not told yet.
@@ -35,7 +38,7 @@ const JOBS: Duration = Duration::from_secs(10);
 /// The credential service of broker mode.
 pub struct BrokerMode {
     direct: DirectMode,
-    client: Arc<BrokerClient>,
+    connection: Arc<BrokerConnection>,
     /// What the broker has told of sealed texts, by their hash.
     learned: Mutex<HashMap<[u8; 32], Admitted>>,
 }
@@ -43,8 +46,8 @@ pub struct BrokerMode {
 impl BrokerMode {
     /// Broker mode. `direct` serves login sessions.
     #[must_use]
-    pub fn new(direct: DirectMode, client: Arc<BrokerClient>) -> Self {
-        Self { direct, client, learned: Mutex::default() }
+    pub fn new(direct: DirectMode, connection: Arc<BrokerConnection>) -> Self {
+        Self { direct, connection, learned: Mutex::default() }
     }
 
     fn learn(&self, sealed: &str, admitted: Admitted) {
@@ -71,7 +74,7 @@ impl BrokerMode {
             patience: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
         };
         let TokenAnswer { outcome, admitted } =
-            self.client.post(TOKEN_PATH, &request, deadline).map_err(|error| failure(&error))?;
+            self.connection.post(TOKEN_PATH, &request, deadline).map_err(|error| failure(&error))?;
         if let Some(admitted) = admitted {
             self.learn(sealed, admitted);
         }
@@ -87,7 +90,7 @@ impl BrokerMode {
 
     fn end(&self, sealed: &str, charge: Charge, deadline: Deadline) -> Result<(), RequestFailure> {
         let request = EndRequest { job: charge.job.unwrap_or_default(), uid: charge.uid, sealed: sealed.to_owned() };
-        match self.client.post(END_PATH, &request, deadline).map_err(|error| failure(&error))? {
+        match self.connection.post(END_PATH, &request, deadline).map_err(|error| failure(&error))? {
             EndAnswer::Settled {} => Ok(()),
             EndAnswer::Waits { wait } => Err(RequestFailure {
                 retry_after: Some(Duration::from_millis(wait)),
@@ -203,28 +206,36 @@ impl CredentialService for BrokerMode {
     }
 }
 
-/// Answers about jobs from the broker, which asks slurmctld for all nodes.
-pub struct BrokeredJobs(
-    /// The client.
-    pub Arc<BrokerClient>,
-);
+/// Answers about jobs from the broker, which asks slurmctld for all nodes. On a host that is not enrolled, squeue is asked: there, jobs are
+/// only submitted, or the broker has not been there yet.
+pub struct BrokeredJobs {
+    /// The connection.
+    pub connection: Arc<BrokerConnection>,
+    /// squeue on this host.
+    pub squeue: Squeue,
+}
+
+impl BrokeredJobs {
+    fn ask<T: DeserializeOwned>(&self, path: &str, question: &impl Serialize) -> Result<T, SqueueError> {
+        let answer = self.connection.post(path, question, Deadline::after(JOBS));
+        answer.map_err(|error| SqueueError::Failed(error.to_string()))
+    }
+}
 
 impl Controller for BrokeredJobs {
     fn jobs_of(&self, uid: u32) -> Result<String, SqueueError> {
-        let answer: JobsAnswer = self
-            .0
-            .post(JOBS_PATH, &JobsRequest { uid }, Deadline::after(JOBS))
-            .map_err(|error| SqueueError::Failed(error.to_string()))?;
-        Ok(answer.lines)
+        if !self.connection.is_enrolled() {
+            return self.squeue.jobs_of(uid);
+        }
+        Ok(self.ask::<JobsAnswer>(JOBS_PATH, &JobsRequest { uid })?.lines)
     }
 
-    /// Not known here: the broker has no question for it yet.
-    fn start_of(&self, _job: u32) -> Result<Option<u64>, SqueueError> {
-        Err(SqueueError::Missing)
+    fn start_of(&self, job: u32) -> Result<Option<u64>, SqueueError> {
+        Ok(self.ask::<StartAnswer>(START_PATH, &StartRequest { job })?.started)
     }
 
-    /// Not asked: the broker compares the times of submissions.
+    /// Asked for submissions of this host only.
     fn itself(&self) -> Option<ControllerFacts> {
-        None
+        self.squeue.itself()
     }
 }

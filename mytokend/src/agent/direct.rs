@@ -59,6 +59,9 @@ pub enum NoClusterKey {
         /// Path of the file.
         String,
     ),
+    /// Brokers have the key.
+    #[error("brokers do it")]
+    Brokers,
 }
 
 /// Why a sealed text cannot be opened here.

@@ -6,9 +6,11 @@
 //! and randomness are fields of [`Agent`].
 
 pub mod arguments;
+pub mod broker_connection;
 pub mod brokered;
 pub mod budget;
 mod condition;
+mod configuration;
 pub mod credential_service;
 pub mod direct;
 mod job_requests;
@@ -54,6 +56,7 @@ use lease_table::LeaseTable;
 use runtime_dir::RuntimeDir;
 use slurm::Controller;
 
+pub(crate) use schedule::CountsWriter;
 pub use schedule::Threads;
 
 /// Time limits and intervals.
@@ -108,7 +111,7 @@ pub struct Agent {
     /// The time of day minus elapsed time, in milliseconds, as the schedule thread has last seen it.
     offset: AtomicI64,
     /// The log.
-    pub log: Log,
+    pub log: Arc<Log>,
     /// Gives a random number of [0, 1).
     pub draw: fn() -> f64,
     /// When the schedule thread began its turn, or while it sleeps, when it will wake up; elapsed time.
@@ -139,8 +142,9 @@ impl Agent {
         configured: Configured,
         runtime_dir: RuntimeDir,
         clock: Arc<dyn ScheduleClock>,
-        log: Log,
+        log: impl Into<Arc<Log>>,
     ) -> Result<Arc<Self>, Error> {
+        let log = log.into();
         let moment = recovery::Moment { now: clock.unix_millis(), offset: offset(clock.as_ref()) };
         let mut table = recovery::recover(&runtime_dir, moment, &log)?;
         recovery::complete(&mut table, configured.service.as_ref(), &runtime_dir, moment.now);

@@ -97,20 +97,20 @@ impl Threads {
 }
 
 /// A thread that writes the counts of requests ([`Budgets::write_counts`]).
-pub(super) struct CountsWriter {
+pub(crate) struct CountsWriter {
     budgets: Arc<Budgets>,
     handle: JoinHandle<()>,
 }
 
 impl CountsWriter {
-    pub(super) fn start(budgets: &Arc<Budgets>) -> std::io::Result<Self> {
+    pub(crate) fn start(budgets: &Arc<Budgets>) -> std::io::Result<Self> {
         let own = Arc::clone(budgets);
         let builder = Builder::new().name("counts".to_owned()).stack_size(STACK);
         Ok(Self { budgets: Arc::clone(budgets), handle: builder.spawn(move || own.write_counts())? })
     }
 
     /// Ends it after the last counts. A write that hangs is abandoned.
-    pub(super) fn stop(self) {
+    pub(crate) fn stop(self) {
         self.budgets.stop_writing();
         join(self.handle, Instant::now(), STOP_PATIENCE);
     }

@@ -24,6 +24,12 @@ pub enum ClientError {
         /// Why.
         String,
     ),
+    /// This node has no certificate.
+    #[error("this node is not enrolled at a broker: {0}")]
+    NotEnrolled(
+        /// Why.
+        String,
+    ),
     /// No broker could be reached.
     #[error("no broker can be reached: {0}")]
     Unreachable(

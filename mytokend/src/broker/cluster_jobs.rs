@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use crate::jobs::host_list;
 use crate::jobs::submission_end::{self, JobPhase};
 
-/// The format for `squeue`: the user's number, then the fields of [`submission_end::FORMAT`].
+/// The format for `squeue`: the user's number, the time at which the present run began (SLURM-87), then the fields of
+/// [`submission_end::FORMAT`].
 #[must_use]
 pub fn format() -> String {
-    format!("%U|{}", submission_end::FORMAT)
+    format!("%U|%S|{}", submission_end::FORMAT)
 }
 
 /// A job, as far as it decides about a credential.
@@ -23,6 +24,8 @@ pub struct KnownJob {
     pub is_on_nodes: bool,
     /// When it was submitted, Unix seconds of slurmctld's clock. A requeue changes it.
     pub submitted: Option<u64>,
+    /// When its present run began, Unix seconds of slurmctld's clock. Of a job in the queue: when slurmctld expects it to begin.
+    pub started: Option<u64>,
     nodes: String,
 }
 
@@ -49,10 +52,12 @@ impl ClusterJobs {
         for line in output.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let (uid, rest) = line.split_once('|')?;
             let uid = uid.trim().parse().ok()?;
+            let (started, rest) = rest.split_once('|')?;
+            let started = started.trim().parse().ok().filter(|started| *started > 0);
             let row = submission_end::row(rest)?;
             let is_on_nodes = matches!(row.phase, JobPhase::Active | JobPhase::Completing);
             let nodes = if is_on_nodes { row.nodes.to_owned() } else { String::new() };
-            let job = KnownJob { uid, leader: row.leader, is_on_nodes, submitted: row.submitted, nodes };
+            let job = KnownJob { uid, leader: row.leader, is_on_nodes, submitted: row.submitted, started, nodes };
             found.jobs.insert(row.job, job);
             let lines = found.by_user.entry(uid).or_default();
             lines.push_str(rest);
@@ -79,10 +84,10 @@ mod tests {
     use super::*;
 
     const OUTPUT: &str = "\
-2001|7|7|RUNNING|1000|N/A|n[1-3]|n1
-2001|9|8_1|COMPLETING|1001|1100|n2|n2
-2002|12|12|PENDING|1002|N/A||
-2002|13|12+1|COMPLETED|1002|1003|n4|n4
+2001|1003|7|7|RUNNING|1000|N/A|n[1-3]|n1
+2001|1004|9|8_1|COMPLETING|1001|1100|n2|n2
+2002|N/A|12|12|PENDING|1002|N/A||
+2002|1002|13|12+1|COMPLETED|1002|1003|n4|n4
 ";
 
     #[test]
@@ -93,7 +98,8 @@ mod tests {
         assert!(!on(7, "n4") && !on(12, "n1"), "another node, or none");
         assert!(!on(13, "n4"), "it has ended");
         let job = jobs.job(9).unwrap();
-        assert_eq!((job.uid, job.leader, job.submitted), (2001, 8, Some(1001)));
+        assert_eq!((job.uid, job.leader, job.submitted, job.started), (2001, 8, Some(1001), Some(1004)));
+        assert_eq!(jobs.job(12).map(|job| job.started), Some(None));
         assert_eq!(jobs.job(13).map(|job| job.leader), Some(12));
         assert_eq!(jobs.job(8), None);
         assert_eq!(jobs.of_user(2001).lines().count(), 2);
@@ -102,7 +108,7 @@ mod tests {
 
     #[test]
     fn half_an_answer_is_none() {
-        for wrong in ["2001|7|7|RUNNING|1000", "alice|7|7|RUNNING|1|2|n1|n1", "squeue: error", "2001"] {
+        for wrong in ["2001|5|7|7|RUNNING|1000", "alice|5|7|7|RUNNING|1|2|n1|n1", "squeue: error", "2001"] {
             assert!(ClusterJobs::parse(&format!("{OUTPUT}{wrong}\n")).is_none(), "{wrong}");
         }
         assert!(ClusterJobs::parse("").is_some(), "no job is an answer");

@@ -74,20 +74,20 @@ mod tests {
 
     #[test]
     fn a_submission_is_over_with_the_last_of_its_jobs() {
-        let running = "7|1|1|RUNNING|1000|N/A|n1|n1\n";
-        let ended = "7|1|1|COMPLETED|1000|1500|n1|n1\n";
-        let array = "7|3|2_1|COMPLETED|1000|1500|n1|n1\n7|2|2_[2-9]|PENDING|1000|N/A||\n";
-        let requeued = "7|1|1|PENDING|1900|N/A||\n";
+        let running = "7|1000|1|1|RUNNING|1000|N/A|n1|n1\n";
+        let ended = "7|1000|1|1|COMPLETED|1000|1500|n1|n1\n";
+        let array = "7|1000|3|2_1|COMPLETED|1000|1500|n1|n1\n7|1000|2|2_[2-9]|PENDING|1000|N/A||\n";
+        let requeued = "7|1000|1|1|PENDING|1900|N/A||\n";
         for (lines, jobs, leaders, expected) in [
             (running, &[1][..], &[1][..], Standing::GoesOn),
             (ended, &[1], &[1], Standing::Over),
-            ("7|1|1|COMPLETING|1000|1500|n1|n1\n", &[1], &[1], Standing::GoesOn),
+            ("7|1000|1|1|COMPLETING|1000|1500|n1|n1\n", &[1], &[1], Standing::GoesOn),
             (array, &[3], &[2], Standing::GoesOn),
             (requeued, &[1], &[1], Standing::GoesOn),
             ("", &[1], &[1], Standing::NotShown),
             // Another user's, and another job of the same user.
-            ("8|1|1|RUNNING|1000|N/A|n1|n1\n", &[1], &[1], Standing::NotShown),
-            ("7|9|9|RUNNING|1000|N/A|n1|n1\n", &[1], &[1], Standing::NotShown),
+            ("8|1000|1|1|RUNNING|1000|N/A|n1|n1\n", &[1], &[1], Standing::NotShown),
+            ("7|1000|9|9|RUNNING|1000|N/A|n1|n1\n", &[1], &[1], Standing::NotShown),
         ] {
             assert_eq!(standing(lines, jobs, leaders, None, &[]), expected, "{lines}");
         }
@@ -95,19 +95,19 @@ mod tests {
 
     #[test]
     fn what_no_node_has_proven_waits_for_all_jobs_of_its_user() {
-        let other = "7|9|9|PENDING|1000|N/A||\n";
+        let other = "7|1000|9|9|PENDING|1000|N/A||\n";
         assert_eq!(standing(other, &[1], &[], None, &[]), Standing::GoesOn, "it may be the one");
         assert_eq!(standing(other, &[1], &[], None, &[9]), Standing::NotShown, "it has another credential");
         assert_eq!(standing("", &[1], &[], None, &[]), Standing::NotShown);
-        assert_eq!(standing("7|1|1|COMPLETED|1000|1500|n1|n1\n", &[1], &[], None, &[]), Standing::NotShown);
+        assert_eq!(standing("7|1000|1|1|COMPLETED|1000|1500|n1|n1\n", &[1], &[], None, &[]), Standing::NotShown);
     }
 
     #[test]
     fn further_submissions_may_come_while_the_credential_is_shared() {
-        let ended = "7|1|1|COMPLETED|1000|1500|n1|n1\n";
+        let ended = "7|1000|1|1|COMPLETED|1000|1500|n1|n1\n";
         assert_eq!(standing(ended, &[1], &[1], Some((990, NOW + 1)), &[]), Standing::GoesOn);
         assert_eq!(standing(ended, &[1], &[1], Some((990, NOW - 1)), &[]), Standing::Over);
-        let more = format!("{ended}7|5|5|PENDING|1001|N/A||\n");
+        let more = format!("{ended}7|1000|5|5|PENDING|1001|N/A||\n");
         assert_eq!(standing(&more, &[1], &[1], Some((990, NOW - 1)), &[]), Standing::GoesOn);
     }
 }

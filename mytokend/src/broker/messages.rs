@@ -20,6 +20,9 @@ pub const END_PATH: &str = "/v1/end";
 /// The jobs of a user, as slurmctld has told them last.
 pub const JOBS_PATH: &str = "/v1/jobs";
 
+/// When the present run of a job on this node began.
+pub const START_PATH: &str = "/v1/start";
+
 /// A node wants its first certificate. It shows none in the handshake.
 pub const ENROL_PATH: &str = "/v1/enrol";
 
@@ -159,4 +162,19 @@ pub struct JobsRequest {
 pub struct JobsAnswer {
     /// Lines of squeue in `submission_end::FORMAT`.
     pub lines: String,
+}
+
+/// Body of [`START_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartRequest {
+    /// A job that runs on this node.
+    pub job: u32,
+}
+
+/// Answer to [`StartRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartAnswer {
+    /// When it began by slurmctld's clock, Unix seconds. Absent: slurmctld does not know the job on this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<u64>,
 }

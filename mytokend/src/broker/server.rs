@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, TcpStream};
@@ -22,8 +21,14 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::Broker;
-use super::messages::{BODY_LIMIT, END_PATH, ENROL_PATH, EndRequest, JOBS_PATH, JobsRequest, TOKEN_PATH, TokenRequest};
+use super::entrance::Entrance;
+use super::identity::Peer;
+use super::identity::enrolment::{EnrolmentRefusal, RefusalKind};
+use super::messages::{
+    BODY_LIMIT, END_PATH, ENROL_PATH, EndRequest, EnrolRequest, JOBS_PATH, JobsRequest, RENEW_PATH, Refusal,
+    RenewRequest, START_PATH, StartRequest, TOKEN_PATH, TokenRequest,
+};
+use super::{Broker, millis};
 
 /// Most connections.
 const MOST_CONNECTIONS: usize = 20_000;
@@ -41,37 +46,34 @@ const BODY: Duration = Duration::from_secs(10);
 /// Pause after a failed accept: the process has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Who is who.
-pub trait Peers: Send + Sync {
-    /// The name of the node with this certificate, which an authority of the broker has signed. `None`: the node was removed, or the
-    /// certificate is not a node's.
-    fn node_of(&self, certificate: &CertificateDer<'_>) -> Option<String>;
-
-    /// Answers a request to enrol: a status and a JSON body.
-    fn enrol(&self, address: SocketAddr, body: &[u8]) -> (u16, Vec<u8>);
-}
-
 /// What all connections share.
 struct Shared {
     broker: Arc<Broker>,
-    peers: Arc<dyn Peers>,
+    entrance: watch::Receiver<Arc<Entrance>>,
     strangers: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// Serves connections until `stop` changes. Connections that have no request are closed then.
+impl Shared {
+    /// The entrance as it is now: a reload replaces it.
+    fn entrance(&self) -> Arc<Entrance> {
+        Arc::clone(&self.entrance.borrow())
+    }
+}
+
+/// Serves connections until `stop` changes, and until those that are open then have their answers. Their number is limited, and the time
+/// as well.
 pub async fn serve(
     broker: Arc<Broker>,
-    peers: Arc<dyn Peers>,
+    entrance: watch::Receiver<Arc<Entrance>>,
     listener: TcpListener,
-    acceptor: TlsAcceptor,
     mut stop: watch::Receiver<()>,
 ) {
-    let shared = Arc::new(Shared { broker, peers, strangers: Mutex::default() });
+    let shared = Arc::new(Shared { broker, entrance, strangers: Mutex::default() });
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.changed() => return,
+            _ = stop.changed() => break,
         };
         let Ok((stream, address)) = accepted else {
             tokio::time::sleep(PAUSE).await;
@@ -79,12 +81,15 @@ pub async fn serve(
         };
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
         let Some(stranger) = Stranger::admit(&shared, address.ip()) else { continue };
-        let (shared, acceptor, stop) = (Arc::clone(&shared), acceptor.clone(), stop.clone());
+        let (shared, stop) = (Arc::clone(&shared), stop.clone());
         tokio::spawn(async move {
             let _place = place;
-            connection(shared, acceptor, stream, address, stranger, stop).await;
+            connection(shared, stream, address.ip(), stranger, stop).await;
         });
     }
+    drop(listener);
+    let all = u32::try_from(MOST_CONNECTIONS).unwrap_or(u32::MAX);
+    let _ = timeout(STRANGER, room.acquire_many(all)).await;
 }
 
 /// A connection that has shown no node's certificate so far.
@@ -120,23 +125,23 @@ impl Drop for Stranger {
 
 async fn connection(
     shared: Arc<Shared>,
-    acceptor: TlsAcceptor,
     stream: TcpStream,
-    address: SocketAddr,
+    address: IpAddr,
     stranger: Stranger,
     mut stop: watch::Receiver<()>,
 ) {
     let _ = stream.set_nodelay(true);
+    let entrance = shared.entrance();
+    let acceptor = TlsAcceptor::from(entrance.tls().config());
     let Ok(Ok(stream)) = timeout(STRANGER, acceptor.accept(stream)).await else { return };
-    let certificate =
-        stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|found| found.clone().into_owned());
-    let certificate = Arc::new(certificate);
-    let is_node = certificate.as_ref().as_ref().is_some_and(|found| shared.peers.node_of(found).is_some());
-    let stranger = (!is_node).then_some(stranger);
+    let Ok(peer) = entrance.peer(stream.get_ref().1, address) else { return };
+    drop(entrance);
+    let peer = peer.map(Arc::new);
+    let stranger = peer.is_none().then_some(stranger);
     let service = service_fn(move |request| {
-        let (shared, certificate) = (Arc::clone(&shared), Arc::clone(&certificate));
+        let (shared, peer) = (Arc::clone(&shared), peer.clone());
         async move {
-            let (status, body) = answer(&shared, certificate.as_ref().as_ref(), address, request).await;
+            let Answer { status, body } = answer(&shared, peer, address, request).await;
             let mut response = Response::new(Full::new(Bytes::from(body)));
             *response.status_mut() = status;
             response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
@@ -160,64 +165,120 @@ async fn connection(
     }
 }
 
-async fn answer(
-    shared: &Shared,
-    certificate: Option<&CertificateDer<'_>>,
-    address: SocketAddr,
-    request: Request<Incoming>,
-) -> (StatusCode, Vec<u8>) {
+async fn answer(shared: &Shared, peer: Option<Arc<Peer>>, address: IpAddr, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     if request.method() != Method::POST {
-        return fault(StatusCode::METHOD_NOT_ALLOWED, "each request is a POST");
+        return Answer::fault(StatusCode::METHOD_NOT_ALLOWED, "each request is a POST");
     }
-    // At each request: the node may have been removed.
-    let node = certificate.and_then(|found| shared.peers.node_of(found));
-    if node.is_none() && path != ENROL_PATH {
-        return fault(StatusCode::FORBIDDEN, "this is not an enrolled node");
+    let entrance = shared.entrance();
+    if path != ENROL_PATH {
+        let Some(peer) = &peer else {
+            return Answer::fault(StatusCode::FORBIDDEN, "this connection has no certificate of an enrolled node");
+        };
+        // At each request: the node may have been removed.
+        if !entrance.is_admitted(peer) {
+            let (entrance, peer) = (Arc::clone(&entrance), Arc::clone(peer));
+            if let Err(refused) = blocking(move || entrance.admit(&peer)).await {
+                return refused;
+            }
+        }
     }
     let body = timeout(BODY, Limited::new(request.into_body(), BODY_LIMIT).collect()).await;
     let Ok(Ok(body)) = body else {
-        return fault(StatusCode::BAD_REQUEST, "the body is too long, or did not come in time");
+        return Answer::fault(StatusCode::BAD_REQUEST, "the body is too long, or did not come in time");
     };
-    let body = body.to_bytes();
-    let Some(node) = node else {
-        let (status, body) = shared.peers.enrol(address, &body);
-        return (StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body);
-    };
-    match path.as_str() {
-        TOKEN_PATH => match parse::<TokenRequest>(&body) {
-            Ok(asked) => json(&shared.broker.token(&node, &asked).await),
-            Err(wrong) => wrong,
-        },
-        END_PATH => match parse::<EndRequest>(&body) {
-            Ok(ended) => json(&shared.broker.end(&node, &ended)),
-            Err(wrong) => wrong,
-        },
-        JOBS_PATH => match parse::<JobsRequest>(&body) {
-            Ok(asked) => match shared.broker.jobs(asked.uid).await {
-                Some(jobs) => json(&jobs),
-                None => fault(StatusCode::SERVICE_UNAVAILABLE, "slurmctld does not answer the broker"),
-            },
-            Err(wrong) => wrong,
-        },
-        ENROL_PATH => {
-            let (status, body) = shared.peers.enrol(address, &body);
-            (StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body)
+    let answered = respond(shared, entrance, peer, address, &path, &body.to_bytes()).await;
+    answered.unwrap_or_else(|refused| refused)
+}
+
+/// Answers a request of a node that may make it.
+async fn respond(
+    shared: &Shared,
+    entrance: Arc<Entrance>,
+    peer: Option<Arc<Peer>>,
+    address: IpAddr,
+    path: &str,
+    body: &[u8],
+) -> Result<Answer, Answer> {
+    match (path, peer) {
+        (ENROL_PATH, _) => {
+            let asked = parse::<EnrolRequest>(body)?;
+            Ok(Answer::json(&blocking(move || entrance.enrol(&asked, address)).await?))
         }
-        _ => fault(StatusCode::NOT_FOUND, "this broker does not know the request; it may be of an older version"),
+        (RENEW_PATH, Some(peer)) => {
+            let asked = parse::<RenewRequest>(body)?;
+            Ok(Answer::json(&blocking(move || entrance.renew(&peer, &asked)).await?))
+        }
+        (TOKEN_PATH, Some(peer)) => {
+            Ok(Answer::json(&shared.broker.token(peer.node.as_str(), &parse::<TokenRequest>(body)?).await))
+        }
+        (END_PATH, Some(peer)) => Ok(Answer::json(&shared.broker.end(peer.node.as_str(), &parse::<EndRequest>(body)?))),
+        (JOBS_PATH, Some(_)) => {
+            let jobs = shared.broker.jobs(parse::<JobsRequest>(body)?.uid).await;
+            jobs.map(|jobs| Answer::json(&jobs)).ok_or_else(Answer::no_slurmctld)
+        }
+        (START_PATH, Some(peer)) => {
+            let start = shared.broker.start(peer.node.as_str(), parse::<StartRequest>(body)?.job).await;
+            start.map(|start| Answer::json(&start)).ok_or_else(Answer::no_slurmctld)
+        }
+        _ => Err(Answer::fault(
+            StatusCode::NOT_FOUND,
+            "this broker does not know the request; it may be of an older version",
+        )),
     }
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, (StatusCode, Vec<u8>)> {
+/// Runs what reads and writes files, and runs programs, outside the threads of the connections.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EnrolmentRefusal> + Send + 'static,
+) -> Result<T, Answer> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(refusal)) => Err(Answer::refusal(&refusal)),
+        Err(_) => Err(Answer::fault(StatusCode::INTERNAL_SERVER_ERROR, "internal error")),
+    }
+}
+
+/// A response.
+struct Answer {
+    status: StatusCode,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn json<T: Serialize>(answer: &T) -> Self {
+        match serde_json::to_vec(answer) {
+            Ok(body) => Self { status: StatusCode::OK, body },
+            Err(_) => Self::fault(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
+        }
+    }
+
+    fn fault(status: StatusCode, reason: &str) -> Self {
+        Self::refused(status, &Refusal { error: reason.to_owned(), wait: None })
+    }
+
+    fn refused(status: StatusCode, refusal: &Refusal) -> Self {
+        // A struct of a text and a number always has a JSON form.
+        Self { status, body: serde_json::to_vec(refusal).unwrap_or_default() }
+    }
+
+    fn no_slurmctld() -> Self {
+        Self::fault(StatusCode::SERVICE_UNAVAILABLE, "slurmctld does not answer the broker")
+    }
+
+    fn refusal(refusal: &EnrolmentRefusal) -> Self {
+        let reason = refusal.to_string();
+        match refusal.kind() {
+            RefusalKind::Refused => Self::fault(StatusCode::FORBIDDEN, &reason),
+            RefusalKind::Unavailable => Self::fault(StatusCode::SERVICE_UNAVAILABLE, &reason),
+            RefusalKind::Wait(wait) => {
+                Self::refused(StatusCode::TOO_MANY_REQUESTS, &Refusal { error: reason, wait: Some(millis(wait)) })
+            }
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Answer> {
     // serde's message could quote a value of the sealed text.
-    serde_json::from_slice(body).map_err(|_| fault(StatusCode::BAD_REQUEST, "the request has another form"))
-}
-
-fn json<T: Serialize>(answer: &T) -> (StatusCode, Vec<u8>) {
-    serde_json::to_vec(answer)
-        .map_or_else(|_| fault(StatusCode::INTERNAL_SERVER_ERROR, "internal error"), |body| (StatusCode::OK, body))
-}
-
-fn fault(status: StatusCode, reason: &str) -> (StatusCode, Vec<u8>) {
-    (status, serde_json::json!({ "error": reason }).to_string().into_bytes())
+    serde_json::from_slice(body).map_err(|_| Answer::fault(StatusCode::BAD_REQUEST, "the request has another form"))
 }

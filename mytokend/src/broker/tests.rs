@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mytoken::{Deadline, Secret, SystemClock};
 use mytoken_wire::FileName;
-use mytoken_wire::agent::RenewalCredential;
+use mytoken_wire::agent::{JobStart, RenewalCredential};
 
+use super::messages::{EndAnswer, EndRequest, TokenAnswer, TokenOutcome, TokenRequest};
 use super::*;
-use crate::agent::credential_service::Charge;
+use crate::agent::credential_service::{Charge, Denied, IssuedToken, RequestFailure};
 use crate::agent::lease::LeaseCredential;
 use crate::agent::slurm::SqueueError;
 
@@ -109,8 +110,8 @@ impl TestBroker {
     fn new(squeue: &str) -> Self {
         let fakes = Arc::new(Fakes::default());
         *fakes.squeue.lock().unwrap() = Some(squeue.to_owned());
-        let (service, controller) = (Box::new(Of(Arc::clone(&fakes))), Box::new(Of(Arc::clone(&fakes))));
-        let broker = Broker::new(service, controller, Arc::new(SystemClock), Log::stderr("broker"));
+        let (service, controller) = (Arc::new(Of(Arc::clone(&fakes))), Box::new(Of(Arc::clone(&fakes))));
+        let broker = Broker::new(service, controller, Arc::new(SystemClock), Arc::new(Log::stderr("broker")));
         let threads = Some(Threads::start(&broker).unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { fakes, broker, threads, runtime }
@@ -166,8 +167,8 @@ fn said(answer: TokenAnswer) -> Result<String, String> {
     }
 }
 
-const RUNNING: &str = "7|1|1|RUNNING|1000|N/A|n[1-9]|n1\n7|2|2|RUNNING|1000|N/A|n1|n1\n";
-const ENDED: &str = "7|1|1|COMPLETED|1000|1100|n[1-9]|n1\n7|2|2|RUNNING|1000|N/A|n1|n1\n";
+const RUNNING: &str = "7|1000|1|1|RUNNING|1000|N/A|n[1-9]|n1\n7|1000|2|2|RUNNING|1000|N/A|n1|n1\n";
+const ENDED: &str = "7|1000|1|1|COMPLETED|1000|1100|n[1-9]|n1\n7|1000|2|2|RUNNING|1000|N/A|n1|n1\n";
 
 #[test]
 fn all_nodes_of_a_submission_get_one_token_with_one_request() {

@@ -104,7 +104,7 @@ impl Broker {
                 let purpose = if proven { Purpose::Token } else { Purpose::FirstToken };
                 let charge = Charge { uid: key.uid, purpose, job };
                 let comment = job.map_or_else(|| "jobs".to_owned(), |job| format!("job {job}"));
-                let result = self.service.access_token(&credential, file.as_ref(), &comment, charge, deadline);
+                let result = self.service().access_token(&credential, file.as_ref(), &comment, charge, deadline);
                 if let Err(failure) = &result {
                     let text = format!("{}: no access token: {}", name(key), failure.reason);
                     self.log.line_of(key.uid, Level::Warning, &text);
@@ -118,7 +118,7 @@ impl Broker {
             Work::Revoke(key) => {
                 let Some((credential, proven, job)) = self.credential(key) else { return };
                 let purpose = if proven { Purpose::Revocation } else { Purpose::UnverifiedRevocation };
-                let result = self.service.revoke(&credential, Charge { uid: key.uid, purpose, job }, deadline);
+                let result = self.service().revoke(&credential, Charge { uid: key.uid, purpose, job }, deadline);
                 let (level, text) = match &result {
                     Ok(()) => (Level::Info, "its sub-token was revoked".to_owned()),
                     Err(failure) if failure.temporary => {

@@ -27,10 +27,19 @@ end
 complete -c mytokend -n "__fish_mytokend_needs_command" -s h -l help -d 'Print help'
 complete -c mytokend -n "__fish_mytokend_needs_command" -s V -l version -d 'Print version'
 complete -c mytokend -n "__fish_mytokend_needs_command" -f -a "agent" -d 'Keeps the access tokens of this node\'s jobs and login sessions fresh; runs in the foreground'
+complete -c mytokend -n "__fish_mytokend_needs_command" -f -a "broker" -d 'Holds the cluster\'s private key and gives nodes the access tokens of their jobs; runs in the foreground'
 complete -c mytokend -n "__fish_mytokend_using_subcommand agent" -l config -d 'Directory of the configuration' -r -F
 complete -c mytokend -n "__fish_mytokend_using_subcommand agent" -l socket -d 'Path of the socket [default: agent.sock in the runtime directory]' -r -F
 complete -c mytokend -n "__fish_mytokend_using_subcommand agent" -l runtime-dir -d 'Overrides `agent.runtime_dir` of `jobs.toml`' -r -F
+complete -c mytokend -n "__fish_mytokend_using_subcommand agent" -l state-dir -d 'Overrides `broker.state_dir` of `jobs.toml`' -r -F
 complete -c mytokend -n "__fish_mytokend_using_subcommand agent" -l node -d 'Name of this node in Slurm [default: the host\'s name without its domain]' -r
 complete -c mytokend -n "__fish_mytokend_using_subcommand agent" -l stderr -d 'Log to standard error instead of syslog'
 complete -c mytokend -n "__fish_mytokend_using_subcommand agent" -l check -d 'Reads configuration and keys, says what is wrong with them, and ends'
 complete -c mytokend -n "__fish_mytokend_using_subcommand agent" -s h -l help -d 'Print help'
+complete -c mytokend -n "__fish_mytokend_using_subcommand broker" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokend -n "__fish_mytokend_using_subcommand broker" -l listen -d 'Overrides `broker.listen` of `jobs.toml`' -r
+complete -c mytokend -n "__fish_mytokend_using_subcommand broker" -l state-dir -d 'Overrides `broker.state_dir` of `jobs.toml`' -r -F
+complete -c mytokend -n "__fish_mytokend_using_subcommand broker" -l runtime-dir -d 'Directory for what a restart must not forget' -r -F
+complete -c mytokend -n "__fish_mytokend_using_subcommand broker" -l stderr -d 'Log to standard error instead of syslog'
+complete -c mytokend -n "__fish_mytokend_using_subcommand broker" -l check -d 'Reads configuration and keys, says what is wrong with them, and ends'
+complete -c mytokend -n "__fish_mytokend_using_subcommand broker" -s h -l help -d 'Print help'

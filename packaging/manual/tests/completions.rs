@@ -22,7 +22,7 @@ fn run(shell: &str, arguments: &[&str]) -> Option<String> {
 /// Lines to complete, and some words of the answer.
 const LINES: [(&str, &[&str], &[&str]); 3] = [
     ("mytokenctl", &["ch"], &["check"]),
-    ("mytokend", &["agent", "--st"], &["--stderr"]),
+    ("mytokend", &["agent", "--std"], &["--stderr"]),
     ("mytoken-ssh", &["login", "--sc"], &["--scope"]),
 ];
 

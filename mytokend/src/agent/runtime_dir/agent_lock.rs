@@ -1,33 +1,32 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The lock of a runtime directory: two agents would renew each other's tokens and overwrite each other's leases.
+//! The lock of a runtime directory: two agents would renew each other's tokens and overwrite each other's leases. A broker has one, too.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use mytoken::Deadline;
-use mytoken::private_files::{Lock, lock};
+use mytoken::private_files::{Directory, Lock, lock};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::RuntimeDir;
 
-/// Name of the locked file. It contains the process id of the agent that has the lock, or of the last one.
-const NAME: &str = "agent.lock";
-
-/// How long an agent that starts waits for one that is just ending.
+/// How long a program that starts waits for one that is just ending.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why the runtime directory is not locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another agent has the lock.
-    #[error("another agent{} uses {path}; stop that one first, or give this one another runtime_dir", with_pid(*pid))]
+    /// Another one has the lock.
+    #[error("another {program}{} uses {path}; stop that one first, or give this one another runtime_dir", with_pid(*pid))]
     InUse {
+        /// "agent" or "broker".
+        program: &'static str,
         /// The runtime directory.
         path: String,
-        /// The other agent's process.
+        /// The other one's process.
         pid: Option<u32>,
     },
     /// The file cannot be made or locked.
@@ -50,27 +49,37 @@ impl RuntimeDir {
     /// # Errors
     /// [`LockError`].
     pub fn lock(&self) -> Result<Lock, LockError> {
-        let path = self.root.path().join(NAME).display().to_string();
-        let failed = |errno| LockError::Failed { path: path.clone(), errno };
-        // Not opened for writing alone: the process id in it is read when the lock is taken.
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let file = openat(self.root.handle(), NAME, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
-        let reader = file.try_clone().map_err(|error| failed(errno_of(&error)))?;
-        match lock(file, Deadline::after(PATIENCE), Duration::from_millis(50)) {
-            Ok(lock) => {
-                // Without it the other agent's message lacks the process id.
-                let mut file = File::from(reader);
-                let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-                Ok(lock)
-            }
-            Err(Errno::EAGAIN) => {
-                let mut pid = String::new();
-                let _ = File::from(reader).take(16).read_to_string(&mut pid);
-                let path = self.root.path().display().to_string();
-                Err(LockError::InUse { path, pid: pid.trim().parse().ok() })
-            }
-            Err(errno) => Err(failed(errno)),
+        lock_directory(&self.root, "agent")
+    }
+}
+
+/// Locks the runtime directory of a program, "agent" or "broker", until the lock is dropped or this process ends in whatever way. The
+/// locked file, `PROGRAM.lock`, contains the id of the process that has the lock, or of the last one.
+///
+/// # Errors
+/// [`LockError`].
+pub fn lock_directory(root: &Directory, program: &'static str) -> Result<Lock, LockError> {
+    let name = format!("{program}.lock");
+    let path = root.path().join(&name).display().to_string();
+    let failed = |errno| LockError::Failed { path: path.clone(), errno };
+    // Not opened for writing alone: the process id in it is read when the lock is taken.
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let file = openat(root.handle(), name.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
+    let reader = file.try_clone().map_err(|error| failed(errno_of(&error)))?;
+    match lock(file, Deadline::after(PATIENCE), Duration::from_millis(50)) {
+        Ok(lock) => {
+            // Without it the other one's message lacks the process id.
+            let mut file = File::from(reader);
+            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+            Ok(lock)
         }
+        Err(Errno::EAGAIN) => {
+            let mut pid = String::new();
+            let _ = File::from(reader).take(16).read_to_string(&mut pid);
+            let path = root.path().display().to_string();
+            Err(LockError::InUse { program, path, pid: pid.trim().parse().ok() })
+        }
+        Err(errno) => Err(failed(errno)),
     }
 }
 

@@ -26,11 +26,17 @@ impl RuntimeDir {
     /// # Errors
     /// [`FileError::Unusable`] when the directory cannot be opened.
     pub fn budget_file(&self) -> Result<BudgetFile, FileError> {
-        Ok(BudgetFile { root: open_runtime_dir(self.root.path(), self.owner)?, owner: self.owner })
+        Ok(BudgetFile::new(open_runtime_dir(self.root.path(), self.owner)?, self.owner))
     }
 }
 
 impl BudgetFile {
+    /// The file in this directory.
+    #[must_use]
+    pub fn new(root: Directory, owner: Owner) -> Self {
+        Self { root, owner }
+    }
+
     /// What was written to it last, if anything was.
     ///
     /// # Errors

@@ -240,6 +240,12 @@ impl Enrolments {
         }
     }
 
+    /// Whether a node is enrolled with its key, and its certificate has not expired. It reads memory, see [`Register::is_pinned`].
+    #[must_use]
+    pub fn is_admitted(&self, peer: &Peer) -> bool {
+        self.now() <= peer.ends && self.register.is_pinned(&peer.node, peer.key)
+    }
+
     /// Whether a node may make requests: it is enrolled with its key, and its certificate has not expired. To be asked at each request,
     /// because a connection may outlast both. A node with a certificate of the site is enrolled here; then the result tells what was done
     /// in the register.

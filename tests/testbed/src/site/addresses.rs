@@ -29,6 +29,15 @@ pub fn node(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 0, 2, number.saturating_add(10))
 }
 
+/// The address of the host of broker number `number`, counted from 1.
+#[must_use]
+pub fn broker(number: u8) -> Ipv4Addr {
+    node(number.saturating_add(BROKERS))
+}
+
+/// After this number of nodes, the brokers' hosts are counted.
+pub(crate) const BROKERS: u8 = 30;
+
 /// A client address for ssh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress {

@@ -28,6 +28,8 @@ pub struct Options {
     pub emulated: bool,
     /// Number of Slurm nodes.
     pub nodes: u8,
+    /// Number of brokers, each on a host of its own. With none, each node has the cluster's private key.
+    pub brokers: u8,
     /// Install the product when it is built.
     pub product: bool,
     /// `PrologFlags` of slurm.conf, e.g. "Alloc,Contain"; empty for none.
@@ -64,6 +66,7 @@ pub struct Foreign {
 
 /// Environment variables with options of stories. `testbed test` or a person sets them.
 const RELEASE: &str = "TESTBED_ROOT";
+const BROKERS: &str = "TESTBED_BROKERS";
 const SERVER: &str = "TESTBED_SERVER";
 const ISSUER: &str = "TESTBED_ISSUER";
 const CA_FILE: &str = "TESTBED_CA";
@@ -71,7 +74,7 @@ const MYTOKEN_FILE: &str = "TESTBED_MYTOKEN_FILE";
 
 impl Options {
     /// Four nodes with the product. Release and foreign server are read from the environment:
-    /// `TESTBED_ROOT`, and `TESTBED_SERVER`, `TESTBED_ISSUER`, `TESTBED_MYTOKEN_FILE`, `TESTBED_CA`.
+    /// `TESTBED_ROOT`, `TESTBED_BROKERS`, and `TESTBED_SERVER`, `TESTBED_ISSUER`, `TESTBED_MYTOKEN_FILE`, `TESTBED_CA`.
     ///
     /// # Errors
     /// When `TESTBED_ROOT` is not a known release, or some of the other variables are missing.
@@ -91,6 +94,7 @@ impl Options {
             accounting: false,
             emulated: false,
             nodes: 4,
+            brokers: env(BROKERS).and_then(|number| number.parse().ok()).unwrap_or(0),
             product: true,
             prolog_flags: "",
             sshd_log_level: "VERBOSE",
@@ -105,7 +109,7 @@ impl Options {
     /// The environment that makes [`Options::new`] choose the same release and server.
     #[must_use]
     pub fn as_environment(&self) -> Vec<(&'static str, String)> {
-        let mut variables = vec![(RELEASE, self.release.name().to_owned())];
+        let mut variables = vec![(RELEASE, self.release.name().to_owned()), (BROKERS, self.brokers.to_string())];
         if let Some(foreign) = &self.foreign {
             variables.extend([(SERVER, foreign.server.clone()), (ISSUER, foreign.issuer.clone())]);
             variables.push((MYTOKEN_FILE, foreign.mytoken_file.display().to_string()));

@@ -4,12 +4,27 @@
 use crate::site::servers::{AUDIENCE, CA, MYTOKEN_SERVER, PROVIDER};
 use crate::{Result, Site};
 
-/// Writes `/etc/mytoken/*.toml` and the cluster's key pair.
+/// Where a site with brokers has its private keys. Nodes have an empty directory there.
+const PRIVATE: &str = "/etc/mytoken/private";
+
+/// Shell commands that hide the private keys from a node.
+pub(crate) fn hide_private_keys() -> String {
+    format!("mkdir -p {PRIVATE}; mount -t tmpfs -o mode=700 tmpfs {PRIVATE};")
+}
+
+/// Writes `/etc/mytoken/*.toml`, the cluster's key pair, and the brokers' authority.
 pub(crate) fn write(site: &Site) -> Result<()> {
     site.write("/etc/mytoken/mytoken.toml", &shared(site), "0644")?;
     site.write("/etc/mytoken/login.toml", &login(), "0644")?;
-    site.write("/etc/mytoken/jobs.toml", &jobs(), "0644")?;
-    site.sh("root", "mytokenctl keygen")?.ok().map(drop)
+    site.write("/etc/mytoken/jobs.toml", &jobs(site), "0644")?;
+    site.sh("root", "mytokenctl keygen")?.ok()?;
+    if site.brokers().is_empty() {
+        return Ok(());
+    }
+    let keys = format!(
+        "set -e; chmod 700 {PRIVATE}; mytokenctl broker-ca; cd /etc/mytoken/keys; mv cluster.key broker-ca.key {PRIVATE}/"
+    );
+    site.sh("root", &keys)?.ok().map(drop)
 }
 
 fn shared(site: &Site) -> String {
@@ -54,11 +69,17 @@ template = "{{preferred_username}}"
     )
 }
 
-fn jobs() -> String {
+fn jobs(site: &Site) -> String {
+    let (mut key, mut broker) = (String::new(), String::new());
+    if !site.brokers().is_empty() {
+        key = format!("private_key_file = \"{PRIVATE}/cluster.key\"\n");
+        broker = format!("[broker]\nnames = {:?}\nca_key_file = \"{PRIVATE}/broker-ca.key\"\n", site.brokers());
+    }
     format!(
         r#"[cluster]
 name = "testbed"
-
+{key}
+{broker}
 [submit]
 # Stories count sub-tokens. Those about loops switch it on.
 share_for = "0s"

@@ -122,6 +122,12 @@ impl Site {
         (1..=self.options.nodes).map(|number| format!("n{number}")).collect()
     }
 
+    /// The names of the brokers' hosts.
+    #[must_use]
+    pub fn brokers(&self) -> Vec<String> {
+        (1..=self.options.brokers).map(|number| format!("b{number}")).collect()
+    }
+
     /// The id on the host of the first process inside.
     #[must_use]
     pub fn init_pid(&self) -> u32 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The start of a site: starts its services in order.
 
-use crate::site::services::{agent, munge, slurm, sshd, syslog, testserver};
+use crate::site::services::{agent, broker, munge, slurm, sshd, syslog, testserver};
 use crate::site::{foreign, product_config};
 use crate::{Error, Options, Result, Site};
 
@@ -50,6 +50,11 @@ fn start(site: &Site) -> Result<()> {
     foreign::install_certificates(site)?;
     if site.has_product() {
         product_config::write(site)?;
+        if !site.brokers().is_empty() {
+            munge::wait(site)?;
+            broker::start(site)?;
+            broker::wait(site)?;
+        }
         agent::start(site)?;
     }
     sshd::start(site)?;

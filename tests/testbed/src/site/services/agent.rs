@@ -19,8 +19,13 @@ pub fn name(node: &str) -> String {
 pub(crate) fn start(site: &Site) -> Result<()> {
     site.start_daemon(Daemon::new("agent", [PROGRAM, "agent"]))?;
     for node in site.nodes() {
-        // All nodes have the same host name here, so each agent gets its node's name as an argument.
-        site.start_daemon(Daemon::new(&name(&node), [PROGRAM, "agent", "--node", &node]).on(&node))?;
+        // All nodes have the same host name here, so each agent gets its node's name as an argument; and the same /var.
+        let state = format!("/var/lib/mytoken.{node}");
+        let mut argv = vec![PROGRAM, "agent", "--node", &node];
+        if !site.brokers().is_empty() {
+            argv.extend(["--state-dir", &state]);
+        }
+        site.start_daemon(Daemon::new(&name(&node), argv).on(&node))?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 pub mod accounting;
 pub mod agent;
+pub mod broker;
 pub mod munge;
 pub mod slurm;
 pub mod sshd;

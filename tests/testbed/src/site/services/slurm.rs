@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::site::addresses;
 use crate::site::daemon::Daemon;
 use crate::site::plan::{HOST_NAME, Network, STATE_DIR, node_holder};
+use crate::site::product_config;
 use crate::site::services::munge;
 use crate::{Result, Site};
 
@@ -23,10 +24,20 @@ const PRODUCT_SNIPPET: &str = "/usr/share/mytoken/plugstack.conf";
 /// namespace would need no process, but kernel 6.18 sometimes refuses it.
 pub(crate) fn create_nodes(site: &Site) -> Result<()> {
     let has_own_network = site.network() == Network::Own;
-    for (number, node) in (1..).zip(site.nodes()) {
+    let brokers = site.brokers();
+    if !brokers.is_empty() {
+        write_host_names(site)?;
+    }
+    let nodes = (1..).zip(site.nodes());
+    for (number, node) in nodes.clone().chain((addresses::BROKERS + 1..).zip(brokers.clone())) {
         let connect = if has_own_network { veth_commands(site, number, &node) } else { String::new() };
+        let separate = if brokers.is_empty() || brokers.contains(&node) {
+            String::new()
+        } else {
+            munge::own_directory(&node) + &product_config::hide_private_keys()
+        };
         let hold = format!(
-            "set -e; mount -t tmpfs -o mode=711,nosuid,nodev tmpfs {NODE_DIRECTORY}; {connect} \
+            "set -e; mount -t tmpfs -o mode=711,nosuid,nodev tmpfs {NODE_DIRECTORY}; {connect} {separate} \
              touch {STATE_DIR}/nodes/{node}; exec sleep infinity"
         );
         let mut argv = vec!["unshare", "--mount", "--propagation=private"];
@@ -36,13 +47,24 @@ pub(crate) fn create_nodes(site: &Site) -> Result<()> {
         argv.extend(["sh", "-c", &hold]);
         site.start_daemon(Daemon::new(&node_holder(&node), argv))?;
     }
-    let all = format!("cd {STATE_DIR}/nodes && ls {}", site.nodes().join(" "));
+    let all = format!("cd {STATE_DIR}/nodes && ls {} {}", site.nodes().join(" "), brokers.join(" "));
     site.wait_for("the nodes' namespaces", Duration::from_secs(5), "root", &all)?;
     if has_own_network {
         // The nodes reach each other through the login node.
         site.sh("root", "echo 1 >/proc/sys/net/ipv4/ip_forward")?.ok()?;
     }
     Ok(())
+}
+
+/// Makes the names of nodes and brokers known to the resolver, as in a cluster.
+fn write_host_names(site: &Site) -> Result<()> {
+    let nodes = (1..).zip(site.nodes()).map(|(number, node)| (addresses::node(number), node));
+    let brokers = (1..).zip(site.brokers()).map(|(number, broker)| (addresses::broker(number), broker));
+    let lines = nodes.chain(brokers).fold(String::new(), |mut lines, (address, name)| {
+        let _ = writeln!(lines, "{address} {name}");
+        lines
+    });
+    site.script("root", "cat >>/etc/hosts").stdin(lines).run()?.ok().map(drop)
 }
 
 /// Shell commands that connect a node to the login node by a `veth` pair. They run in the node's network. The first

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The connection of this node to the brokers: its certificate, which it gets by enrolment and renews, and requests with it.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use mytoken::config::FileTrust;
+use mytoken::{Clock as _, Deadline, SystemClock};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::broker::client::{BrokerClient, ClientError};
+use crate::broker::identity::authority::read_certificates;
+use crate::broker::identity::enrol_client::{EnrolClient, EnrolClientError, NodeProof, Obtained};
+use crate::broker::identity::munge::Munge;
+use crate::broker::identity::{Enrolment, NodeFiles, NodeIdentity};
+use crate::broker::settings::BrokerSettings;
+use crate::log::{Level, Log};
+
+/// Time limit of one enrolment or renewal.
+const ENROLMENT: Duration = Duration::from_secs(20);
+
+/// Pauses between attempts to enrol: the shortest, and the longest after failures in a row.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// Longest time between two looks at the certificate.
+const LOOK: Duration = Duration::from_secs(3600);
+
+/// HTTP status: the broker does not know this node, or not with this key.
+const FORBIDDEN: u16 = 403;
+
+/// The connection. It is dropped at a reload, and a new one made.
+pub struct BrokerConnection {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: BrokerSettings,
+    cluster: String,
+    files: NodeFiles,
+    log: Arc<Log>,
+    state: Mutex<State>,
+    /// Notified when the state has changed.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// `None`: the node has no certificate.
+    client: Option<Arc<BrokerClient>>,
+    /// Its last second, Unix seconds.
+    ends: Option<u64>,
+    /// When to ask for the next certificate, Unix seconds.
+    renew_at: u64,
+    /// An enrolment or renewal is under way.
+    busy: bool,
+    /// Failures in a row.
+    failures: u32,
+    /// No attempt before this time.
+    retry_at: Option<Instant>,
+    /// Why the last attempt failed.
+    trouble: Option<String>,
+    stopping: bool,
+}
+
+impl BrokerConnection {
+    /// A connection with the certificate in `files`. A thread enrols the node if it has none, and renews it.
+    ///
+    /// # Errors
+    /// A sentence, when a file cannot be used or a thread not be started.
+    pub fn start(settings: BrokerSettings, cluster: String, files: NodeFiles, log: Arc<Log>) -> Result<Self, String> {
+        let identity = files.load().map_err(|error| error.to_string())?;
+        if let Some(problem) = identity.problem() {
+            log.line(Level::Warning, problem);
+        }
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { settings, cluster, files, log, state, changed });
+        shared.adopt(&mut shared.state(), &identity).map_err(|error| error.to_string())?;
+        let own = Arc::clone(&shared);
+        let builder = std::thread::Builder::new().name("enrolment".to_owned());
+        builder.spawn(move || own.keep()).map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(Self { shared })
+    }
+
+    /// Sends a request to a broker. A broker that does not know this node is asked to enrol it first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        deadline: Deadline,
+    ) -> Result<T, ClientError> {
+        let client = self.shared.client(deadline)?;
+        match client.post(path, body, deadline) {
+            Err(ClientError::Refused { broker, status: FORBIDDEN, reason }) => {
+                self.shared.enrol_at(&broker, &reason, deadline)?;
+                self.shared.client(deadline)?.post(path, body, deadline)
+            }
+            answered => answered,
+        }
+    }
+
+    /// Whether the node has a certificate.
+    #[must_use]
+    pub fn is_enrolled(&self) -> bool {
+        self.shared.state().client.is_some()
+    }
+}
+
+impl Drop for BrokerConnection {
+    fn drop(&mut self) {
+        self.shared.state().stopping = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// The client. Without a certificate, it waits for the enrolment that is under way.
+    fn client(&self, deadline: Deadline) -> Result<Arc<BrokerClient>, ClientError> {
+        let mut state = self.state();
+        loop {
+            if let Some(client) = &state.client {
+                return Ok(Arc::clone(client));
+            }
+            let left = deadline.remaining().filter(|_| state.busy && !state.stopping);
+            let Some(left) = left else {
+                let reason = state.trouble.clone().unwrap_or_else(|| "its enrolment has not begun yet".to_owned());
+                return Err(ClientError::NotEnrolled(reason));
+            };
+            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Enrols and renews until the connection is dropped.
+    fn keep(&self) {
+        let mut state = self.state();
+        while !state.stopping {
+            let now = SystemClock.now();
+            let is_due = state.client.is_none() || now >= state.renew_at;
+            if !is_due || state.busy {
+                let until = Duration::from_secs(state.renew_at.saturating_sub(now)).clamp(PAUSES.0, LOOK);
+                (state, _) = self.changed.wait_timeout(state, until).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            state.busy = true;
+            let client = state.client.clone();
+            drop(state);
+            let result = match client {
+                None => self.enrol(None, Deadline::after(ENROLMENT)),
+                Some(_) => self.renew(),
+            };
+            state = self.state();
+            let pause = self.finish(&mut state, result);
+            if let Some(pause) = pause {
+                let idle = |state: &mut State| !state.stopping;
+                (state, _) =
+                    self.changed.wait_timeout_while(state, pause, idle).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// Takes note of the outcome of an attempt. Returns the pause before the next one.
+    fn finish(&self, state: &mut State, result: Result<NodeIdentity, String>) -> Option<Duration> {
+        state.busy = false;
+        let adopted = result.and_then(|identity| self.adopt(state, &identity).map_err(|error| error.to_string()));
+        let pause = match adopted {
+            Ok(()) => {
+                (state.failures, state.retry_at, state.trouble) = (0, None, None);
+                None
+            }
+            Err(reason) => {
+                if state.trouble.as_deref() != Some(&reason) {
+                    let what = if state.client.is_none() { "is not enrolled" } else { "has no new certificate" };
+                    self.log.line(Level::Error, &format!("this node {what} at a broker: {reason}"));
+                }
+                state.trouble = Some(reason);
+                let longest = PAUSES.0.saturating_mul(1 << state.failures.min(6)).min(PAUSES.1);
+                state.failures = state.failures.saturating_add(1);
+                let pause = longest.mul_f64(rand::random_range(0.5..1.0));
+                state.retry_at = Instant::now().checked_add(pause);
+                Some(pause)
+            }
+        };
+        self.changed.notify_all();
+        pause
+    }
+
+    /// Enrols at this broker, or at the first that accepts this node.
+    fn enrol(&self, broker: Option<&str>, deadline: Deadline) -> Result<NodeIdentity, String> {
+        // `mytokenctl node enrol` may have done it.
+        let identity = self.files.load().map_err(|error| error.to_string())?;
+        if broker.is_none() && identity.enrolment(SystemClock.now()) != Enrolment::Missing {
+            return Ok(identity);
+        }
+        if !self.settings.munge {
+            let node = self.files.node();
+            return Err(format!(
+                "it needs a one-time code. At the broker: mytokenctl node code {node}; then here: mytokenctl node enrol --code"
+            ));
+        }
+        let enrolled = Munge::usual().map_err(EnrolClientError::from).and_then(|munge| {
+            let (client, proof) = (self.enrol_client(), NodeProof::Munge(&munge));
+            match broker {
+                Some(broker) => client.enrol_at(broker, proof, deadline),
+                None => client.enrol(proof, deadline),
+            }
+        });
+        let Obtained { broker, identity } = enrolled.map_err(|error| error.to_string())?;
+        self.log.line(Level::Notice, &format!("this node is enrolled at the broker {broker}"));
+        Ok(identity)
+    }
+
+    fn renew(&self) -> Result<NodeIdentity, String> {
+        let renewed = self.enrol_client().renew(Deadline::after(ENROLMENT));
+        let Obtained { broker, identity } = renewed.map_err(|error| error.to_string())?;
+        self.log.line(Level::Info, &format!("the broker {broker} has renewed the certificate of this node"));
+        Ok(identity)
+    }
+
+    fn enrol_client(&self) -> EnrolClient<'_> {
+        EnrolClient {
+            settings: &self.settings,
+            cluster: &self.cluster,
+            files: &self.files,
+            trust: FileTrust::current(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Enrols at a broker that has answered that it does not know this node.
+    fn enrol_at(&self, broker: &str, reason: &str, deadline: Deadline) -> Result<(), ClientError> {
+        let mut state = self.state();
+        let refused =
+            || ClientError::Refused { broker: broker.to_owned(), status: FORBIDDEN, reason: reason.to_owned() };
+        if state.busy || state.retry_at.is_some_and(|retry_at| Instant::now() < retry_at) {
+            // It is being done, or could not be done a moment ago.
+            return Err(refused());
+        }
+        state.busy = true;
+        drop(state);
+        let result = self.enrol(Some(broker), deadline);
+        let failed = result.is_err();
+        let mut state = self.state();
+        self.finish(&mut state, result);
+        if failed { Err(refused()) } else { Ok(()) }
+    }
+
+    /// Uses an identity from now on.
+    fn adopt(&self, state: &mut State, identity: &NodeIdentity) -> Result<(), ClientError> {
+        let Enrolment::Valid { renew_at, ends } = identity.enrolment(SystemClock.now()) else { return Ok(()) };
+        let wrong = |error: String| ClientError::Settings(error);
+        let authority = read_certificates(&self.settings.ca_file, FileTrust::current());
+        let authority = authority.map_err(|error| wrong(error.to_string()))?;
+        let tls =
+            identity.client_config(&authority, Arc::new(SystemClock)).map_err(|error| wrong(error.to_string()))?;
+        state.client = Some(Arc::new(BrokerClient::new(self.settings.addresses(), tls)?));
+        (state.renew_at, state.ends) = (renew_at, Some(ends));
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

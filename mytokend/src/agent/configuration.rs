@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the configuration files say to the agent: which keys it has, or which brokers it asks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use mytoken::config::{FileTrust, Shared};
+use mytoken::{ScheduleClock, SystemClock};
+use nix::errno::Errno;
+
+use super::broker_connection::BrokerConnection;
+use super::brokered::{BrokerMode, BrokeredJobs};
+use super::budget::Budgets;
+use super::credential_service::CredentialService;
+use super::direct::{ClusterKeys, DirectMode, NoClusterKey};
+use super::slurm::{Controller, Squeue};
+use super::startup::{AgentOptions, StartupError};
+use super::{Configured, Intervals};
+use crate::broker::identity::authority::read_certificates;
+use crate::broker::identity::{NodeName, StateDir};
+use crate::jobs::agent_settings::AgentSettings;
+use crate::jobs::keys::PrivateKey;
+use crate::jobs::settings::{ClusterSettings, JobsSettings};
+use crate::log::Log;
+
+/// Where the configuration is, and the keys that it has had.
+pub(super) struct Configuration {
+    pub(super) options: AgentOptions,
+    pub(super) clock: Arc<dyn ScheduleClock>,
+    pub(super) budgets: Arc<Budgets>,
+    /// All private keys since the start, the current one last.
+    pub(super) keys: Vec<Arc<PrivateKey>>,
+    /// Name of this node in Slurm.
+    pub(super) node: String,
+    pub(super) log: Arc<Log>,
+    /// Whether to connect to brokers: a check of the configuration does not.
+    pub(super) connect: bool,
+}
+
+/// What the configuration says.
+pub(super) struct Found {
+    pub(super) configured: Configured,
+    pub(super) runtime_dir: PathBuf,
+    /// What the agent serves, in words.
+    pub(super) scope: String,
+    /// The file without which it serves sessions only.
+    pub(super) missing: Option<String>,
+}
+
+impl Configuration {
+    pub(super) fn new(options: AgentOptions, log: Arc<Log>, connect: bool) -> Result<Self, StartupError> {
+        let clock: Arc<dyn ScheduleClock> = Arc::new(SystemClock);
+        let node = options.node.clone().map_or_else(host_name, Ok)?;
+        let budgets = Arc::new(Budgets::new(Arc::clone(&clock)));
+        Ok(Self { options, budgets, clock, keys: Vec::new(), node, log, connect })
+    }
+
+    pub(super) fn read(&mut self, trust: FileTrust) -> Result<Found, StartupError> {
+        let shared = Shared::load(&self.options.config, trust)?;
+        let jobs = jobs_settings(&shared, &self.options.config, trust)?;
+        if let Some(jobs) = jobs.as_ref().filter(|jobs| jobs.broker.is_used()) {
+            return self.brokered(&shared, jobs);
+        }
+        let (settings, keys) = match jobs {
+            Some(settings) => (settings.agent, self.keys(&settings.cluster, trust)?),
+            None if self.keys.is_empty() => (AgentSettings::default(), Err(NoClusterKey::NoJobsToml)),
+            // Without it running jobs would lose their tokens.
+            None => return Err(StartupError::Gone(self.options.config.join("jobs.toml").display().to_string())),
+        };
+        let missing = keys.as_ref().err().map(|why| match why {
+            NoClusterKey::NoJobsToml => self.options.config.join("jobs.toml").display().to_string(),
+            NoClusterKey::NoKeyFile(path) => path.clone(),
+            NoClusterKey::Brokers => String::new(),
+        });
+        let scope = match &keys {
+            Err(why) => format!("sessions only: {why}"),
+            Ok(ClusterKeys { earlier, .. }) if earlier.is_empty() => "jobs and sessions".to_owned(),
+            Ok(ClusterKeys { earlier, .. }) => {
+                let ids: Vec<&str> = earlier.iter().map(|key| key.id()).collect();
+                format!("jobs and sessions, until a restart also jobs of the replaced key {}", ids.join(", "))
+            }
+        };
+        let intervals = intervals(&settings);
+        let service =
+            Box::new(DirectMode::new(&shared, keys, Arc::clone(&self.clock))?.with_budgets(&self.budgets, &shared)?);
+        let controller = Box::new(Squeue::new(settings.squeue));
+        let runtime_dir = self.options.runtime_dir.clone().unwrap_or(settings.runtime_dir);
+        Ok(Found { configured: Configured { intervals, service, controller }, runtime_dir, scope, missing })
+    }
+
+    /// Broker mode: the cluster's private key is not read, even if it is here.
+    fn brokered(&self, shared: &Shared, jobs: &JobsSettings) -> Result<Found, StartupError> {
+        let mut settings = jobs.broker.clone();
+        if let Some(state_dir) = &self.options.state_dir {
+            settings.state_dir.clone_from(state_dir);
+        }
+        let node = self.node.parse::<NodeName>().map_err(|error| StartupError::Broker(error.to_string()))?;
+        let scope = format!("jobs, through the brokers {}, and sessions", settings.names.join(" and "));
+        let authority = read_certificates(&settings.ca_file, FileTrust::current());
+        authority.map_err(|error| StartupError::Broker(error.to_string()))?;
+        let direct = DirectMode::new(shared, Err(NoClusterKey::Brokers), Arc::clone(&self.clock))?;
+        let direct = direct.with_budgets(&self.budgets, shared)?;
+        let squeue = Squeue::new(jobs.agent.squeue.clone());
+        let (service, controller): (Box<dyn CredentialService>, Box<dyn Controller>) = if self.connect {
+            let files = StateDir::open_or_make(&settings.state_dir)?.node_files(node);
+            let cluster = jobs.cluster.name.clone();
+            let connection = BrokerConnection::start(settings, cluster, files, Arc::clone(&self.log));
+            let connection = Arc::new(connection.map_err(StartupError::Broker)?);
+            let jobs = BrokeredJobs { connection: Arc::clone(&connection), squeue };
+            (Box::new(BrokerMode::new(direct, connection)), Box::new(jobs))
+        } else {
+            (Box::new(direct), Box::new(squeue))
+        };
+        let runtime_dir = self.options.runtime_dir.clone().unwrap_or_else(|| jobs.agent.runtime_dir.clone());
+        let configured = Configured { intervals: intervals(&jobs.agent), service, controller };
+        Ok(Found { configured, runtime_dir, scope, missing: None })
+    }
+
+    /// The cluster's private keys. A login host has `jobs.toml` for its submissions, but no private key. Any other problem with the
+    /// key is that of a node, and the agent does not start, or goes on with what it has.
+    fn keys(
+        &mut self,
+        cluster: &ClusterSettings,
+        trust: FileTrust,
+    ) -> Result<Result<ClusterKeys, NoClusterKey>, StartupError> {
+        let file = &cluster.private_key_file;
+        if is_missing(file) {
+            let path = file.display().to_string();
+            return if self.keys.is_empty() {
+                Ok(Err(NoClusterKey::NoKeyFile(path)))
+            } else {
+                Err(StartupError::Gone(path))
+            };
+        }
+        let current = Arc::new(PrivateKey::load(file, trust)?);
+        self.keys.retain(|key| key.id() != current.id());
+        let earlier = self.keys.clone();
+        self.keys.push(Arc::clone(&current));
+        Ok(Ok(ClusterKeys { cluster: cluster.name.clone(), current, earlier }))
+    }
+}
+
+fn intervals(settings: &AgentSettings) -> Intervals {
+    Intervals {
+        start_deadline: settings.start_deadline.get(),
+        request_deadline: settings.request_deadline.get(),
+        ..Intervals::default()
+    }
+}
+
+/// `jobs.toml`. A host without Slurm has none, and its agent serves login sessions.
+fn jobs_settings(shared: &Shared, dir: &Path, trust: FileTrust) -> Result<Option<JobsSettings>, mytoken::Error> {
+    if is_missing(&dir.join("jobs.toml")) {
+        return Ok(None);
+    }
+    JobsSettings::load(dir, trust, shared).map(Some)
+}
+
+/// Whether there is no file at `path`, not even a symbolic link.
+fn is_missing(path: &Path) -> bool {
+    matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+fn host_name() -> Result<String, Errno> {
+    let name = nix::unistd::gethostname()?;
+    let name = name.to_string_lossy();
+    Ok(name.split('.').next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mytoken::private_files::Owner;
+
+    use crate::control::keygen::keygen;
+
+    const JOBS: &str =
+        "[cluster]\nname = 'c'\npublic_key_file = 'DIR/keys/cluster.pub'\nprivate_key_file = 'DIR/keys/cluster.key'\n";
+
+    #[test]
+    fn a_reload_tells_which_keys_are_opened_and_which_files_are_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (jobs, keys) = (dir.path().join("jobs.toml"), dir.path().join("keys"));
+        let trust = FileTrust::user(Owner::current().uid);
+        let config = dir.path().to_owned();
+        let options =
+            AgentOptions { config, socket: None, runtime_dir: None, state_dir: None, node: None, stderr: false };
+        let log = Arc::new(Log::stderr("test"));
+        let mut configuration = Configuration::new(options, log, false).unwrap();
+        let mut read = || configuration.read(trust).map(|found| found.scope).map_err(|error| error.to_string());
+        fs::write(dir.path().join("mytoken.toml"), "").unwrap();
+        assert_eq!(read(), Ok("sessions only: there is no jobs.toml".to_owned()));
+        fs::write(&jobs, JOBS.replace("DIR", &dir.path().display().to_string())).unwrap();
+        let first = keygen(&keys, "").unwrap();
+        assert_eq!(read(), Ok("jobs and sessions".to_owned()));
+        fs::rename(&keys, dir.path().join("earlier")).unwrap();
+        keygen(&keys, "").unwrap();
+        let both = format!("jobs and sessions, until a restart also jobs of the replaced key {first}");
+        assert_eq!(read(), Ok(both.clone()));
+        for gone in [&jobs, &keys.join("cluster.key")] {
+            let aside = dir.path().join("aside");
+            fs::rename(gone, &aside).unwrap();
+            let told = read().unwrap_err();
+            assert!(told.starts_with(&format!("{} is gone; put it back", gone.display())), "{told}");
+            fs::rename(&aside, gone).unwrap();
+            assert_eq!(read(), Ok(both.clone()));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Who may make requests: certificates of connections, enrolment, and what the log tells about both.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use mytoken::ScheduleClock;
+use rustls::ServerConnection;
+
+use super::identity::enrolment::{EnrolmentRefusal, Enrolments, RefusalKind};
+use super::identity::{BrokerTls, NotANode, Peer, Pinned, Proof};
+use super::messages::{CertificateAnswer, EnrolRequest, RenewRequest};
+use super::told::Told;
+use crate::log::{Level, Log};
+
+/// Who may make requests.
+pub struct Entrance {
+    tls: BrokerTls,
+    enrolments: Enrolments,
+    clock: Arc<dyn ScheduleClock>,
+    log: Arc<Log>,
+    told: Told,
+}
+
+impl Entrance {
+    /// An entrance with these TLS settings.
+    #[must_use]
+    pub fn new(tls: BrokerTls, enrolments: Enrolments, clock: Arc<dyn ScheduleClock>, log: Arc<Log>) -> Self {
+        Self { tls, enrolments, clock, log, told: Told::default() }
+    }
+
+    /// The TLS settings.
+    #[must_use]
+    pub fn tls(&self) -> &BrokerTls {
+        &self.tls
+    }
+
+    /// The enrolled nodes, and how nodes enrol.
+    #[must_use]
+    pub fn enrolments(&self) -> &Enrolments {
+        &self.enrolments
+    }
+
+    /// The node at the other end of a connection. `None`: it can only enrol.
+    ///
+    /// # Errors
+    /// [`NotANode`], which is logged.
+    pub fn peer(&self, connection: &ServerConnection, address: IpAddr) -> Result<Option<Peer>, NotANode> {
+        let peer = self.tls.peer(connection);
+        if let Err(refusal) = &peer {
+            self.tell(&format!("{address}: a connection was refused: {refusal}"));
+        }
+        peer
+    }
+
+    /// Whether a node may make requests now, as memory says. If not, [`Self::admit`] looks closer.
+    #[must_use]
+    pub fn is_admitted(&self, peer: &Peer) -> bool {
+        self.enrolments.is_admitted(peer)
+    }
+
+    /// Whether a node may make requests now. It may write a file, for the first request of a node with a certificate of the site.
+    ///
+    /// # Errors
+    /// [`EnrolmentRefusal`], which is logged.
+    pub fn admit(&self, peer: &Peer) -> Result<(), EnrolmentRefusal> {
+        match self.enrolments.admit(peer) {
+            Ok(None) => Ok(()),
+            Ok(Some(pinned)) => {
+                self.enrolled(peer.node.as_str(), &Proof::Site, &pinned);
+                Ok(())
+            }
+            Err(refusal) => {
+                self.tell(&format!("node {}: a request was refused: {refusal}", peer.node));
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Enrols a node. It runs programs and writes files.
+    ///
+    /// # Errors
+    /// [`EnrolmentRefusal`], which is logged.
+    pub fn enrol(&self, request: &EnrolRequest, address: IpAddr) -> Result<CertificateAnswer, EnrolmentRefusal> {
+        match self.enrolments.enrol_by(request, address) {
+            Ok(enrolled) => {
+                self.enrolled(request.node.as_str(), &enrolled.proof, &enrolled.pinned);
+                Ok(CertificateAnswer { certificate: enrolled.certificate.pem })
+            }
+            Err(refusal) => {
+                let text = format!(
+                    "{}: the enrolment of the node {} was refused: {refusal}",
+                    address.to_canonical(),
+                    request.node
+                );
+                if refusal.kind() == RefusalKind::Unavailable {
+                    self.tell_at(Level::Error, &text);
+                } else if refusal.is_to_log() {
+                    // Each is an attempt of somebody, and their number is limited for each address.
+                    self.log.line(Level::Warning, &text);
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Gives a node a new certificate for its key. It writes a file.
+    ///
+    /// # Errors
+    /// [`EnrolmentRefusal`], which is logged.
+    pub fn renew(&self, peer: &Peer, request: &RenewRequest) -> Result<CertificateAnswer, EnrolmentRefusal> {
+        match self.enrolments.renew_by(request, peer) {
+            Ok(certificate) => {
+                self.log.line(Level::Info, &format!("node {}: its certificate was renewed", peer.node));
+                Ok(CertificateAnswer { certificate: certificate.pem })
+            }
+            Err(refusal) => {
+                self.tell(&format!("node {}: no new certificate: {refusal}", peer.node));
+                Err(refusal)
+            }
+        }
+    }
+
+    fn enrolled(&self, node: &str, proof: &Proof, pinned: &Pinned) {
+        let by = match proof {
+            Proof::Munge { address } => format!("by MUNGE, from {}", address.to_canonical()),
+            Proof::Code => "with a one-time code".to_owned(),
+            Proof::Site => "with a certificate of the site".to_owned(),
+        };
+        match pinned {
+            Pinned::New => self.log.line(Level::Notice, &format!("node {node}: enrolled {by}")),
+            Pinned::Again => {
+                self.log.line(Level::Info, &format!("node {node}: enrolled again {by}, with the same key"));
+            }
+            Pinned::Replaced(_) => {
+                self.log.line(Level::Warning, &format!("node {node}: enrolled {by}; another key of it was replaced"));
+            }
+        }
+    }
+
+    /// Logs a refusal once an hour: a node repeats its requests.
+    fn tell(&self, text: &str) {
+        self.tell_at(Level::Warning, text);
+    }
+
+    fn tell_at(&self, level: Level, text: &str) {
+        if self.told.is_new(text, self.clock.elapsed()) {
+            self.log.line(level, text);
+        }
+    }
+}

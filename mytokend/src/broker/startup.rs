@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Starts the broker: configuration, keys, register, connections, signals.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mytoken::config::{FileTrust, Shared};
+use mytoken::private_files::{Lock, Owner};
+use mytoken::{ScheduleClock, SystemClock};
+use mytoken_login::open_runtime_dir;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use super::entrance::Entrance;
+use super::identity::attempts::Attempts;
+use super::identity::authority::{Authority, AuthorityError, read_certificates};
+use super::identity::enrolment::Enrolments;
+use super::identity::munge::{ConnectionAddress, Munge, MungeUnavailable, SystemResolver};
+use super::identity::{BrokerTls, Repin, SiteAuthority, StateDir, TlsError};
+use super::settings::BrokerSettings;
+use super::slurmctld::SlurmCommands;
+use super::{Broker, Threads, server};
+use crate::agent::budget::Budgets;
+use crate::agent::direct::{ClusterKeys, DirectMode};
+use crate::agent::runtime_dir::{BudgetFile, LockError, lock_directory};
+use crate::agent::service_manager::{NotificationFailures, ServiceManager};
+use crate::agent::{CountsWriter, startup::keep_counts};
+use crate::jobs::SealError;
+use crate::jobs::keys::PrivateKey;
+use crate::jobs::settings::JobsSettings;
+use crate::log::{Level, Log};
+use crate::privacy;
+
+/// Where the broker keeps the counts of requests, which a restart must not forget and a reboot may.
+pub const RUNTIME_DIR: &str = "/run/mytoken-broker";
+
+/// How long the resolver may take for the addresses of a node.
+const RESOLVER: Duration = Duration::from_secs(5);
+
+/// Connections that wait to be accepted: all nodes may connect at once. The kernel's own limit is `net.core.somaxconn`.
+const BACKLOG: u32 = 16_384;
+
+/// Descriptors that the broker wants: one for each node, and some for files and mytoken servers.
+const DESCRIPTORS: u64 = 32_768;
+
+/// Between two looks at the counts, the log and the watchdog.
+const LONGEST_TURN: Duration = Duration::from_secs(10);
+
+/// The options of `mytokend broker`.
+#[derive(Debug, Clone)]
+pub struct BrokerOptions {
+    /// Directory of the configuration.
+    pub config: PathBuf,
+    /// Overrides `broker.listen`.
+    pub listen: Option<SocketAddr>,
+    /// Overrides `broker.state_dir`.
+    pub state_dir: Option<PathBuf>,
+    /// Where the counts of requests are kept.
+    pub runtime_dir: PathBuf,
+    /// Log to standard error.
+    pub stderr: bool,
+}
+
+/// Why the broker did not start, or was not reloaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BrokerStartupError {
+    /// Configuration or directories.
+    #[error(transparent)]
+    Setup(#[from] mytoken::Error),
+    /// The configuration names no broker.
+    #[error("broker.names in jobs.toml names no broker, so no node would ask this one")]
+    NoNames,
+    /// The cluster's private key.
+    #[error(transparent)]
+    Key(#[from] SealError),
+    /// The authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// MUNGE.
+    #[error("{0}; where there is no MUNGE, set broker.munge = false in jobs.toml")]
+    Munge(#[from] MungeUnavailable),
+    /// The TLS settings.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The runtime directory is in use.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The port cannot be used.
+    #[error("cannot listen at {address}: {error}")]
+    Listen {
+        /// Address and port.
+        address: SocketAddr,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// A thread, the signals or the runtime.
+    #[error("cannot start: {0}")]
+    System(io::Error),
+}
+
+mytoken::impl_from_part_errors!(BrokerStartupError::Setup: mytoken::config::ConfigError, mytoken::private_files::FileError);
+
+/// Runs the broker until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`BrokerStartupError`], which is also logged.
+pub fn run(options: &BrokerOptions) -> Result<(), BrokerStartupError> {
+    let log = || Arc::new(if options.stderr { Log::stderr("mytokend") } else { Log::open("mytokend") });
+    match prepare(options, &log()) {
+        Ok(prepared) => prepared.serve(),
+        Err(error) => {
+            // The caller prints the error to standard error in any case.
+            if !options.stderr {
+                log().line(Level::Error, &error.to_string());
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Reads configuration and keys as the broker does.
+///
+/// # Errors
+/// [`BrokerStartupError`].
+pub fn check(options: &BrokerOptions) -> Result<(), BrokerStartupError> {
+    privacy::protect();
+    let log = Arc::new(Log::stderr("mytokend"));
+    let mut configuration = Configuration::new(options.clone(), log);
+    let read = configuration.read()?;
+    configuration.entrance(&read).map(drop)
+}
+
+/// Where the configuration is, and what it has been.
+struct Configuration {
+    options: BrokerOptions,
+    clock: Arc<dyn ScheduleClock>,
+    budgets: Arc<Budgets>,
+    log: Arc<Log>,
+    /// All private keys since the start, the current one last.
+    keys: Vec<Arc<PrivateKey>>,
+    /// Attempts of addresses outlive a reload.
+    attempts: Attempts,
+}
+
+/// What the configuration says.
+struct Read {
+    jobs: JobsSettings,
+    service: Arc<DirectMode>,
+}
+
+impl Read {
+    fn settings(&self) -> &BrokerSettings {
+        &self.jobs.broker
+    }
+}
+
+impl Configuration {
+    fn new(options: BrokerOptions, log: Arc<Log>) -> Self {
+        let clock: Arc<dyn ScheduleClock> = Arc::new(SystemClock);
+        let budgets = Arc::new(Budgets::new(Arc::clone(&clock)));
+        Self { options, clock, budgets, log, keys: Vec::new(), attempts: Attempts::default() }
+    }
+
+    fn read(&mut self) -> Result<Read, BrokerStartupError> {
+        let trust = FileTrust::current();
+        let shared = Shared::load(&self.options.config, trust)?;
+        let mut jobs = JobsSettings::load(&self.options.config, trust, &shared)?;
+        if !jobs.broker.is_used() {
+            return Err(BrokerStartupError::NoNames);
+        }
+        if let Some(listen) = self.options.listen {
+            jobs.broker.listen = listen;
+        }
+        if let Some(state_dir) = &self.options.state_dir {
+            jobs.broker.state_dir.clone_from(state_dir);
+        }
+        let current = Arc::new(PrivateKey::load(&jobs.cluster.private_key_file, trust)?);
+        self.keys.retain(|key| key.id() != current.id());
+        let earlier = self.keys.clone();
+        self.keys.push(Arc::clone(&current));
+        let keys = ClusterKeys { cluster: jobs.cluster.name.clone(), current, earlier };
+        let service =
+            DirectMode::new(&shared, Ok(keys), Arc::clone(&self.clock))?.with_budgets(&self.budgets, &shared)?;
+        Ok(Read { jobs, service: Arc::new(service) })
+    }
+
+    fn entrance(&self, read: &Read) -> Result<Arc<Entrance>, BrokerStartupError> {
+        let (settings, trust) = (read.settings(), FileTrust::current());
+        let authority = Arc::new(Authority::load(&settings.ca_key_file, &settings.ca_file, trust)?);
+        let (state_dir, clock) = (StateDir::open_or_make(&settings.state_dir)?, &self.clock);
+        let register = state_dir.register(Arc::clone(clock))?;
+        for unreadable in register.list().unreadable {
+            self.log.line(Level::Error, &format!("the register of nodes: {unreadable}"));
+        }
+        let site = match (&settings.site_ca_file, &settings.site_domain) {
+            (Some(file), Some(domain)) => {
+                Some(SiteAuthority { certificates: read_certificates(file, trust)?, domain: domain.clone() })
+            }
+            _ => None,
+        };
+        let tls = BrokerTls::new(Arc::clone(&authority), settings.hosts(), site, Arc::new(SystemClock))?;
+        let enrolments = Enrolments {
+            authority,
+            register: Arc::new(register),
+            cluster: read.jobs.cluster.name.clone(),
+            munge: if settings.munge { Some(Munge::usual()?) } else { None },
+            resolver: Arc::new(SystemResolver { deadline: RESOLVER }),
+            check: if settings.check_address { ConnectionAddress::Checked } else { ConnectionAddress::Ignored },
+            repin: if settings.replace_keys { Repin::Allowed } else { Repin::Refused },
+            codes: state_dir.codes()?,
+            attempts: self.attempts.clone(),
+            clock: Arc::clone(clock),
+        };
+        Ok(Arc::new(Entrance::new(tls, enrolments, Arc::clone(clock), Arc::clone(&self.log))))
+    }
+}
+
+/// A broker that is ready to serve.
+struct Prepared {
+    configuration: Configuration,
+    broker: Arc<Broker>,
+    entrance: watch::Sender<Arc<Entrance>>,
+    runtime: Runtime,
+    listener: TcpListener,
+    signals: Signals,
+    /// For `systemctl status`.
+    status: String,
+    _lock: Lock,
+}
+
+struct Signals {
+    end: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerStartupError> {
+    privacy::protect();
+    // The message of a panic could contain a secret, so only its place is printed.
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(io::stderr(), "mytokend: internal error at {place}");
+    }));
+    // Every file gets its mode explicitly. No other user may open it before that.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    let mut configuration = Configuration::new(options.clone(), Arc::clone(log));
+    let read = configuration.read()?;
+    let owner = Owner::current();
+    let runtime_dir = open_runtime_dir(&options.runtime_dir, owner)?;
+    let lock = lock_directory(&runtime_dir, "broker")?;
+    keep_counts(&configuration.budgets, BudgetFile::new(runtime_dir, owner), log);
+    let entrance = configuration.entrance(&read)?;
+    raise_descriptors(log);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(BrokerStartupError::System)?;
+    let (listener, signals) = {
+        let _inside = runtime.enter();
+        let of = |kind| signal(kind).map_err(BrokerStartupError::System);
+        let (end, interrupt) = (of(SignalKind::terminate())?, of(SignalKind::interrupt())?);
+        let address = read.settings().listen;
+        let listener = listen(address).map_err(|error| BrokerStartupError::Listen { address, error })?;
+        (listener, Signals { end, interrupt, reload: of(SignalKind::hangup())? })
+    };
+    let controller = Box::new(SlurmCommands::new(read.jobs.agent.squeue.clone()));
+    let broker = Broker::new(read.service, controller, Arc::clone(&configuration.clock), Arc::clone(log));
+    let address = listener.local_addr().map_err(BrokerStartupError::System)?;
+    let status = status(&read.jobs.cluster.name, address, &entrance);
+    log.line(Level::Info, &status);
+    let entrance = watch::channel(entrance).0;
+    Ok(Prepared { configuration, broker, entrance, runtime, listener, signals, status, _lock: lock })
+}
+
+fn status(cluster: &str, address: SocketAddr, entrance: &Entrance) -> String {
+    let nodes = entrance.enrolments().register.list().entries.len();
+    format!("broker of the cluster {cluster} at {address}; {nodes} nodes are enrolled")
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A broker that starts again must not wait for the connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// One descriptor for each connection: the usual soft limit is 1,024.
+fn raise_descriptors(log: &Log) {
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    if hard < DESCRIPTORS {
+        let text = format!("this process may open {hard} files; a broker for 10,000 nodes needs {DESCRIPTORS}");
+        log.line(Level::Warning, &text);
+    }
+}
+
+impl Prepared {
+    fn serve(self) -> Result<(), BrokerStartupError> {
+        let Self { mut configuration, broker, entrance, runtime, listener, mut signals, mut status, _lock } = self;
+        let log = Arc::clone(&configuration.log);
+        let threads = Threads::start(&broker).map_err(BrokerStartupError::System)?;
+        let counts = CountsWriter::start(&configuration.budgets).map_err(BrokerStartupError::System)?;
+        let manager = ServiceManager::from_environment();
+        let mut failures = NotificationFailures::default();
+        let mut note = |sent| {
+            if let Some(line) = failures.line(sent) {
+                log.line(Level::Warning, &line);
+            }
+        };
+        note(manager.ready(&status));
+        let (stop, stopped) = watch::channel(());
+        let address = listener.local_addr().map_err(BrokerStartupError::System)?;
+        runtime.block_on(async {
+            let served = server::serve(Arc::clone(&broker), entrance.subscribe(), listener, stopped);
+            let served = tokio::spawn(served);
+            let mut turn = tokio::time::interval(manager.interval().unwrap_or(LONGEST_TURN).min(LONGEST_TURN));
+            let mut told = None;
+            loop {
+                tokio::select! {
+                    _ = signals.end.recv() => break,
+                    _ = signals.interrupt.recv() => break,
+                    _ = signals.reload.recv() => {
+                        note(manager.reloading());
+                        reload(&mut configuration, &broker, &entrance, address, &mut status);
+                        note(manager.ready(&status));
+                    }
+                    _ = turn.tick() => {
+                        let trouble = configuration.budgets.trouble();
+                        if let (Some(trouble), None) = (&trouble, &told) {
+                            let text = format!("the counts of requests cannot be kept for the next run: {trouble}");
+                            log.line(Level::Error, &text);
+                        }
+                        told = trouble;
+                        log.tell_left_out();
+                        broker.probe();
+                        note(manager.working(Duration::ZERO));
+                    }
+                }
+            }
+            note(manager.stopping());
+            drop(stop);
+            let _ = served.await;
+        });
+        // A thread that reads a file for an enrolment is abandoned: the file is written whole or not at all.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        threads.stop();
+        counts.stop();
+        log.line(Level::Info, "the broker has stopped");
+        Ok(())
+    }
+}
+
+/// Reads configuration, keys and register again. When they cannot be used, the broker goes on with those that it has.
+fn reload(
+    configuration: &mut Configuration,
+    broker: &Broker,
+    entrance: &watch::Sender<Arc<Entrance>>,
+    address: SocketAddr,
+    text: &mut String,
+) {
+    let log = Arc::clone(&configuration.log);
+    let read = configuration.read().and_then(|read| Ok((configuration.entrance(&read)?, read)));
+    match read {
+        Ok((new, read)) => {
+            if read.settings().listen != address {
+                log.line(Level::Warning, &format!("the broker listens at {address} until it is restarted"));
+            }
+            *text = status(&read.jobs.cluster.name, address, &new);
+            broker.configure(read.service);
+            entrance.send_replace(new);
+            log.line(Level::Info, &format!("reloaded: {text}"));
+        }
+        Err(error) => {
+            *text = format!("goes on with the configuration before the last reload: {error}");
+            let line = format!("not reloaded: {error}; the broker goes on with its old configuration");
+            log.line(Level::Error, &line);
+        }
+    }
+}
