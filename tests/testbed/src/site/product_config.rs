@@ -22,7 +22,7 @@ pub(crate) fn write(site: &Site) -> Result<()> {
         return Ok(());
     }
     let keys = format!(
-        "set -e; chmod 700 {PRIVATE}; mytokenctl broker-ca; cd /etc/mytoken/keys; mv cluster.key broker-ca.key {PRIVATE}/"
+        "set -e; chmod 700 {PRIVATE}; mytokenctl broker-ca --dir /etc/mytoken/keys; cd /etc/mytoken/keys; mv cluster.key broker-ca.key {PRIVATE}/"
     );
     site.sh("root", &keys)?.ok().map(drop)
 }
