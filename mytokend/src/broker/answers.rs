@@ -21,6 +21,9 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 /// A node that was told to come later comes after this time at the earliest.
 const LATER: Duration = Duration::from_secs(5);
 
+/// How long the end of a submission waits for slurmctld.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Nodes tell an end again after this time, while the submission goes on.
 const END_PAUSE: Duration = Duration::from_secs(120);
 
@@ -42,27 +45,43 @@ impl Broker {
     }
 
     /// No job of the submission runs on `node` any more.
-    pub fn end(&self, node: &str, request: &EndRequest) -> EndAnswer {
+    pub async fn end(&self, node: &str, request: &EndRequest) -> EndAnswer {
         // A credential that cannot be opened, or is of another user, cannot be revoked.
         let Ok(admitted) = self.admit(request.job, request.uid, &request.sealed) else { return EndAnswer::Settled {} };
         let key = SubmissionKey { uid: request.uid, handle: admitted.handle.clone() };
-        let answered = self.questions.last();
+        let leader = self.leader_of_ended(node, request, &key).await;
         let mut state = self.state();
         let Some(submission) = submission(&mut state, &key, &request.sealed, &admitted) else {
             return EndAnswer::Waits { wait: millis(END_PAUSE) };
         };
-        // A broker that has started anew learns of the job in this way. Only slurmctld proves that it is one of this submission.
-        let known = answered.jobs.as_ref().and_then(|jobs| jobs.job(request.job));
-        if let Some(job) = known.filter(|job| job.uid == request.uid && submission.binding.leaders.is_empty()) {
-            if job.is_on(node) {
-                submission.binding.leaders.insert(job.leader);
-            }
-        }
+        submission.binding.leaders.extend(leader);
         submission.jobs.insert(request.job);
         match submission.end {
             End::Settled { .. } => EndAnswer::Settled {},
-            End::Open { .. } | End::Revoking { .. } => EndAnswer::Waits { wait: millis(END_PAUSE) },
+            End::Open { .. } => {
+                self.questions.plan(self.clock.elapsed());
+                EndAnswer::Waits { wait: millis(END_PAUSE) }
+            }
+            End::Revoking { .. } => EndAnswer::Waits { wait: millis(END_PAUSE) },
         }
+    }
+
+    /// The leader of a job that has ended, for a submission of which no job is known: this broker has started anew. Only slurmctld proves
+    /// that the job was on the node; without that, the submission waits for all jobs of its user.
+    async fn leader_of_ended(&self, node: &str, request: &EndRequest, key: &SubmissionKey) -> Option<u32> {
+        if self.state().submissions.get(key).is_some_and(|known| !known.binding.leaders.is_empty()) {
+            return None;
+        }
+        let leader = |answered: &Answered| {
+            let job = answered.jobs.as_ref()?.job(request.job)?;
+            (job.uid == request.uid && job.had(node)).then_some(job.leader)
+        };
+        let (now, answered) = (self.clock.elapsed(), self.questions.last());
+        if let Some(leader) = leader(&answered) {
+            return Some(leader);
+        }
+        let answered = tokio::time::timeout(END_PATIENCE, self.questions.after(now)).await.ok()?;
+        leader(&answered)
     }
 
     /// When the present run of a job on `node` began. `None`: slurmctld does not answer.

@@ -30,10 +30,16 @@ pub struct KnownJob {
 }
 
 impl KnownJob {
+    /// Whether the job has this node, or had it in its last run.
+    #[must_use]
+    pub fn had(&self, node: &str) -> bool {
+        host_list::contains(&self.nodes, node)
+    }
+
     /// Whether the job has this node now.
     #[must_use]
     pub fn is_on(&self, node: &str) -> bool {
-        self.is_on_nodes && host_list::contains(&self.nodes, node)
+        self.is_on_nodes && self.had(node)
     }
 }
 
@@ -56,7 +62,7 @@ impl ClusterJobs {
             let started = started.trim().parse().ok().filter(|started| *started > 0);
             let row = submission_end::row(rest)?;
             let is_on_nodes = matches!(row.phase, JobPhase::Active | JobPhase::Completing);
-            let nodes = if is_on_nodes { row.nodes.to_owned() } else { String::new() };
+            let nodes = row.nodes.to_owned();
             let job = KnownJob { uid, leader: row.leader, is_on_nodes, submitted: row.submitted, started, nodes };
             found.jobs.insert(row.job, job);
             let lines = found.by_user.entry(uid).or_default();
@@ -97,6 +103,8 @@ mod tests {
         assert!(on(7, "n1") && on(7, "n3") && on(9, "n2"));
         assert!(!on(7, "n4") && !on(12, "n1"), "another node, or none");
         assert!(!on(13, "n4"), "it has ended");
+        let had = |job: u32, node: &str| jobs.job(job).is_some_and(|job| job.had(node));
+        assert!(had(13, "n4") && had(7, "n1") && !had(13, "n1") && !had(12, "n1"));
         let job = jobs.job(9).unwrap();
         assert_eq!((job.uid, job.leader, job.submitted, job.started), (2001, 8, Some(1001), Some(1004)));
         assert_eq!(jobs.job(12).map(|job| job.started), Some(None));

@@ -212,7 +212,9 @@ async fn respond(
         (TOKEN_PATH, Some(peer)) => {
             Ok(Answer::json(&shared.broker.token(peer.node.as_str(), &parse::<TokenRequest>(body)?).await))
         }
-        (END_PATH, Some(peer)) => Ok(Answer::json(&shared.broker.end(peer.node.as_str(), &parse::<EndRequest>(body)?))),
+        (END_PATH, Some(peer)) => {
+            Ok(Answer::json(&shared.broker.end(peer.node.as_str(), &parse::<EndRequest>(body)?).await))
+        }
         (JOBS_PATH, Some(_)) => {
             let jobs = shared.broker.jobs(parse::<JobsRequest>(body)?.uid).await;
             jobs.map(|jobs| Answer::json(&jobs)).ok_or_else(Answer::no_slurmctld)

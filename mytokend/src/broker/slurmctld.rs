@@ -79,6 +79,8 @@ pub struct Answered {
 struct Wanted {
     /// Somebody waits for an answer to a question that is asked from now on.
     soon: bool,
+    /// The next question is asked at this time at the latest, elapsed time.
+    planned: Option<Duration>,
     stopping: bool,
 }
 
@@ -91,6 +93,9 @@ pub struct Questions {
 
 /// Between two questions. slurmctld serves the whole cluster.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// From news of a node to a question that nobody waits for.
+const AFTER_NEWS: Duration = Duration::from_secs(10);
 
 /// Between two questions that nobody waits for.
 pub const INTERVAL: Duration = Duration::from_secs(60);
@@ -119,6 +124,12 @@ impl Questions {
         }
     }
 
+    /// A node has told something that only a new answer shows. Nobody waits for it, so what is told in the next seconds shares it.
+    pub fn plan(&self, now: Duration) {
+        self.wanted().planned.get_or_insert(now.saturating_add(AFTER_NEWS));
+        self.wake.notify_all();
+    }
+
     /// Ends [`Self::run`].
     pub fn stop(&self) {
         self.wanted().stopping = true;
@@ -135,15 +146,7 @@ impl Questions {
         note: &dyn Fn(&Answered),
     ) {
         loop {
-            let wanted = self.wanted();
-            let idle = |wanted: &mut Wanted| !wanted.soon && !wanted.stopping;
-            let waited = self.wake.wait_timeout_while(wanted, INTERVAL, idle);
-            let (mut wanted, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            if wanted.stopping {
-                return;
-            }
-            let soon = std::mem::take(&mut wanted.soon);
-            drop(wanted);
+            let Some(soon) = self.wait(elapsed) else { return };
             if !soon && !has_work() {
                 continue;
             }
@@ -164,6 +167,25 @@ impl Questions {
             note(&answered);
             self.answered.send_replace(answered);
             std::thread::sleep(SHORTEST_PAUSE);
+        }
+    }
+
+    /// Waits until a question is due. Returns whether somebody has asked for it, and `None` at the end.
+    fn wait(&self, elapsed: &dyn Fn() -> Duration) -> Option<bool> {
+        let regular = elapsed().saturating_add(INTERVAL);
+        let mut wanted = self.wanted();
+        loop {
+            if wanted.stopping {
+                return None;
+            }
+            let now = elapsed();
+            let due = wanted.planned.map_or(regular, |planned| planned.min(regular));
+            if wanted.soon || due <= now {
+                let asked = std::mem::take(&mut wanted.soon) || wanted.planned.take().is_some();
+                wanted.planned = None;
+                return Some(asked);
+            }
+            (wanted, _) = self.wake.wait_timeout(wanted, due - now).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -133,7 +133,7 @@ impl TestBroker {
     }
 
     fn end(&self, job: u32, sealed: &str) -> EndAnswer {
-        self.broker.end("n1", &EndRequest { job, uid: 7, sealed: sealed.to_owned() })
+        self.runtime.block_on(self.broker.end("n1", &EndRequest { job, uid: 7, sealed: sealed.to_owned() }))
     }
 
     fn counts(&self) -> (usize, usize) {
@@ -235,6 +235,20 @@ fn a_broker_that_starts_anew_learns_of_an_end_from_a_node() {
     test.prints(Some(ENDED));
     test.ask_slurmctld();
     test.until("a revocation", || test.counts() == (0, 1));
+}
+
+#[test]
+fn a_broker_that_starts_after_the_end_revokes_after_one_question() {
+    let test = TestBroker::new(ENDED);
+    assert!(matches!(test.end(1, "7:a"), EndAnswer::Waits { .. }));
+    assert_eq!(test.fakes.questions.load(Ordering::Relaxed), 1, "the node's word is not enough");
+    test.ask_slurmctld();
+    test.until("a revocation", || test.counts() == (0, 1));
+    // Job 2 was not on this node.
+    let other = test.runtime.block_on(test.broker.end("n9", &EndRequest { job: 2, uid: 7, sealed: "7:b".to_owned() }));
+    assert!(matches!(other, EndAnswer::Waits { .. }));
+    let key = SubmissionKey { uid: 7, handle: "b".to_owned() };
+    assert!(test.broker.state().submissions[&key].binding.leaders.is_empty());
 }
 
 #[test]
