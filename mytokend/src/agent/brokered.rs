@@ -16,14 +16,16 @@ use sha2::{Digest, Sha256};
 
 use super::broker_connection::BrokerConnection;
 use super::budget::Budgets;
+use super::budget::ledger::Purpose;
+use super::budget::site::{SitePermit, SitePermits};
 use super::credential_service::{Admitted, Charge, CredentialService, Denied, IssuedToken, RequestFailure};
 use super::direct::DirectMode;
 use super::lease::LeaseCredential;
 use super::slurm::{Controller, ControllerFacts, Squeue, SqueueError};
 use crate::broker::client::ClientError;
 use crate::broker::messages::{
-    END_PATH, EndAnswer, EndRequest, JOBS_PATH, JobsAnswer, JobsRequest, START_PATH, StartAnswer, StartRequest,
-    TOKEN_PATH, TokenAnswer, TokenOutcome, TokenRequest,
+    END_PATH, EndAnswer, EndRequest, JOBS_PATH, JobsAnswer, JobsRequest, PERMIT_PATH, PermitRequest, START_PATH,
+    StartAnswer, StartRequest, TOKEN_PATH, TokenAnswer, TokenOutcome, TokenRequest,
 };
 
 /// The lane of jobs whose provider the broker has not told yet.
@@ -31,6 +33,9 @@ const LANE: &str = "broker";
 
 /// Most credentials whose content is kept until their lease takes it.
 const MOST_LEARNED: usize = 1000;
+
+/// Time limit of a question for a permit: a submission waits for it.
+const PERMIT: Duration = Duration::from_secs(1);
 
 /// Time limit of a question about the jobs of a user.
 const JOBS: Duration = Duration::from_secs(10);
@@ -237,5 +242,18 @@ impl Controller for BrokeredJobs {
     /// Asked for submissions of this host only.
     fn itself(&self) -> Option<ControllerFacts> {
         self.squeue.itself()
+    }
+}
+
+/// Permits of the brokers for the requests of this host.
+pub struct BrokerPermits(
+    /// The connection.
+    pub Arc<BrokerConnection>,
+);
+
+impl SitePermits for BrokerPermits {
+    fn permit(&self, server: &str, purpose: Purpose, uid: u32) -> Option<SitePermit> {
+        let request = PermitRequest { server: server.to_owned(), purpose, uid };
+        self.0.post(PERMIT_PATH, &request, Deadline::after(PERMIT)).ok()
     }
 }

@@ -5,6 +5,7 @@
 pub mod kept;
 pub mod ledger;
 pub mod limit;
+pub mod site;
 pub mod stored;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::jobs::repeatable;
 use kept::{Keep, Kept};
 use ledger::{Ledger, Purpose};
 use limit::Limit;
+use site::{SiteBudget, SitePermit, SitePermits};
 use stored::Stored;
 
 /// From so many requests in a period on, the agent wants to know the limit of a server that has told none.
@@ -40,11 +42,20 @@ struct ServerBudget {
     asked: Option<u64>,
 }
 
+impl ServerBudget {
+    /// A permit, or after how many milliseconds there may be one, and whether only the user's share is used up.
+    fn permit(&mut self, purpose: Purpose, uid: Option<u32>, now: u64) -> Result<(), (u64, bool)> {
+        let only_his = self.ledger.left(now) > 0;
+        self.ledger.ask(purpose, uid, now).map_err(|wait| (wait, only_his))
+    }
+}
+
 /// The budgets of all configured servers, by URL.
 pub struct Budgets {
     clock: Arc<dyn ScheduleClock>,
     servers: Mutex<BTreeMap<String, ServerBudget>>,
     kept: Kept,
+    site: SiteBudget,
 }
 
 /// Why a request was not answered.
@@ -65,7 +76,7 @@ impl Budgets {
     /// No server yet.
     #[must_use]
     pub fn new(clock: Arc<dyn ScheduleClock>) -> Self {
-        Self { clock, servers: Mutex::default(), kept: Kept::default() }
+        Self { clock, servers: Mutex::default(), kept: Kept::default(), site: SiteBudget::default() }
     }
 
     /// [`Self::write_counts`] will keep the counts there. `before` is what an earlier run has kept.
@@ -126,6 +137,50 @@ impl Budgets {
         Ok(())
     }
 
+    /// Brokers give the permits from now on, as long as they answer. `None`: there are none.
+    pub fn set_site(&self, permits: Option<Arc<dyn SitePermits>>) {
+        self.site.set(permits);
+    }
+
+    /// A permit for a request to a server, by its URL: of the brokers, or else of this host's own budget.
+    ///
+    /// # Errors
+    /// [`Unsent::NoPermit`].
+    fn admit(&self, server: &str, purpose: Purpose, uid: Option<u32>) -> Result<(), Unsent> {
+        // Not while the counts are locked: brokers take their time.
+        let site = uid.and_then(|uid| self.site.ask(server, purpose, uid, || self.clock.elapsed()));
+        let admitted = self.with(server, |found, now| match site {
+            Some(SitePermit::Wait { wait, only_his }) => Err((wait, only_his)),
+            Some(SitePermit::Granted {}) => {
+                found.ledger.count(purpose, uid, now);
+                Ok(())
+            }
+            Some(SitePermit::Unlimited {}) | None => found.permit(purpose, uid, now),
+        });
+        let refused = |(wait, only_his)| Unsent::NoPermit { wait: Duration::from_millis(wait), only_his };
+        admitted.unwrap_or(Ok(())).map_err(refused)
+    }
+
+    /// A permit of this host's own budget, for a request to a server by its URL.
+    ///
+    /// # Errors
+    /// After how many milliseconds there may be one, and whether only the user's share is used up.
+    pub fn permit(&self, server: &str, purpose: Purpose, uid: u32) -> Result<(), (u64, bool)> {
+        self.with(server, |found, now| found.permit(purpose, Some(uid), now)).unwrap_or(Ok(()))
+    }
+
+    /// Counts a request that was sent without a permit, to a server by its URL.
+    pub fn count(&self, server: &str, purpose: Purpose, uid: u32) {
+        self.with(server, |found, now| found.ledger.count(purpose, Some(uid), now));
+    }
+
+    /// The limit of a server, by its URL. `None`: it has none, or none is known, or the server is not configured.
+    #[must_use]
+    pub fn limit(&self, server: &str) -> Option<Limit> {
+        let now = self.now();
+        self.servers().get(server)?.ledger.limit(now)
+    }
+
     /// Sends requests with a new client: with a permit, and learns from the answers. `work` sends at least one.
     ///
     /// # Errors
@@ -137,12 +192,7 @@ impl Budgets {
         work: impl FnOnce(&HttpClient) -> Result<T, Error>,
     ) -> Result<T, Unsent> {
         let http = HttpClient::new(settings).map_err(|error| Unsent::Failed(error.into()))?;
-        let permit = self.with(server, |found, now| {
-            let only_his = found.ledger.left(now) > 0;
-            let asked = found.ledger.ask(purpose, uid, now);
-            asked.map_err(|wait| Unsent::NoPermit { wait: Duration::from_millis(wait), only_his })
-        });
-        permit.unwrap_or(Ok(()))?;
+        self.admit(server, purpose, uid)?;
         let result = work(&http);
         let traffic = http.traffic();
         self.with(server, |found, now| {
@@ -176,8 +226,11 @@ impl Budgets {
     /// # Errors
     /// After which time the same submission would get a permit.
     pub fn submission(&self, name: &str, uid: u32) -> Result<(), Duration> {
-        let asked = self.with_name(name, |found, now| found.ledger.ask(Purpose::Submission, Some(uid), now));
-        asked.unwrap_or(Ok(())).map_err(Duration::from_millis)
+        let Some(url) = self.url(name) else { return Ok(()) };
+        match self.admit(&url, Purpose::Submission, Some(uid)) {
+            Err(Unsent::NoPermit { wait, .. }) => Err(wait),
+            _ => Ok(()),
+        }
     }
 
     /// For how long a request of this purpose would get no permit, at a server with this name or URL. Counts nothing.
@@ -203,7 +256,14 @@ impl Budgets {
 
     /// A login has sent requests.
     pub fn login(&self, name: &str, uid: u32) {
-        self.with_name(name, |found, now| found.ledger.count(Purpose::Login, Some(uid), now));
+        let Some(url) = self.url(name) else { return };
+        self.count(&url, Purpose::Login, uid);
+        // The brokers count it, too. Their answer does not matter: it was sent.
+        let _ = self.site.ask(&url, Purpose::Login, uid, || self.clock.elapsed());
+    }
+
+    fn url(&self, name: &str) -> Option<String> {
+        self.servers().iter().find(|(_, server)| server.name == name).map(|(url, _)| url.clone())
     }
 
     /// The URL of a server that should tell what is left, because this host sends it many requests: perhaps it has a limit, perhaps other

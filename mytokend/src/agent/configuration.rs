@@ -10,7 +10,7 @@ use mytoken::{ScheduleClock, SystemClock};
 use nix::errno::Errno;
 
 use super::broker_connection::BrokerConnection;
-use super::brokered::{BrokerMode, BrokeredJobs};
+use super::brokered::{BrokerMode, BrokerPermits, BrokeredJobs};
 use super::budget::Budgets;
 use super::credential_service::CredentialService;
 use super::direct::{ClusterKeys, DirectMode, NoClusterKey};
@@ -62,6 +62,7 @@ impl Configuration {
         if let Some(jobs) = jobs.as_ref().filter(|jobs| jobs.broker.is_used()) {
             return self.brokered(&shared, jobs);
         }
+        self.budgets.set_site(None);
         let (settings, keys) = match jobs {
             Some(settings) => (settings.agent, self.keys(&settings.cluster, trust)?),
             None if self.keys.is_empty() => (AgentSettings::default(), Err(NoClusterKey::NoJobsToml)),
@@ -107,6 +108,7 @@ impl Configuration {
             let cluster = jobs.cluster.name.clone();
             let connection = BrokerConnection::start(settings, cluster, files, Arc::clone(&self.log));
             let connection = Arc::new(connection.map_err(StartupError::Broker)?);
+            self.budgets.set_site(Some(Arc::new(BrokerPermits(Arc::clone(&connection)))));
             let jobs = BrokeredJobs { connection: Arc::clone(&connection), squeue };
             (Box::new(BrokerMode::new(direct, connection)), Box::new(jobs))
         } else {

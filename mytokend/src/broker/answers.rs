@@ -6,10 +6,13 @@ use std::time::Duration;
 use mytoken_wire::agent::JobStart;
 
 use super::binding::{self, Asked, BindingRefusal};
-use super::messages::{EndAnswer, EndRequest, JobsAnswer, StartAnswer, TokenAnswer, TokenOutcome, TokenRequest};
+use super::messages::{
+    EndAnswer, EndRequest, JobsAnswer, PermitRequest, StartAnswer, TokenAnswer, TokenOutcome, TokenRequest,
+};
 use super::slurmctld::{self, Answered};
 use super::submission::{End, TokenState};
 use super::{Broker, State, SubmissionKey, millis, submission};
+use crate::agent::budget::site::SitePermit;
 use crate::agent::credential_service::{Admitted, Denied, IssuedToken, RequestFailure};
 use crate::agent::lanes::Place;
 use crate::broker::work::Work;
@@ -96,6 +99,15 @@ impl Broker {
             Some(job) => Some(StartAnswer { started: job.started }),
             None => answered.trouble.is_none().then_some(StartAnswer { started: None }),
         }
+    }
+
+    /// A permit for a request of `host` to a mytoken server.
+    #[must_use]
+    pub fn permit(&self, host: &str, request: &PermitRequest) -> SitePermit {
+        let service = self.service();
+        let Some(budgets) = service.budgets() else { return SitePermit::Unlimited {} };
+        let now = millis(self.clock.elapsed());
+        self.hosts.give(budgets, host, (&request.server, request.purpose, request.uid), now)
     }
 
     /// The jobs of a user.

@@ -6,6 +6,7 @@ use mytoken_wire::{FileName, Secret};
 use serde::{Deserialize, Serialize};
 
 use super::identity::NodeName;
+use crate::agent::budget::ledger::Purpose;
 use crate::agent::credential_service::Admitted;
 
 /// Largest body in bytes, in both directions: a sealed text has at most 16 KiB, an access token and the windows of its sub-token less.
@@ -22,6 +23,9 @@ pub const JOBS_PATH: &str = "/v1/jobs";
 
 /// When the present run of a job on this node began.
 pub const START_PATH: &str = "/v1/start";
+
+/// A host wants to send a request to a mytoken server.
+pub const PERMIT_PATH: &str = "/v1/permit";
 
 /// A node wants its first certificate. It shows none in the handshake.
 pub const ENROL_PATH: &str = "/v1/enrol";
@@ -177,4 +181,15 @@ pub struct StartAnswer {
     /// When it began by slurmctld's clock, Unix seconds. Absent: slurmctld does not know the job on this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<u64>,
+}
+
+/// Body of [`PERMIT_PATH`]. The answer is a [`SitePermit`](crate::agent::budget::site::SitePermit).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermitRequest {
+    /// URL of the mytoken server.
+    pub server: String,
+    /// What the request is for.
+    pub purpose: Purpose,
+    /// Whose it is.
+    pub uid: u32,
 }

@@ -13,6 +13,7 @@ pub mod ends;
 pub mod entrance;
 pub mod identity;
 pub mod messages;
+pub mod permits;
 pub mod server;
 pub mod settings;
 pub mod slurmctld;
@@ -31,6 +32,7 @@ use crate::agent::credential_service::{Admitted, CredentialService};
 use crate::agent::lanes::{Lanes, Place, REVOCATIONS, TOKENS};
 use crate::jobs::Conversion;
 use crate::log::{Level, Log};
+use permits::HostPermits;
 use slurmctld::{Answered, ClusterController, Questions};
 pub use submission::SubmissionKey;
 use submission::{End, Submission, name};
@@ -58,6 +60,7 @@ pub struct Broker {
     clock: Arc<dyn ScheduleClock>,
     log: Arc<Log>,
     told: Told,
+    hosts: HostPermits,
     /// Gives a random number of [0, 1).
     draw: fn() -> f64,
     state: Mutex<State>,
@@ -87,6 +90,7 @@ impl Broker {
             clock,
             log,
             told: Told::default(),
+            hosts: HostPermits::default(),
             draw: rand::random::<f64>,
             state: Mutex::new(state),
             queued: Condvar::new(),

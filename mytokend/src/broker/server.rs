@@ -25,8 +25,8 @@ use super::entrance::Entrance;
 use super::identity::Peer;
 use super::identity::enrolment::{EnrolmentRefusal, RefusalKind};
 use super::messages::{
-    BODY_LIMIT, END_PATH, ENROL_PATH, EndRequest, EnrolRequest, JOBS_PATH, JobsRequest, RENEW_PATH, Refusal,
-    RenewRequest, START_PATH, StartRequest, TOKEN_PATH, TokenRequest,
+    BODY_LIMIT, END_PATH, ENROL_PATH, EndRequest, EnrolRequest, JOBS_PATH, JobsRequest, PERMIT_PATH, PermitRequest,
+    RENEW_PATH, Refusal, RenewRequest, START_PATH, StartRequest, TOKEN_PATH, TokenRequest,
 };
 use super::{Broker, millis};
 
@@ -218,6 +218,9 @@ async fn respond(
         (JOBS_PATH, Some(_)) => {
             let jobs = shared.broker.jobs(parse::<JobsRequest>(body)?.uid).await;
             jobs.map(|jobs| Answer::json(&jobs)).ok_or_else(Answer::no_slurmctld)
+        }
+        (PERMIT_PATH, Some(peer)) => {
+            Ok(Answer::json(&shared.broker.permit(peer.node.as_str(), &parse::<PermitRequest>(body)?)))
         }
         (START_PATH, Some(peer)) => {
             let start = shared.broker.start(peer.node.as_str(), parse::<StartRequest>(body)?.job).await;

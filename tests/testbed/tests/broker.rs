@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use testbed::drive::jobs::{Calls, Job, calling_script, calls};
 use testbed::drive::journal::Journal;
 use testbed::drive::people;
@@ -93,5 +94,72 @@ fn an_end_while_all_brokers_are_away_is_revoked_afterwards() -> Result<()> {
             site.restart(&broker::name(&broker))?;
         }
         wait_for_revocations(site, 1)
+    })
+}
+
+/// Sends a request to the broker from `node`, with the certificate of `identity`. Returns status and body.
+fn ask(site: &Site, node: &str, identity: Option<&str>, path: &str, body: &Value) -> Result<(String, String)> {
+    let own = identity.map_or_else(String::new, |of| {
+        format!("--cert /var/lib/mytoken.{of}/node.pem --key /var/lib/mytoken.{of}/node.key")
+    });
+    let script = format!(
+        "curl -s --max-time 20 --cacert /etc/mytoken/keys/broker-ca.pem {own} -w '\\n%{{http_code}}' -d @- https://b1:7512{path}"
+    );
+    let outcome = site.script("root", &script).on(node).stdin(body.to_string()).run()?;
+    let (body, status) = outcome.stdout.rsplit_once('\n').unwrap_or_default();
+    Ok((status.to_owned(), body.to_owned()))
+}
+
+/// The sealed credential in the environment of a job that runs.
+fn sealed_of(site: &Site, job: &Job, user: &str) -> Result<String> {
+    let output = format!("srun --overlap --jobid {} -n1 -N1 printenv SLURM_MYTOKEN", job.id);
+    Ok(site.sh(user, &output)?.ok()?.stdout)
+}
+
+#[test]
+fn who_has_no_right_to_a_token_is_refused_and_logged_once() -> Result<()> {
+    with_brokers(1, 2, |site| {
+        people::first_mytoken(site, "bob")?;
+        let run = |user: &str, node: &str| -> Result<Job> {
+            let (job, _) = Job::submit(site, user, &format!("sbatch --mytoken -w {node} --wrap 'sleep 600'"))?;
+            job.wait_for_start(site)?;
+            job.wait_for_token(site, node)?;
+            Ok(job)
+        };
+        let (first, second, of_bob) = (run("alice", "n1")?, run("alice", "n2")?, run("bob", "n2")?);
+        let sealed = sealed_of(site, &first, "alice")?;
+        let request = |job: &Job, uid: u32| json!({"job": job.id, "uid": uid, "sealed": sealed, "patience": 5000});
+        let own = ask(site, "n1", Some("n1"), "/v1/token", &request(&first, 2001))?;
+        assert!(own.0 == "200" && own.1.contains("\"token\""), "{own:?}");
+        for (what, node, identity, job, uid, status, reason) in [
+            ("a job on another node", "n2", Some("n2"), &first, 2001, "200", "does not run on n2"),
+            ("another user's job", "n2", Some("n2"), &of_bob, 2002, "200", "another user"),
+            ("a copied text", "n2", Some("n2"), &second, 2001, "200", "the credential belongs to job"),
+            ("no certificate", "n1", None, &first, 2001, "403", "no certificate"),
+        ] {
+            for _ in 0..2 {
+                let (told, body) = ask(site, node, identity, "/v1/token", &request(job, uid))?;
+                assert!(
+                    told == status && body.contains(reason) && !body.contains("\"token\""),
+                    "{what}: {told} {body}"
+                );
+            }
+        }
+        let logs = site.logs();
+        for reason in ["does not run on n2", "another user", "the credential belongs to job"] {
+            assert_eq!(
+                logs.lines().filter(|line| line.contains("node n2") && line.contains(reason)).count(),
+                1,
+                "{reason}\n{logs}"
+            );
+        }
+        // A certificate that another authority has signed, and one without its key.
+        let foreign = "cd /root && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=n1 \
+            -addext subjectAltName=URI:mytoken:node:n1 -keyout own.key -out own.pem 2>/dev/null; \
+            curl -s --max-time 10 --cacert /etc/mytoken/keys/broker-ca.pem --cert own.pem --key own.key -d '{}' https://b1:7512/v1/token";
+        assert!(!site.on_node("n1", foreign)?.success());
+        let revoked = Journal::read(site)?.requests_to("revocation");
+        assert_eq!(revoked, 0, "no attack ends a submission");
+        Ok(())
     })
 }

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Permits for the requests that other hosts send to the mytoken servers. They come out of the same budget as the broker's own requests.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::agent::budget::Budgets;
+use crate::agent::budget::ledger::Purpose;
+use crate::agent::budget::site::SitePermit;
+
+/// A host gets at most this part of a server's limit, so that one that was taken over does not stop the others.
+const PART_OF_A_HOST: (u64, u64) = (1, 2);
+
+/// The permits that each host has had, by host and server: times in milliseconds of elapsed time.
+#[derive(Default)]
+pub struct HostPermits(Mutex<HashMap<(String, String), VecDeque<u64>>>);
+
+impl HostPermits {
+    /// A permit for a request of `host` at `now`, or the note that a login has sent one.
+    #[must_use]
+    pub fn give(
+        &self,
+        budgets: &Budgets,
+        host: &str,
+        (server, purpose, uid): (&str, Purpose, u32),
+        now: u64,
+    ) -> SitePermit {
+        let Some(limit) = budgets.limit(server) else { return SitePermit::Unlimited {} };
+        if purpose == Purpose::Login {
+            // It was sent already.
+            budgets.count(server, purpose, uid);
+            return SitePermit::Granted {};
+        }
+        let mut hosts = self.hosts();
+        hosts.retain(|_, given| {
+            while given.front().is_some_and(|at| at.saturating_add(limit.period) <= now) {
+                given.pop_front();
+            }
+            !given.is_empty()
+        });
+        let given = hosts.entry((host.to_owned(), server.to_owned())).or_default();
+        let most = u64::from(limit.requests) * PART_OF_A_HOST.0 / PART_OF_A_HOST.1;
+        let had = u64::try_from(given.len()).unwrap_or(u64::MAX);
+        if let (true, Some(first)) = (had >= most.max(1), given.front()) {
+            let wait = first.saturating_add(limit.period).saturating_sub(now);
+            return SitePermit::Wait { wait, only_his: false };
+        }
+        match budgets.permit(server, purpose, uid) {
+            Ok(()) => {
+                given.push_back(now);
+                SitePermit::Granted {}
+            }
+            Err((wait, only_his)) => SitePermit::Wait { wait, only_his },
+        }
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, HashMap<(String, String), VecDeque<u64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mytoken::SystemClock;
+    use mytoken::config::Shared;
+
+    use super::*;
+
+    /// Budgets with one server, and its URL.
+    fn budgets(limit: &str) -> (Budgets, String) {
+        let text = format!("[[server]]\nname = 'm'\nurl = 'https://mytoken.example'\n{limit}\n");
+        let shared = toml::from_str::<Shared>(&text).unwrap();
+        let budgets = Budgets::new(Arc::new(SystemClock));
+        budgets.configure(&shared).unwrap();
+        (budgets, shared.server_url("m").unwrap().to_string())
+    }
+
+    #[test]
+    fn hosts_share_the_budget_and_none_gets_all_of_it() {
+        let (budgets, server) = budgets("request_limit = 40\nrequest_period = '300s'");
+        let permits = HostPermits::default();
+        let ask = |host: &str, purpose, uid, now| permits.give(&budgets, host, (&server, purpose, uid), now);
+        let had = (0..40).filter(|_| ask("login1", Purpose::Token, 7, 1) == SitePermit::Granted {}).count();
+        assert_eq!(had, 20, "half of the limit");
+        let SitePermit::Wait { wait: 300_000, only_his: false } = ask("login1", Purpose::Token, 7, 1) else {
+            panic!("it waits for the end of the period")
+        };
+        assert_eq!(ask("n1", Purpose::Token, 8, 2), SitePermit::Granted {});
+        assert_eq!(ask("login1", Purpose::Login, 9, 2), SitePermit::Granted {}, "a login never waits");
+    }
+
+    #[test]
+    fn a_server_without_a_limit_is_told_as_such() {
+        let (budgets, server) = budgets("request_limit = 0");
+        let permits = HostPermits::default();
+        assert_eq!(permits.give(&budgets, "n1", (&server, Purpose::Token, 7), 1), SitePermit::Unlimited {});
+        assert_eq!(permits.give(&budgets, "n1", ("https://unknown/", Purpose::Token, 7), 1), SitePermit::Unlimited {});
+    }
+}
