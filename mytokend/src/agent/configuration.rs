@@ -59,11 +59,16 @@ impl Configuration {
     pub(super) fn read(&mut self, trust: FileTrust) -> Result<Found, StartupError> {
         let shared = Shared::load(&self.options.config, trust)?;
         let jobs = jobs_settings(&shared, &self.options.config, trust)?;
-        if let Some(jobs) = jobs.as_ref().filter(|jobs| jobs.broker.is_used()) {
+        let brokered = jobs.as_ref().filter(|jobs| jobs.broker.is_used());
+        if let Some(jobs) = brokered.filter(|jobs| !is_missing(&jobs.broker.ca_file)) {
             return self.brokered(&shared, jobs);
         }
         self.budgets.set_site(None);
         let (settings, keys) = match jobs {
+            // Sessions must not suffer from it.
+            Some(settings) if settings.broker.is_used() => {
+                (settings.agent, Err(NoClusterKey::NoKeyFile(settings.broker.ca_file.display().to_string())))
+            }
             Some(settings) => (settings.agent, self.keys(&settings.cluster, trust)?),
             None if self.keys.is_empty() => (AgentSettings::default(), Err(NoClusterKey::NoJobsToml)),
             // Without it running jobs would lose their tokens.
@@ -179,6 +184,25 @@ mod tests {
 
     const JOBS: &str =
         "[cluster]\nname = 'c'\npublic_key_file = 'DIR/keys/cluster.pub'\nprivate_key_file = 'DIR/keys/cluster.key'\n";
+
+    #[test]
+    fn without_the_authority_of_the_brokers_sessions_are_served() {
+        let dir = tempfile::tempdir().unwrap();
+        let trust = FileTrust::user(Owner::current().uid);
+        fs::write(dir.path().join("mytoken.toml"), "").unwrap();
+        let brokers = format!("{JOBS}[broker]\nnames = ['b1']\nca_file = 'DIR/ca.pem'\n");
+        fs::write(dir.path().join("jobs.toml"), brokers.replace("DIR", &dir.path().display().to_string())).unwrap();
+        let config = dir.path().to_owned();
+        let options =
+            AgentOptions { config, socket: None, runtime_dir: None, state_dir: None, node: None, stderr: false };
+        let mut configuration = Configuration::new(options, Arc::new(Log::stderr("test")), false).unwrap();
+        let found = configuration.read(trust).unwrap();
+        let ca = dir.path().join("ca.pem").display().to_string();
+        assert_eq!((found.scope, found.missing), (format!("sessions only: there is no {ca}"), Some(ca.clone())));
+        fs::write(&ca, "not a certificate").unwrap();
+        let wrong = configuration.read(trust).map(|found| found.scope).unwrap_err().to_string();
+        assert!(wrong.starts_with(&ca), "{wrong}");
+    }
 
     #[test]
     fn a_reload_tells_which_keys_are_opened_and_which_files_are_gone() {
