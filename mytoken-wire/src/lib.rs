@@ -24,6 +24,7 @@ mod printable;
 pub mod profile;
 pub mod sealed;
 mod secret;
+mod shell;
 pub mod submission;
 #[cfg(target_os = "linux")]
 pub mod token_file;
@@ -40,3 +41,4 @@ pub use plugin_settings::PluginSettings;
 pub use printable::{is_printable, printable};
 pub use profile::ProfileName;
 pub use secret::Secret;
+pub use shell::shell_word;

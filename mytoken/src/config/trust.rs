@@ -14,6 +14,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use mytoken_wire::shell_word;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -69,7 +70,7 @@ impl FileTrust {
         if meta.mode() & 0o7177 != 0 {
             let mode = meta.mode() & 0o7777;
             let reason = format!("it has mode {mode:04o}, expected at most 0600");
-            return Err(mendable(path, &reason, format!("chmod 600 {}", path.display())));
+            return Err(mendable(path, &reason, format!("chmod 600 {}", shell_word(&path.to_string_lossy()))));
         }
         if meta.nlink() != 1 {
             return Err(refused(path, "it has a second name (hard link)"));

@@ -32,6 +32,13 @@ fn rows() -> Vec<(String, &'static str, &'static str, &'static str, i32)> {
         (with("DenyGroups alice"), "--as alice", SHUT_OUT, "DenyGroups alice", 1),
         (with("Match User alice\\n AllowUsers bob\\nMatch all"), "--as alice", SHUT_OUT, "AllowUsers", 1),
         ("usermod -s /bin/nosuch alice".into(), "--as alice", SHUT_OUT, "/bin/nosuch does not exist", 1),
+        (
+            "cp /bin/true /opt/shell; chmod 644 /opt/shell; usermod -s /opt/shell alice".into(),
+            "--as alice",
+            SHUT_OUT,
+            "/opt/shell is not executable",
+            1,
+        ),
         (with("AllowUsers daemon nosuch"), "", SHUT_OUT, "lets nobody in", 2),
         (with("AllowGroups nosuch"), "", SHUT_OUT, "lets nobody in", 2),
         (with("DenyUsers *"), "", SHUT_OUT, "lets nobody in", 2),
@@ -127,7 +134,9 @@ fn whom_sshd_keeps_out_is_found_alone() -> Result<()> {
                     assert!(pasted.stdout.to_lowercase().contains("kbdinteractiveauthentication "), "{pasted:?}");
                 }
                 _ => assert!(
-                    pasted.stdout.contains("-broken.conf:") || pasted.stdout.ends_with(":/bin/nosuch\n"),
+                    pasted.stdout.contains("-broken.conf:")
+                        || pasted.stdout.ends_with(":/bin/nosuch\n")
+                        || pasted.stdout.ends_with(":/opt/shell\n"),
                     "{pasted:?}"
                 ),
             }

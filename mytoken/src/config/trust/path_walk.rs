@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
+use mytoken_wire::shell_word;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fstat};
@@ -168,7 +169,7 @@ impl PathWalk<'_> {
             }
             Some(Fault::Owner(uid)) => {
                 let (owner, fix) = if self.trust == FileTrust::ROOT {
-                    ("root", format!("chown -h root: {}", path.display()))
+                    ("root", format!("chown -h root: {}", shell_word(&path.to_string_lossy())))
                 } else {
                     ("you or root", String::new())
                 };
@@ -178,7 +179,7 @@ impl PathWalk<'_> {
                 // `chmod` would make a directory like /tmp unusable for others.
                 let fault = format!("can be written by others (mode {mode:04o})");
                 if mode & 0o1000 == 0 {
-                    Err(self.mendable(&named, &fault, format!("chmod go-w {}", path.display())))
+                    Err(self.mendable(&named, &fault, format!("chmod go-w {}", shell_word(&path.to_string_lossy()))))
                 } else {
                     Err(self.refused(&named, &format!("{fault}; put the file elsewhere")))
                 }

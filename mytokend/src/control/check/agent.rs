@@ -12,6 +12,7 @@ use mytoken_wire::agent::{AgentError, MissedEnd, MissedRecord as _, MissedStart,
 use mytoken_wire::paths::MISSED;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
+use super::configuration::word;
 use super::kinds::Kind;
 use super::{Findings, Severity, kinds_slurm as kinds};
 use crate::agent::process;
@@ -103,7 +104,7 @@ impl Findings {
             let mode = seen.socket_mode.unwrap_or_default();
             let text =
                 format!("{} has mode {mode:03o}: users cannot ask for the state of their jobs", socket.display());
-            self.add_fixed(kinds::AGENT_SOCKET, text, format!("chmod 666 {}", socket.display()));
+            self.add_fixed(kinds::AGENT_SOCKET, text, format!("chmod 666 {}", word(&socket.to_string_lossy())));
         }
         if self.findings.len() == before {
             let count = status.jobs.len().saturating_add(status.omitted);
@@ -142,12 +143,13 @@ impl Findings {
                     "the agent has key {}, but there is no {file} any more: jobs get no token after its next start",
                     keys.join(" ")
                 );
-                let fix = format!("ls -l {file}   # copy it from another node: owner root, mode 0600");
+                let fix = format!("ls -l {}   # copy it from another node: owner root, mode 0600", word(&file));
                 self.add_fixed(kinds::AGENT_KEY_FILE, text, fix);
             }
             KeyOnDisk::Missing if seen.slurmd => {
                 let text = format!("slurmd runs here, but there is no {file}: jobs on this host get no token");
-                let fix = format!("scp -p HOST:{file} {file} && {}   # HOST: another node", here(kinds::AGENT_KEY).fix);
+                let (file, reload) = (word(&file), here(kinds::AGENT_KEY).fix);
+                let fix = format!("scp -p HOST:{file} {file} && {reload}   # HOST: another node");
                 self.add_fixed(kinds::NODE_WITHOUT_KEY, text, fix);
             }
             _ => {}
@@ -169,7 +171,8 @@ impl Findings {
                  are not revoked; an upgrade to the newer version takes them back, and what is damaged may be removed",
                 kept.display()
             );
-            let fix = format!("ls -l {}   # the agent's log says what is wrong with each", kept.display());
+            let fix =
+                format!("ls -l {}   # the agent's log says what is wrong with each", word(&kept.to_string_lossy()));
             self.add_fixed(kinds::LEASES_UNREADABLE, text, fix);
         }
         let missed = directory.join(MISSED);
@@ -182,7 +185,8 @@ impl Findings {
                  damaged; what is damaged may be removed",
                 missed.display()
             );
-            let fix = format!("ls -l {}   # the agent's log says what is wrong with each", missed.display());
+            let fix =
+                format!("ls -l {}   # the agent's log says what is wrong with each", word(&missed.to_string_lossy()));
             self.add_fixed(kinds::LEASES_UNREADABLE, text, fix);
         }
     }
@@ -191,7 +195,7 @@ impl Findings {
         let path = directory.display();
         if mode & 0o011 != 0o011 {
             let text = format!("{path} has mode {mode:03o}: users cannot reach their token files in it");
-            self.add_fixed(kinds::RUNTIME_DIR_MODE, text, format!("chmod 711 {path}"));
+            self.add_fixed(kinds::RUNTIME_DIR_MODE, text, format!("chmod 711 {}", word(&directory.to_string_lossy())));
         }
         if !in_memory {
             let text =

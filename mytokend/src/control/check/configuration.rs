@@ -8,6 +8,8 @@ use mytoken::Error;
 use mytoken::config::{ConfigError, FileTrust, Shared};
 use mytoken_login::{AccountDatabase, LoginSettings};
 
+pub(super) use mytoken_wire::shell_word as word;
+
 use super::host::Host;
 use super::kinds::{self, Kind};
 use super::{Findings, pam};
@@ -24,9 +26,9 @@ pub(super) fn exists(path: &Path) -> bool {
 pub(super) fn edit(place: &str) -> String {
     match place.rsplit_once(':') {
         Some((file, line)) if !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit()) => {
-            format!("${{EDITOR:-vi}} +{line} {file}")
+            format!("${{EDITOR:-vi}} +{line} {}", word(file))
         }
-        _ => format!("${{EDITOR:-vi}} {place}"),
+        _ => format!("${{EDITOR:-vi}} {}", word(place)),
     }
 }
 
@@ -141,22 +143,12 @@ impl Findings {
                 return self.add_fixed(kind, fault.unwrap_or(text), fix.clone());
             }
             Error::Config(ConfigError::Unsafe { file, .. } | ConfigError::Unreadable { file, .. }) => {
-                format!("namei -l {file}")
+                format!("namei -l {}", word(file))
             }
             Error::Config(ConfigError::Invalid { place, .. }) => edit(place),
             _ => return self.add_kind(kind, text),
         };
         self.add_fixed(kind, text, fix);
-    }
-}
-
-/// A name as one word of a shell.
-pub(super) fn word(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@/+:".contains(&byte);
-    if !name.is_empty() && name.bytes().all(plain) {
-        name.to_owned()
-    } else {
-        format!("'{}'", name.replace('\'', "'\\''"))
     }
 }
 
@@ -224,6 +216,7 @@ mod tests {
     fn the_fix_of_a_mistake_opens_its_line() {
         assert_eq!(edit("/etc/mytoken/login.d/a.toml:12"), "${EDITOR:-vi} +12 /etc/mytoken/login.d/a.toml");
         assert_eq!(edit("/etc/mytoken/login.toml"), "${EDITOR:-vi} /etc/mytoken/login.toml");
-        assert_eq!(word("a; rm -rf '/'"), "'a; rm -rf '\\''/'\\'''");
+        assert_eq!(edit("/etc/pam.d/a;reboot:3"), "${EDITOR:-vi} +3 '/etc/pam.d/a;reboot'");
+        assert_eq!(edit("/etc/pam.d/$(reboot)"), "${EDITOR:-vi} '/etc/pam.d/$(reboot)'");
     }
 }

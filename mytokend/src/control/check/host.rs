@@ -31,6 +31,10 @@ pub trait Host {
     fn read(&self, path: &Path) -> Option<String>;
     /// Whether there is a file.
     fn exists(&self, path: &Path) -> bool;
+    /// Whether there is a file that somebody may execute.
+    fn is_program(&self, path: &Path) -> bool {
+        self.exists(path)
+    }
     /// Runs a program with a fixed path.
     fn run(&self, program: &Path, arguments: &[&str]) -> Ran;
     /// The files that match a pattern, in order.
@@ -136,6 +140,10 @@ impl Host for ThisHost {
         path.exists()
     }
 
+    fn is_program(&self, path: &Path) -> bool {
+        path.metadata().is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0)
+    }
+
     fn run(&self, program: &Path, arguments: &[&str]) -> Ran {
         match program::run(Command::new(program).args(arguments), Deadline::after(PROGRAM)) {
             Ok(outcome) if outcome.success => Ran::Output(outcome.output),
@@ -195,13 +203,16 @@ impl Host for ThisHost {
     }
 }
 
-/// The text of a regular file, up to [`FILE_LIMIT`]; `None` when it cannot be read or is larger.
-pub(super) fn read_text(path: &Path) -> Option<String> {
+/// A regular file, opened for reading.
+pub(super) fn open_regular(path: &Path) -> Option<File> {
     // O_NONBLOCK: a FIFO at this path must not make the check hang.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path).ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
+    file.metadata().ok()?.is_file().then_some(file)
+}
+
+/// The text of a regular file, up to [`FILE_LIMIT`]; `None` when it cannot be read or is larger.
+pub(super) fn read_text(path: &Path) -> Option<String> {
+    let file = open_regular(path)?;
     let mut text = String::new();
     let length = file.take(FILE_LIMIT + 1).read_to_string(&mut text).ok()?;
     (length as u64 <= FILE_LIMIT).then_some(text)
@@ -235,6 +246,7 @@ pub fn module_paths(module: &str) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::slurm::library_version;
     use super::*;
 
     #[test]
@@ -247,6 +259,7 @@ mod tests {
         assert_eq!(read_text(&small).as_deref(), Some("auth"));
         for path in [&large, &fifo, &dir.path().join("none")] {
             assert_eq!(read_text(path), None, "{}", path.display());
+            assert_eq!(library_version(path), None, "{}", path.display());
         }
         File::options().write(true).open(&large).unwrap().set_len(FILE_LIMIT).unwrap();
         assert!(read_text(&large).is_some());

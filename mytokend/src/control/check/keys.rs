@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Findings about the cluster's keys, and about the directories for the keys of issuers.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -12,9 +13,13 @@ use mytoken::private_files::Owner;
 use super::Findings;
 use super::configuration::{exists, word};
 use super::kinds::{self, Kind};
+use crate::control::keygen::PUBLIC;
 use crate::jobs::SealError;
 use crate::jobs::keys::{PrivateKey, PublicKey};
 use crate::jobs::settings::JobsSettings;
+
+/// Where `mytokenctl keygen` makes keys without `--dir`.
+const KEYS: &str = "/etc/mytoken/keys";
 
 impl Findings {
     /// Checks the key pair of the cluster. Only nodes have the private key.
@@ -28,7 +33,15 @@ impl Findings {
             }
             // keygen makes a pair where there is none.
             Err(error) if !exists(public_file) && !exists(private_file) => {
-                self.add_kind(kinds::PUBLIC_KEY, error.to_string());
+                let directory = public_file.parent().unwrap_or(Path::new("/"));
+                // keygen has fixed names for the two files.
+                let fix = if public_file.file_name() == Some(OsStr::new(PUBLIC)) && directory != Path::new(KEYS) {
+                    let directory = word(&directory.to_string_lossy());
+                    kinds::PUBLIC_KEY.fix.replacen("keygen", &format!("keygen --dir {directory}"), 1)
+                } else {
+                    kinds::PUBLIC_KEY.fix.to_owned()
+                };
+                self.add_fixed(kinds::PUBLIC_KEY, error.to_string(), fix);
                 None
             }
             Err(error) => self.unusable_key(kinds::PUBLIC_KEY, &error, public_file),
@@ -45,7 +58,10 @@ impl Findings {
             (Err(error), _) => drop(self.unusable_key::<()>(kinds::PRIVATE_KEY, &error, private_file)),
             (Ok(private), Some(public)) if private.id() != public.id() => {
                 let text = format!("{} does not belong to the public key {}", private.id(), public.id());
-                self.add_kind(kinds::KEY_PAIR, text);
+                let files = [public_file, private_file].map(|file| word(&file.to_string_lossy()));
+                let copies = files.map(|file| format!("scp -p HOST:{file} {file}"));
+                let fix = format!("{}   # HOST: where mytokenctl keygen ran", copies.join(" && "));
+                self.add_fixed(kinds::KEY_PAIR, text, fix);
             }
             (Ok(private), _) => self.ok("private key", format!("{} ({})", private.id(), private_file.display())),
         }
@@ -134,7 +150,9 @@ mod tests {
             findings.keys(&jobs, me);
             findings.problems().filter_map(|finding| finding.fix.clone()).collect::<Vec<_>>().join("\n")
         };
-        assert!(fix(site(false).path()).starts_with("mytokenctl keygen"));
+        let empty = site(false);
+        let keys = empty.path().join("keys");
+        assert!(fix(empty.path()).starts_with(&format!("mytokenctl keygen --dir {}   # ", keys.display())));
         for (file, empty) in [("cluster.pub", false), ("cluster.pub", true), ("cluster.key", true)] {
             let dir = site(true);
             let path = dir.path().join("keys").join(file);

@@ -56,7 +56,7 @@ kinds! {
     SSHD_MAX_STARTUPS: "sshd-max-startups", "sshd", Warning, "apt install mytoken-sshd-config && systemctl reload ssh";
     /// A `Match` block changes what sshd does with tokens, for other addresses, hosts or ports.
     SSHD_MATCH: "sshd-match", "sshd", Warning, "";
-    /// `AllowUsers` and similar lists, or a shell that does not exist, keep out accounts that tokens open; all of them: an error.
+    /// `AllowUsers` and similar lists, or a shell that does not exist or is not executable, keep out accounts that tokens open; all of them: an error.
     SSHD_SHUT_OUT: "sshd-accounts-shut-out", "sshd", Warning, "grep -niE '^[^#]*(allow|deny)(users|groups)' /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf";
     /// `AllowUsers` and similar lists are set. Which accounts the rules open is not known in advance.
     SSHD_LISTS: "sshd-access-lists", "sshd", Ok, "";
@@ -149,7 +149,7 @@ kinds! {
     /// The cluster's private key cannot be used.
     PRIVATE_KEY: "private-key", "private key", Error, "namei -l /etc/mytoken/keys/cluster.key";
     /// The two keys are of different pairs.
-    KEY_PAIR: "keys-differ", "private key", Error, "scp -p HOST:/etc/mytoken/keys/'cluster.*' /etc/mytoken/keys/   # HOST: where mytokenctl keygen ran";
+    KEY_PAIR: "keys-differ", "private key", Error, "";
     /// Neither directory for the keys of issuers can be written.
     CACHE: "cache", "cache", Error, "namei -l /var/cache/mytoken /run/mytoken; df /var/cache /run";
     /// One of the two directories for the keys of issuers cannot be written.
@@ -223,6 +223,7 @@ mod tests {
                 "pam-account-shut-out",
                 "pam-password-expired",
                 "pam-account-unknown",
+                "keys-differ",
             ];
             assert!(
                 ["sshd-missing", "sshd-match", "sshd-access-lists", "sshd-options", "profile-audience"]

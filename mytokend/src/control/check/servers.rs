@@ -190,9 +190,8 @@ pub(super) fn curl(shared: &Shared, url: &str) -> String {
 fn show_certificate(url: &str) -> String {
     let host = url.split("//").nth(1).unwrap_or(url).split('/').next().unwrap_or_default();
     let port = if host.rsplit(':').next().is_some_and(|port| port.parse::<u16>().is_ok()) { "" } else { ":443" };
-    format!(
-        "openssl s_client -connect {host}{port} </dev/null | openssl x509 -noout -issuer -dates -ext subjectAltName"
-    )
+    let target = word(&format!("{host}{port}"));
+    format!("openssl s_client -connect {target} </dev/null | openssl x509 -noout -issuer -dates -ext subjectAltName")
 }
 
 #[cfg(test)]

@@ -218,7 +218,8 @@ fn plugin_files(plugin_dirs: &str, lines: &[PluginLine]) -> Vec<PathBuf> {
 
 /// The version in a library's file. Notes are near its beginning.
 pub(super) fn library_version(file: &Path) -> Option<String> {
-    version_in(fs::File::open(file).ok()?)
+    // A FIFO at this path must not make the check hang.
+    version_in(host::open_regular(file)?)
 }
 
 fn version_in(file: fs::File) -> Option<String> {

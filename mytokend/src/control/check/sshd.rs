@@ -196,6 +196,9 @@ impl Findings {
     /// Adds the settings that `Match` blocks can have: for logins in general, and for those to which a block applies.
     fn by_connection(&mut self, host: &dyn Host, sshd: &Effective, blocks: &[Block], user: Option<&str>) {
         let elsewhere = elsewhere(host, sshd, blocks, user);
+        if blocks.len() > MOST_BLOCKS {
+            self.ok("sshd", format!("it was asked about the first {MOST_BLOCKS} of {} Match blocks", blocks.len()));
+        }
         let has = |found: &[Closing], kind: Kind| found.iter().any(|closed| closed.kind.id == kind.id);
         let general = closing(sshd);
         for Closing { kind, text, keyword } in &general {

@@ -32,8 +32,9 @@ struct ShutOut {
 
 fn shut_out(host: &dyn Host, access: &Access, name: &str, person: &Person) -> Option<ShutOut> {
     let name = name.to_owned();
-    if !host.exists(&person.shell) {
-        let reason = format!("its shell {} does not exist", person.shell.display());
+    if !host.is_program(&person.shell) {
+        let fault = if host.exists(&person.shell) { "is not executable" } else { "does not exist" };
+        let reason = format!("its shell {} {fault}", person.shell.display());
         let fix = format!("getent passwd {}   # the last field is the shell", word(&name));
         return Some(ShutOut { name, reason, fix });
     }

@@ -243,6 +243,18 @@ fn blocks_for_this_hosts_end_are_asked_for_where_sshd_listens() {
     );
 }
 
+#[test]
+fn blocks_for_which_sshd_was_not_asked_are_told() {
+    for (count, told) in [(MOST_BLOCKS, false), (MOST_BLOCKS + 1, true)] {
+        let config = "Match Address 10.0.0.0/8\n".repeat(count);
+        let mut site = Site::of(&[(MAIN, &config)]);
+        site.answers = vec![("-T", HEALTHY.to_owned())];
+        let mut findings = Findings::default();
+        findings.sshd(&site, None, &toml::from_str(TEMPLATE).unwrap(), &[]);
+        assert_eq!(findings.render().contains("the first 50 of 51 Match blocks"), told, "{count}");
+    }
+}
+
 /// A host with these files, whose sshd listens at port 2222 and has a block for a local port.
 struct WithMatch(&'static [&'static str], RefCell<Vec<String>>);
 
