@@ -258,7 +258,7 @@ impl Findings {
                 self.account_of(user, service, &asked, &asking);
             }
             Some(_) => {}
-            None => self.accounts_of_maps(mapped.iter().filter(|name| known(name)), &ask),
+            None => self.accounts_of_maps(mapped, asking.began, &known, &ask),
         }
         for (line, reason) in asking.silent.into_inner() {
             let text = format!("{line} gave no answer about the account: {}", printable(&reason, LONGEST));
@@ -316,9 +316,23 @@ impl Findings {
     }
 
     /// Accounts of the map files can have expired on purpose. That all are kept out is a mistake.
-    fn accounts_of_maps<'a>(&mut self, names: impl Iterator<Item = &'a String>, ask: &dyn Fn(&str) -> Asked) {
+    fn accounts_of_maps(
+        &mut self,
+        mapped: &[String],
+        began: Instant,
+        known: &dyn Fn(&str) -> bool,
+        ask: &dyn Fn(&str) -> Asked,
+    ) {
         let mut shut: Vec<(String, String, String)> = Vec::new();
-        for name in names.take(MOST_ASKED) {
+        let mut all = true;
+        for name in mapped {
+            if shut.len() >= MOST_ASKED || began.elapsed() > LIMIT {
+                all = false;
+                break;
+            }
+            if !known(name) {
+                continue;
+            }
             match ask(name) {
                 Asked { inside, .. } if !inside.is_empty() => {
                     if !shut.is_empty() {
@@ -334,13 +348,19 @@ impl Findings {
                 }
             }
         }
-        if let Some((name, reason, fix)) = shut.first() {
+        let Some((name, reason, fix)) = shut.first() else { return };
+        let count = shut.len();
+        if all {
             let kind = Kind { level: Severity::Error, ..kinds::PAM_SHUT_OUT };
             let text = format!(
-                "PAM lets none of the {} accounts of the map files in that were asked, whatever the token; for \"{name}\": {reason}",
-                shut.len()
+                "PAM lets none of the {count} accounts of the map files in, whatever the token; for \"{name}\": {reason}"
             );
             self.add_fixed(kind, text, fix.clone());
+        } else {
+            // Of the others some can be let in.
+            let text =
+                format!("{count} accounts of the map files were asked, and none is let in; for \"{name}\": {reason}");
+            self.ok("PAM", text);
         }
     }
 }

@@ -166,4 +166,12 @@ fn accounts_of_map_files_are_asked_until_one_is_let_in() {
     let shown = found(&site, None, &["alice", "bob"]);
     assert!(shown[0].starts_with("Error pam-account-shut-out: PAM lets none of the 2 accounts of the map files in"));
     assert!(found(&site, None, &[]).is_empty());
+    // Of those that are not asked, some can be let in.
+    let many = vec!["alice"; MOST_ASKED + 1];
+    let shown = found(&site, None, &many);
+    assert!(
+        shown[0].starts_with("Ok pam-ok: 20 accounts of the map files were asked, and none is let in"),
+        "{shown:?}"
+    );
+    assert!(found(&site, None, &many[1..])[0].starts_with("Error "));
 }
