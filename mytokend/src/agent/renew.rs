@@ -69,7 +69,7 @@ impl Agent {
         if let Some(admitted) = learned.filter(|_| lease.is_unopened) {
             self.take_content(lease, admitted, now);
         }
-        let asked = lease.asked.take().filter(|_| charge.purpose == Purpose::Asked);
+        let asked = lease.asked.take();
         // A job that ended during the request gets no file.
         match (lease.phase, result) {
             (Phase::Active { .. }, Ok(issued)) => self.install(lease, &issued, took),

@@ -359,10 +359,16 @@ impl Agent {
         let reason = "an internal error of the agent";
         match (lease.phase, task.action) {
             (_, Action::RenewFile(index)) => {
+                if let Some(file) = lease.file_mut(index) {
+                    file.asked = None;
+                }
                 self.file_request_failed(lease, index, &RequestFailure::temporary(reason));
             }
             (_, Action::AskStart) => self.take_unknown_starts(lease),
-            (Phase::Active { .. }, _) => self.request_failed(lease, &RequestFailure::temporary(reason)),
+            (Phase::Active { .. }, _) => {
+                lease.asked = None;
+                self.request_failed(lease, &RequestFailure::temporary(reason));
+            }
             (Phase::Ended { tries, revoke, .. }, _) => {
                 self.apply(lease, Settlement::AskAgain, tries.saturating_add(1), revoke);
             }

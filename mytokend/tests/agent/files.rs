@@ -30,6 +30,8 @@ pub struct FileScript {
     /// The next request waits while this is set, and no other one.
     pub hold_first: bool,
     is_first_held: bool,
+    /// The next request panics.
+    pub panics: bool,
     /// Of each request, the file.
     requests: Vec<String>,
 }
@@ -48,6 +50,11 @@ impl FileScript {
             refused: refused(name),
         };
         self.names.iter().map(file).collect()
+    }
+
+    /// How many requests were answered.
+    pub fn answered(&self) -> usize {
+        self.requests.len()
     }
 
     /// Whether a request that comes now is the one that [`Self::hold_first`] means.

@@ -156,7 +156,9 @@ impl CredentialService for FakeServices {
         _deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
         if let Some(name) = file {
-            let is_first = self.with(|script| script.files.is_first());
+            let (is_first, panics) =
+                self.with(|script| (script.files.is_first(), std::mem::take(&mut script.files.panics)));
+            assert!(!panics, "on purpose");
             self.wait_while(|script| script.files.held || is_first && script.files.hold_first);
             return self.with(|script| script.files.token(name, script.failure.clone()));
         }

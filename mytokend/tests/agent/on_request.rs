@@ -64,9 +64,66 @@ fn a_new_token_on_request_is_of_the_users_share_and_leaves_the_planned_renewal()
     agent.advance(BEFORE_RENEWAL - Duration::from_secs(60));
     assert_eq!(agent.token_requests(), 2);
     agent.advance(RENEWAL - BEFORE_RENEWAL);
-    let purposes: Vec<Purpose> = agent.services.with(|script| script.charges.iter().map(|of| of.purpose).collect());
-    assert_eq!(purposes, [Purpose::FirstToken, Purpose::Asked, Purpose::Token]);
+    assert_eq!(purposes(&agent), [Purpose::FirstToken, Purpose::Asked, Purpose::Token]);
     assert_eq!(agent.status(7).condition, Some(Condition::Valid));
+}
+
+fn file_requests(agent: &TestAgent) -> usize {
+    agent.services.with(|script| script.files.answered())
+}
+
+fn purposes(agent: &TestAgent) -> Vec<Purpose> {
+    agent.services.with(|script| script.charges.iter().map(|of| of.purpose).collect())
+}
+
+#[test]
+fn a_renewal_under_way_is_not_the_users_wish() {
+    let agent = TestAgent::new();
+    // For this file there is something to ask for while the request for the main file is under way.
+    agent.services.with(|script| script.files.name(&["ce"]));
+    agent.start(7, "h1");
+    agent.services.with(|script| script.hold_first = true);
+    agent.move_clock(RENEWAL);
+    eventually("the planned renewal", || agent.token_requests() == 2);
+    eventually("that of the other file", || file_requests(&agent) == 2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| agent.ask(&RENEW));
+        eventually("the asked one of the other file", || file_requests(&agent) == 3);
+        // A second request is sent for the renewal that hangs.
+        agent.move_clock(Duration::from_secs(10));
+        eventually("the second request", || agent.token_requests() == 3);
+        agent.services.with(|script| script.hold_first = false);
+    });
+    agent.wait_until_idle();
+    assert_eq!(purposes(&agent), [Purpose::FirstToken, Purpose::Token, Purpose::Token]);
+}
+
+#[test]
+fn the_next_renewal_after_an_internal_error_is_not_the_users_wish() {
+    let agent = TestAgent::new();
+    agent.start(7, "h1");
+    agent.services.with(|script| script.panics = 1);
+    agent.move_clock(Duration::from_secs(1));
+    agent.ask(&RENEW).unwrap();
+    agent.advance(RENEWAL);
+    assert_eq!(purposes(&agent)[..3], [Purpose::FirstToken, Purpose::Asked, Purpose::Token]);
+}
+
+#[test]
+fn the_next_renewal_of_a_further_file_after_an_internal_error_is_not_the_users_wish() {
+    let agent = TestAgent::new();
+    agent.services.with(|script| script.files.name(&["ce"]));
+    agent.start(7, "h1");
+    agent.services.with(|script| script.files.panics = true);
+    agent.move_clock(Duration::from_secs(1));
+    agent.ask(&RENEW).unwrap();
+    agent.wait_until_idle();
+    let unsent = RequestFailure { unsent: true, ..RequestFailure::temporary("your share is used up") };
+    agent.services.with(|script| script.failure = Some(unsent));
+    agent.advance(RENEWAL);
+    let events = agent.status(7).events;
+    assert!(events.iter().any(|event| event.text.contains("ce: your share is used up")), "{events:?}");
+    assert!(!events.iter().any(|event| event.text.contains("not renewed on request")), "{events:?}");
 }
 
 #[test]

@@ -96,3 +96,17 @@ fn a_revocation_that_fails_after_a_long_wait_is_soon_tried_again() {
     agent.advance(SETTLE * 2);
     assert_eq!(agent.revoked(), 1);
 }
+
+#[test]
+fn a_revocation_that_was_not_sent_does_not_count_for_the_next_run_of_its_job() {
+    let agent = with_hanging_revocations(100..104, 7);
+    // Those of two jobs wait behind the others. All jobs run again, end again, and are in the queue for a third run.
+    (100..104).for_each(|job| assert_eq!(agent.start(job, &format!("{job}-at-a")).state, JobState::Ready));
+    (100..104).for_each(|job| agent.finish(job));
+    all_print(&agent, "PENDING");
+    agent.services.with(|script| script.hold_revocations = None);
+    agent.wait_until_idle();
+    agent.advance(SETTLE);
+    assert_eq!(agent.revoked(), 2, "those that were under way");
+    (100..104).for_each(|job| assert_eq!(agent.last_event(job), EventKind::Requeued));
+}

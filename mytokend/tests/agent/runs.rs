@@ -230,3 +230,44 @@ fn the_directory_of_an_unknown_job_goes_without_the_record_of_its_start() {
     agent.wait_until_idle();
     goes_on(&agent);
 }
+
+/// Job 7 runs here while slurmctld does not answer the question about its earlier run, of which it will say that it is over.
+fn with_a_question_that_hangs(ask_it: impl Fn(&TestAgent)) -> TestAgent {
+    let agent = TestAgent::new();
+    start(&agent, 1000);
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
+    agent.services.with(|script| script.hold_squeue = true);
+    ask_it(&agent);
+    eventually("the question", || agent.queries() == 1);
+    assert_eq!(start(&agent, 3000).state, JobState::Ready);
+    agent
+}
+
+fn answer(agent: &TestAgent) {
+    agent.services.with(|script| script.hold_squeue = false);
+    agent.wait_until_idle();
+}
+
+#[test]
+fn an_answer_about_a_run_does_not_count_when_the_next_run_has_ended_too() {
+    let agent = with_a_question_that_hangs(|agent| {
+        end(agent, 2000);
+        agent.move_clock(SETTLE);
+    });
+    end(&agent, 4000);
+    answer(&agent);
+    assert_eq!(agent.revoked(), 0);
+    // The job is in the queue for a third run.
+    agent.squeue_prints(&[(7, "7", "PENDING", "")]);
+    agent.advance(SETTLE);
+    assert_eq!((agent.queries(), agent.revoked(), agent.last_event(7)), (2, 0, EventKind::Requeued));
+}
+
+#[test]
+fn a_job_that_shows_itself_during_the_question_about_it_keeps_its_token() {
+    let agent = with_a_question_that_hangs(|agent| agent.move_clock(MISSING));
+    answer(&agent);
+    assert!(!agent.has_event(7, &EventKind::Missed), "{:?}", agent.events(7));
+    agent.squeue_prints(&[(7, "7", "RUNNING", "n1")]);
+    goes_on(&agent);
+}
