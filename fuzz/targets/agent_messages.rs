@@ -6,6 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use mytoken_wire::agent::{Answer, Envelope, Request, is_answer};
 
 fuzz_target!(|line: &[u8]| {
+    assert!(mytoken_wire::is_read_alike(line), "the plugin and the agent must read the same");
     if let Ok(request) = serde_json::from_slice::<Envelope<Request>>(line) {
         let written = serde_json::to_vec(&request).expect("JSON");
         let read = serde_json::from_slice::<Envelope<Request>>(&written).expect("its own form");

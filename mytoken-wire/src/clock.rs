@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Time as a parameter: the time of day, elapsed time, and the deadline of an operation.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
 
 /// The time of day in seconds. Decisions take a `&dyn Clock`, so that tests can set it.
 pub trait Clock: Send + Sync {
@@ -15,7 +17,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        read(ClockId::CLOCK_REALTIME).as_secs()
     }
 }
 
@@ -36,22 +38,29 @@ impl ScheduleClock for SystemClock {
     }
 
     fn elapsed(&self) -> Duration {
-        use nix::time::{ClockId, clock_gettime};
         // With the time of a suspend, during which tokens get older, too.
         #[cfg(target_os = "linux")]
         let id = ClockId::CLOCK_BOOTTIME;
         #[cfg(not(target_os = "linux"))]
         let id = ClockId::CLOCK_MONOTONIC;
-        clock_gettime(id).map_or(Duration::ZERO, Duration::from)
+        read(id)
     }
+}
+
+/// The time of a clock. Not by std: its errors would bring texts of their own into the Slurm plugin.
+fn read(clock: ClockId) -> Duration {
+    // A time of day before 1970 is none.
+    let time = clock_gettime(clock).ok().and_then(|time| Some((time.tv_sec().try_into().ok()?, time.tv_nsec())));
+    time.map_or(Duration::ZERO, |(seconds, nanoseconds)| {
+        Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanoseconds.try_into().unwrap_or(0)))
+    })
 }
 
 /// Seconds since boot, including sleep. For durations across processes, because setting the time of day does not change it.
 #[cfg(target_os = "linux")]
 #[must_use]
 pub fn uptime() -> u64 {
-    use nix::time::{ClockId, clock_gettime};
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| u64::try_from(time.tv_sec()).unwrap_or(0))
+    read(ClockId::CLOCK_BOOTTIME).as_secs()
 }
 
 /// The same in milliseconds, for the order of events.
@@ -77,7 +86,10 @@ impl Clock for FixedClock {
 /// The point in time at which an operation gives up. Callers pass it down, and functions have no timeouts of their own, so that all
 /// calls of one login or submission share one time limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Deadline(Instant);
+pub struct Deadline(
+    /// On [`ClockId::CLOCK_MONOTONIC`].
+    Duration,
+);
 
 /// The latest deadline, about a hundred years ahead. A longer duration, such as one that a server names, could exceed the clock's range.
 const FAR: Duration = Duration::from_secs(100 * 366 * 86_400);
@@ -86,20 +98,19 @@ impl Deadline {
     /// The deadline that lies `duration` ahead of now.
     #[must_use]
     pub fn after(duration: Duration) -> Self {
-        let now = Instant::now();
-        Self(now.checked_add(duration.min(FAR)).unwrap_or(now))
+        Self(read(ClockId::CLOCK_MONOTONIC).saturating_add(duration.min(FAR)))
     }
 
     /// The time that is left, `None` if the deadline has passed.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        self.0.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        self.0.checked_sub(read(ClockId::CLOCK_MONOTONIC)).filter(|left| !left.is_zero())
     }
 
     /// A deadline that is earlier by `duration`, so that the caller has that much time left afterwards.
     #[must_use]
     pub fn earlier(self, duration: Duration) -> Self {
-        Self(self.0.checked_sub(duration).unwrap_or(self.0))
+        Self(self.0.saturating_sub(duration))
     }
 
     /// The earlier of this deadline and the one `duration` ahead of now.

@@ -40,7 +40,7 @@ impl DefaultSettings {
     /// Whether it is about this submission.
     fn matches(&self, to: Destination<'_>) -> bool {
         let partition = self.partition.as_deref().is_none_or(|partition| {
-            to.partition.is_some_and(|list| list.split(',').any(|one| one.trim() == partition))
+            to.partition.is_some_and(|list| list.split(',').any(|one| one.trim_ascii() == partition))
         });
         // Slurm's accounts do not differ in their letters' case alone.
         let account = self

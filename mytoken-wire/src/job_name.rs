@@ -8,6 +8,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use crate::members::Json;
+
 /// The id of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobName {
@@ -56,10 +58,10 @@ impl JobName {
 
 impl JobName {
     /// The id in a message: a number, or a text.
-    pub(crate) fn of_value(value: &Value) -> Result<Self, NotAJob> {
-        match value.as_str() {
+    pub(crate) fn of_value<J: Json>(value: &J) -> Result<Self, NotAJob> {
+        match value.as_text() {
             Some(text) => text.parse(),
-            None => value.as_u64().and_then(|id| u32::try_from(id).ok()).map(Self::Job).ok_or(NotAJob),
+            None => value.as_whole().and_then(|id| u32::try_from(id).ok()).map(Self::Job).ok_or(NotAJob),
         }
     }
 }

@@ -9,6 +9,8 @@
 // The agent runs on Linux only. Everything else that mytoken-ssh needs is POSIX.
 #[cfg(target_os = "linux")]
 pub mod agent;
+#[cfg(target_os = "linux")]
+mod base64url;
 pub mod chunks;
 pub mod clock;
 pub mod credential_option;
@@ -17,6 +19,7 @@ mod file_name;
 mod handle;
 pub mod hex;
 mod job_name;
+mod limited_read;
 mod members;
 pub mod paths;
 mod plugin_settings;
@@ -36,7 +39,10 @@ pub use credential_option::CredentialOption;
 pub use file_name::{FileName, MOST_FILES};
 pub use handle::Handle;
 pub use job_name::{JobName, NotAJob};
+pub use limited_read::limited_read;
 pub use members::Malformed;
+#[cfg(fuzzing)]
+pub use members::is_read_alike;
 pub use plugin_settings::PluginSettings;
 pub use printable::{is_printable, printable};
 pub use profile::ProfileName;

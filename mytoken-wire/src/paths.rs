@@ -21,6 +21,9 @@ pub const JOBS: &str = "jobs";
 /// Directory of the records of starts that the agent did not answer, below [`RUNTIME`].
 pub const MISSED: &str = "missed";
 
+/// Directory of the files of login sessions, below [`RUNTIME`].
+pub const SESSIONS: &str = "sessions";
+
 /// File name of a user's access token (WLCG Bearer Token Discovery).
 #[must_use]
 pub fn bearer_token_file(uid: u32) -> String {

@@ -2,7 +2,7 @@
 //! The arguments of the Slurm plugin in plugstack.conf. Strict: only `key=value`, each key once, no unknown keys.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::paths;
@@ -27,12 +27,13 @@ const KEYS: [(&str, Key); 5] = [
     ("agent_seconds", Key::AgentSeconds),
 ];
 
+/// Their names in a sentence.
+const KNOWN: &str = "submit, socket, default, submit_seconds, agent_seconds";
+
 /// The key with this name.
 fn find(name: &str) -> Result<Key, String> {
     let found = KEYS.iter().find(|(known, _)| *known == name);
-    found
-        .map(|(_, key)| *key)
-        .ok_or_else(|| format!("is unknown; known are {}", KEYS.map(|(known, _)| known).join(", ")))
+    found.map(|(_, key)| *key).ok_or_else(|| format!("is unknown; known are {KNOWN}"))
 }
 
 /// What the administrator wrote.
@@ -106,13 +107,23 @@ impl PluginSettings {
     /// Where the agent keeps the files of jobs: `jobs` beside its socket.
     #[must_use]
     pub fn jobs(&self) -> PathBuf {
-        self.socket.with_file_name(paths::JOBS)
+        self.beside_socket(paths::JOBS)
     }
 
     /// Where the starts are recorded that the agent did not answer: beside its socket.
     #[must_use]
     pub fn missed(&self) -> PathBuf {
-        self.socket.with_file_name(paths::MISSED)
+        self.beside_socket(paths::MISSED)
+    }
+
+    /// Where login sessions have their files: beside the socket.
+    #[must_use]
+    pub fn sessions(&self) -> PathBuf {
+        self.beside_socket(paths::SESSIONS)
+    }
+
+    fn beside_socket(&self, name: &str) -> PathBuf {
+        self.socket.parent().unwrap_or(Path::new("/")).join(name)
     }
 }
 
@@ -148,6 +159,7 @@ mod tests {
         ];
         let names: Vec<&str> = documented.iter().filter_map(|(head, _)| head.split('=').next()).collect();
         assert_eq!(names, KEYS.map(|(name, _)| name));
+        assert_eq!(names.join(", "), KNOWN);
         for ((head, text), (name, value)) in documented.iter().zip(names.iter().zip(&values)) {
             let mut words = text.split_once("Default:").map(|(_, words)| words).unwrap_or_default().split_whitespace();
             // The value may be the argument of a macro.

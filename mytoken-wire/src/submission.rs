@@ -2,9 +2,8 @@
 //! The answer of `mytoken-submit`, which the Slurm plugin spawns: one JSON line on standard output.
 
 use serde::Serialize;
-use serde_json::Value;
 
-use crate::members::{flag, list, short_number, text};
+use crate::members::{self, Document, Json as _, flag, list, short_number, text};
 use crate::tools::Tool;
 use crate::{CredentialOption, Malformed};
 
@@ -97,12 +96,12 @@ impl SubmitAnswer {
     /// Reads the line.
     #[must_use]
     pub fn parse(line: &[u8]) -> Option<Self> {
-        Self::read(&serde_json::from_slice(line).ok()?).ok()
+        Self::read(&members::parse(line).ok()?).ok()
     }
 
-    fn read(value: &Value) -> Result<Self, Malformed> {
+    fn read(value: &Document<'_>) -> Result<Self, Malformed> {
         let texts = |name| {
-            let texts = list(value, name)?.iter().map(|text| text.as_str().map(str::to_owned).ok_or(Malformed));
+            let texts = list(value, name)?.iter().map(|text| text.as_text().map(str::to_owned).ok_or(Malformed));
             texts.collect::<Result<Vec<_>, _>>()
         };
         Ok(Self {

@@ -2,19 +2,15 @@
 //! Whether a file holds an access token that can still be used, as far as its text tells.
 
 use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nix::fcntl::OFlag;
-use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::Secret;
-use crate::members::{member, number};
+use crate::base64url;
+use crate::limited_read;
+use crate::members::{self, number};
 
 /// Longest access token in bytes.
 const LIMIT: usize = 64 * 1024;
@@ -37,34 +33,37 @@ pub fn is_valid(path: &Path, now: u64) -> bool {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let Ok(file) = File::options().read(true).custom_flags(flags.bits()).open(path) else { return false };
     let written = written(&file).map(|written| written.min(now));
-    // The buffer has its full size from the start: a growing one would leave copies of the token in freed memory.
-    let mut text = String::with_capacity(LIMIT);
-    let read = file.take(LIMIT as u64).read_to_string(&mut text);
-    let token = Secret::new(text);
-    let text = token.expose();
+    let Some(text) = limited_read(&file, LIMIT).ok().and_then(|bytes| String::from_utf8(bytes).ok()) else {
+        return false;
+    };
+    let text = Zeroizing::new(text);
+    let text = text.trim_ascii();
     let is_token = !text.is_empty() && text.len() < LIMIT && text.bytes().all(|byte| byte.is_ascii_graphic());
-    read.is_ok() && is_token && expiry(&token, written).is_none_or(|end| end > now)
+    is_token && expiry(text, written).is_none_or(|end| end > now)
 }
 
 /// When a file was written, Unix seconds.
 #[must_use]
 pub fn written(file: &File) -> Option<u64> {
-    Some(file.metadata().ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_secs())
+    file.metadata().ok()?.mtime().try_into().ok()
 }
 
 /// When an unverified JWT ends that was written at `written`. `None` for opaque tokens.
-fn expiry(token: &Secret, written: Option<u64>) -> Option<u64> {
-    let (_, payload) = token.expose().split_once('.')?;
+fn expiry(token: &str, written: Option<u64>) -> Option<u64> {
+    let (_, payload) = token.split_once('.')?;
     let (payload, _) = payload.split_once('.')?;
-    let claims = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?);
+    let claims = Zeroizing::new(base64url::decode(payload.trim_end_matches('='))?);
     // Without the signature, claims are no token.
-    let claims: Value = serde_json::from_slice(&claims).ok()?;
-    let (exp, iat) = (number(&claims, "exp").ok()?, member(&claims, "iat").and_then(Value::as_u64));
+    let claims = members::parse(&claims).ok()?;
+    let (exp, iat) = (number(&claims, "exp").ok()?, number(&claims, "iat").ok().flatten());
     written.map_or(exp, |written| Some(end(exp?, iat, written)))
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
 
     fn jwt(payload: &str) -> String {

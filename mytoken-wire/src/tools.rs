@@ -64,13 +64,25 @@ const CAT: &str = "cat ";
 /// The names in one text, for a variable.
 #[must_use]
 pub fn join(tools: &[Tool]) -> String {
-    tools.iter().map(|tool| tool.name()).collect::<Vec<_>>().join(",")
+    let mut names = String::new();
+    for tool in tools {
+        if !names.is_empty() {
+            names.push(',');
+        }
+        names.push_str(tool.name());
+    }
+    names
 }
 
 /// The known tools in a text of [`join`]. A later release may know more.
 #[must_use]
 pub fn split(names: &str) -> Vec<Tool> {
-    names.split(',').filter_map(Tool::parse).take(ALL.len()).collect()
+    known(names.split(','))
+}
+
+/// The known tools among these names.
+pub fn known<'n>(names: impl Iterator<Item = &'n str>) -> Vec<Tool> {
+    names.filter_map(Tool::parse).take(ALL.len()).collect()
 }
 
 impl TryFrom<String> for Tool {

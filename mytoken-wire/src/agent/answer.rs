@@ -2,10 +2,12 @@
 //! The answers of the agent, version 1.
 
 use serde::{Deserialize, Serialize};
+#[cfg(fuzzing)]
 use serde_json::Value;
 
+use super::call::{AnswerLine, FromAnswer};
 use super::{Condition, Event};
-use crate::members::{flag, list, text};
+use crate::members::{Json, flag, list, text};
 use crate::{FileName, JobName, Malformed};
 
 /// An answer. On the wire `{"v":1,"started":{...}}`, `{"v":1,"status":{...}}`, `{"v":1,"done":{}}` or `{"v":1,"error":"sentence"}`.
@@ -43,12 +45,16 @@ pub struct Started {
     pub files: Vec<StartedFile>,
 }
 
-impl TryFrom<&Value> for Started {
-    type Error = Malformed;
+impl FromAnswer for Started {
+    fn from_answer(line: &AnswerLine<'_>) -> Result<Self, Malformed> {
+        Self::read(line.answer().ok_or(Malformed)?)
+    }
+}
 
-    fn try_from(value: &Value) -> Result<Self, Malformed> {
+impl Started {
+    fn read<J: Json>(value: &J) -> Result<Self, Malformed> {
         let state = text(value, "state")?.as_deref().and_then(JobState::parse).ok_or(Malformed)?;
-        let files = list(value, "files")?.iter().map(StartedFile::try_from).collect::<Result<_, _>>()?;
+        let files = list(value, "files")?.iter().map(StartedFile::read).collect::<Result<_, _>>()?;
         let (path, reason) = (text(value, "path")?.ok_or(Malformed)?, text(value, "reason")?);
         Ok(Self { path, state, reason, required: flag(value, "required")?, files })
     }
@@ -59,7 +65,7 @@ impl TryFrom<Value> for Started {
     type Error = Malformed;
 
     fn try_from(value: Value) -> Result<Self, Malformed> {
-        Self::try_from(&value)
+        Self::read(&value)
     }
 }
 
@@ -73,10 +79,8 @@ pub struct StartedFile {
     pub reason: Option<String>,
 }
 
-impl TryFrom<&Value> for StartedFile {
-    type Error = Malformed;
-
-    fn try_from(value: &Value) -> Result<Self, Malformed> {
+impl StartedFile {
+    fn read<J: Json>(value: &J) -> Result<Self, Malformed> {
         let name = text(value, "name")?.as_deref().and_then(FileName::parse).ok_or(Malformed)?;
         Ok(Self { name, reason: text(value, "reason")? })
     }
@@ -90,11 +94,9 @@ pub struct Permitted {
     pub wait: Option<u64>,
 }
 
-impl TryFrom<&Value> for Permitted {
-    type Error = Malformed;
-
-    fn try_from(value: &Value) -> Result<Self, Malformed> {
-        Self::deserialize(value).map_err(|_| Malformed)
+impl FromAnswer for Permitted {
+    fn from_answer(line: &AnswerLine<'_>) -> Result<Self, Malformed> {
+        line.deserialized()
     }
 }
 
@@ -199,11 +201,9 @@ pub struct BudgetUse {
     pub requests: u32,
 }
 
-impl TryFrom<&Value> for Status {
-    type Error = Malformed;
-
-    fn try_from(value: &Value) -> Result<Self, Malformed> {
-        Self::deserialize(value).map_err(|_| Malformed)
+impl FromAnswer for Status {
+    fn from_answer(line: &AnswerLine<'_>) -> Result<Self, Malformed> {
+        line.deserialized()
     }
 }
 

@@ -2,7 +2,9 @@
 //! The answer that belongs to each request, for callers.
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::envelope::VERSION;
 use super::{
@@ -10,25 +12,32 @@ use super::{
     StatusQuery, Submitted,
 };
 use crate::Malformed;
-use crate::members::{member, short_number, text};
+use crate::members::{self, Document, Json, short_number, text};
 
 /// A request and its answer. Each caller links the code for its own requests only, which keeps the Slurm plugin small.
 pub trait Call: Serialize {
     /// The value of `call` in the line.
     const NAME: &'static str;
     /// The answer of an agent that accepts the request.
-    type Answer: for<'v> TryFrom<&'v Value, Error = Malformed>;
+    type Answer: FromAnswer;
+}
+
+/// The content of an answer.
+pub trait FromAnswer: Sized {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When the answer belongs to another request, or has another form.
+    fn from_answer(line: &AnswerLine<'_>) -> Result<Self, Malformed>;
 }
 
 /// The answer to a request that is only confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Done {}
 
-impl TryFrom<&Value> for Done {
-    type Error = Malformed;
-
-    fn try_from(value: &Value) -> Result<Self, Malformed> {
-        if value.is_object() { Ok(Self {}) } else { Err(Malformed) }
+impl FromAnswer for Done {
+    fn from_answer(line: &AnswerLine<'_>) -> Result<Self, Malformed> {
+        if matches!(line.answer(), Some(Document::Object(_))) { Ok(Self {}) } else { Err(Malformed) }
     }
 }
 
@@ -87,43 +96,57 @@ impl Call for StatusQuery {
     type Answer = Status;
 }
 
-/// The line of a request, without its newline.
-#[derive(Serialize)]
-pub(super) struct RequestLine<'a, C: Call> {
-    v: u32,
-    call: &'static str,
-    #[serde(flatten)]
-    request: &'a C,
+/// The line of a request, with its newline. The members around it are written here:
+/// with serde's `flatten` each request would bring two writers.
+pub(super) fn request_line<C: Call>(request: &C) -> Option<Zeroizing<Vec<u8>>> {
+    line_of(C::NAME, &Zeroizing::new(serde_json::to_vec(request).ok()?))
 }
 
-impl<'a, C: Call> RequestLine<'a, C> {
-    pub(super) fn of(request: &'a C) -> Self {
-        Self { v: VERSION, call: C::NAME, request }
-    }
+fn line_of(call: &str, request: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let members = request.strip_prefix(b"{")?;
+    let comma = if members == b"}" { "" } else { "," };
+    let head = format!("{{\"v\":{VERSION},\"call\":\"{call}\"{comma}");
+    Some(Zeroizing::new([head.as_bytes(), members, b"\n"].concat()))
 }
 
 /// The line of an answer.
-pub(super) struct AnswerLine {
+pub struct AnswerLine<'l> {
     /// Version of the protocol.
     pub v: u32,
     /// Why the agent refused.
     pub error: Option<String>,
-    line: Value,
+    line: &'l [u8],
+    document: Document<'l>,
 }
 
 /// The kinds of answers.
 const KINDS: [&str; 4] = ["started", "status", "permit", "done"];
 
-impl AnswerLine {
-    pub(super) fn parse(line: &[u8]) -> Result<Self, Malformed> {
-        let line: Value = serde_json::from_slice(line).map_err(|_| Malformed)?;
-        Ok(Self { v: short_number(&line, "v")?.ok_or(Malformed)?, error: text(&line, "error")?, line })
+impl<'l> AnswerLine<'l> {
+    pub(super) fn parse(line: &'l [u8]) -> Result<Self, Malformed> {
+        let document = members::parse(line)?;
+        Ok(Self {
+            v: short_number(&document, "v")?.ok_or(Malformed)?,
+            error: text(&document, "error")?,
+            line,
+            document,
+        })
     }
 
     /// The answer; its key is its kind.
-    pub(super) fn answer(&self) -> Option<&Value> {
-        KINDS.iter().find_map(|kind| member(&self.line, kind))
+    pub(super) fn answer(&self) -> Option<&Document<'l>> {
+        answer_of(&self.document)
     }
+
+    /// The answer, read by its derived reader. It is not for the Slurm plugin.
+    pub(super) fn deserialized<T: DeserializeOwned>(&self) -> Result<T, Malformed> {
+        let line: Value = serde_json::from_slice(self.line).map_err(|_| Malformed)?;
+        T::deserialize(answer_of(&line).ok_or(Malformed)?).map_err(|_| Malformed)
+    }
+}
+
+fn answer_of<J: Json>(line: &J) -> Option<&J> {
+    KINDS.iter().find_map(|kind| line.member(kind))
 }
 
 #[cfg(test)]
@@ -132,8 +155,8 @@ mod tests {
     use super::*;
     use crate::FileName;
 
-    fn line(call: &impl Call) -> String {
-        serde_json::to_string(&RequestLine::of(call)).unwrap()
+    fn line<C: Call>(call: &C) -> String {
+        String::from_utf8(request_line(call).unwrap().to_vec()).unwrap().strip_suffix('\n').unwrap().to_owned()
     }
 
     fn session() -> SessionStart {
@@ -182,7 +205,8 @@ mod tests {
     #[test]
     fn callers_read_what_the_agent_writes() {
         fn parse<C: Call>(line: &str) -> Option<C::Answer> {
-            AnswerLine::parse(line.as_bytes()).unwrap().answer().map(|answer| answer.try_into().unwrap())
+            let line = AnswerLine::parse(line.as_bytes()).unwrap();
+            line.answer().map(|_| C::Answer::from_answer(&line).unwrap())
         }
         fn read<C: Call>(answer: Answer) -> Option<C::Answer> {
             parse::<C>(&serde_json::to_string(&Envelope::of(answer)).unwrap())
@@ -205,7 +229,7 @@ mod tests {
         }
         let refused = serde_json::to_vec(&Envelope::of(Answer::Error("no".into()))).unwrap();
         let refused = AnswerLine::parse(&refused).unwrap();
-        assert_eq!((refused.v, refused.error.as_deref(), refused.answer()), (VERSION, Some("no"), None));
+        assert_eq!((refused.v, refused.error.as_deref(), refused.answer().is_none()), (VERSION, Some("no"), true));
         assert!(AnswerLine::parse(br#"{"done":{}}"#).is_err(), "no version");
     }
 }

@@ -13,9 +13,8 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, setsockopt, socket, sockopt::SendTimeout,
 };
 use nix::sys::time::TimeVal;
-use zeroize::Zeroizing;
 
-use super::call::{AnswerLine, Call, RequestLine};
+use super::call::{AnswerLine, Call, FromAnswer as _, request_line};
 use super::envelope::{LINE_LIMIT, VERSION};
 use super::error::AgentError;
 use crate::Deadline;
@@ -26,26 +25,25 @@ use crate::Deadline;
 /// [`AgentError::Unreachable`] if there is no listener or the deadline passes, [`AgentError::Protocol`] if the answer is not a message
 /// of this version, [`AgentError::Refused`] with the agent's sentence.
 pub fn ask<C: Call>(path: &Path, request: &C, deadline: Deadline) -> Result<C::Answer, AgentError> {
-    let line = serde_json::to_vec(&RequestLine::of(request)).map_err(|_| protocol("the request cannot be written"))?;
-    let answer = answer_to(path, Zeroizing::new(line), deadline)?;
-    let answer = answer.answer().ok_or_else(|| protocol("it belongs to another request"))?;
-    answer.try_into().map_err(|_| protocol("it is not an answer"))
+    let line = request_line(request).ok_or_else(|| protocol("the request cannot be written"))?;
+    let line = exchange(path, &line, deadline)?;
+    C::Answer::from_answer(&accepted(&line)?).map_err(|_| protocol("it is not an answer"))
 }
 
-/// Sends a line and reads the answer of an agent that accepts the request.
-fn answer_to(path: &Path, line: Zeroizing<Vec<u8>>, deadline: Deadline) -> Result<AnswerLine, AgentError> {
-    match AnswerLine::parse(&exchange(path, line, deadline)?).map_err(|_| protocol("it is not an answer"))? {
+/// The answer of an agent that accepts the request.
+fn accepted(line: &[u8]) -> Result<AnswerLine<'_>, AgentError> {
+    match AnswerLine::parse(line).map_err(|_| protocol("it is not an answer"))? {
         AnswerLine { v, .. } if v != VERSION => Err(protocol(&format!("it has version {v}"))),
         AnswerLine { error: Some(reason), .. } => Err(AgentError::Refused { reason }),
-        accepted => Ok(accepted),
+        line if line.answer().is_none() => Err(protocol("it belongs to another request")),
+        line => Ok(line),
     }
 }
 
 /// Sends a line and reads one.
-fn exchange(path: &Path, mut line: Zeroizing<Vec<u8>>, deadline: Deadline) -> Result<Vec<u8>, AgentError> {
-    line.push(b'\n');
+fn exchange(path: &Path, line: &[u8], deadline: Deadline) -> Result<Vec<u8>, AgentError> {
     let mut stream = connect_until(path, deadline)?;
-    send_all(&stream, &line, deadline)?;
+    send_all(&stream, line, deadline)?;
     let answer = read_line(&mut stream, deadline)?;
     if answer.is_empty() {
         // The agent is stopping, or has too many callers.

@@ -3,12 +3,11 @@
 //! of root. The Slurm plugin writes them, the agent serves them when it is back.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::envelope::{LINE_LIMIT, VERSION};
 use super::{JobEnd, JobStart};
 use crate::Malformed;
-use crate::members::{member, number, short_number};
+use crate::members::{self, Json as _, number, short_number};
 
 /// The end of the name of a record that an agent serves.
 const TAKEN: &str = ".taken";
@@ -17,7 +16,7 @@ const TAKEN: &str = ".taken";
 const KEPT: &str = ".unreadable";
 
 /// A record in a file of its own.
-pub trait MissedRecord: Serialize + for<'v> TryFrom<&'v Value, Error = Malformed> {
+pub trait MissedRecord: Serialize + Sized {
     /// The end of the file's name.
     const ENDING: &'static str;
 
@@ -30,12 +29,17 @@ pub trait MissedRecord: Serialize + for<'v> TryFrom<&'v Value, Error = Malformed
     /// The job.
     fn job(&self) -> u32;
 
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it has another form.
+    fn read(bytes: &[u8]) -> Result<Self, Malformed>;
+
     /// Reads the file of `job`; `None` if it has another form or version, or is that of another job.
     #[must_use]
     fn parse(bytes: &[u8], job: u32) -> Option<Self> {
         let fits = |record: &Self| record.version() == VERSION && record.job() == job;
-        let record: Value = serde_json::from_slice(bytes).ok()?;
-        Self::try_from(&record).ok().filter(fits)
+        Self::read(bytes).ok().filter(fits)
     }
 
     /// The content of the file.
@@ -96,18 +100,15 @@ pub struct MissedStart {
 /// For this time after the record was written, the job's further steps do not wait for the agent again.
 const RECENT: u64 = 600;
 
-impl TryFrom<&Value> for MissedStart {
-    type Error = Malformed;
-
-    fn try_from(value: &Value) -> Result<Self, Malformed> {
-        let (v, uptime) = (short_number(value, "v")?, number(value, "uptime")?);
-        let start = member(value, "start").ok_or(Malformed)?.try_into()?;
-        Ok(Self { v: v.ok_or(Malformed)?, uptime: uptime.ok_or(Malformed)?, start })
-    }
-}
-
 impl MissedRecord for MissedStart {
     const ENDING: &'static str = ".json";
+
+    fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        let record = members::parse(bytes)?;
+        let (v, uptime) = (short_number(&record, "v")?, number(&record, "uptime")?);
+        let start = JobStart::read(record.member("start").ok_or(Malformed)?)?;
+        Ok(Self { v: v.ok_or(Malformed)?, uptime: uptime.ok_or(Malformed)?, start })
+    }
 
     fn version(&self) -> u32 {
         self.v
@@ -140,16 +141,12 @@ pub struct MissedEnd {
     pub end: JobEnd,
 }
 
-impl TryFrom<&Value> for MissedEnd {
-    type Error = Malformed;
-
-    fn try_from(value: &Value) -> Result<Self, Malformed> {
-        Self::deserialize(value).map_err(|_| Malformed)
-    }
-}
-
 impl MissedRecord for MissedEnd {
     const ENDING: &'static str = ".end.json";
+
+    fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        serde_json::from_slice(bytes).map_err(|_| Malformed)
+    }
 
     fn version(&self) -> u32 {
         self.v

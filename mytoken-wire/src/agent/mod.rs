@@ -21,7 +21,8 @@ mod request;
 #[must_use]
 pub fn is_answer(line: &[u8]) -> bool {
     fn reads<C: Call>(line: &[u8]) -> bool {
-        let is_answer = |line: call::AnswerLine| line.answer().is_none_or(|answer| C::Answer::try_from(answer).is_ok());
+        use call::FromAnswer as _;
+        let is_answer = |line: call::AnswerLine<'_>| line.answer().is_none() || C::Answer::from_answer(&line).is_ok();
         call::AnswerLine::parse(line).is_ok_and(is_answer)
     }
     reads::<JobStart>(line) || reads::<JobEnd>(line) || reads::<StatusQuery>(line) || reads::<Permit>(line)

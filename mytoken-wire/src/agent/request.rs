@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::RenewalCredential;
-use crate::members::{member, number, short_number, text};
+use crate::members::{Json, number, short_number, text};
 use crate::{JobName, Malformed, Secret};
 
 /// A request to the agent. On the wire `{"v":1,"call":"job_start",...}`.
@@ -81,14 +81,12 @@ impl TryFrom<Value> for JobStart {
     type Error = Malformed;
 
     fn try_from(value: Value) -> Result<Self, Malformed> {
-        Self::try_from(&value)
+        Self::read(&value)
     }
 }
 
-impl TryFrom<&Value> for JobStart {
-    type Error = Malformed;
-
-    fn try_from(value: &Value) -> Result<Self, Malformed> {
+impl JobStart {
+    pub(crate) fn read<J: Json>(value: &J) -> Result<Self, Malformed> {
         let id = |name| short_number(value, name)?.ok_or(Malformed);
         Ok(Self {
             job: id("job")?,
@@ -96,7 +94,7 @@ impl TryFrom<&Value> for JobStart {
             uid: id("uid")?,
             gid: id("gid")?,
             array_job: short_number(value, "array_job")?,
-            name: member(value, "name").map(JobName::of_value).transpose().map_err(|_| Malformed)?,
+            name: value.member("name").map(JobName::of_value).transpose().map_err(|_| Malformed)?,
             sealed: text(value, "sealed")?,
             handle: text(value, "handle")?,
             at: number(value, "at")?,
