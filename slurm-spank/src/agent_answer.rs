@@ -52,8 +52,8 @@ pub fn ask_agent(settings: &PluginSettings, request: &JobStart, required: bool) 
         }
         Err(error) => {
             if let Some(start) = to_record(request, recorded, is_new_run, has_waited) {
-                if let Err(error) = missed.write(&start, now) {
-                    info(&format!("job {job}: its start could not be recorded for the agent: {error}"));
+                if let Err(error) = missed.write(start, now) {
+                    info(format_args!("job {job}: its start could not be recorded for the agent: {error}"));
                 }
             }
             unanswered(&error, file, required, is_valid)
@@ -61,8 +61,8 @@ pub fn ask_agent(settings: &PluginSettings, request: &JobStart, required: bool) 
     };
     match &step.state {
         TokenState::Ready => {}
-        TokenState::Pending(reason) => info(&format!("job {job}: no access token yet: {reason}")),
-        TokenState::Failed(reason) => info(&format!("job {job}: no access token: {reason}")),
+        TokenState::Pending(reason) => info(format_args!("job {job}: no access token yet: {reason}")),
+        TokenState::Failed(reason) => info(format_args!("job {job}: no access token: {reason}")),
     }
     step
 }
@@ -124,7 +124,7 @@ fn answered(started: Started, file: PathBuf, required: bool) -> StepToken {
 /// fail a job that requires it.
 fn unanswered(error: &AgentError, file: PathBuf, required: bool, is_valid: bool) -> StepToken {
     let state = if is_valid {
-        info(&format!("{error} The access token in {} is still valid.", file.display()));
+        info(format_args!("{error} The access token in {} is still valid.", file.to_string_lossy()));
         TokenState::Ready
     } else {
         TokenState::Failed(error.to_string())

@@ -6,12 +6,11 @@ use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use mytoken_wire::CredentialOption;
-use mytoken_wire::credential_option::VARIABLE;
 
 use crate::credential_option::{self, Wish};
-use crate::ffi::{SpankContext, command_options, error, info, unset_env};
+use crate::ffi::{self, SpankContext, command_options, error, info, unset_env};
 use crate::hook::{HookCall, Verdict};
-use crate::job_env::{self, TOKEN};
+use crate::job_env::{self, PROFILE, TOKEN};
 use crate::settings::SiteDefault;
 use crate::state::{self, Submission};
 use crate::submit::{self, Failure};
@@ -31,7 +30,7 @@ pub fn submit(call: &HookCall) -> Verdict {
     let verdict = submit_component(call, command == "sbatch");
     // The shell of salloc runs in the session.
     if command != "salloc" {
-        job_env::remove_session(&call.settings.jobs());
+        job_env::remove_session(&call.settings.sessions());
     }
     verdict
 }
@@ -94,7 +93,7 @@ pub fn wish(
         if is_step {
             return Ok(None);
         }
-        let value = env::var_os(VARIABLE).map(|value| value.to_string_lossy().into_owned());
+        let value = ffi::env(PROFILE).map(|value| value.to_string_lossy().into_owned());
         credential_option::parse_variable(value.as_deref())
     };
     credential_option::wish(option, variable, *site != SiteDefault::Off)
@@ -122,7 +121,7 @@ fn acquire(call: &HookCall, wish: &Wish) -> Result<Option<job_env::Credential>, 
     }
     // SLURM-63: Slurm obeys --quiet later than this hook runs.
     if !(has_option(c"quiet", "--quiet") || has_option(c"quiet", "-Q")) {
-        notes.iter().for_each(|note| info(note));
+        notes.iter().for_each(|note| info(format_args!("{note}")));
     }
     Ok(Some(credential))
 }
@@ -160,11 +159,11 @@ fn conclude(result: Result<job_env::Credential, Failure>, batch: bool) -> Verdic
     let (submission, verdict) = match result {
         Ok(credential) => (Submission::Placed(credential), Verdict::Proceed),
         Err(Failure { reason, required: true }) => {
-            error(&format!("no credential: {reason}"));
+            error(format_args!("no credential: {reason}"));
             (Submission::Failed(reason), Verdict::Refuse)
         }
         Err(Failure { reason, required: false }) => {
-            error(&format!("no credential: {reason} (submitting without)"));
+            error(format_args!("no credential: {reason} (submitting without)"));
             if batch {
                 job_env::explain(&reason);
             }

@@ -6,18 +6,25 @@
 //! It has no TOML parser, because each step would load it. It understands the tables as the documents write them: `[[default]]` in a line,
 //! and `key = "value"` in the lines below it. What it does not understand may require a credential if it contains that word.
 
+use std::collections::BinaryHeap;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use mytoken_wire::CredentialOption;
 use mytoken_wire::defaults::{DefaultSettings, Destination, first};
+use mytoken_wire::{CredentialOption, limited_read};
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
 /// Most drop-ins.
 const MOST_FILES: usize = 256;
 
 /// Largest file in bytes.
-const LIMIT: u64 = 1024 * 1024;
+const LIMIT: usize = 1024 * 1024;
 
 /// What the site's tables say of a submission that says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,11 +40,10 @@ pub enum Demand {
 /// What `jobs.toml` in `directory` and its drop-ins say of a submission to there.
 pub fn of_site(directory: &Path, to: Destination<'_>) -> Demand {
     let mut found = Tables::default();
-    let files = match drop_ins(&directory.join("jobs.d")) {
-        Ok(drop_ins) => [vec![directory.join("jobs.toml")], drop_ins].concat(),
-        Err(path) => return Demand::Unknown(path),
-    };
-    for file in files {
+    let drop_ins = directory.join("jobs.d");
+    let Ok(names) = names_in(&drop_ins) else { return Demand::Unknown(drop_ins) };
+    let files = names.into_iter().map(|name| drop_ins.join(name));
+    for file in std::iter::once(directory.join("jobs.toml")).chain(files) {
         let is_understood = match text_of(&file) {
             Ok(text) => found.read(&text).is_some(),
             Err(error) => error.kind() == io::ErrorKind::NotFound,
@@ -56,19 +62,27 @@ pub fn of_site(directory: &Path, to: Destination<'_>) -> Demand {
 /// The files whose tables are appended to those of `jobs.toml`, in the order of their names.
 ///
 /// # Errors
-/// The directory, when it cannot be read or has too many.
-fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, PathBuf> {
-    let entries = match fs::read_dir(directory) {
+/// When the directory cannot be read or has too many.
+fn names_in(directory: &Path) -> nix::Result<Vec<OsString>> {
+    let mut entries = match Dir::open(directory, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(_) => return Err(directory.to_owned()),
+        Err(Errno::ENOENT) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
     };
-    let paths: io::Result<Vec<PathBuf>> = entries.take(MOST_FILES + 1).map(|entry| Ok(entry?.path())).collect();
-    let mut paths = paths.ok().filter(|paths| paths.len() <= MOST_FILES).ok_or_else(|| directory.to_owned())?;
-    let is_hidden = |path: &Path| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml") && !is_hidden(path));
-    paths.sort();
-    Ok(paths)
+    // The code of a heap is a fifth of that of `sort`.
+    let (mut names, mut count) = (BinaryHeap::new(), 0);
+    for entry in entries.iter() {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        count += usize::from(name != "." && name != "..");
+        if count > MOST_FILES {
+            return Err(Errno::E2BIG);
+        }
+        if name.as_bytes().ends_with(b".toml") && !name.as_bytes().starts_with(b".") {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names.into_sorted_vec())
 }
 
 fn text_of(file: &Path) -> io::Result<String> {
@@ -76,9 +90,12 @@ fn text_of(file: &Path) -> io::Result<String> {
     if !fs::metadata(file)?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut text = String::new();
-    let read = File::open(file)?.take(LIMIT + 1).read_to_string(&mut text)?;
-    if read as u64 > LIMIT { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+    let bytes = limited_read(&File::open(file)?, LIMIT + 1)?;
+    if bytes.len() > LIMIT {
+        Err(io::ErrorKind::FileTooLarge.into())
+    } else {
+        Ok(String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData)?)
+    }
 }
 
 /// What was found so far.
@@ -115,10 +132,10 @@ impl Tables {
     /// Reads one more file. `None`: it may require a credential in a way that is not understood.
     fn read(&mut self, text: &str) -> Option<()> {
         let mut part = Part::Top;
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        for line in text.lines().map(str::trim_ascii).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             if line.starts_with('[') {
                 self.close(part)?;
-                part = match line.split('#').next().unwrap_or_default().trim() {
+                part = match line.split('#').next().unwrap_or_default().trim_ascii() {
                     "[[default]]" => Part::Default(Open::default()),
                     "[cluster]" => Part::Cluster,
                     _ => Part::Other,
@@ -171,17 +188,21 @@ impl Open {
 /// Key and value of `key = "value"`, with or without a comment.
 fn assignment(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.split_once('=')?;
-    let value = value.trim_start();
+    let value = value.trim_ascii_start();
     let quote = value.chars().next().filter(|first| ['"', '\''].contains(first))?;
     let (value, rest) = value.get(1..)?.split_once(quote)?;
-    let rest = rest.trim_start();
+    let rest = rest.trim_ascii_start();
     let is_plain = (rest.is_empty() || rest.starts_with('#')) && !(quote == '"' && value.contains('\\'));
-    is_plain.then_some((key.trim_end(), value))
+    is_plain.then_some((key.trim_ascii_end(), value))
 }
 
 /// Whether a line contains a value that requires a credential.
 fn requires(line: &str) -> bool {
-    ["\"required\"", "\"required:", "'required'", "'required:"].iter().any(|value| line.contains(value))
+    // The words are `"required"`, `"required:` and the same in the other quotes.
+    line.as_bytes().windows("'required'".len()).any(|found| match found {
+        [quote @ (b'"' | b'\''), word @ .., end] => word == b"required" && (end == quote || *end == b':'),
+        _ => false,
+    })
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub fn option(argument: Option<&str>, remote: bool) -> Verdict {
         // The submission refuses an invalid argument. If one arrives on a node, the client was manipulated.
         Err(_) if remote => Verdict::Proceed,
         Err(sentence) => {
-            error(&sentence);
+            error(format_args!("{sentence}"));
             Verdict::Refuse
         }
     }
@@ -49,7 +49,7 @@ pub fn option_panicked(argument: Option<&str>, remote: bool) -> Verdict {
     if remote {
         return Verdict::Proceed;
     }
-    error("internal error while reading the option; no credential");
+    error(format_args!("internal error while reading the option; no credential"));
     match credential_option::parse(argument) {
         Ok(CredentialOption::On { required: true, .. }) => Verdict::Refuse,
         _ => Verdict::Proceed,
@@ -85,7 +85,7 @@ pub fn init_post_opt_panicked(context: SpankContext, spank: &Spank) -> Verdict {
         Ok(Some(wish)) if context.is_client() => {
             let Failure { reason, required } = Failure::untold("internal error".to_owned(), &wish);
             if required || !wish.by_default {
-                error(&format!("no credential: {reason}"));
+                error(format_args!("no credential: {reason}"));
             }
             if required { Verdict::Refuse } else { Verdict::Proceed }
         }
@@ -104,7 +104,7 @@ pub fn task_init(call: &HookCall) -> Verdict {
 /// After a panic in the hook. It is unknown whether there is an access token, so a task that requires one does not start.
 pub fn task_init_panicked(_context: SpankContext, _spank: &Spank) -> Verdict {
     if state::change(|state| state.step.as_ref().is_some_and(|step| step.required)).unwrap_or(false) {
-        error("internal error; this job requires an access token and does not start without it");
+        error(format_args!("internal error; this job requires an access token and does not start without it"));
         return Verdict::Refuse;
     }
     Verdict::Proceed

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use mytoken_wire::tools::{self, Tool};
 use mytoken_wire::{CredentialOption, Handle, JobName, sealed};
 
-use crate::ffi::{JobEnv, Spank, set_env, unset_env};
+use crate::ffi::{JobEnv, Spank, env, set_env, unset_env};
 
 /// The sealed credential, in the environment of submission and job.
 pub const SEALED: &CStr = c"SLURM_MYTOKEN";
@@ -20,7 +20,7 @@ pub const HANDLE_CONTROL: &CStr = c"MYTOKEN_H";
 /// The handle in a step.
 pub const HANDLE_STEP: &CStr = c"SLURM_SPANK_MYTOKEN_H";
 /// The handle in an epilog.
-pub const HANDLE_EPILOG: &str = "SPANK_MYTOKEN_H";
+pub const HANDLE_EPILOG: &CStr = c"SPANK_MYTOKEN_H";
 /// The option's value. sbatch and salloc put it into the job's environment, and commands inside the job import it from there (SLURM-16).
 pub const OPTION: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken";
 /// Set by srun in a step of a job from outside it (`--jobid`) when the user typed `--mytoken` for the step.
@@ -35,6 +35,8 @@ pub const TOOLS: &CStr = c"SLURM_MYTOKEN_TOOLS";
 pub const FILES: &CStr = c"SLURM_MYTOKEN_FILES";
 /// The directory of the job's token files, in a job with several.
 pub const TOKEN_DIR: &CStr = c"MYTOKEN_TOKEN_DIR";
+/// What the user wants by default, [`VARIABLE`](mytoken_wire::credential_option::VARIABLE).
+pub const PROFILE: &CStr = c"MYTOKEN_PROFILE";
 /// The path of the file with a login session's mytoken.
 pub const MYTOKEN_FILE: &CStr = c"MYTOKEN_FILE";
 /// The path of the file with the access token (WLCG Bearer Token Discovery).
@@ -61,7 +63,7 @@ impl Credential {
 
     /// With these tools of the profile. Unknown names are of a later release.
     pub fn with_tools(self, names: &[String]) -> Self {
-        Self { tools: tools::split(&names.join(",")), ..self }
+        Self { tools: tools::known(names.iter().map(String::as_str)), ..self }
     }
 
     /// For a job with several token files, or with one.
@@ -91,13 +93,12 @@ pub fn remove_inherited(jobs: &Path) {
     unset_env(WANTED);
     unset_env(REASON);
     for name in [TOKEN_FILE, TOKEN_DIR] {
-        let path = name.to_str().ok().and_then(std::env::var_os);
-        if path.is_some_and(|path| Path::new(&path).starts_with(jobs)) {
+        if env(name).is_some_and(|path| Path::new(&path).starts_with(jobs)) {
             unset_env(name);
         }
     }
     for tool in tools::ALL {
-        let value = tool.variable().to_str().ok().and_then(|name| std::env::var(name).ok());
+        let value = env(tool.variable()).and_then(|value| value.into_string().ok());
         if value.is_some_and(|value| tool.file(&value).is_some_and(|file| Path::new(file).starts_with(jobs))) {
             unset_env(tool.variable());
         }
@@ -105,12 +106,10 @@ pub fn remove_inherited(jobs: &Path) {
 }
 
 /// Removes the files of a login session from the environment of a job: the node does not have them, and here they end with the session.
-/// The directory of sessions is beside `jobs`. Files elsewhere are the user's own affair.
-pub fn remove_session(jobs: &Path) {
-    let sessions = jobs.with_file_name("sessions");
+/// `sessions` is their directory. Files elsewhere are the user's own affair.
+pub fn remove_session(sessions: &Path) {
     for name in [TOKEN_FILE, MYTOKEN_FILE] {
-        let file = name.to_str().ok().and_then(std::env::var_os);
-        if file.is_some_and(|file| Path::new(&file).starts_with(&sessions)) {
+        if env(name).is_some_and(|file| Path::new(&file).starts_with(sessions)) {
             unset_env(name);
         }
     }
@@ -132,19 +131,22 @@ pub fn note_option(option: &CredentialOption) {
 
 /// Whether this process runs inside a job.
 pub fn inside_job() -> bool {
-    std::env::var_os(JOB_ID).is_some_and(|value| !value.is_empty())
+    env(JOB_ID).is_some_and(|value| !value.is_empty())
 }
 
 /// Whether `job`, the argument of `--jobid`, is another job than the one in whose environment this process runs.
 pub fn is_other_job(job: &str) -> bool {
-    let own = std::env::var(JOB_ID).ok().and_then(|own| own.parse::<u32>().ok());
-    own.zip(job.parse::<u32>().ok()).is_some_and(|(own, other)| own != other)
+    own_id().zip(job.parse::<u32>().ok()).is_some_and(|(own, other)| own != other)
 }
 
 /// The directory of the job in whose environment this process runs, below `jobs`. It exists on the job's nodes.
 pub fn own_directory(jobs: &Path) -> Option<PathBuf> {
-    let id: u32 = std::env::var(JOB_ID).ok()?.parse().ok()?;
-    Some(jobs.join(id.to_string()))
+    Some(jobs.join(own_id()?.to_string()))
+}
+
+/// The id of the job in whose environment this process runs.
+fn own_id() -> Option<u32> {
+    env(JOB_ID)?.to_str()?.parse().ok()
 }
 
 /// The name of `job`, a component of a heterogeneous job. slurmctld tells each component the ids of all.
@@ -165,4 +167,16 @@ pub fn component(spank: &Spank, job: u32) -> Option<JobName> {
 const MOST_COMPONENTS: u32 = 128;
 
 /// The job's id, for all its processes.
-const JOB_ID: &str = "SLURM_JOB_ID";
+const JOB_ID: &CStr = c"SLURM_JOB_ID";
+
+#[cfg(test)]
+mod tests {
+    use mytoken_wire::credential_option::VARIABLE;
+
+    use super::*;
+
+    #[test]
+    fn the_variable_of_the_user_has_one_name() {
+        assert_eq!(PROFILE.to_str(), Ok(VARIABLE));
+    }
+}

@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use mytoken_wire::ProfileName;
 
 use crate::credential_option::{self, CredentialOption};
-use crate::ffi::{command_options, error, set_env, unset_env};
+use crate::ffi::{command_options, env, error, set_env, unset_env};
 use crate::hook::{HookCall, Verdict};
 use crate::job_env::{self, HANDLE_STEP, OPTION, SEALED, WANTED};
 use crate::{allocator, state};
@@ -18,7 +18,7 @@ pub fn init(call: &HookCall) {
     if !job_env::inside_job() {
         return;
     }
-    if let Some(value) = OPTION.to_str().ok().and_then(|name| std::env::var(name).ok()) {
+    if let Some(value) = env(OPTION).and_then(|value| value.into_string().ok()) {
         unset_env(OPTION);
         state::change(|state| state.hidden_option = Some(value));
     }
@@ -29,7 +29,7 @@ pub fn submit(call: &HookCall) -> Verdict {
     let joined = command_options::value(c"jobid");
     // The shell of salloc keeps the variables of its session, the job's steps do not get them.
     if job_env::inside_job() || joined.is_some() {
-        job_env::remove_session(&call.settings.jobs());
+        job_env::remove_session(&call.settings.sessions());
     }
     if !job_env::inside_job() {
         return if joined.is_some() { join(call) } else { allocator::submit(call) };
@@ -43,7 +43,7 @@ pub fn submit(call: &HookCall) -> Verdict {
         // In this variable the steps find whether the job requires its credential.
         let _ = set_env(OPTION, value);
     }
-    let set = |name: &CStr| name.to_str().is_ok_and(|name| std::env::var_os(name).is_some());
+    let set = |name: &CStr| env(name).is_some();
     // A handle alone means that --export-file removed the credential. The agent will say so.
     let has_credential = set(SEALED) || set(HANDLE_STEP);
     match option {
@@ -52,13 +52,13 @@ pub fn submit(call: &HookCall) -> Verdict {
             join(call)
         }
         Some(CredentialOption::On { required, .. }) if !has_credential => {
-            error(
-                "no credential: this job was submitted without --mytoken, or this is not its own session; steps only use the credential of their job",
-            );
+            error(format_args!(
+                "no credential: this job was submitted without --mytoken, or this is not its own session; steps only use the credential of their job"
+            ));
             if required { Verdict::Refuse } else { Verdict::Proceed }
         }
         Some(CredentialOption::Off) if has_credential => {
-            error("a step has the token of its job; \"--mytoken=off\" on a step does not change it");
+            error(format_args!("a step has the token of its job; \"--mytoken=off\" on a step does not change it"));
             Verdict::Proceed
         }
         Some(CredentialOption::On { profile: Some(profile), .. })
@@ -93,7 +93,7 @@ fn join(call: &HookCall) -> Verdict {
 
 /// Says that a step does not choose its profile.
 fn warn_of(profile: &ProfileName) {
-    error(&format!(
+    error(format_args!(
         "a job has one profile, that of its submission; \"--mytoken={}\" on a step does not change it",
         profile.as_str()
     ));

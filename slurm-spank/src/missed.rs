@@ -3,14 +3,15 @@
 //! still gets its token, and one that has ended gives its credential back. For the job's further steps the record says that waiting is useless.
 
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use mytoken_wire::agent::{JobEnd, JobStart, MissedEnd, MissedRecord as _, MissedStart};
+use mytoken_wire::{PluginSettings, limited_read};
+use nix::dir::Dir;
 use nix::fcntl::OFlag;
-
-use mytoken_wire::PluginSettings;
+use nix::sys::stat::Mode;
 
 /// Highest number of records on a node. Jobs beyond it get their token at their next step.
 const MOST: usize = 1024;
@@ -46,9 +47,8 @@ impl MissedFile {
             Err(error) if error.kind() == ErrorKind::NotFound => return Recorded::Nothing,
             Err(_) => return Recorded::Unreadable,
         };
-        let mut bytes = Vec::new();
-        let read = file.take(MissedStart::LIMIT as u64).read_to_end(&mut bytes);
-        let record = read.ok().and_then(|_| MissedStart::parse(&bytes, self.job));
+        let bytes = limited_read(&file, MissedStart::LIMIT).ok();
+        let record = bytes.and_then(|bytes| MissedStart::parse(&bytes, self.job));
         record.map_or(Recorded::Unreadable, Recorded::Start)
     }
 
@@ -56,8 +56,8 @@ impl MissedFile {
     ///
     /// # Errors
     /// When it cannot be written, and when somebody else could change it.
-    pub fn write(&self, start: &JobStart, uptime: u64) -> io::Result<()> {
-        self.put(&MissedStart::file_name(self.job), &MissedStart::new(start.clone(), uptime).text())
+    pub fn write(&self, start: JobStart, uptime: u64) -> io::Result<()> {
+        self.put(&MissedStart::file_name(self.job), &MissedStart::new(start, uptime).text())
     }
 
     /// Records the job's end.
@@ -72,7 +72,9 @@ impl MissedFile {
         let runtime = self.directory.parent().ok_or(ErrorKind::InvalidInput)?;
         make_directory(runtime, 0o711)?;
         make_directory(&self.directory, 0o700)?;
-        if fs::read_dir(&self.directory)?.take(MOST).count() >= MOST {
+        let mut directory = Dir::open(&self.directory, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        // It has entries for itself and for its parent.
+        if directory.iter().take(MOST + 2).count() >= MOST + 2 {
             return Err(io::Error::other(format!("there are {MOST} already")));
         }
         let temporary = self.directory.join(format!(".{}.{}", self.job, std::process::id()));
@@ -118,7 +120,7 @@ fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     }
     let found = fs::symlink_metadata(path)?;
     let is_private = found.is_dir() && found.uid() == nix::unistd::geteuid().as_raw() && found.mode() & 0o022 == 0;
-    if is_private { Ok(()) } else { Err(io::Error::other(format!("others can change {}", path.display()))) }
+    if is_private { Ok(()) } else { Err(io::Error::other(format!("others can change {}", path.to_string_lossy()))) }
 }
 
 #[cfg(test)]
@@ -138,8 +140,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = place(dir.path(), 7);
         assert_eq!(file.read(), Recorded::Nothing);
-        file.write(&start(7), 5).unwrap();
-        file.write(&start(7), 6).unwrap();
+        file.write(start(7), 5).unwrap();
+        file.write(start(7), 6).unwrap();
         assert_eq!(file.read(), Recorded::Start(MissedStart::new(start(7), 6)));
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
         let modes = [dir.path().join("mytoken"), file.directory.clone(), file.path()].map(|path| mode(&path));
@@ -154,7 +156,7 @@ mod tests {
     fn a_start_that_cannot_be_read_is_not_one_that_does_not_exist() {
         let dir = tempfile::tempdir().unwrap();
         let file = place(dir.path(), 7);
-        file.write(&start(8), 5).unwrap();
+        file.write(start(8), 5).unwrap();
         assert_eq!(file.read(), Recorded::Unreadable, "of another job");
         for text in ["", "{", &MissedStart::new(start(7), 5).text().replace("\"v\":1", "\"v\":2")] {
             fs::write(file.path(), text).unwrap();
@@ -180,14 +182,14 @@ mod tests {
     #[test]
     fn records_are_bounded_and_never_in_a_directory_that_others_can_change() {
         let dir = tempfile::tempdir().unwrap();
-        place(dir.path(), 0).write(&start(0), 5).unwrap();
+        place(dir.path(), 0).write(start(0), 5).unwrap();
         for job in 1..MOST {
             fs::write(dir.path().join("mytoken/missed").join(job.to_string()), "").unwrap();
         }
-        let error = place(dir.path(), 7).write(&start(7), 5).unwrap_err();
+        let error = place(dir.path(), 7).write(start(7), 5).unwrap_err();
         assert!(error.to_string().contains("already"), "{error}");
         fs::set_permissions(dir.path().join("mytoken"), Permissions::from_mode(0o777)).unwrap();
-        let error = place(dir.path(), 7).write(&start(7), 5).unwrap_err();
+        let error = place(dir.path(), 7).write(start(7), 5).unwrap_err();
         assert!(error.to_string().contains("others can change"), "{error}");
     }
 }

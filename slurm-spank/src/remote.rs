@@ -19,7 +19,7 @@ use crate::job_env::{
     FILES, HANDLE_STEP, OPTION, REASON, REASON_LIMIT, RESTARTS, SEALED, TOKEN, TOKEN_DIR, TOKEN_FILE, TOOLS, WANTED,
     component,
 };
-use crate::state::{self, StepToken, TokenState};
+use crate::state::{self, HookState, StepToken, TokenState};
 
 /// `SLURM_EXTERN_CONT`: the step for processes that Slurm did not start (`pam_slurm_adopt`). Its environment is empty (SLURM-20).
 const EXTERN_STEP: u32 = 0xffff_fffc;
@@ -55,10 +55,10 @@ pub fn start(call: &HookCall) {
         return;
     }
     for problem in &call.settings.problems {
-        info(problem);
+        info(format_args!("{problem}"));
     }
     let Some(request) = request(call, sealed, handle) else {
-        info("no access token: Slurm gives no job id or user");
+        info(format_args!("no access token: Slurm gives no job id or user"));
         return;
     };
     let is_first = request.step == 0 || request.step == BATCH_STEP;
@@ -66,7 +66,7 @@ pub fn start(call: &HookCall) {
     let state = explain_requeue(call, answered.state);
     let step = StepToken { announces: is_first || is_attached, state, ..answered };
     if !call.spank.set_job_env(TOKEN_FILE, &step.file.to_string_lossy()) {
-        info("Slurm refused to set BEARER_TOKEN_FILE");
+        info(format_args!("Slurm refused to set BEARER_TOKEN_FILE"));
     }
     call.spank.unset_job_env(TOKEN);
     name_file_to_tools(call, &step.file);
@@ -85,7 +85,7 @@ pub fn start_panicked(spank: &Spank) {
     }
     let state = TokenState::Failed("internal error of the Slurm plugin; please tell the administrator".to_owned());
     let step = StepToken { announces: true, ..StepToken::new(PathBuf::new(), state, is_required(spank)) };
-    state::change(|state| state.step.get_or_insert(step).clone());
+    state::change(|state| state.step = state.step.take().or(Some(step)));
 }
 
 /// A requeued job brings the credential of its submission (SLURM-28), also if that one was replaced while the job ran. Only the agents of
@@ -109,7 +109,7 @@ fn name_file_to_tools(call: &HookCall, file: &Path) {
     for tool in tools::split(&names) {
         let set = |value: String| call.spank.set_job_env(tool.variable(), &value);
         if !file.to_str().and_then(|file| tool.value(file)).is_some_and(set) {
-            info(&format!("the variable of {} could not be set", tool.name()));
+            info(format_args!("the variable of {} could not be set", tool.name()));
         }
     }
 }
@@ -118,7 +118,7 @@ fn name_file_to_tools(call: &HookCall, file: &Path) {
 fn name_directory(call: &HookCall, file: &Path) {
     let set = |directory: &Path| call.spank.set_job_env(TOKEN_DIR, &directory.to_string_lossy());
     if !file.parent().is_some_and(set) {
-        info("Slurm refused to set MYTOKEN_TOKEN_DIR");
+        info(format_args!("Slurm refused to set MYTOKEN_TOKEN_DIR"));
     }
 }
 
@@ -132,7 +132,7 @@ fn has_directory(call: &HookCall) -> bool {
 /// For a step from outside the job whose user typed `--mytoken`: no step of the job has brought a credential to this node.
 fn refuse_unknown(call: &HookCall) {
     let reason = "no step from inside the job has brought its credential to this node; start the step inside the job";
-    info(&format!("no access token: {reason}"));
+    info(format_args!("no access token: {reason}"));
     let state = TokenState::Failed(reason.to_owned());
     let step = StepToken { announces: true, ..StepToken::new(PathBuf::new(), state, is_required(call.spank)) };
     state::change(|state| state.step = Some(step));
@@ -155,7 +155,7 @@ fn request(call: &HookCall, sealed: JobEnv, handle: JobEnv) -> Option<JobStart> 
         JobEnv::Absent => None,
         // If both are missing, the agent answers that the job has no credential.
         JobEnv::Text(_) | JobEnv::Unusable => {
-            info("the job's environment holds a malformed credential");
+            info(format_args!("the job's environment holds a malformed credential"));
             None
         }
     };
@@ -191,12 +191,15 @@ fn is_required(spank: &Spank) -> bool {
 /// Starts a task, in its own process, as the user. A task that requires an access token and has none ends here: a failure of any other
 /// hook would harm other jobs (SLURM-07).
 pub fn task(call: &HookCall) -> Verdict {
-    let Some(Some(step)) = state::change(|state| state.step.clone()) else {
-        return Verdict::Proceed;
-    };
+    // Nothing else of this process runs any more that could want the state.
+    let of_step = |state: &mut HookState| state.step.as_ref().map_or(Verdict::Proceed, |step| start_task(call, step));
+    state::change(of_step).unwrap_or(Verdict::Proceed)
+}
+
+fn start_task(call: &HookCall, step: &StepToken) -> Verdict {
     if is_first_task(call) && step.announces {
         for (name, reason) in &step.missing {
-            error(&format!("no access token in the file \"{name}\": {reason}"));
+            error(format_args!("no access token in the file \"{name}\": {reason}"));
         }
     }
     let reason = match (&step.state, step.required) {
@@ -204,7 +207,7 @@ pub fn task(call: &HookCall) -> Verdict {
             let yet = if matches!(step.state, TokenState::Pending(_)) { " yet" } else { "" };
             // SLURM-22: messages of earlier hooks go to slurmd's log, not to the job's output.
             if is_first_task(call) && step.announces {
-                error(&format!("no access token{yet}: {reason}"));
+                error(format_args!("no access token{yet}: {reason}"));
             }
             return Verdict::Proceed;
         }
@@ -216,7 +219,7 @@ pub fn task(call: &HookCall) -> Verdict {
         }
     };
     if is_first_task(call) {
-        error(&format!("this job requires an access token and does not start without it: {reason}"));
+        error(format_args!("this job requires an access token and does not start without it: {reason}"));
     }
     Verdict::Refuse
 }

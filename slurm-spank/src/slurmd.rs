@@ -7,6 +7,6 @@ use crate::hook::HookCall;
 /// Logs the errors in the plugin's arguments in plugstack.conf.
 pub fn init(call: &HookCall) {
     for problem in &call.settings.problems {
-        error(problem);
+        error(format_args!("{problem}"));
     }
 }

@@ -3,12 +3,12 @@
 //!
 //! By `posix_spawn`, because srun and salloc have threads since 26.05 (SLURM-23): between fork and exec no code of this plugin may run.
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use mytoken_wire::Deadline;
+use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,6 +17,8 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2, read};
+
+use crate::ffi::environment;
 
 /// Longest output in bytes.
 const OUTPUT_LIMIT: usize = 32 * 1024;
@@ -102,21 +104,15 @@ fn above_standard(descriptor: OwnedFd) -> nix::Result<OwnedFd> {
 
 /// The open descriptors above the standard streams. The host may have inherited some.
 fn open_descriptors() -> Vec<RawFd> {
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+    let Ok(mut directory) = Dir::open(c"/proc/self/fd", OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) else {
         return (3..256).collect();
     };
-    entries
+    directory
+        .iter()
         .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok())
         .filter(|number| *number > 2)
         .collect()
-}
-
-/// The environment of this process.
-fn environment() -> Vec<CString> {
-    let entry =
-        |(name, value): (OsString, OsString)| CString::new([name.into_vec(), value.into_vec()].join(&b'=')).ok();
-    std::env::vars_os().filter_map(entry).collect()
 }
 
 /// Reads up to the first newline or the end.

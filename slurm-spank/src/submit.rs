@@ -62,7 +62,7 @@ impl Failure {
             Demand::Unknown(file) => Self {
                 reason: format!(
                     "{reason}; {} cannot be read, so the site may require one for this job. --mytoken=off submits without one",
-                    file.display()
+                    file.to_string_lossy()
                 ),
                 required: true,
             },
@@ -73,11 +73,12 @@ impl Failure {
 /// Runs `mytoken-submit`. `None`: the defaults say that this submission gets no credential.
 pub fn run(settings: &PluginSettings, wish: &Wish, context: SpankContext) -> Result<Option<Submitted>, Failure> {
     let failed = |reason| Failure::untold(reason, wish);
-    let program = CString::new(settings.submit.as_os_str().as_bytes()).map_err(|error| failed(error.to_string()))?;
+    let program = c_string(&settings.submit.to_string_lossy());
     let own = command_name(std::env::args_os().next(), context);
-    let arguments = [vec![program.clone()], arguments(wish, &settings.default, own, command_options::value)].concat();
-    let output = spawn::run(&program, &arguments, Deadline::after(settings.submit_time));
-    let name = settings.submit.display();
+    let mut words = arguments(wish, &settings.default, own, command_options::value);
+    words.insert(0, program.clone());
+    let output = spawn::run(&program, &words, Deadline::after(settings.submit_time));
+    let name = settings.submit.to_string_lossy();
     match output {
         Ok(output) => read(&output, &wish.option).map_err(|failure| match failure {
             SubmitFailure::Reported { reason, chosen: Some(chosen) } => {
@@ -147,8 +148,8 @@ fn read(output: &ChildOutput, wanted: &CredentialOption) -> Result<Option<Submit
         SubmitAnswer { v, .. } if v != VERSION => {
             Err(SubmitFailure::Misbehaved(format!("speaks version {v}, this plugin version {VERSION}")))
         }
-        SubmitAnswer { error: Some(sentence), .. } if !sentence.trim().is_empty() => {
-            Err(SubmitFailure::Reported { reason: sentence.trim().to_owned(), chosen })
+        SubmitAnswer { error: Some(sentence), .. } if !sentence.trim_ascii().is_empty() => {
+            Err(SubmitFailure::Reported { reason: sentence.trim_ascii().to_owned(), chosen })
         }
         SubmitAnswer { off: true, .. } => Ok(None),
         SubmitAnswer { sealed: Some(sealed), handle: Some(handle), notes, tools, several_files, .. }

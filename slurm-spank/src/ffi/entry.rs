@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::process::exit_refused;
 use super::slurm::{Spank, SpankContext, info};
@@ -140,16 +140,18 @@ unsafe fn copy_arguments(count: c_int, arguments: *const *const c_char) -> Vec<S
 
 /// Stops panics before they reach C, where they abort. An abort in slurmstepd can leave a job that never ends on a busy node (SLURM-08).
 fn guard(name: &str, run: impl FnOnce() -> Verdict, panicked: impl FnOnce() -> Verdict) -> Verdict {
-    static SILENCE: Once = Once::new();
+    static IS_SILENT: AtomicBool = AtomicBool::new(false);
     // The default hook would print the panic's text into the user's job output. This std is the library's own copy, so the hook of
     // another plugin stays.
-    SILENCE.call_once(|| set_hook(Box::new(|_| {})));
+    if !IS_SILENT.swap(true, Ordering::Relaxed) {
+        set_hook(Box::new(|_| {}));
+    }
     if let Ok(verdict) = catch_unwind(AssertUnwindSafe(run)) {
         return verdict;
     }
     catch_unwind(AssertUnwindSafe(|| {
         if !SpankContext::now().is_client() {
-            info(&format!("internal error in {name}; the job continues without this plugin"));
+            info(format_args!("internal error in {name}; the job continues without this plugin"));
         }
         panicked()
     }))

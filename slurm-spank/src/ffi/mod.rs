@@ -7,5 +7,5 @@ mod process;
 mod release;
 mod slurm;
 
-pub use process::{set_env, unset_env};
+pub use process::{env, environment, set_env, unset_env};
 pub use slurm::{Item, JobEnv, Spank, SpankContext, error, info};

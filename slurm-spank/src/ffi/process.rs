@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The process that loaded the plugin: its environment and its end.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
+use std::os::unix::ffi::OsStringExt;
 
 /// Sets a variable of this process; sbatch and srun send their environment to the job after the hooks.
 #[must_use]
@@ -15,6 +16,29 @@ pub fn set_env(name: &CStr, value: &str) -> bool {
 pub fn unset_env(name: &CStr) {
     // SAFETY: as in `set_env`.
     unsafe { libc::unsetenv(name.as_ptr()) };
+}
+
+/// A variable of this process. std would take a lock of its own, which Slurm does not know.
+pub fn env(name: &CStr) -> Option<OsString> {
+    // SAFETY: getenv(3) takes a NUL-terminated name. As in `set_env`.
+    let value = unsafe { libc::getenv(name.as_ptr()) };
+    // SAFETY: not NULL, so a NUL-terminated string; it is copied at once.
+    (!value.is_null()).then(|| OsString::from_vec(unsafe { CStr::from_ptr(value) }.to_bytes().to_vec()))
+}
+
+/// The environment of this process, `NAME=VALUE` each.
+pub fn environment() -> Vec<CString> {
+    let mut variables = Vec::new();
+    // SAFETY: environ(7) is a pointer to an array of pointers, or NULL. As in `set_env`.
+    let mut next = unsafe { libc::environ };
+    // SAFETY: not NULL, so it points into the array, whose last element is NULL.
+    while let Some(variable) = (!next.is_null()).then(|| unsafe { *next }).filter(|variable| !variable.is_null()) {
+        // SAFETY: a NUL-terminated string; it is copied at once.
+        variables.push(unsafe { CStr::from_ptr(variable) }.to_owned());
+        // SAFETY: the last element has not been reached.
+        next = unsafe { next.add(1) };
+    }
+    variables
 }
 
 /// Ends this process with status 1, at once, because the user required a credential and there is none.

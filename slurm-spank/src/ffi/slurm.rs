@@ -5,6 +5,7 @@
 //! the plugin at all. Newer symbols would need dlsym.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::fmt;
 use std::marker::PhantomData;
 
 /// `ESPANK_ENV_NOEXIST`, the same number since 21.08.
@@ -184,21 +185,21 @@ impl Spank<'_> {
 
 /// Prints an error. At submission it is `sbatch: error: mytoken: TEXT`. On a node it goes to the job's standard error from `user_init` on,
 /// and to slurmd's log before (SLURM-22).
-pub fn error(text: &str) {
+pub fn error(text: fmt::Arguments<'_>) {
     let line = printable(text);
     // SAFETY: printf(3): the format has one %s and gets one NUL-terminated string.
     unsafe { slurm_error(c"mytoken: %s".as_ptr(), line.as_ptr()) };
 }
 
 /// Writes a line to the user's terminal at submission, and to slurmd's log on a node, where the user never sees it.
-pub fn info(text: &str) {
+pub fn info(text: fmt::Arguments<'_>) {
     let line = printable(text);
     // SAFETY: as in `error`.
     unsafe { slurm_info(c"mytoken: %s".as_ptr(), line.as_ptr()) };
 }
 
 /// One line of bounded length without control characters: some texts come from other programs.
-fn printable(text: &str) -> CString {
+fn printable(text: fmt::Arguments<'_>) -> CString {
     const LONGEST: usize = 600;
-    CString::new(mytoken_wire::printable(text, LONGEST)).unwrap_or_default()
+    CString::new(mytoken_wire::printable(&text.to_string(), LONGEST)).unwrap_or_default()
 }
