@@ -32,6 +32,18 @@ impl CredentialOption {
         matches!(self, Self::On { required: true, .. })
     }
 
+    /// Whether a job that has this also has what `other` asks for.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Off, other) => *other == Self::Off,
+            (Self::On { .. }, Self::Off) => false,
+            (Self::On { profile, required }, Self::On { profile: named, required: requires }) => {
+                (named.is_none() || named == profile) && (*required || !requires)
+            }
+        }
+    }
+
     /// Reads one of [`FORMS`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -90,5 +102,26 @@ mod tests {
         for form in FORMS {
             assert!(CredentialOption::parse(form).is_some(), "{form}");
         }
+    }
+
+    #[test]
+    fn a_later_option_can_say_the_same_or_less() {
+        let read = |text: &str| CredentialOption::parse(text).unwrap();
+        let plain = CredentialOption::On { profile: None, required: false };
+        for (had, asked, included) in [
+            ("data", "data", true),
+            ("required:data", "data", true),
+            ("required:data", "required", true),
+            ("data", "required", false),
+            ("data", "required:data", false),
+            ("data", "other", false),
+            ("required", "data", false),
+            ("data", "off", false),
+            ("off", "off", true),
+            ("off", "data", false),
+        ] {
+            assert_eq!(read(had).includes(&read(asked)), included, "{had} {asked}");
+        }
+        assert!(read("data").includes(&plain) && plain.includes(&plain) && !read("off").includes(&plain));
     }
 }

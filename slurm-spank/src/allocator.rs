@@ -44,6 +44,9 @@ fn submit_component(call: &HookCall, batch: bool) -> Verdict {
     let first = before == Submission::New;
     if first {
         job_env::remove_inherited(&call.settings.jobs());
+    } else if let Some(sentence) = contradiction(option.as_ref()) {
+        error(&sentence);
+        return Verdict::Refuse;
     }
     let wish = match wish(call.context, option, &call.settings.default) {
         Ok(Some(wish)) => wish,
@@ -76,6 +79,17 @@ fn submit_component(call: &HookCall, batch: bool) -> Verdict {
         }
     };
     conclude(result, batch)
+}
+
+/// Why this component of a heterogeneous job cannot have what its user typed for it: all components have the credential of the first.
+fn contradiction(option: Option<&CredentialOption>) -> Option<String> {
+    let first = state::change(|state| state.chosen.clone()).flatten()?;
+    let later = option.filter(|option| !first.includes(option))?;
+    let typed = |option: &CredentialOption| format!("--mytoken={option}").trim_end_matches('=').to_owned();
+    let (first, later) = (typed(&first), typed(later));
+    Some(format!(
+        "in a heterogeneous job, the first component chooses for all: it has \"{first}\", so a later one cannot have \"{later}\""
+    ))
 }
 
 /// What the submission wants.
@@ -116,9 +130,12 @@ fn acquire(call: &HookCall, wish: &Wish) -> Result<Option<job_env::Credential>, 
     let submit::Submitted { credential, chosen, notes } = submitted;
     let required = chosen.is_required();
     credential.place(call.spank).map_err(|fault| Failure { reason: fault.to_owned(), required })?;
+    // SLURM-28: of the job that submits this one, which is in its first run.
+    unset_env(job_env::RESTARTS);
     if state::change(|state| state.option.is_none()).unwrap_or(false) {
         job_env::note_option(&chosen);
     }
+    state::change(|state| state.chosen = Some(chosen));
     // SLURM-63: Slurm obeys --quiet later than this hook runs.
     if !(has_option(c"quiet", "--quiet") || has_option(c"quiet", "-Q")) {
         notes.iter().for_each(|note| info(format_args!("{note}")));

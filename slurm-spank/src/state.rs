@@ -17,6 +17,8 @@ pub struct HookState {
     pub option: Option<CredentialOption>,
     /// What submissions get for which the user says nothing.
     pub default: SiteDefault,
+    /// What the first component of a heterogeneous job has got: the profile is the one that was chosen, also by the defaults.
+    pub chosen: Option<CredentialOption>,
     /// The result of the submission hook so far. Slurm calls it once per component of a heterogeneous job.
     pub submission: Submission,
     /// Value of the option's variable, which `crate::local` takes out of the environment for a while.
@@ -80,6 +82,7 @@ pub enum TokenState {
 static STATE: Mutex<HookState> = Mutex::new(HookState {
     option: None,
     default: SiteDefault::Off,
+    chosen: None,
     submission: Submission::New,
     hidden_option: None,
     step: None,

@@ -285,6 +285,35 @@ fn only_the_first_component_can_request_a_credential() {
     assert!(program.calls().is_empty());
 }
 
+#[test]
+fn a_later_component_cannot_choose_another_credential() {
+    for (first, later, refused) in [
+        ("option data", "option data", false),
+        ("option data", "option-null", false),
+        ("option required:data", "option data", false),
+        ("option data", "option other", true),
+        ("option data", "option off", true),
+        ("option data", "option required", true),
+        ("option-null", "option other", true),
+    ] {
+        let program = FakeSubmit::good();
+        let start = ["load", "hook init", first, "hook init_post_opt", later, "hook init_post_opt"];
+        let seen = Host::new(ALLOCATOR).line(&program.argument()).lines(&start).run();
+        assert_eq!(seen.status, Some(i32::from(refused)), "{first} {later}: {:?}", seen.lines);
+        let told = seen.logs().iter().any(|line| line.contains("the first component chooses for all"));
+        assert_eq!((told, program.calls().len()), (refused, 1), "{:?}", seen.logs());
+    }
+}
+
+#[test]
+fn a_job_that_a_requeued_job_submits_is_in_its_first_run() {
+    let program = FakeSubmit::good();
+    let inside = ["env SLURM_JOB_ID 7", "env SLURM_RESTART_COUNT 1"];
+    assert_eq!(submit(ALLOCATOR, &program, &inside, Some("")).env("SLURM_RESTART_COUNT"), None);
+    let without = submit(ALLOCATOR, &program, &inside, None);
+    assert_eq!(without.env("SLURM_RESTART_COUNT"), Some("1"), "without a credential, nothing of Slurm's is touched");
+}
+
 /// The number of calls of mytoken-submit by `words`, when Slurm has parsed these as the option `set`.
 fn calls_of(words: &[&str], set: Option<&str>, silent: bool) -> usize {
     let program = FakeSubmit::good();
