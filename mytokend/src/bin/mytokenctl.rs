@@ -8,12 +8,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use mytoken::config::FileTrust;
+use mytoken::config::{DIRECTORY, FileTrust};
 use mytoken::time_format::TimeFormat;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 use mytoken_wire::JobName;
 use mytoken_wire::agent::{Call, Condition, Renew, Retire, Revoke, Status, StatusQuery, ask};
 use mytoken_wire::credential_option::VARIABLE;
+use mytokend::control::agent_socket::agent_socket;
 use mytokend::control::arguments::{ControlArguments, ControlCommand, NodeCommand, ProfileCommand};
 use mytokend::control::attach::{Attachment, attach};
 use mytokend::control::check::{self, CheckOptions};
@@ -43,22 +44,32 @@ fn main() -> ExitCode {
     }
     let result = match arguments.command {
         ControlCommand::Status { login: true, json, config, .. } => show_logins(&config, json),
-        ControlCommand::Status { job, all, json, socket, .. } => {
-            show_status(&socket, StatusQuery { job, all }, json, times)
+        ControlCommand::Status { job, all, json, config, socket, .. } => {
+            show_status(&agent_socket(socket, &config), StatusQuery { job, all }, json, times)
         }
         ControlCommand::Renew { job, all, socket } => {
-            show_result(&socket, &Renew { job, all }, times, |state| state.is_good())
+            show_result(&agent_socket(socket, DIRECTORY.as_ref()), &Renew { job, all }, times, |state| state.is_good())
         }
         ControlCommand::Revoke { job, socket } => {
-            show_result(&socket, &Revoke { job }, times, |state| *state == Condition::Revoked)
+            show_result(&agent_socket(socket, DIRECTORY.as_ref()), &Revoke { job }, times, |state| {
+                *state == Condition::Revoked
+            })
         }
-        ControlCommand::Replace { job: Some(job), take: true, socket, .. } => {
-            let (word, taken) = replace::take(&socket, job);
+        ControlCommand::Replace { job: Some(job), ask: true, config, socket, .. } => {
+            replace::ask_profile(&agent_socket(socket, &config), job).map(|line| {
+                print(&line);
+                ExitCode::SUCCESS
+            })
+        }
+        ControlCommand::Replace { job: Some(job), take: true, config, socket, .. } => {
+            let (word, taken) = replace::take(&agent_socket(socket, &config), job);
             word.map(print);
             taken.map(|()| ExitCode::SUCCESS)
         }
-        ControlCommand::Replace { job: Some(job), retire: Some(old), socket, .. } => {
-            show_result(&socket, &Retire { job, old: replace::of_this_node(old) }, times, |_| true)
+        ControlCommand::Replace { job: Some(job), retire: Some(old), config, socket, .. } => {
+            show_result(&agent_socket(socket, &config), &Retire { job, old: replace::of_this_node(old) }, times, |_| {
+                true
+            })
         }
         ControlCommand::Replace { job, config, .. } => replace_credentials(&config, job),
         ControlCommand::Keygen { dir } => make_keys(&dir),
@@ -71,9 +82,11 @@ fn main() -> ExitCode {
             }))
         }
         ControlCommand::Check { config, user: Some(user), only_read: true, json, socket, .. } => {
+            let socket = agent_socket(socket, &config);
             not_checked(check::read_as(&user, &config, &socket).and_then(|findings| show_findings(&findings, json)))
         }
         ControlCommand::Check { config, user, nodes, via, offline, json, socket, .. } => {
+            let socket = agent_socket(socket, &config);
             let options = CheckOptions { config: &config, socket: &socket, user: user.as_deref(), offline };
             let checked = match nodes {
                 Some(list) => check::check_nodes(options, &list, via),

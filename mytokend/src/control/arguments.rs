@@ -8,7 +8,6 @@ use clap::{Parser, Subcommand, ValueEnum};
 use mytoken::config::DIRECTORY;
 use mytoken_wire::JobName;
 use mytoken_wire::agent::OldCredential;
-use mytoken_wire::paths::AGENT_SOCKET;
 
 use crate::broker::identity::NodeName;
 use crate::jobs::settings::DEFAULT;
@@ -62,9 +61,9 @@ pub enum ControlCommand {
         /// Directory of the configuration, for --login
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
-        /// The agent's socket
-        #[arg(long, value_name = "PATH", default_value = AGENT_SOCKET)]
-        socket: PathBuf,
+        /// The agent's socket. Without it the one in agent.runtime_dir of jobs.toml
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
     },
     /// Gets a new access token now for your jobs and sessions on this node, and writes files that are missing
     Renew {
@@ -73,17 +72,17 @@ pub enum ControlCommand {
         /// For those of all users (root)
         #[arg(long, conflicts_with = "job")]
         all: bool,
-        /// The agent's socket
-        #[arg(long, value_name = "PATH", default_value = AGENT_SOCKET)]
-        socket: PathBuf,
+        /// The agent's socket. Without it the one in agent.runtime_dir of jobs.toml
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
     },
     /// Revokes the credential of a running job, for all jobs of its submission, and removes its access tokens on this node
     Revoke {
         /// The job, as squeue shows it
         job: JobName,
-        /// The agent's socket
-        #[arg(long, value_name = "PATH", default_value = AGENT_SOCKET)]
-        socket: PathBuf,
+        /// The agent's socket. Without it the one in agent.runtime_dir of jobs.toml
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
     },
     /// Gives a running job a new credential, made from your mytoken, and revokes the old one. It asks the nodes of the job by srun
     Replace {
@@ -93,6 +92,9 @@ pub enum ControlCommand {
         /// All your jobs that run
         #[arg(long, conflicts_with = "job")]
         all: bool,
+        /// In a step on a node of the job: tell which profile it has there
+        #[arg(long, hide = true, conflicts_with_all = ["take", "retire"])]
+        ask: bool,
         /// In a step on a node of the job: bring the agent the credential of the environment
         #[arg(long, hide = true)]
         take: bool,
@@ -102,9 +104,9 @@ pub enum ControlCommand {
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
-        /// The agent's socket
-        #[arg(long, value_name = "PATH", default_value = AGENT_SOCKET)]
-        socket: PathBuf,
+        /// The agent's socket. Without it the one in agent.runtime_dir of jobs.toml
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
     },
     /// Makes the cluster's key pair
     Keygen {
@@ -155,9 +157,9 @@ pub enum ControlCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
-        /// The agent's socket
-        #[arg(long, value_name = "PATH", default_value = AGENT_SOCKET)]
-        socket: PathBuf,
+        /// The agent's socket. Without it the one in agent.runtime_dir of jobs.toml
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
     },
     /// Explains the decision about a login with the token on standard input. This costs a mytoken one use, and a transfer code is used up
     Explain {

@@ -2,6 +2,7 @@
 //! `mytokenctl`: shows credentials and logins, makes keys, checks a host, explains the decision about a login or a submission,
 //! gives access tokens to programs.
 
+pub mod agent_socket;
 pub mod arguments;
 pub mod attach;
 pub mod broker_ca;

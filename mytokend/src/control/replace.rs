@@ -16,13 +16,12 @@ use mytoken_wire::JobName;
 use mytoken_wire::agent::{AgentError, OldCredential, Replace, StatusQuery, ask};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::Uid;
-use serde::Deserialize;
 
 use super::attach::make;
 use crate::agent::slurm;
 use crate::program::{self, ProgramOutcome};
 use crate::submit::{Follower, SubmitConfig, SubmittedCredential};
-use answers::{Holders, NONE, REFUSED, TAKEN, holders};
+use answers::{Holders, NONE, REFUSED, TAKEN, holders, profile_in, profile_line};
 
 /// The variable with the sealed credential, in the steps that bring it to the agents. It is ciphertext.
 const REPLACEMENT: &str = "MYTOKEN_REPLACEMENT";
@@ -90,14 +89,15 @@ pub fn plan(jobs: &[OwnJob], asked: Option<JobName>) -> Vec<Plan> {
     live.iter().filter(means).map(one).collect()
 }
 
-#[derive(Deserialize)]
-struct Shown {
-    jobs: Vec<ShownJob>,
-}
-
-#[derive(Deserialize)]
-struct ShownJob {
-    profile: String,
+/// A step on a node tells which profile the job has there, in one line. No step of the job may have run on that node.
+///
+/// # Errors
+/// Why the agent gives no answer.
+pub fn ask_profile(socket: &Path, job: JobName) -> Result<String, String> {
+    let query = StatusQuery { job: Some(job), all: false };
+    let known = ask(socket, &query, Deadline::after(STEP)).map_err(|error| error.to_string())?;
+    let running = known.jobs.into_iter().find(|job| job.running);
+    Ok(running.map_or_else(|| NONE.to_owned(), |job| profile_line(&job.profile)))
 }
 
 /// A step on a node brings the credential to the agent. Returns the word for the command that started it: if there is none, nobody knows
@@ -171,15 +171,7 @@ impl Replacing<'_> {
 
     fn replace_one(&self, job: &OwnJob, alone: bool) -> Result<String, String> {
         let id = job.job.to_string();
-        let status = self.step(job, 1, &["status", &id, "--json"], None)?;
-        let shown: Option<Shown> = serde_json::from_str(&status.output).ok();
-        let Some(profile) = shown.and_then(|shown| Some(shown.jobs.into_iter().next()?.profile)) else {
-            return Err(if status.output.trim_start().starts_with('{') {
-                "it has no credential".to_owned()
-            } else {
-                status.reason()
-            });
-        };
+        let profile = self.profile_of(job, &id)?;
         let (credential, follower, followed) = self.make(&profile, job)?;
         let sealed = &credential.submission.sealed;
         let taken = self.step(job, job.nodes, &["replace", "--take", &id], Some(sealed));
@@ -227,6 +219,22 @@ impl Replacing<'_> {
                 format!("has a new credential; the old one stays until the job ends: {reason}")
             }
         })
+    }
+
+    /// The profile of the job's credential. Perhaps none of its steps has run on the first node, or the agent there is away; then all nodes
+    /// are asked.
+    fn profile_of(&self, job: &OwnJob, id: &str) -> Result<String, String> {
+        let ask = ["replace", "--ask", id];
+        let mut told = self.step(job, 1, &ask, None);
+        if job.nodes > 1 && told.as_ref().map_or(true, |told| profile_in(&told.output).is_none()) {
+            told = self.step(job, job.nodes, &ask, None);
+        }
+        let told = told?;
+        match profile_in(&told.output) {
+            Some(profile) => Ok(profile.to_owned()),
+            None if holders(&told.output, job.nodes) == Holders::None => Err("it has no credential".to_owned()),
+            None => Err(told.reason()),
+        }
     }
 
     /// Makes a credential, and asks the agent of this host to follow it: this command may be ended before it knows what became of it. The

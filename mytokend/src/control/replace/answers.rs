@@ -10,6 +10,19 @@ pub(super) const NONE: &str = "none";
 /// The agent has not taken it.
 pub(super) const REFUSED: &str = "refused";
 
+/// Before the name of a profile.
+const PROFILE: &str = "profile ";
+
+/// The line of a node on which the job has a credential of this profile.
+pub(super) fn profile_line(profile: &str) -> String {
+    format!("{PROFILE}{profile}")
+}
+
+/// The profile that a node has told.
+pub(super) fn profile_in(output: &str) -> Option<&str> {
+    output.lines().find_map(|line| line.trim().strip_prefix(PROFILE))
+}
+
 /// Who has the new credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holders {
@@ -42,6 +55,18 @@ pub(super) fn holders(output: &str, nodes: u32) -> Holders {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_node_can_tell_the_profile() {
+        for (output, profile) in [
+            ("none\nsrun: error: n1: task 0: Exited\nprofile data\nnone\n", Some("data")),
+            (&*profile_line("default"), Some("default")),
+            ("none\n", None),
+            ("", None),
+        ] {
+            assert_eq!(profile_in(output), profile, "{output:?}");
+        }
+    }
 
     #[test]
     fn a_node_that_gives_no_answer_may_have_the_credential() {
