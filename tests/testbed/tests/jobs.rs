@@ -191,6 +191,8 @@ fn the_tasks_of_an_array_share_one_sub_token_until_the_last_one_ends() -> Result
         let names = site.sh("alice", het)?;
         let is_component = |line: &&str| line.contains("+1 valid");
         assert_eq!(names.lines().into_iter().filter(is_component).count(), 2, "{names:?}");
+        let other = site.sh("alice", "sbatch --mytoken -n1 --wrap true : --mytoken=other -n1")?;
+        assert!(!other.success() && other.stderr.contains("the first component chooses for all"), "{other:?}");
         Ok(())
     })
 }
