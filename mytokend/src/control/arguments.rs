@@ -61,7 +61,7 @@ pub enum ControlCommand {
         /// Directory of the configuration, for --login
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
-        /// The agent's socket. Without it the one in agent.runtime_dir of jobs.toml
+        /// The agent's socket. Without it the one in the runtime directory of jobs.toml
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
     },
@@ -72,7 +72,7 @@ pub enum ControlCommand {
         /// For those of all users (root)
         #[arg(long, conflicts_with = "job")]
         all: bool,
-        /// The agent's socket. Without it the one in agent.runtime_dir of jobs.toml
+        /// The agent's socket. Without it the one in the runtime directory of jobs.toml
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
     },
@@ -80,7 +80,7 @@ pub enum ControlCommand {
     Revoke {
         /// The job, as squeue shows it
         job: JobName,
-        /// The agent's socket. Without it the one in agent.runtime_dir of jobs.toml
+        /// The agent's socket. Without it the one in the runtime directory of jobs.toml
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
     },
@@ -104,7 +104,7 @@ pub enum ControlCommand {
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
-        /// The agent's socket. Without it the one in agent.runtime_dir of jobs.toml
+        /// The agent's socket. Without it the one in the runtime directory of jobs.toml
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
     },
@@ -157,7 +157,7 @@ pub enum ControlCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
-        /// The agent's socket. Without it the one in agent.runtime_dir of jobs.toml
+        /// The agent's socket. Without it the one in the runtime directory of jobs.toml
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
     },
