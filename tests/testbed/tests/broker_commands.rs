@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use testbed::site::command::CommandOutcome;
+use testbed::site::services::broker;
 use testbed::{Options, Result, Site, story};
 
 /// Brokers in jobs.toml.
@@ -80,6 +82,81 @@ fn root_makes_an_authority_and_codes_and_keeps_nodes_out() -> Result<()> {
         refused(site, "root", "mytokenctl node enrol --node n1", 1, "no broker can be reached: broker1:7512: ")?;
         let key = site.sh("root", "stat -c '%a %U' /var/lib/mytoken /var/lib/mytoken/node.key")?.ok()?.stdout;
         assert_eq!(key, "755 root\n600 root\n");
+        Ok(())
+    })
+}
+
+/// Lets a host have the state that is its own, and no agent that enrols it again.
+fn with_hosts(body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    story(Options { nodes: 2, brokers: 2, ..Options::new()? }, |site| {
+        site.stop("agent", "TERM")?;
+        for node in site.nodes() {
+            site.stop(&format!("agent.{node}"), "TERM")?;
+            site.sh("root", &format!("rm -rf /var/lib/mytoken.{node}"))?.ok()?;
+        }
+        for host in site.nodes().iter().chain(&site.brokers()) {
+            let own = format!(
+                "mkdir -p /var/lib/mytoken /var/lib/mytoken.{host}; mount --bind /var/lib/mytoken.{host} /var/lib/mytoken"
+            );
+            site.on_node(host, &own)?.ok()?;
+        }
+        for broker in site.brokers() {
+            site.on_node(&broker, "mytokenctl node remove n1 n2 testbed")?;
+        }
+        body(site)
+    })
+}
+
+/// The nodes of a broker, each with its proof.
+fn enrolled(site: &Site, broker: &str) -> Result<Vec<(String, String)>> {
+    let list = site.on_node(broker, "mytokenctl node list --json")?.ok()?.stdout;
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or("blocked").to_owned();
+    Ok(list["nodes"].as_array().unwrap().iter().map(|node| (text(&node["node"]), text(&node["proof"]))).collect())
+}
+
+#[test]
+fn nodes_enrol_by_munge_and_with_a_code_and_are_kept_out() -> Result<()> {
+    with_hosts(|site| {
+        let row = |node: &str, proof: &str| (node.to_owned(), proof.to_owned());
+        let enrol = |host: &str, node: &str| site.on_node(host, &format!("mytokenctl node enrol --node {node}"));
+        let says = |outcome: &CommandOutcome, code: i32, text: &str| {
+            let said = if code == 0 { &outcome.stdout } else { &outcome.stderr };
+            assert!(outcome.code == code && said.contains(text), "{text}: {outcome:?}");
+        };
+        says(&enrol("n1", "n1")?, 0, "n1 is enrolled at b1:7512; its certificate is valid until ");
+        assert_eq!(enrolled(site, "b1")?, [row("n1", "munge")]);
+        assert_eq!(enrolled(site, "b2")?, [], "each broker has a register of its own");
+        // Root of another node.
+        says(&enrol("n2", "n1")?, 1, "is not an address of the node n1");
+        assert_eq!(enrolled(site, "b1")?, [row("n1", "munge")]);
+
+        let code = site.on_node("b2", "mytokenctl node code n2")?.ok()?.stdout;
+        let with_code = |node: &str| {
+            site.script("root", &format!("mytokenctl node enrol --code --node {node}"))
+                .on(node)
+                .stdin(code.as_str())
+                .run()
+        };
+        says(&with_code("n1")?, 1, "the one-time code is not valid for the node n1");
+        says(&with_code("n2")?, 0, "n2 is enrolled at b2:7512");
+        says(&with_code("n2")?, 1, "the one-time code is not valid for the node n2");
+        assert_eq!(enrolled(site, "b2")?, [row("n2", "code")]);
+
+        site.on_node("b1", "mytokenctl node block n1")?.ok()?;
+        says(&enrol("n1", "n1")?, 0, "n1 is enrolled at b2:7512");
+        site.on_node("b2", "mytokenctl node block n1")?.ok()?;
+        says(&enrol("n1", "n1")?, 1, "the broker b1:7512 answered 403: the node n1 is blocked");
+        site.on_node("b1", "mytokenctl node remove n1")?.ok()?;
+        says(&enrol("n1", "n1")?, 0, "n1 is enrolled at b1:7512");
+
+        // It was installed again.
+        site.on_node("n1", "rm /var/lib/mytoken/node.*")?.ok()?;
+        site.on_node("b2", "mytokenctl node remove n1")?.ok()?;
+        site.stop(&broker::name("b2"), "TERM")?;
+        says(&enrol("n1", "n1")?, 1, "the node n1 is enrolled with another key");
+        site.on_node("b1", "mytokenctl node remove n1")?.ok()?;
+        says(&enrol("n1", "n1")?, 0, "n1 is enrolled at b1:7512");
         Ok(())
     })
 }

@@ -219,7 +219,6 @@ fn a_check_changes_nothing() -> Result<()> {
 /// Ids that no row sees, with the reason.
 const WITHOUT_ROW: &[(&str, &str)] = &[
     ("sshd-penalties", "a note, and bookworm's sshd has no such setting"),
-    ("node-unknown-at-broker", "no broker runs in a story so far; the crate's own tests have brokers"),
     ("node-not-asked", "it comes after 20 minutes; the crate's own tests have a shorter limit"),
 ];
 

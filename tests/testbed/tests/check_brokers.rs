@@ -12,6 +12,8 @@ use mytoken::config::FileTrust;
 use mytoken::private_files::{Directory, Owner};
 use mytoken::{Clock, SystemClock};
 use mytokend::broker::identity::{Authority, CertificateRequest, StateDir};
+use mytokend::control::check::kinds_broker;
+use testbed::site::services::broker;
 use testbed::{Options, Result, Site, story};
 
 const KEYS: &str = "/etc/mytoken/keys";
@@ -138,6 +140,51 @@ fn each_fault_of_a_node_is_found_alone() -> Result<()> {
         assert!(site.sh("root", &found[1].fix)?.code != 0, "{found:?}");
         // Without brokers, the agent needs the key again.
         sees(site, "rm /etc/mytoken/jobs.d/broker.toml", &["agent-key-file"])?;
+        Ok(())
+    })
+}
+
+/// What a host finds about brokers. Each sees only its own processes, as on a machine of its own.
+fn of_host(site: &Site, host: &str, ids: &[&str]) -> Result<String> {
+    let run = if host.starts_with('b') { "unshare --pid --fork --mount-proc " } else { "" };
+    let checked = site.on_node(host, &format!("{run}mytokenctl check --offline --json"))?;
+    let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+    let all = report["findings"].as_array().unwrap();
+    let of_brokers = |id: &&str| kinds_broker::ALL.iter().any(|kind| kind.id == *id);
+    let seen: Vec<&str> = all.iter().filter_map(|finding| finding["id"].as_str()).filter(of_brokers).collect();
+    assert_eq!(seen, ids, "{host}: {checked:#?}");
+    Ok(checked.stdout)
+}
+
+#[test]
+fn brokers_that_are_away_or_do_not_know_a_node_are_found() -> Result<()> {
+    story(Options { nodes: 1, brokers: 2, ..Options::new()? }, |site| {
+        healthy(site)?;
+        site.stop("agent.n1", "TERM")?;
+        for host in ["n1", "b1", "b2"] {
+            let own = format!(
+                "mkdir -p /var/lib/mytoken /var/lib/mytoken.{host}; mount --bind /var/lib/mytoken.{host} /var/lib/mytoken"
+            );
+            site.on_node(host, &own)?.ok()?;
+        }
+        for broker in ["b1", "b2"] {
+            let says = of_host(site, broker, &[])?;
+            assert!(says.contains("this host is a broker, 2 of 2 brokers answer"), "{says}");
+            site.on_node(broker, "mytokenctl node remove n1; sleep 2")?;
+        }
+        site.on_node("n1", "rm -rf /var/lib/mytoken/*")?.ok()?;
+        of_host(site, "n1", &["node-not-enrolled"])?;
+        site.on_node("n1", "mytokenctl node enrol --node n1")?.ok()?;
+        of_host(site, "n1", &["node-unknown-at-broker"])?;
+        let code = site.on_node("b2", "mytokenctl node code n1")?.ok()?.stdout;
+        let with_code = "mytokenctl node enrol --code --node n1";
+        site.script("root", with_code).on("n1").stdin(code).run()?.ok()?;
+        let says = of_host(site, "n1", &[])?;
+        assert!(says.contains("this node is enrolled, 2 of 2 brokers answer"), "{says}");
+        site.stop(&broker::name("b2"), "TERM")?;
+        of_host(site, "n1", &["broker-unreachable"])?;
+        site.stop(&broker::name("b1"), "KILL")?;
+        of_host(site, "n1", &["brokers-unreachable"; 2])?;
         Ok(())
     })
 }
