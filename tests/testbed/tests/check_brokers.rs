@@ -150,7 +150,8 @@ fn of_host(site: &Site, host: &str, ids: &[&str]) -> Result<String> {
     let checked = site.on_node(host, &format!("{run}mytokenctl check --offline --json"))?;
     let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
     let all = report["findings"].as_array().unwrap();
-    let of_brokers = |id: &&str| kinds_broker::ALL.iter().any(|kind| kind.id == *id);
+    let keys = ["private-key", "node-without-key", "agent-key", "agent-key-file"];
+    let of_brokers = |id: &&str| keys.contains(id) || kinds_broker::ALL.iter().any(|kind| kind.id == *id);
     let seen: Vec<&str> = all.iter().filter_map(|finding| finding["id"].as_str()).filter(of_brokers).collect();
     assert_eq!(seen, ids, "{host}: {checked:#?}");
     Ok(checked.stdout)
@@ -160,13 +161,18 @@ fn of_host(site: &Site, host: &str, ids: &[&str]) -> Result<String> {
 fn brokers_that_are_away_or_do_not_know_a_node_are_found() -> Result<()> {
     story(Options { nodes: 1, brokers: 2, ..Options::new()? }, |site| {
         healthy(site)?;
-        site.stop("agent.n1", "TERM")?;
         for host in ["n1", "b1", "b2"] {
             let own = format!(
                 "mkdir -p /var/lib/mytoken /var/lib/mytoken.{host}; mount --bind /var/lib/mytoken.{host} /var/lib/mytoken"
             );
             site.on_node(host, &own)?.ok()?;
         }
+        // Its agent has enrolled it at one broker, and would do so at the other one.
+        let enrolled = "until test -e /var/lib/mytoken/node.pem; do sleep 0.1; done";
+        site.script("root", enrolled).on("n1").timeout(Duration::from_secs(20)).run()?.ok()?;
+        let says = of_host(site, "n1", &[])?;
+        assert!(says.contains("this node is enrolled, 2 of 2 brokers answer"), "{says}");
+        site.stop("agent.n1", "TERM")?;
         for broker in ["b1", "b2"] {
             let says = of_host(site, broker, &[])?;
             assert!(says.contains("this host is a broker, 2 of 2 brokers answer"), "{says}");
@@ -175,6 +181,13 @@ fn brokers_that_are_away_or_do_not_know_a_node_are_found() -> Result<()> {
         site.on_node("n1", "rm -rf /var/lib/mytoken/*")?.ok()?;
         of_host(site, "n1", &["node-not-enrolled"])?;
         site.on_node("n1", "mytokenctl node enrol --node n1")?.ok()?;
+        of_host(site, "n1", &[])?;
+        // Where nodes enrol with codes.
+        site.sh(
+            "root",
+            "mkdir -p /etc/mytoken/jobs.d; printf '[broker]\\nmunge = false\\n' >/etc/mytoken/jobs.d/codes.toml",
+        )?
+        .ok()?;
         of_host(site, "n1", &["node-unknown-at-broker"])?;
         let code = site.on_node("b2", "mytokenctl node code n1")?.ok()?.stdout;
         let with_code = "mytokenctl node enrol --code --node n1";

@@ -311,11 +311,11 @@ impl Findings {
         if matches!(shown, Shown::Certificate(_)) {
             for broker in unknown {
                 let text = format!("the broker {broker} does not know this node, which has a certificate");
-                // Another broker serves its jobs.
-                if known > 0 {
-                    self.add_kind(kinds::UNKNOWN_NODE, text);
-                } else {
-                    self.add_kind(kinds::NOT_ENROLLED, text);
+                match known {
+                    0 => self.add_kind(kinds::NOT_ENROLLED, text),
+                    // By MUNGE, the agent enrols when it needs this broker.
+                    _ if settings.munge => {}
+                    _ => self.add_kind(kinds::UNKNOWN_NODE, text),
                 }
             }
         }

@@ -19,8 +19,8 @@ kinds! {
     CA_FILE: "broker-ca-file", "brokers", Error, "";
     /// A node has no certificate for the brokers that is valid.
     NOT_ENROLLED: "node-not-enrolled", "brokers", Error, "mytokenctl node enrol";
-    /// A broker does not know this node, and another one does.
-    UNKNOWN_NODE: "node-unknown-at-broker", "brokers", Warning, "mytokenctl node list   # on that broker: was the node removed or blocked there?";
+    /// A broker does not know this node, another one does, and the agent cannot enrol by MUNGE.
+    UNKNOWN_NODE: "node-unknown-at-broker", "brokers", Warning, "mytokenctl node enrol --code   # with a code of: mytokenctl node code, on that broker";
     /// A node's certificate ends within 30 days, and was not renewed.
     CERTIFICATE_ENDS: "node-certificate-ends", "brokers", Warning, "mytokenctl node enrol";
     /// The name of a broker cannot be looked up.
