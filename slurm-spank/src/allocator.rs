@@ -45,7 +45,7 @@ fn submit_component(call: &HookCall, batch: bool) -> Verdict {
     if first {
         job_env::remove_inherited(&call.settings.jobs());
     } else if let Some(sentence) = contradiction(option.as_ref()) {
-        error(&sentence);
+        error(format_args!("{sentence}"));
         return Verdict::Refuse;
     }
     let wish = match wish(call.context, option, &call.settings.default) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What root does for brokers and nodes: `mytokenctl broker-ca` and `mytokenctl node`.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use testbed::site::command::CommandOutcome;
 use testbed::site::services::broker;
