@@ -143,7 +143,7 @@ install:
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken packaging/plugstack.conf packaging/sshd.conf packaging/sshd-penalties.conf packaging/pam-sshd.example
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken/samples packaging/samples/*.toml
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/pam-configs packaging/pam-configs/*
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system packaging/systemd/mytokend.service
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system packaging/systemd/*.service
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d packaging/systemd/mytoken.conf
 	for section in 1 5 7 8; do \
 	    install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man$$section packaging/man/*.$$section || exit 1; \

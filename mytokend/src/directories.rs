@@ -20,10 +20,22 @@ pub fn open_or_make(dir: &Path, me: Owner) -> Result<Directory, Error> {
         // /etc/mytoken may be a symbolic link. Its target must be as safe as for the programs that read the keys.
         return Ok(Directory::open(&FileTrust::user(me.uid).directory(dir)?)?);
     }
-    let name = dir.file_name().and_then(|name| name.to_str());
-    let (above, name) =
-        dir.parent().zip(name).ok_or_else(|| refused(dir, "the path must end in the name of a directory"))?;
+    let (above, name) = split(dir)?;
     Ok(open_or_make(above, me)?.make(name, me, 0o755)?)
+}
+
+/// Opens a directory, and makes it with mode 0700 if it is missing. The one above it must exist.
+///
+/// # Errors
+/// [`FileError::Unusable`].
+pub fn open_private(dir: &Path, me: Owner) -> Result<Directory, Error> {
+    let (above, name) = split(dir)?;
+    Ok(Directory::open(above)?.make(name, me, 0o700)?)
+}
+
+fn split(dir: &Path) -> Result<(&Path, &str), Error> {
+    let name = dir.file_name().and_then(|name| name.to_str());
+    dir.parent().zip(name).ok_or_else(|| refused(dir, "the path must end in the name of a directory"))
 }
 
 fn refused(path: &Path, reason: &str) -> Error {

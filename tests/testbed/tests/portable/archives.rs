@@ -34,6 +34,7 @@ const DAEMON: &[&str] = &[
     "README.md",
     "THIRD-PARTY.txt",
     "bin/mytokenctl",
+    "lib/systemd/system/mytokend-broker.service",
     "lib/systemd/system/mytokend.service",
     "lib/tmpfiles.d/mytoken.conf",
     "sbin/mytokend",
