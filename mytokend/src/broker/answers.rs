@@ -122,8 +122,15 @@ impl Broker {
     }
 
     fn admit(&self, job: u32, uid: u32, sealed: &str) -> Result<Admitted, Denied> {
+        let now = self.clock.elapsed();
+        if let Some(admitted) = self.opened.get(uid, sealed, now) {
+            return Ok(admitted);
+        }
         let (step, gid, array_job, name, handle) = (0, 0, None, None, None);
-        self.service().admit(&JobStart { job, step, uid, gid, array_job, name, sealed: None, handle, at: None }, sealed)
+        let start = JobStart { job, step, uid, gid, array_job, name, sealed: None, handle, at: None };
+        let admitted = self.service().admit(&start, sealed)?;
+        self.opened.keep(uid, sealed, &admitted, now);
+        Ok(admitted)
     }
 
     async fn outcome(&self, node: &str, request: &TokenRequest, admitted: &Admitted) -> TokenOutcome {
@@ -181,7 +188,7 @@ impl Broker {
             };
             // The job may have started since the answer.
             if refusal.as_ref().is_none_or(BindingRefusal::may_be_late) && answered.asked < begin {
-                answered = self.questions.after(begin).await;
+                answered = self.questions.newer(&answered).await;
                 continue;
             }
             let Some(refusal) = refusal else { return Err(self.later("the broker has too many submissions")) };

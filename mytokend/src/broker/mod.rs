@@ -14,6 +14,7 @@ pub mod entrance;
 pub mod identity;
 pub mod messages;
 pub mod permits;
+pub mod opened;
 pub mod server;
 pub mod settings;
 pub mod slurmctld;
@@ -33,6 +34,7 @@ use crate::agent::lanes::{Lanes, Place, REVOCATIONS, TOKENS};
 use crate::jobs::Conversion;
 use crate::log::{Level, Log};
 use permits::HostPermits;
+use opened::Opened;
 use slurmctld::{Answered, ClusterController, Questions};
 pub use submission::SubmissionKey;
 use submission::{End, Submission, name};
@@ -61,6 +63,7 @@ pub struct Broker {
     log: Arc<Log>,
     told: Told,
     hosts: HostPermits,
+    opened: Opened,
     /// Gives a random number of [0, 1).
     draw: fn() -> f64,
     state: Mutex<State>,
@@ -91,6 +94,7 @@ impl Broker {
             log,
             told: Told::default(),
             hosts: HostPermits::default(),
+            opened: Opened::default(),
             draw: rand::random::<f64>,
             state: Mutex::new(state),
             queued: Condvar::new(),
@@ -101,6 +105,7 @@ impl Broker {
     /// Replaces what opens credentials and obtains tokens. Submissions and tokens stay.
     pub fn configure(&self, service: Arc<dyn CredentialService>) {
         *self.service.write().unwrap_or_else(PoisonError::into_inner) = service;
+        self.opened.clear();
     }
 
     /// Returns when the state is free. If it never is, the caller hangs too, and the watchdog restarts the broker.

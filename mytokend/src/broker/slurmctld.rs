@@ -79,6 +79,8 @@ pub struct Answered {
 struct Wanted {
     /// Somebody waits for an answer to a question that is asked from now on.
     soon: bool,
+    /// A question has no answer yet.
+    asking: bool,
     /// The next question is asked at this time at the latest, elapsed time.
     planned: Option<Duration>,
     stopping: bool,
@@ -124,6 +126,20 @@ impl Questions {
         }
     }
 
+    /// The answer after `last`. A question that has no answer yet is not asked a second time for it.
+    pub async fn newer(&self, last: &Answered) -> Answered {
+        let mut answers = self.answered.subscribe();
+        {
+            let mut wanted = self.wanted();
+            wanted.soon |= !wanted.asking;
+        }
+        self.wake.notify_all();
+        match answers.wait_for(|answered| answered.asked > last.asked).await {
+            Ok(answered) => answered.clone(),
+            Err(_) => Answered::default(),
+        }
+    }
+
     /// A node has told something that only a new answer shows. Nobody waits for it, so what is told in the next seconds shares it.
     pub fn plan(&self, now: Duration) {
         self.wanted().planned.get_or_insert(now.saturating_add(AFTER_NEWS));
@@ -150,24 +166,34 @@ impl Questions {
             if !soon && !has_work() {
                 continue;
             }
-            let asked = elapsed();
-            let result = controller.all_jobs().map_err(|error| error.to_string());
-            let parsed = result.and_then(|output| {
-                ClusterJobs::parse(&output).ok_or_else(|| "squeue printed lines of another form".to_owned())
-            });
-            let before = self.last();
-            let told = parsed.is_ok().then(|| controller.time_of_day()).flatten();
-            let clock = told.and_then(|time| i64::try_from(time).ok()?.checked_sub_unsigned(elapsed().as_secs()));
-            let answered = match parsed {
-                Ok(jobs) => {
-                    Answered { jobs: Some(Arc::new(jobs)), asked, clock: clock.or(before.clock), trouble: None }
-                }
-                Err(trouble) => Answered { asked, trouble: Some(trouble), ..before },
-            };
-            note(&answered);
-            self.answered.send_replace(answered);
+            self.ask(controller, elapsed, note);
             std::thread::sleep(SHORTEST_PAUSE);
         }
+    }
+
+    /// Asks once.
+    pub(super) fn ask(
+        &self,
+        controller: &dyn ClusterController,
+        elapsed: &dyn Fn() -> Duration,
+        note: &dyn Fn(&Answered),
+    ) {
+        let asked = elapsed();
+        self.wanted().asking = true;
+        let result = controller.all_jobs().map_err(|error| error.to_string());
+        let parsed = result.and_then(|output| {
+            ClusterJobs::parse(&output).ok_or_else(|| "squeue printed lines of another form".to_owned())
+        });
+        let before = self.last();
+        let told = parsed.is_ok().then(|| controller.time_of_day()).flatten();
+        let clock = told.and_then(|time| i64::try_from(time).ok()?.checked_sub_unsigned(elapsed().as_secs()));
+        let answered = match parsed {
+            Ok(jobs) => Answered { jobs: Some(Arc::new(jobs)), asked, clock: clock.or(before.clock), trouble: None },
+            Err(trouble) => Answered { asked, trouble: Some(trouble), ..before },
+        };
+        note(&answered);
+        self.wanted().asking = false;
+        self.answered.send_replace(answered);
     }
 
     /// Waits until a question is due. Returns whether somebody has asked for it, and `None` at the end.

@@ -16,6 +16,13 @@ use crate::agent::slurm::SqueueError;
 /// Sealed texts have the form `user:handle`.
 #[derive(Default)]
 struct Fakes {
+    /// Life of access tokens in seconds.
+    life: u64,
+    /// Time that the server takes for one.
+    delay: Duration,
+    /// Time that slurmctld takes for an answer.
+    thinking: Duration,
+    opened: AtomicUsize,
     tokens: AtomicUsize,
     revocations: AtomicUsize,
     questions: AtomicUsize,
@@ -26,6 +33,7 @@ struct Of(Arc<Fakes>);
 
 impl CredentialService for Of {
     fn admit(&self, start: &JobStart, sealed: &str) -> Result<Admitted, Denied> {
+        self.0.opened.fetch_add(1, Ordering::Relaxed);
         let (user, handle) = sealed.split_once(':').unwrap_or_default();
         if user != start.uid.to_string() {
             return Err(Denied { reason: format!("made for user {user}"), required: false });
@@ -56,8 +64,9 @@ impl CredentialService for Of {
         _deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
         let number = self.0.tokens.fetch_add(1, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(50));
-        Ok(IssuedToken { token: Secret::new(format!("token-{number}")), left: 100, lifetime: 100 })
+        std::thread::sleep(self.0.delay);
+        let life = self.0.life;
+        Ok(IssuedToken { token: Secret::new(format!("token-{number}")), left: life, lifetime: life })
     }
 
     fn lane_of(&self, _renewal: &RenewalCredential) -> String {
@@ -90,6 +99,7 @@ impl CredentialService for Of {
 impl ClusterController for Of {
     fn all_jobs(&self) -> Result<String, SqueueError> {
         self.0.questions.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(self.0.thinking);
         let printed = self.0.squeue.lock().unwrap().clone();
         printed.ok_or_else(|| SqueueError::Failed("slurmctld is away".into()))
     }
@@ -108,10 +118,14 @@ struct TestBroker {
 
 impl TestBroker {
     fn new(squeue: &str) -> Self {
-        let fakes = Arc::new(Fakes::default());
-        *fakes.squeue.lock().unwrap() = Some(squeue.to_owned());
+        let fakes = Fakes { life: 100, delay: Duration::from_millis(50), ..Fakes::default() };
+        Self::with(Fakes { squeue: Mutex::new(Some(squeue.to_owned())), ..fakes }, Arc::new(SystemClock))
+    }
+
+    fn with(fakes: Fakes, clock: Arc<dyn ScheduleClock>) -> Self {
+        let fakes = Arc::new(fakes);
         let (service, controller) = (Arc::new(Of(Arc::clone(&fakes))), Box::new(Of(Arc::clone(&fakes))));
-        let broker = Broker::new(service, controller, Arc::new(SystemClock), Arc::new(Log::stderr("broker")));
+        let broker = Broker::new(service, controller, clock, Arc::new(Log::stderr("broker")));
         let threads = Some(Threads::start(&broker).unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { fakes, broker, threads, runtime }
@@ -190,8 +204,32 @@ fn all_nodes_of_a_submission_get_one_token_with_one_request() {
     });
     assert_eq!(answers, vec![Ok("token-0".to_owned()); 9]);
     assert_eq!(test.counts(), (1, 0));
+    let opened = || test.fakes.opened.load(Ordering::Relaxed);
+    assert_eq!(opened(), 1, "all bring the same text");
+    test.broker.configure(Arc::new(Of(Arc::clone(&test.fakes))));
+    assert_eq!(test.token("n1", 1, 7, "7:a"), Ok("token-0".to_owned()));
+    assert_eq!(opened(), 2, "the keys may be others");
     // Who comes while slurmctld is being asked shares the next answer.
     assert!(test.fakes.questions.load(Ordering::Relaxed) <= 2, "slurmctld is asked for several at once");
+}
+
+#[test]
+fn who_comes_while_slurmctld_is_asked_shares_that_answer() {
+    let fakes = Fakes { life: 100, thinking: Duration::from_millis(800), ..Fakes::default() };
+    let fakes = Fakes { squeue: Mutex::new(Some(RUNNING.to_owned())), ..fakes };
+    let test = TestBroker::with(fakes, Arc::new(SystemClock));
+    let ask = |node: &'static str| {
+        let broker = Arc::clone(&test.broker);
+        let request = TokenRequest { job: 1, uid: 7, sealed: "7:a".into(), file: None, patience: 20_000 };
+        test.runtime.spawn(async move { said(broker.token(node, &request).await) })
+    };
+    let first = ask("n1");
+    test.runtime.block_on(async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let second = ask("n2");
+        assert_eq!((first.await.unwrap(), second.await.unwrap()), (Ok("token-0".into()), Ok("token-0".into())));
+    });
+    assert_eq!(test.fakes.questions.load(Ordering::Relaxed), 1);
 }
 
 #[test]
