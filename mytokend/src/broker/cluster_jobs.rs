@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! All jobs that slurmctld knows, from one answer of squeue.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::jobs::host_list;
 use crate::jobs::submission_end::{self, JobPhase};
@@ -47,7 +47,13 @@ impl KnownJob {
 #[derive(Debug, Clone, Default)]
 pub struct ClusterJobs {
     jobs: HashMap<u32, KnownJob>,
-    by_user: HashMap<u32, String>,
+    by_user: HashMap<u32, UserJobs>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct UserJobs {
+    lines: String,
+    ids: Vec<u32>,
 }
 
 impl ClusterJobs {
@@ -65,9 +71,10 @@ impl ClusterJobs {
             let nodes = row.nodes.to_owned();
             let job = KnownJob { uid, leader: row.leader, is_on_nodes, submitted: row.submitted, started, nodes };
             found.jobs.insert(row.job, job);
-            let lines = found.by_user.entry(uid).or_default();
+            let UserJobs { lines, ids } = found.by_user.entry(uid).or_default();
             lines.push_str(rest);
             lines.push('\n');
+            ids.push(row.job);
         }
         Some(found)
     }
@@ -81,7 +88,14 @@ impl ClusterJobs {
     /// The lines about a user's jobs, in [`submission_end::FORMAT`].
     #[must_use]
     pub fn of_user(&self, uid: u32) -> &str {
-        self.by_user.get(&uid).map_or("", String::as_str)
+        self.by_user.get(&uid).map_or("", |jobs| jobs.lines.as_str())
+    }
+
+    /// Those of `jobs` that are a user's. An array that has run for a day has many more than slurmctld shows.
+    #[must_use]
+    pub fn shown(&self, uid: u32, jobs: &BTreeSet<u32>) -> BTreeSet<u32> {
+        let shown = self.by_user.get(&uid).map_or(&[][..], |jobs| &jobs.ids);
+        shown.iter().copied().filter(|job| jobs.contains(job)).collect()
     }
 }
 
@@ -112,6 +126,7 @@ mod tests {
         assert_eq!(jobs.job(8), None);
         assert_eq!(jobs.of_user(2001).lines().count(), 2);
         assert_eq!(jobs.of_user(2003), "");
+        assert_eq!(jobs.shown(2001, &BTreeSet::from([1, 9, 12])), BTreeSet::from([9]));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub fn judge(jobs: &ClusterJobs, known: Known<'_>, now: u64) -> (Standing, BTree
         return (if live { Standing::GoesOn } else { Standing::NotShown }, BTreeSet::new());
     }
     let held = HeldSubmission {
-        jobs: known.jobs.clone(),
+        jobs: jobs.shown(known.uid, known.jobs),
         leaders: known.binding.leaders.clone(),
         submitted: known.binding.submitted,
         complete: known.complete,

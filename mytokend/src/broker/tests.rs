@@ -13,6 +13,8 @@ use crate::agent::credential_service::{Charge, Denied, IssuedToken, RequestFailu
 use crate::agent::lease::LeaseCredential;
 use crate::agent::slurm::SqueueError;
 
+mod day;
+
 /// Sealed texts have the form `user:handle`.
 #[derive(Default)]
 struct Fakes {
