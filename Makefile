@@ -180,6 +180,7 @@ picture: mmdebstrap site
 # Needs a machine without other load. Missed goals are shown, and the target still succeeds. BENCH= passes arguments on, e.g.
 # BENCH='--scale 20 logins'.
 bench: mmdebstrap deb site
+	packaging/remapped $(CARGO) build --locked --release -p mytokend --example broker_load
 	@$(SITE) bench $(BENCH)
 
 # Prints what was lost beside the goals, and fails when it is more than today. `make soak SOAK=--help` shows the parameters.

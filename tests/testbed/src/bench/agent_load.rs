@@ -48,10 +48,15 @@ pub(super) fn measure(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
 }
 
 fn read_rss(site: &Site) -> Result<f64> {
-    let line = format!("grep VmRSS: /proc/$(cat {STATE_DIR}/pid/{})/status", agent::name(NODE));
+    read_memory(site, &agent::name(NODE), "VmRSS")
+}
+
+/// A line of `/proc/PID/status` of a daemon, in KiB.
+pub(super) fn read_memory(site: &Site, daemon: &str, name: &str) -> Result<f64> {
+    let line = format!("grep {name}: /proc/$(cat {STATE_DIR}/pid/{daemon})/status");
     let output = site.sh("root", &line)?.ok()?.stdout;
     let kib = output.split_whitespace().nth(1).and_then(|number| number.parse().ok());
-    kib.ok_or_else(|| Error::Refused(format!("cannot read the agent's VmRSS from \"{output}\"")))
+    kib.ok_or_else(|| Error::Refused(format!("cannot read {name} of {daemon} from \"{output}\"")))
 }
 
 /// `testbed job-starts`: for each line of `mytoken-submit` on standard input, reports the start of a job of alice to

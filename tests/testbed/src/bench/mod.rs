@@ -7,6 +7,7 @@
 mod agent_load;
 mod amount;
 mod authentications;
+mod broker_load;
 mod c_program;
 mod figure;
 mod logins;
@@ -77,6 +78,17 @@ const PARTS: &[Part] = &[
     ("starts of steps", steps::measure, &[("step_start_minus_none_ms", "ms")]),
     ("modules", sizes::measure, &[("so_bytes_spank", "bytes"), ("so_bytes_pam", "bytes")]),
     ("the agent", agent_load::measure, &[("agent_rss_kib_1000_jobs", "KiB")]),
+    (
+        "the broker",
+        broker_load::measure,
+        &[
+            ("broker_start_p99_s_10000_nodes", "s"),
+            ("broker_rss_kib_10000_nodes", "KiB"),
+            ("broker_reconnect_s_10000_nodes", "s"),
+            ("upstream_requests_10000_nodes", "requests"),
+            ("upstream_requests_10000_nodes_reconnect", "requests"),
+        ],
+    ),
 ];
 
 fn measure(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
@@ -136,6 +148,9 @@ mod tests {
         names.sort_unstable();
         let agreed = [
             "agent_rss_kib_1000_jobs",
+            "broker_reconnect_s_10000_nodes",
+            "broker_rss_kib_10000_nodes",
+            "broker_start_p99_s_10000_nodes",
             "login_at_minus_publickey_ms",
             "login_mytoken_over_curl",
             "pam_auth_at_ms",
@@ -148,6 +163,8 @@ mod tests {
             "so_bytes_pam",
             "so_bytes_spank",
             "step_start_minus_none_ms",
+            "upstream_requests_10000_nodes",
+            "upstream_requests_10000_nodes_reconnect",
         ];
         assert_eq!(names, agreed);
     }
