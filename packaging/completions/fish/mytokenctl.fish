@@ -40,20 +40,21 @@ complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "run" -d 'Keep
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "attach" -d 'Makes a credential as sbatch does, and prints the environment that gives it to a job submitted by REST'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "with-token" -d 'Runs a program that reads no token file, with the access token of the job or session in its environment'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l config -d 'Directory of the configuration, for --login' -r -F
-complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l socket -d 'The agent\'s socket' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l socket -d 'The agent\'s socket. Without it the one in the runtime directory of jobs.toml' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l all -d 'Of all users (root)'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l login -d 'Shows instead the requests that logins on this host sent to the mytoken server, and the servers that are paused (root)'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l json -d 'Print JSON'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -s h -l help -d 'Print help'
-complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand renew" -l socket -d 'The agent\'s socket' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand renew" -l socket -d 'The agent\'s socket. Without it the one in the runtime directory of jobs.toml' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand renew" -l all -d 'For those of all users (root)'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand renew" -s h -l help -d 'Print help'
-complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand revoke" -l socket -d 'The agent\'s socket' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand revoke" -l socket -d 'The agent\'s socket. Without it the one in the runtime directory of jobs.toml' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand revoke" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l retire -d 'In a step on a node of the job: settle the old credential' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l config -d 'Directory of the configuration' -r -F
-complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l socket -d 'The agent\'s socket' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l socket -d 'The agent\'s socket. Without it the one in the runtime directory of jobs.toml' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l all -d 'All your jobs that run'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l ask -d 'In a step on a node of the job: tell which profile it has there'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l take -d 'In a step on a node of the job: bring the agent the credential of the environment'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand keygen" -l dir -d 'Directory for the two files' -r -F
@@ -86,7 +87,7 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l nodes -d
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l via -d 'What starts the check on the hosts of --nodes' -r -f -a "srun\t'A job of Slurm. It reaches nodes that have a free processor'
 ssh\t'ssh as root, without a password'"
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l only-account -d 'In a child process: runs a stack of PAM' -r
-complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l socket -d 'The agent\'s socket' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l socket -d 'The agent\'s socket. Without it the one in the runtime directory of jobs.toml' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l offline -d 'Sends no request to providers and mytoken servers. The checks of --nodes do so, because those of a cluster would use up the servers\' limits'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l only-read -d 'Only reads the files, with the rights of USER. The check itself does so, in a child process'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l json -d 'Print JSON'
