@@ -163,6 +163,8 @@ struct Outcome {
     token: Result<String, Failure>,
     attempts: usize,
     took: Duration,
+    /// The others' answers are still to come: the connection stays open.
+    _open: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Cluster {
@@ -232,9 +234,7 @@ impl Cluster {
             }
         };
         let took = asked.elapsed();
-        // The others' answers are still to come: the connection stays open.
-        std::mem::forget(kept);
-        Outcome { token, attempts, took }
+        Outcome { token, attempts, took, _open: kept }
     }
 
     async fn connect(&self, number: u32, client: &TlsConnector) -> Result<SendRequest<Full<Bytes>>, Failure> {
