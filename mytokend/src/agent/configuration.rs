@@ -12,8 +12,9 @@ use nix::errno::Errno;
 use super::broker_connection::BrokerConnection;
 use super::brokered::{BrokerMode, BrokerPermits, BrokeredJobs};
 use super::budget::Budgets;
+use super::cluster_keys::{ClusterKeys, NoClusterKey};
 use super::credential_service::CredentialService;
-use super::direct::{ClusterKeys, DirectMode, NoClusterKey};
+use super::direct::DirectMode;
 use super::slurm::{Controller, Squeue};
 use super::startup::{AgentOptions, StartupError};
 use super::{Configured, Intervals};
@@ -81,11 +82,7 @@ impl Configuration {
         });
         let scope = match &keys {
             Err(why) => format!("sessions only: {why}"),
-            Ok(ClusterKeys { earlier, .. }) if earlier.is_empty() => "jobs and sessions".to_owned(),
-            Ok(ClusterKeys { earlier, .. }) => {
-                let ids: Vec<&str> = earlier.iter().map(|key| key.id()).collect();
-                format!("jobs and sessions, until a restart also jobs of the replaced key {}", ids.join(", "))
-            }
+            Ok(keys) => keys.scope(),
         };
         let intervals = intervals(&settings);
         let service =
@@ -140,11 +137,7 @@ impl Configuration {
                 Err(StartupError::Gone(path))
             };
         }
-        let current = Arc::new(PrivateKey::load(file, trust)?);
-        self.keys.retain(|key| key.id() != current.id());
-        let earlier = self.keys.clone();
-        self.keys.push(Arc::clone(&current));
-        Ok(Ok(ClusterKeys { cluster: cluster.name.clone(), current, earlier }))
+        Ok(Ok(ClusterKeys::read(cluster, trust, &mut self.keys)?))
     }
 }
 

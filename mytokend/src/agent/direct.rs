@@ -19,59 +19,15 @@ use mytoken_wire::clock::FixedClock;
 
 use super::budget::ledger::Purpose;
 use super::budget::{Budgets, Unsent};
+use super::cluster_keys::{ClusterKeys, NoClusterKey, OpenError};
 use super::credential_service::{Admitted, Charge, CredentialService, Denied, IssuedToken, RequestFailure};
 use super::lease::{AdmittedFile, LeaseCredential, lane};
 use crate::jobs::files::SealedFile;
-use crate::jobs::keys::PrivateKey;
-use crate::jobs::sealed::{self, JobCredential};
-use crate::jobs::{SealError, StartRefusal, job_start, repeatable, windows};
+use crate::jobs::sealed::JobCredential;
+use crate::jobs::{StartRefusal, job_start, repeatable, windows};
 
 /// Assumed lifetime in seconds of an access token whose expiry is unknown.
 const UNKNOWN_LIFETIME: u64 = 300;
-
-/// The private keys of a cluster.
-pub struct ClusterKeys {
-    /// Name of the cluster.
-    pub cluster: String,
-    /// The key on disk.
-    pub current: Arc<PrivateKey>,
-    /// Keys that the one on disk has replaced since this process began: running jobs were sealed to them.
-    pub earlier: Vec<Arc<PrivateKey>>,
-}
-
-impl ClusterKeys {
-    /// The key to which `text` was sealed; the current one when it is none of them, which then says so.
-    fn of(&self, text: &str) -> &PrivateKey {
-        let earlier = self.earlier.iter().find(|key| sealed::key_id(text).is_ok_and(|id| id == key.id()));
-        earlier.unwrap_or(&self.current)
-    }
-}
-
-/// Why this host has no cluster key. It then serves login sessions only.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoClusterKey {
-    /// There is no `jobs.toml`.
-    #[error("there is no jobs.toml")]
-    NoJobsToml,
-    /// `jobs.toml` names a private key file that does not exist, as on a login host.
-    #[error("there is no {0}")]
-    NoKeyFile(
-        /// Path of the file.
-        String,
-    ),
-    /// Brokers have the key.
-    #[error("brokers do it")]
-    Brokers,
-}
-
-/// Why a sealed text cannot be opened here.
-#[derive(Debug, thiserror::Error)]
-enum OpenError {
-    #[error("this host cannot open job credentials: {0}")]
-    NoKey(NoClusterKey),
-    #[error(transparent)]
-    Sealed(#[from] SealError),
-}
 
 impl From<OpenError> for RequestFailure {
     fn from(error: OpenError) -> Self {
@@ -174,7 +130,7 @@ impl DirectMode {
 
     fn open(&self, text: &str) -> Result<JobCredential, OpenError> {
         let keys = self.keys.as_ref().map_err(|missing| OpenError::NoKey(missing.clone()))?;
-        Ok(sealed::open(text, keys.of(text))?)
+        keys.open(text)
     }
 
     fn request(
@@ -301,7 +257,7 @@ impl CredentialService for DirectMode {
 
     fn key_ids(&self) -> Vec<String> {
         let Ok(keys) = &self.keys else { return Vec::new() };
-        [&keys.current].into_iter().chain(&keys.earlier).map(|key| key.id().to_owned()).collect()
+        [&keys.current].into_iter().chain(&keys.further).chain(&keys.earlier).map(|key| key.id().to_owned()).collect()
     }
 }
 

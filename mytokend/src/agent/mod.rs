@@ -9,6 +9,7 @@ pub mod arguments;
 pub mod broker_connection;
 pub mod brokered;
 pub mod budget;
+pub mod cluster_keys;
 mod condition;
 mod configuration;
 pub mod credential_service;

@@ -15,13 +15,14 @@ use mytoken_wire::JobName;
 use mytoken_wire::agent::{Call, Condition, Renew, Retire, Revoke, Status, StatusQuery, ask};
 use mytoken_wire::credential_option::VARIABLE;
 use mytokend::control::agent_socket::agent_socket;
-use mytokend::control::arguments::{ControlArguments, ControlCommand, NodeCommand, ProfileCommand};
+use mytokend::control::arguments::{ControlArguments, ControlCommand, KeyCommand, NodeCommand, ProfileCommand};
 use mytokend::control::attach::{Attachment, attach};
 use mytokend::control::check::{self, CheckOptions};
 use mytokend::control::launch::BEARER_TOKEN_FILE;
 use mytokend::control::node::{BrokerNodes, Outcome, enrol, list};
 use mytokend::control::{
-    broker_ca, budgets, explain, explain_submission, keygen, logins::Logins, profile, replace, run, status, with_token,
+    broker_ca, budgets, explain, explain_submission, key::Keys, keygen, logins::Logins, profile, replace, run, status,
+    with_token,
 };
 use mytokend::privacy;
 use mytokend::submit::UserEnvironment;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
                 ExitCode::SUCCESS
             }))
         }
+        ControlCommand::Key { command } => change_keys(command),
         ControlCommand::Check { config, user: Some(user), only_read: true, json, socket, .. } => {
             let socket = agent_socket(socket, &config);
             not_checked(check::read_as(&user, &config, &socket).and_then(|findings| show_findings(&findings, json)))
@@ -265,6 +267,16 @@ fn answer_about_account(user: &str, about: &[String]) -> Result<String, String> 
         [directory, service, origin] => check::answer_about_account(directory.as_ref(), service, user, origin),
         _ => Err("--only-account takes three values".to_owned()),
     }
+}
+
+fn change_keys(command: KeyCommand) -> Result<ExitCode, String> {
+    let text = match command {
+        KeyCommand::New { config } => Keys::of(&config)?.make(&host_name())?,
+        KeyCommand::List { config } => Keys::of(&config)?.list(),
+        KeyCommand::Retire { id, config } => Keys::of(&config)?.retire(&id)?,
+    };
+    print(text.trim_end());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show_findings(findings: &check::Findings, json: bool) -> Result<ExitCode, String> {

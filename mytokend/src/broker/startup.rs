@@ -26,7 +26,8 @@ use super::settings::BrokerSettings;
 use super::slurmctld::SlurmCommands;
 use super::{Broker, Threads, server};
 use crate::agent::budget::Budgets;
-use crate::agent::direct::{ClusterKeys, DirectMode};
+use crate::agent::cluster_keys::ClusterKeys;
+use crate::agent::direct::DirectMode;
 use crate::agent::runtime_dir::{BudgetFile, LockError, lock_directory};
 use crate::agent::service_manager::{NotificationFailures, ServiceManager};
 use crate::agent::{CountsWriter, startup::keep_counts};
@@ -181,11 +182,7 @@ impl Configuration {
         if let Some(state_dir) = &self.options.state_dir {
             jobs.broker.state_dir.clone_from(state_dir);
         }
-        let current = Arc::new(PrivateKey::load(&jobs.cluster.private_key_file, trust)?);
-        self.keys.retain(|key| key.id() != current.id());
-        let earlier = self.keys.clone();
-        self.keys.push(Arc::clone(&current));
-        let keys = ClusterKeys { cluster: jobs.cluster.name.clone(), current, earlier };
+        let keys = ClusterKeys::read(&jobs.cluster, trust, &mut self.keys)?;
         let service =
             DirectMode::new(&shared, Ok(keys), Arc::clone(&self.clock))?.with_budgets(&self.budgets, &shared)?;
         Ok(Read { jobs, service: Arc::new(service) })

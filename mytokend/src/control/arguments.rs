@@ -129,6 +129,12 @@ pub enum ControlCommand {
         #[command(subcommand)]
         command: NodeCommand,
     },
+    /// Replaces the cluster's key: several private keys open credentials, each those that are sealed to it
+    Key {
+        /// What to do.
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     /// Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work, 3 the check could not be done
     Check {
         /// Directory of the configuration
@@ -211,6 +217,31 @@ pub enum ControlCommand {
         /// The program and its arguments
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
+    },
+}
+
+/// What to do with the cluster's keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Makes the next key pair beside the one in use, and says what to copy where (root)
+    New {
+        /// Directory of the configuration
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
+    },
+    /// Lists the keys of this host by their ids
+    List {
+        /// Directory of the configuration
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
+    },
+    /// Removes a private key from this host, if submissions are not sealed to it any more (root)
+    Retire {
+        /// The id of the key
+        id: String,
+        /// Directory of the configuration
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
+        config: PathBuf,
     },
 }
 

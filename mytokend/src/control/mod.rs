@@ -10,6 +10,7 @@ pub mod budgets;
 pub mod check;
 pub mod explain;
 pub mod explain_submission;
+pub mod key;
 pub mod keygen;
 pub mod launch;
 pub mod logins;

@@ -5,6 +5,7 @@
 pub mod agent_settings;
 pub mod defaults;
 pub mod files;
+pub mod further_keys;
 pub mod history;
 pub mod host_list;
 pub mod job_start;

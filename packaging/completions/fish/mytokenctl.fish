@@ -33,6 +33,7 @@ complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "replace" -d '
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "keygen" -d 'Makes the cluster\'s key pair'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "broker-ca" -d 'Makes the authority that signs the certificates of brokers and nodes'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "node" -d 'Shows and changes which nodes are enrolled at the broker on this host, and enrols this host (root)'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "key" -d 'Replaces the cluster\'s key: several private keys open credentials, each those that are sealed to it'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "check" -d 'Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work, 3 the check could not be done'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "explain" -d 'Explains the decision about a login with the token on standard input. This costs a mytoken one use, and a transfer code is used up'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "profile" -d 'Shows the profiles of jobs.toml. Nothing is made, and no mytoken is sent'
@@ -81,6 +82,16 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_s
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from enrol" -l config -d 'Directory of the configuration' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from enrol" -l code -d 'With the one-time code on standard input'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and __fish_seen_subcommand_from enrol" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand key; and not __fish_seen_subcommand_from new list retire" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand key; and not __fish_seen_subcommand_from new list retire" -f -a "new" -d 'Makes the next key pair beside the one in use, and says what to copy where (root)'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand key; and not __fish_seen_subcommand_from new list retire" -f -a "list" -d 'Lists the keys of this host by their ids'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand key; and not __fish_seen_subcommand_from new list retire" -f -a "retire" -d 'Removes a private key from this host, if submissions are not sealed to it any more (root)'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand key; and __fish_seen_subcommand_from new" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand key; and __fish_seen_subcommand_from new" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand key; and __fish_seen_subcommand_from list" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand key; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand key; and __fish_seen_subcommand_from retire" -l config -d 'Directory of the configuration' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand key; and __fish_seen_subcommand_from retire" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l config -d 'Directory of the configuration' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l as -d 'Checks what sshd does for logins of this account, and reads files with its rights (root)' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l nodes -d 'Checks these hosts, too: each runs its own check, and differences from this host are findings. Names as in Slurm, for example n[1-99] (root)' -r

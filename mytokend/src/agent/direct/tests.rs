@@ -3,13 +3,14 @@ use std::time::Duration;
 
 use mytoken::SystemClock;
 
-use crate::jobs::keys;
+use crate::jobs::keys::{self, PrivateKey};
+use crate::jobs::sealed;
 
 use super::*;
 
 fn direct(key: PrivateKey) -> DirectMode {
     let shared: Shared = toml::from_str("[[server]]\nname = 't'\nurl = 'https://mytoken.testbed:8443'").unwrap();
-    let keys = ClusterKeys { cluster: "testbed".into(), current: Arc::new(key), earlier: Vec::new() };
+    let keys = ClusterKeys::single("testbed".into(), Arc::new(key));
     DirectMode::new(&shared, Ok(keys), Arc::new(SystemClock)).unwrap()
 }
 
@@ -73,13 +74,30 @@ fn only_the_servers_clock_says_that_a_credential_has_expired() {
 #[test]
 fn jobs_sealed_to_a_replaced_key_are_still_opened() {
     let ((old_public, old), (new_public, new), (foreign, _)) = (keys::generate(), keys::generate(), keys::generate());
+    let ((next_public, next), (gone, _)) = (keys::generate(), keys::generate());
     let shared: Shared = toml::from_str("[[server]]\nname = 't'\nurl = 'https://mytoken.testbed:8443'").unwrap();
-    let keys = ClusterKeys { cluster: "testbed".into(), current: Arc::new(new), earlier: vec![Arc::new(old)] };
+    let keys = ClusterKeys {
+        further: vec![Arc::new(next)],
+        earlier: vec![Arc::new(old)],
+        retired: [gone.id().to_owned()].into(),
+        ..ClusterKeys::single("testbed".into(), Arc::new(new))
+    };
     let direct = DirectMode::new(&shared, Ok(keys), Arc::new(SystemClock)).unwrap();
-    assert_eq!(direct.key_ids(), [new_public.id(), old_public.id()]);
-    for (public, opens) in [(&old_public, true), (&new_public, true), (&foreign, false)] {
+    assert_eq!(direct.key_ids(), [new_public.id(), next_public.id(), old_public.id()]);
+    let retired =
+        format!("the job credential is sealed to the key {}, which was retired; submit the job again", gone.id());
+    let other = format!("the job credential is sealed to the key {}, but this node has the key ", foreign.id());
+    for (public, refusal) in [
+        (&old_public, None),
+        (&new_public, None),
+        (&next_public, None),
+        (&gone, Some(&retired)),
+        (&foreign, Some(&other)),
+    ] {
         let text = sealed::seal(&credential(), public).unwrap();
-        assert_eq!(direct.admit(&start(2001), &text).is_ok(), opens, "{}", public.id());
+        let reason = direct.admit(&start(2001), &text).err().map(|denied| denied.reason);
+        assert_eq!(reason.is_some(), refusal.is_some(), "{reason:?}");
+        assert!(reason.is_none_or(|reason| refusal.is_some_and(|refusal| reason.starts_with(refusal))));
     }
 }
 

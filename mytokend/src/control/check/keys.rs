@@ -15,6 +15,7 @@ use super::configuration::{exists, word};
 use super::kinds::{self, Kind};
 use crate::control::keygen::PUBLIC;
 use crate::jobs::SealError;
+use crate::jobs::further_keys;
 use crate::jobs::keys::{PrivateKey, PublicKey};
 use crate::jobs::settings::JobsSettings;
 
@@ -54,9 +55,17 @@ impl Findings {
         if Owner::current().uid != 0 && std::fs::metadata(private_file).is_ok_and(|meta| meta.uid() == 0) {
             return self.ok("private key", "only root can check it");
         }
+        let further = further_keys::load(private_file, trust);
+        for problem in &further.problems {
+            self.unusable_key::<()>(kinds::PRIVATE_KEY, problem, &further_keys::directory(private_file));
+        }
+        for (path, key) in &further.keys {
+            self.ok("private key", format!("{} ({})", key.id(), path.display()));
+        }
+        let opens = |public: &PublicKey| further.keys.iter().any(|(_, key)| key.id() == public.id());
         match (PrivateKey::load(private_file, trust), public) {
             (Err(error), _) => drop(self.unusable_key::<()>(kinds::PRIVATE_KEY, &error, private_file)),
-            (Ok(private), Some(public)) if private.id() != public.id() => {
+            (Ok(private), Some(public)) if private.id() != public.id() && !opens(&public) => {
                 let text = format!("{} does not belong to the public key {}", private.id(), public.id());
                 let files = [public_file, private_file].map(|file| word(&file.to_string_lossy()));
                 let copies = files.map(|file| format!("scp -p HOST:{file} {file}"));
@@ -137,6 +146,15 @@ mod tests {
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::copy(other.path().join("keys/cluster.pub"), dir.path().join("keys/cluster.pub")).unwrap();
         assert_eq!(ids(dir.path()), ["keys-differ"]);
+        // The key of submissions may be one of several.
+        let me = FileTrust::user(Owner::current().uid);
+        let id = PublicKey::load(&dir.path().join("keys/cluster.pub"), me).unwrap().id().to_owned();
+        std::fs::create_dir(dir.path().join("keys/private.d")).unwrap();
+        let further = dir.path().join(format!("keys/private.d/{id}.key"));
+        std::fs::copy(other.path().join("keys/cluster.key"), &further).unwrap();
+        assert_eq!(ids(dir.path()), Vec::<String>::new());
+        std::fs::set_permissions(&further, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(ids(dir.path()), ["private-key", "keys-differ"]);
         assert_eq!(ids(site(false).path()), ["public-key"]);
     }
 
