@@ -15,14 +15,16 @@ use mytoken_wire::JobName;
 use mytoken_wire::agent::{Call, Condition, Renew, Retire, Revoke, Status, StatusQuery, ask};
 use mytoken_wire::credential_option::VARIABLE;
 use mytokend::control::agent_socket::agent_socket;
-use mytokend::control::arguments::{ControlArguments, ControlCommand, KeyCommand, NodeCommand, ProfileCommand};
+use mytokend::control::arguments::{
+    BrokerCommand, ControlArguments, ControlCommand, KeyCommand, NodeCommand, ProfileCommand,
+};
 use mytokend::control::attach::{Attachment, attach};
 use mytokend::control::check::{self, CheckOptions};
 use mytokend::control::launch::BEARER_TOKEN_FILE;
 use mytokend::control::node::{BrokerNodes, Outcome, enrol, list};
 use mytokend::control::{
-    broker_ca, budgets, explain, explain_submission, key::Keys, keygen, logins::Logins, profile, replace, run, status,
-    with_token,
+    broker_ca, broker_status, budgets, explain, explain_submission, key::Keys, keygen, logins::Logins, profile,
+    replace, run, status, with_token,
 };
 use mytokend::privacy;
 use mytokend::submit::UserEnvironment;
@@ -75,6 +77,9 @@ fn main() -> ExitCode {
         ControlCommand::Replace { job, config, .. } => replace_credentials(&config, job),
         ControlCommand::Keygen { dir } => make_keys(&dir),
         ControlCommand::BrokerCa { dir, config } => make_authority(&config, dir.as_deref()),
+        ControlCommand::Broker { command: BrokerCommand::Status { json, runtime_dir } } => {
+            show_broker(&runtime_dir, json, times)
+        }
         ControlCommand::Node { command } => change_nodes(command, times),
         ControlCommand::Check { user: Some(user), only_account: Some(about), .. } => {
             not_checked(answer_about_account(&user, &about).map(|answer| {
@@ -214,6 +219,22 @@ fn make_authority(config: &std::path::Path, dir: Option<&std::path::Path>) -> Re
             "jobs.toml names other files; to use these ones, write into its [broker]: {}",
             made.missing.join(", ")
         ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_broker(runtime_dir: &std::path::Path, json: bool, times: TimeFormat) -> Result<ExitCode, String> {
+    let found = match broker_status::ask(runtime_dir) {
+        Ok(found) => found,
+        Err(error) => {
+            eprintln!("mytokenctl: {error}");
+            return Ok(ExitCode::from(broker_status::NO_BROKER));
+        }
+    };
+    if json {
+        print(&serde_json::to_string_pretty(&found).map_err(|error| error.to_string())?);
+    } else {
+        print(broker_status::render(&found, times, &status::account).trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }

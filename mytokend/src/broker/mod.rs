@@ -19,6 +19,7 @@ pub mod server;
 pub mod settings;
 pub mod slurmctld;
 pub mod startup;
+pub mod status;
 pub mod submission;
 pub mod told;
 mod work;
@@ -70,6 +71,7 @@ pub struct Broker {
     /// Notified when there is work.
     queued: Condvar,
     questions: Questions,
+    counts: status::Counts,
 }
 
 impl Broker {
@@ -99,6 +101,7 @@ impl Broker {
             state: Mutex::new(state),
             queued: Condvar::new(),
             questions: Questions::default(),
+            counts: status::Counts::default(),
         })
     }
 

@@ -138,6 +138,8 @@ async fn connection(
     drop(entrance);
     let peer = peer.map(Arc::new);
     let stranger = peer.is_none().then_some(stranger);
+    let broker = Arc::clone(&shared.broker);
+    let _connected = peer.is_some().then(|| broker.counts.connection());
     let service = service_fn(move |request| {
         let (shared, peer) = (Arc::clone(&shared), peer.clone());
         async move {

@@ -11,7 +11,7 @@ use mytoken::config::{FileTrust, Shared};
 use mytoken::private_files::{Lock, Owner};
 use mytoken::{ScheduleClock, SystemClock};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -24,7 +24,7 @@ use super::identity::munge::{ConnectionAddress, Munge, MungeUnavailable, SystemR
 use super::identity::{BrokerTls, Repin, SiteAuthority, StateDir, TlsError};
 use super::settings::BrokerSettings;
 use super::slurmctld::SlurmCommands;
-use super::{Broker, Threads, server};
+use super::{Broker, Threads, server, status as status_socket};
 use crate::agent::budget::Budgets;
 use crate::agent::cluster_keys::ClusterKeys;
 use crate::agent::direct::DirectMode;
@@ -226,6 +226,7 @@ struct Prepared {
     entrance: watch::Sender<Arc<Entrance>>,
     runtime: Runtime,
     listener: TcpListener,
+    status_listener: UnixListener,
     signals: Signals,
     /// For `systemctl status`.
     status: String,
@@ -257,13 +258,14 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
     raise_descriptors(log);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(BrokerStartupError::System)?;
-    let (listener, signals) = {
+    let (listener, status_listener, signals) = {
         let _inside = runtime.enter();
         let of = |kind| signal(kind).map_err(BrokerStartupError::System);
         let (end, interrupt) = (of(SignalKind::terminate())?, of(SignalKind::interrupt())?);
         let address = read.settings().listen;
         let listener = listen(address).map_err(|error| BrokerStartupError::Listen { address, error })?;
-        (listener, Signals { end, interrupt, reload: of(SignalKind::hangup())? })
+        let status_listener = status_socket::listen(&options.runtime_dir).map_err(BrokerStartupError::System)?;
+        (listener, status_listener, Signals { end, interrupt, reload: of(SignalKind::hangup())? })
     };
     let controller = Box::new(SlurmCommands::new(read.jobs.agent.squeue.clone()));
     let broker = Broker::new(read.service, controller, Arc::clone(&configuration.clock), Arc::clone(log));
@@ -271,7 +273,7 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
     let status = status(&read.jobs.cluster.name, address, &entrance);
     log.line(Level::Info, &status);
     let entrance = watch::channel(entrance).0;
-    Ok(Prepared { configuration, broker, entrance, runtime, listener, signals, status, _lock: lock })
+    Ok(Prepared { configuration, broker, entrance, runtime, listener, status_listener, signals, status, _lock: lock })
 }
 
 fn status(cluster: &str, address: SocketAddr, entrance: &Entrance) -> String {
@@ -299,7 +301,17 @@ fn raise_descriptors(log: &Log) {
 
 impl Prepared {
     fn serve(self) -> Result<(), BrokerStartupError> {
-        let Self { mut configuration, broker, entrance, runtime, listener, mut signals, mut status, _lock } = self;
+        let Self {
+            mut configuration,
+            broker,
+            entrance,
+            runtime,
+            listener,
+            status_listener,
+            mut signals,
+            mut status,
+            _lock,
+        } = self;
         let log = Arc::clone(&configuration.log);
         let threads = Threads::start(&broker).map_err(BrokerStartupError::System)?;
         let counts = CountsWriter::start(&configuration.budgets).map_err(BrokerStartupError::System)?;
@@ -316,6 +328,8 @@ impl Prepared {
         runtime.block_on(async {
             let served = server::serve(Arc::clone(&broker), entrance.subscribe(), listener, stopped);
             let served = tokio::spawn(served);
+            let (to_tell, budgets) = (Arc::clone(&broker), Arc::clone(&configuration.budgets));
+            tokio::spawn(status_socket::serve(status_listener, to_tell, entrance.subscribe(), budgets));
             let mut turn = tokio::time::interval(manager.interval().unwrap_or(LONGEST_TURN).min(LONGEST_TURN));
             let mut told = None;
             loop {

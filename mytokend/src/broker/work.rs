@@ -105,6 +105,7 @@ impl Broker {
                 let charge = Charge { uid: key.uid, purpose, job };
                 let comment = job.map_or_else(|| "jobs".to_owned(), |job| format!("job {job}"));
                 let result = self.service().access_token(&credential, file.as_ref(), &comment, charge, deadline);
+                self.counts.answered(&result);
                 if let Err(failure) = &result {
                     let text = format!("{}: no access token: {}", name(key), failure.reason);
                     self.log.line_of(key.uid, Level::Warning, &text);
@@ -119,6 +120,7 @@ impl Broker {
                 let Some((credential, proven, job)) = self.credential(key) else { return };
                 let purpose = if proven { Purpose::Revocation } else { Purpose::UnverifiedRevocation };
                 let result = self.service().revoke(&credential, Charge { uid: key.uid, purpose, job }, deadline);
+                self.counts.answered(&result);
                 let (level, text) = match &result {
                     Ok(()) => (Level::Info, "its sub-token was revoked".to_owned()),
                     Err(failure) if failure.temporary => {

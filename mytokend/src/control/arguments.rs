@@ -10,6 +10,7 @@ use mytoken_wire::JobName;
 use mytoken_wire::agent::OldCredential;
 
 use crate::broker::identity::NodeName;
+use crate::broker::startup::RUNTIME_DIR;
 use crate::jobs::settings::DEFAULT;
 
 /// The command line of mytokenctl.
@@ -122,6 +123,12 @@ pub enum ControlCommand {
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
+    },
+    /// Shows what the broker on this host does (root)
+    Broker {
+        /// What to show.
+        #[command(subcommand)]
+        command: BrokerCommand,
     },
     /// Shows and changes which nodes are enrolled at the broker on this host, and enrols this host (root)
     Node {
@@ -267,6 +274,20 @@ pub enum ProfileCommand {
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
+    },
+}
+
+/// What to show of a broker.
+#[derive(Debug, Subcommand)]
+pub enum BrokerCommand {
+    /// Shows nodes, submissions, requests, budgets and certificates of the broker on this host. Exit status: 3 if no broker answers
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The broker's runtime directory
+        #[arg(long, value_name = "DIR", default_value = RUNTIME_DIR)]
+        runtime_dir: PathBuf,
     },
 }
 

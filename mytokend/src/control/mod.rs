@@ -6,6 +6,7 @@ pub mod agent_socket;
 pub mod arguments;
 pub mod attach;
 pub mod broker_ca;
+pub mod broker_status;
 pub mod budgets;
 pub mod check;
 pub mod explain;

@@ -95,7 +95,8 @@ fn a_renewal_under_way_is_not_the_users_wish() {
         agent.services.with(|script| script.hold_first = false);
     });
     agent.wait_until_idle();
-    assert_eq!(purposes(&agent), [Purpose::FirstToken, Purpose::Token, Purpose::Token]);
+    // Which of the two files had the first token is left open.
+    assert_eq!(purposes(&agent)[1..], [Purpose::Token, Purpose::Token]);
 }
 
 #[test]

@@ -32,6 +32,7 @@ complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "revoke" -d 'R
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "replace" -d 'Gives a running job a new credential, made from your mytoken, and revokes the old one. It asks the nodes of the job by srun'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "keygen" -d 'Makes the cluster\'s key pair'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "broker-ca" -d 'Makes the authority that signs the certificates of brokers and nodes'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "broker" -d 'Shows what the broker on this host does (root)'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "node" -d 'Shows and changes which nodes are enrolled at the broker on this host, and enrols this host (root)'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "key" -d 'Replaces the cluster\'s key: several private keys open credentials, each those that are sealed to it'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "check" -d 'Checks this host. Exit status: 0 all is well, 1 warnings, 2 something does not work, 3 the check could not be done'
@@ -63,6 +64,11 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand keygen" -s h -l he
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand broker-ca" -l dir -d 'Directory for the two files [default: that of `broker.ca_key_file` in `jobs.toml`]' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand broker-ca" -l config -d 'Directory of the configuration' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand broker-ca" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand broker; and not __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand broker; and not __fish_seen_subcommand_from status" -f -a "status" -d 'Shows nodes, submissions, requests, budgets and certificates of the broker on this host. Exit status: 3 if no broker answers'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand broker; and __fish_seen_subcommand_from status" -l runtime-dir -d 'The broker\'s runtime directory' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand broker; and __fish_seen_subcommand_from status" -l json -d 'Print JSON'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand broker; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and not __fish_seen_subcommand_from list remove block code enrol" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and not __fish_seen_subcommand_from list remove block code enrol" -f -a "list" -d 'Lists the nodes that are enrolled at the broker on this host'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand node; and not __fish_seen_subcommand_from list remove block code enrol" -f -a "remove" -d 'Removes nodes: their certificates are refused, and they can enrol again with any key'

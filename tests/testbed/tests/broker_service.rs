@@ -75,6 +75,13 @@ fn a_job_gets_its_token_from_the_service() -> Result<()> {
         let limit = machine.sh(&format!("systemctl show --value -p LimitNOFILE {UNIT}"))?.stdout;
         assert_eq!(limit.trim(), "65536");
 
+        let status = machine.sh("mytokenctl broker status")?.ok()?.stdout;
+        assert!(status.contains("nodes: 1 enrolled, 0 blocked, 1 connected\n"), "{status}");
+        assert!(status.contains(" granted, 0 failed, 0 refused"), "{status}");
+        let modes = machine.sh("stat -c '%a %U' /run/mytoken-broker/broker.sock")?.ok()?.stdout;
+        assert_eq!(modes, "600 root\n");
+        assert_eq!(machine.sh("runuser -u alice -- mytokenctl broker status")?.code, 3);
+
         machine.sh(&format!("systemctl reload {UNIT}"))?.ok()?;
         machine.sh("echo 'audience_typo = 1' >>/etc/mytoken/mytoken.toml")?.ok()?;
         assert!(!machine.sh(&format!("systemctl reload {UNIT}"))?.success());

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a running broker tells root: one JSON answer on a socket for each connection. It has no token, and of users only how many requests
+//! they have used.
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use mytoken_wire::agent::BudgetStatus;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+
+use super::Broker;
+use super::entrance::Entrance;
+use super::submission::End;
+use crate::agent::budget::Budgets;
+use crate::agent::credential_service::RequestFailure;
+
+/// Name of the socket in the runtime directory.
+pub const SOCKET: &str = "broker.sock";
+
+/// Time limit of each write.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Pause after a failed accept: the process has no descriptor left.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What `mytokenctl broker status --json` prints. Names never change their meaning. Times are Unix seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerStatus {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// The nodes.
+    pub nodes: Nodes,
+    /// The submissions in memory.
+    pub submissions: Submissions,
+    /// The last question to slurmctld.
+    pub slurmctld: Slurmctld,
+    /// Requests to mytoken servers since the start.
+    pub requests: RequestCounts,
+    /// What is left at each mytoken server with a limit.
+    pub budgets: Vec<BudgetStatus>,
+    /// When certificates end.
+    pub certificates: CertificateEnds,
+}
+
+/// The nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nodes {
+    /// Nodes that are enrolled.
+    pub enrolled: usize,
+    /// Nodes that are kept out.
+    pub blocked: usize,
+    /// Connections with a node's certificate. A node has one.
+    pub connected: usize,
+}
+
+/// The submissions in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submissions {
+    /// Jobs of them run, or may still come.
+    pub open: usize,
+    /// They are over, and their sub-tokens are to be revoked.
+    pub to_revoke: usize,
+    /// They are over, and remembered for an hour.
+    pub settled: usize,
+}
+
+/// The last question to slurmctld.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slurmctld {
+    /// Seconds since it was asked. `None`: never.
+    pub asked_ago: Option<u64>,
+    /// Why there was no answer.
+    pub trouble: Option<String>,
+}
+
+/// Requests to mytoken servers since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestCounts {
+    /// Those that were granted.
+    pub granted: u64,
+    /// Those that failed and are tried again.
+    pub failed: u64,
+    /// Those that were refused for good.
+    pub refused: u64,
+    /// Those that were not sent, because the budget had no permit.
+    pub unsent: u64,
+}
+
+/// When certificates end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateEnds {
+    /// The broker's own, which it renews itself.
+    pub broker: u64,
+    /// The authority's.
+    pub authority: u64,
+}
+
+/// What a broker counts.
+#[derive(Debug, Default)]
+pub struct Counts {
+    connected: AtomicUsize,
+    granted: AtomicU64,
+    failed: AtomicU64,
+    refused: AtomicU64,
+    unsent: AtomicU64,
+}
+
+impl Counts {
+    /// A request to a mytoken server has this result.
+    pub fn answered<T>(&self, result: &Result<T, RequestFailure>) {
+        let count = match result {
+            Ok(_) => &self.granted,
+            Err(failure) if failure.unsent => &self.unsent,
+            Err(failure) if failure.temporary => &self.failed,
+            Err(_) => &self.refused,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection until the value is dropped.
+    pub fn connection(&self) -> Connected<'_> {
+        self.connected.fetch_add(1, Ordering::Relaxed);
+        Connected(&self.connected)
+    }
+
+    fn requests(&self) -> RequestCounts {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        RequestCounts {
+            granted: of(&self.granted),
+            failed: of(&self.failed),
+            refused: of(&self.refused),
+            unsent: of(&self.unsent),
+        }
+    }
+}
+
+/// A connection that is counted.
+#[derive(Debug)]
+pub struct Connected<'a>(&'a AtomicUsize);
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Broker {
+    fn submissions(&self) -> Submissions {
+        let mut found = Submissions::default();
+        for submission in self.state().submissions.values() {
+            match submission.end {
+                End::Open { .. } => found.open += 1,
+                End::Revoking { .. } => found.to_revoke += 1,
+                End::Settled { .. } => found.settled += 1,
+            }
+        }
+        found
+    }
+
+    /// The status. It reads the files of the register.
+    #[must_use]
+    pub fn status(&self, entrance: &Entrance, budgets: &Budgets) -> BrokerStatus {
+        let enrolments = entrance.enrolments();
+        let entries = enrolments.register.list().entries;
+        let blocked = entries.iter().filter(|entry| entry.is_blocked()).count();
+        let answered = self.questions.last();
+        let asked = answered.jobs.is_some() || answered.trouble.is_some();
+        let asked_ago = asked.then(|| self.clock.elapsed().saturating_sub(answered.asked).as_secs());
+        BrokerStatus {
+            cluster: enrolments.cluster.clone(),
+            nodes: Nodes {
+                enrolled: entries.len() - blocked,
+                blocked,
+                connected: self.counts.connected.load(Ordering::Relaxed),
+            },
+            submissions: self.submissions(),
+            slurmctld: Slurmctld { asked_ago, trouble: answered.trouble },
+            requests: self.counts.requests(),
+            budgets: budgets.status(None),
+            certificates: CertificateEnds { broker: entrance.tls().own_end(), authority: enrolments.authority.ends() },
+        }
+    }
+}
+
+/// Makes the socket in `directory`, of which the caller holds the lock. It is inside a runtime of tokio.
+///
+/// # Errors
+/// The system's.
+pub fn listen(directory: &Path) -> io::Result<UnixListener> {
+    let path = directory.join(SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Tells the status, one connection after the other. It never ends.
+pub async fn serve(
+    listener: UnixListener,
+    broker: Arc<Broker>,
+    entrance: watch::Receiver<Arc<Entrance>>,
+    budgets: Arc<Budgets>,
+) {
+    let me = nix::unistd::geteuid().as_raw();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        if !stream.peer_cred().is_ok_and(|peer| peer.uid() == me) {
+            continue;
+        }
+        let Ok(stream) = stream.into_std() else { continue };
+        let (broker, budgets, entrance) = (Arc::clone(&broker), Arc::clone(&budgets), Arc::clone(&entrance.borrow()));
+        // Whoever asks sees a connection without an answer.
+        let _ = tokio::task::spawn_blocking(move || tell(stream, &broker.status(&entrance, &budgets))).await;
+    }
+}
+
+fn tell(mut stream: UnixStream, status: &BrokerStatus) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_write_timeout(Some(ANSWER))?;
+    stream.write_all(&serde_json::to_vec(status)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_their_results_and_connections_while_they_last() {
+        let counts = Counts::default();
+        counts.answered(&Ok(()));
+        counts.answered(&Ok(()));
+        counts.answered::<()>(&Err(RequestFailure::permanent("no")));
+        counts.answered::<()>(&Err(RequestFailure::temporary("later")));
+        counts.answered::<()>(&Err(RequestFailure { unsent: true, ..RequestFailure::temporary("no permit") }));
+        assert_eq!(counts.requests(), RequestCounts { granted: 2, failed: 1, refused: 1, unsent: 1 });
+        let connected = [counts.connection(), counts.connection()];
+        assert_eq!(counts.connected.load(Ordering::Relaxed), 2);
+        drop(connected);
+        assert_eq!(counts.connected.load(Ordering::Relaxed), 0);
+    }
+}

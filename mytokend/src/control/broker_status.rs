@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytokenctl broker status`: asks the broker on this host, and shows its answer.
+
+use std::fmt::Write as _;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use mytoken::time_format::TimeFormat;
+use mytoken_wire::printable;
+
+use super::budgets;
+use crate::broker::status::{BrokerStatus, SOCKET};
+
+/// Exit status when no broker answers.
+pub const NO_BROKER: u8 = 3;
+
+/// Time limit of each read: the broker reads a file for each node.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Longest answer in bytes.
+const LIMIT: u64 = 1024 * 1024;
+
+/// Asks the broker with this runtime directory.
+///
+/// # Errors
+/// A sentence.
+pub fn ask(runtime_dir: &Path) -> Result<BrokerStatus, String> {
+    let socket = runtime_dir.join(SOCKET);
+    let failed = |reason: String| format!("no broker answers at {}: {reason}", socket.display());
+    let mut answer = Vec::new();
+    UnixStream::connect(&socket)
+        .and_then(|stream| {
+            stream.set_read_timeout(Some(DEADLINE))?;
+            stream.take(LIMIT).read_to_end(&mut answer)
+        })
+        .map_err(|error| failed(error.to_string()))?;
+    serde_json::from_slice(&answer).map_err(|_| failed("it says nothing that this version understands".to_owned()))
+}
+
+/// The status for a terminal. `account_of` gives the account name of a uid.
+#[must_use]
+pub fn render(status: &BrokerStatus, times: TimeFormat, account_of: &dyn Fn(u32) -> Option<String>) -> String {
+    let BrokerStatus { cluster, nodes, submissions, slurmctld, requests, certificates, .. } = status;
+    let mut text = format!("BROKER of the cluster {}\n", printable(cluster, 100));
+    let _ =
+        writeln!(text, "nodes: {} enrolled, {} blocked, {} connected", nodes.enrolled, nodes.blocked, nodes.connected);
+    let _ = writeln!(
+        text,
+        "submissions: {} open, {} to revoke, {} settled",
+        submissions.open, submissions.to_revoke, submissions.settled
+    );
+    let asked = slurmctld.asked_ago.map_or_else(|| "not asked yet".to_owned(), |ago| format!("asked {ago} s ago"));
+    let trouble = slurmctld.trouble.as_ref().map(|trouble| format!(", without an answer: {}", printable(trouble, 300)));
+    let _ = writeln!(text, "slurmctld: {asked}{}", trouble.unwrap_or_default());
+    let _ = writeln!(
+        text,
+        "requests to mytoken servers: {} granted, {} failed, {} refused, {} not sent for lack of a permit",
+        requests.granted, requests.failed, requests.refused, requests.unsent
+    );
+    let _ = writeln!(
+        text,
+        "certificates: the broker's until {}, the authority's until {}",
+        times.minutes(certificates.broker),
+        times.minutes(certificates.authority)
+    );
+    text + &budgets::render(&status.budgets, account_of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::status::{CertificateEnds, Nodes, RequestCounts, Slurmctld, Submissions};
+
+    #[test]
+    fn the_status_is_for_people() {
+        let status = BrokerStatus {
+            cluster: "alpha".into(),
+            nodes: Nodes { enrolled: 12, blocked: 1, connected: 11 },
+            submissions: Submissions { open: 3, to_revoke: 2, settled: 7 },
+            slurmctld: Slurmctld { asked_ago: Some(31), trouble: None },
+            requests: RequestCounts { granted: 40, failed: 2, refused: 1, unsent: 0 },
+            budgets: Vec::new(),
+            certificates: CertificateEnds { broker: 1_800_000_000, authority: 1_900_000_000 },
+        };
+        let expected = "\
+BROKER of the cluster alpha
+nodes: 12 enrolled, 1 blocked, 11 connected
+submissions: 3 open, 2 to revoke, 7 settled
+slurmctld: asked 31 s ago
+requests to mytoken servers: 40 granted, 2 failed, 1 refused, 0 not sent for lack of a permit
+certificates: the broker's until 2027-01-15 08:00, the authority's until 2030-03-17 17:46
+";
+        let times = TimeFormat::utc(1_799_000_000);
+        assert_eq!(render(&status, times, &|_| None), expected);
+        let away = Slurmctld { asked_ago: Some(3), trouble: Some("slurmctld\u{1b} is away".into()) };
+        let text = render(&BrokerStatus { slurmctld: away, ..status }, times, &|_| None);
+        assert!(text.contains("slurmctld: asked 3 s ago, without an answer: slurmctld? is away\n"), "{text}");
+    }
+
+    #[test]
+    fn without_a_broker_there_is_a_sentence() {
+        let empty = tempfile::tempdir().unwrap();
+        let said = ask(empty.path()).unwrap_err();
+        assert!(said.contains("no broker answers at ") && said.contains("broker.sock: "), "{said}");
+    }
+}
