@@ -22,6 +22,7 @@ use mytoken::config::FileTrust;
 use mytokend::broker::identity::authority::read_certificates;
 use mytokend::broker::identity::{Authority, CertificateRequest, NodeEntry, NodeName, Proof};
 use mytokend::broker::messages::{TOKEN_PATH, TokenAnswer, TokenOutcome, TokenRequest};
+use mytokend::jobs::backoff;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
@@ -29,7 +30,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpSocket;
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -38,11 +39,14 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// Time limit of an agent for a connection.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// Longest pause before an agent tries again.
-const PAUSE: Duration = Duration::from_secs(2);
+/// Nodes that connect at the same time before a measurement of connected nodes. Clusters boot more slowly than this program.
+const BOOTING: usize = 100;
 
 /// When a node gives up.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// Life of the access tokens in seconds, for the pauses of agents.
+const LIFE: u64 = 3600;
 
 /// How long a node waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,7 +67,7 @@ struct Figures {
     /// Different tokens.
     tokens: usize,
     /// Connections and requests, with those that failed.
-    attempts: usize,
+    attempts: u32,
     /// From the first connection to the last token.
     seconds: f64,
     /// From a node's request to its token; `at-once`: from the begin.
@@ -87,11 +91,15 @@ fn main() -> Result<(), Failure> {
             let body = serde_json::to_vec(&TokenRequest { job, uid, sealed, file: None, patience })?;
             let nodes: Vec<Node> = serde_json::from_slice(&std::fs::read(file)?)?;
             let clients = clients(Path::new(authority), &nodes)?;
-            let cluster = Cluster { broker: broker.parse()?, body: body.into(), barrier: None };
+            let (booting, barrier) = match *mode {
+                "connected" => (Semaphore::new(BOOTING), Some(Barrier::new(nodes.len()))),
+                _ => (Semaphore::new(nodes.len()), None),
+            };
+            let cluster = Cluster { broker: broker.parse()?, body: body.into(), booting, barrier };
             let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
             setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            let figures = runtime.block_on(cluster.run(clients, *mode == "connected"))?;
+            let figures = runtime.block_on(cluster.run(clients))?;
             println!("{}", serde_json::to_string(&figures)?);
             Ok(())
         }
@@ -154,6 +162,7 @@ fn clients(directory: &Path, nodes: &[Node]) -> Result<Vec<TlsConnector>, Failur
 struct Cluster {
     broker: SocketAddr,
     body: Bytes,
+    booting: Semaphore,
     /// All nodes wait here between connection and request.
     barrier: Option<Barrier>,
 }
@@ -161,16 +170,15 @@ struct Cluster {
 /// How it went for a node.
 struct Outcome {
     token: Result<String, Failure>,
-    attempts: usize,
+    attempts: u32,
     took: Duration,
-    /// The others' answers are still to come: the connection stays open.
-    _open: Option<SendRequest<Full<Bytes>>>,
+    /// It stays open: the others' answers are still to come.
+    connection: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Cluster {
-    async fn run(mut self, clients: Vec<TlsConnector>, connected: bool) -> Result<Figures, Failure> {
+    async fn run(self, clients: Vec<TlsConnector>) -> Result<Figures, Failure> {
         let nodes = clients.len();
-        self.barrier = connected.then(|| Barrier::new(nodes));
         let (cluster, begin) = (Arc::new(self), Instant::now());
         let mut tasks = Vec::new();
         for (number, client) in (1..).zip(clients) {
@@ -178,10 +186,11 @@ impl Cluster {
             tasks.push(tokio::spawn(async move { cluster.play(number, client, begin).await }));
         }
         let (mut tokens, mut times, mut attempts) = (Vec::new(), Vec::new(), 0);
-        let mut failure = None;
+        let (mut failure, mut connections) = (None, Vec::new());
         for task in tasks {
             let outcome = task.await?;
             attempts += outcome.attempts;
+            connections.push(outcome.connection);
             match outcome.token {
                 Ok(token) => {
                     tokens.push(token);
@@ -191,6 +200,7 @@ impl Cluster {
             }
         }
         let seconds = begin.elapsed().as_secs_f64();
+        drop(connections);
         times.sort_by(f64::total_cmp);
         let share = |percent: usize| times.get((times.len() * percent).div_ceil(100).max(1) - 1).copied();
         let failed = nodes - tokens.len();
@@ -211,13 +221,16 @@ impl Cluster {
 
     /// A node tries until it has its token.
     async fn play(&self, number: u32, client: TlsConnector, begin: Instant) -> Outcome {
-        let (mut attempts, mut kept, mut asked) = (0, None, begin);
+        let (mut attempts, mut kept, mut asked) = (0_u32, None, begin);
         let token = loop {
             attempts += 1;
             let attempt = async {
                 let mut connection = match kept.take() {
                     Some(connection) => connection,
-                    None => timeout(CONNECT, self.connect(number, &client)).await??,
+                    None => {
+                        let _place = self.booting.acquire().await?;
+                        timeout(CONNECT, self.connect(number, &client)).await??
+                    }
                 };
                 if let (Some(barrier), true) = (&self.barrier, asked == begin) {
                     timeout(LIMIT, barrier.wait()).await.map_err(|_| "not all nodes could connect")?;
@@ -230,11 +243,14 @@ impl Cluster {
             match attempt.await {
                 Ok(token) => break Ok(token),
                 Err(error) if begin.elapsed() > LIMIT => break Err(error),
-                Err(_) => tokio::time::sleep(PAUSE.mul_f64(rand::random())).await,
+                Err(_) => {
+                    let pause = backoff(attempts, LIFE, None, None, rand::random());
+                    tokio::time::sleep(pause.min(LIMIT.saturating_sub(begin.elapsed()))).await;
+                }
             }
         };
         let took = asked.elapsed();
-        Outcome { token, attempts, took, _open: kept }
+        Outcome { token, attempts, took, connection: kept }
     }
 
     async fn connect(&self, number: u32, client: &TlsConnector) -> Result<SendRequest<Full<Bytes>>, Failure> {
