@@ -3,14 +3,14 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
-use std::io::{BufRead, Read, Write};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use mytoken::config::{DIRECTORY, FileTrust};
 use mytoken::time_format::TimeFormat;
-use mytoken::{Clock, Deadline, Secret, SystemClock};
+use mytoken::{Clock, Deadline, SystemClock};
 use mytoken_wire::JobName;
 use mytoken_wire::agent::{Call, Condition, Renew, Retire, Revoke, Status, StatusQuery, ask};
 use mytoken_wire::credential_option::VARIABLE;
@@ -22,13 +22,13 @@ use mytokend::control::attach::{Attachment, attach};
 use mytokend::control::check::{self, CheckOptions};
 use mytokend::control::launch::BEARER_TOKEN_FILE;
 use mytokend::control::node::{BrokerNodes, Outcome, enrol, list};
+use mytokend::control::standard_input::{read_code, read_token};
 use mytokend::control::{
     broker_ca, broker_status, budgets, explain, explain_submission, key::Keys, keygen, logins::Logins, profile,
     replace, run, status, with_token,
 };
 use mytokend::privacy;
 use mytokend::submit::UserEnvironment;
-use zeroize::Zeroizing;
 
 /// The exit status of a check that could not be done: UNKNOWN for monitoring systems.
 const NOT_CHECKED: u8 = 3;
@@ -375,20 +375,6 @@ fn run_with_token(command: &[OsString]) -> ExitCode {
     let refused = with_token::exec(std::env::var_os(BEARER_TOKEN_FILE), command, uid, &SystemClock);
     eprintln!("mytokenctl: {refused}");
     ExitCode::from(refused.exit_status())
-}
-
-/// The token on standard input.
-fn read_token() -> Result<Secret, String> {
-    let mut text = Zeroizing::new(String::with_capacity(128 * 1024));
-    std::io::stdin().take(128 * 1024).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    Ok(Secret::new(text.as_str()))
-}
-
-/// The one-time code on standard input: its first line, because somebody may type it.
-fn read_code() -> Result<Secret, String> {
-    let mut text = Zeroizing::new(String::with_capacity(1024));
-    std::io::stdin().lock().take(1024).read_line(&mut text).map_err(|error| error.to_string())?;
-    Ok(Secret::new(text.as_str()))
 }
 
 /// Prints lines, if there are any.

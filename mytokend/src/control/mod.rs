@@ -20,5 +20,6 @@ pub mod profile;
 mod profile_defaults;
 pub mod replace;
 pub mod run;
+pub mod standard_input;
 pub mod status;
 pub mod with_token;
