@@ -110,30 +110,30 @@ fn ask(site: &Site, node: &str, identity: Option<&str>, path: &str, body: &Value
     Ok((status.to_owned(), body.to_owned()))
 }
 
-/// The sealed credential in the environment of a job that runs.
-fn sealed_of(site: &Site, job: &Job, user: &str) -> Result<String> {
-    let output = format!("srun --overlap --jobid {} -n1 -N1 printenv SLURM_MYTOKEN", job.id);
-    Ok(site.sh(user, &output)?.ok()?.stdout)
-}
-
 #[test]
 fn who_has_no_right_to_a_token_is_refused_and_logged_once() -> Result<()> {
     with_brokers(1, 2, |site| {
         people::first_mytoken(site, "bob")?;
         let run = |user: &str, node: &str| -> Result<Job> {
-            let (job, _) = Job::submit(site, user, &format!("sbatch --mytoken -w {node} --wrap 'sleep 600'"))?;
+            let (job, _) = Job::submit(
+                site,
+                user,
+                &format!("sbatch --mytoken -w {node} --wrap 'echo $SLURM_MYTOKEN; sleep 600'"),
+            )?;
             job.wait_for_start(site)?;
             job.wait_for_token(site, node)?;
             Ok(job)
         };
         let (first, second, of_bob) = (run("alice", "n1")?, run("alice", "n2")?, run("bob", "n2")?);
-        let sealed = sealed_of(site, &first, "alice")?;
+        let sealed = wait::until("the text", TIMEOUT, || {
+            Ok(Some(first.output(site)?.trim().to_owned()).filter(|text| text.starts_with("mt1.")))
+        })?;
         let request = |job: &Job, uid: u32| json!({"job": job.id, "uid": uid, "sealed": sealed, "patience": 5000});
         let own = ask(site, "n1", Some("n1"), "/v1/token", &request(&first, 2001))?;
         assert!(own.0 == "200" && own.1.contains("\"token\""), "{own:?}");
         for (what, node, identity, job, uid, status, reason) in [
             ("a job on another node", "n2", Some("n2"), &first, 2001, "200", "does not run on n2"),
-            ("another user's job", "n2", Some("n2"), &of_bob, 2002, "200", "another user"),
+            ("another user's job", "n2", Some("n2"), &of_bob, 2002, "200", "was made for user 2001"),
             ("a copied text", "n2", Some("n2"), &second, 2001, "200", "the credential belongs to job"),
             ("no certificate", "n1", None, &first, 2001, "403", "no certificate"),
         ] {
@@ -146,7 +146,7 @@ fn who_has_no_right_to_a_token_is_refused_and_logged_once() -> Result<()> {
             }
         }
         let logs = site.logs();
-        for reason in ["does not run on n2", "another user", "the credential belongs to job"] {
+        for reason in ["does not run on n2", "was made for user 2001", "the credential belongs to job"] {
             assert_eq!(
                 logs.lines().filter(|line| line.contains("node n2") && line.contains(reason)).count(),
                 1,
