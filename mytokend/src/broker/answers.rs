@@ -89,16 +89,14 @@ impl Broker {
 
     /// When the present run of a job on `node` began. `None`: slurmctld does not answer.
     pub async fn start(&self, node: &str, job: u32) -> Option<StartAnswer> {
-        let now = self.clock.elapsed();
-        let known = |answered: &Answered| answered.jobs.as_ref()?.job(job).filter(|job| job.is_on(node)).cloned();
-        let mut answered = self.questions.last();
-        if known(&answered).is_none() {
-            answered = tokio::time::timeout(LONGEST_PATIENCE, self.questions.after(now)).await.ok()?;
+        // An earlier answer may show the run before a requeue.
+        let answered = self.questions.after(self.clock.elapsed());
+        let answered = tokio::time::timeout(LONGEST_PATIENCE, answered).await.ok()?;
+        if answered.trouble.is_some() {
+            return None;
         }
-        match known(&answered) {
-            Some(job) => Some(StartAnswer { started: job.started }),
-            None => answered.trouble.is_none().then_some(StartAnswer { started: None }),
-        }
+        let job = answered.jobs?.job(job).filter(|job| job.is_on(node)).cloned();
+        Some(StartAnswer { started: job.and_then(|job| job.started) })
     }
 
     /// A permit for a request of `host` to a mytoken server.

@@ -278,6 +278,18 @@ fn a_broker_that_starts_anew_learns_of_an_end_from_a_node() {
 }
 
 #[test]
+fn the_start_of_a_run_is_not_that_of_the_run_before() {
+    let test = TestBroker::new(RUNNING);
+    let start = |node: &str| test.runtime.block_on(test.broker.start(node, 1)).map(|answer| answer.started);
+    assert_eq!(start("n1"), Some(Some(1000)));
+    test.prints(Some(&RUNNING.replace("7|1000|1|1|", "7|1700|1|1|")));
+    assert_eq!(start("n1"), Some(Some(1700)), "it was requeued");
+    assert_eq!(start("x1"), Some(None), "a node that does not have it is not told");
+    test.prints(None);
+    assert_eq!(start("n1"), None);
+}
+
+#[test]
 fn a_broker_that_starts_after_the_end_revokes_after_one_question() {
     let test = TestBroker::new(ENDED);
     assert!(matches!(test.end(1, "7:a"), EndAnswer::Waits { .. }));
