@@ -12,6 +12,7 @@ pub mod cluster_jobs;
 pub mod ends;
 pub mod entrance;
 pub mod identity;
+mod listening;
 pub mod messages;
 pub mod opened;
 pub mod permits;

@@ -10,7 +10,6 @@ use std::time::Duration;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::private_files::{Lock, Owner};
 use mytoken::{ScheduleClock, SystemClock};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,6 +21,7 @@ use super::identity::authority::{Authority, AuthorityError, read_certificates};
 use super::identity::enrolment::Enrolments;
 use super::identity::munge::{ConnectionAddress, Munge, MungeUnavailable, SystemResolver};
 use super::identity::{BrokerTls, Repin, SiteAuthority, StateDir, TlsError};
+use super::listening::{listen, raise_descriptors};
 use super::settings::BrokerSettings;
 use super::slurmctld::SlurmCommands;
 use super::{Broker, Threads, server, status as status_socket};
@@ -43,12 +43,6 @@ pub const RUNTIME_DIR: &str = "/run/mytoken-broker";
 
 /// How long the resolver may take for the addresses of a node.
 const RESOLVER: Duration = Duration::from_secs(5);
-
-/// Connections that wait to be accepted: all nodes may connect at once. The kernel's own limit is `net.core.somaxconn`.
-const BACKLOG: u32 = 16_384;
-
-/// Descriptors that the broker wants: one for each node, and some for files and mytoken servers.
-const DESCRIPTORS: u64 = 32_768;
 
 /// Between two looks at the counts, the log and the watchdog.
 const LONGEST_TURN: Duration = Duration::from_secs(10);
@@ -183,6 +177,9 @@ impl Configuration {
             jobs.broker.state_dir.clone_from(state_dir);
         }
         let keys = ClusterKeys::read(&jobs.cluster, trust, &mut self.keys)?;
+        for problem in &keys.problems {
+            self.log.line(Level::Error, &format!("a further key of the cluster is not used: {problem}"));
+        }
         let service =
             DirectMode::new(&shared, Ok(keys), Arc::clone(&self.clock))?.with_budgets(&self.budgets, &shared)?;
         Ok(Read { jobs, service: Arc::new(service) })
@@ -279,24 +276,6 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
 fn status(cluster: &str, address: SocketAddr, entrance: &Entrance) -> String {
     let nodes = entrance.enrolments().register.list().entries.len();
     format!("broker of the cluster {cluster} at {address}; {nodes} nodes are enrolled")
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A broker that starts again must not wait for the connections of the one before.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-/// One descriptor for each connection: the usual soft limit is 1,024.
-fn raise_descriptors(log: &Log) {
-    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
-    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    if hard < DESCRIPTORS {
-        let text = format!("this process may open {hard} files; a broker for 10,000 nodes needs {DESCRIPTORS}");
-        log.line(Level::Warning, &text);
-    }
 }
 
 impl Prepared {

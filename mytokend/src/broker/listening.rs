@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The broker's port, and room for the connections of all nodes.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::log::{Level, Log};
+
+/// Connections that wait to be accepted: all nodes may connect at once. The kernel's own limit is `net.core.somaxconn`.
+const BACKLOG: u32 = 16_384;
+
+/// Descriptors that the broker wants: one for each node, and some for files and mytoken servers.
+const DESCRIPTORS: u64 = 32_768;
+
+/// Listens at this address. `[::]`, the default, is IPv4 and IPv6; on a host without IPv6, it is IPv4.
+///
+/// # Errors
+/// The system's.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    if let Some(other) = without_ipv6(address, socket.as_ref().err()) {
+        return listen(other);
+    }
+    let socket = socket?;
+    // A broker that starts again must not wait for the connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// The address to take instead, if this one was meant for all and the host has no IPv6.
+fn without_ipv6(address: SocketAddr, error: Option<&io::Error>) -> Option<SocketAddr> {
+    let lacks = error?.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32);
+    let all = address.is_ipv6() && address.ip().is_unspecified();
+    (lacks && all).then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
+}
+
+/// One descriptor for each connection: the usual soft limit is 1,024.
+pub(super) fn raise_descriptors(log: &Log) {
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    if hard < DESCRIPTORS {
+        let text = format!("this process may open {hard} files; a broker for 10,000 nodes needs {DESCRIPTORS}");
+        log.line(Level::Warning, &text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_ipv6_has_a_broker_too() {
+        let lacks = io::Error::from_raw_os_error(Errno::EAFNOSUPPORT as i32);
+        let all: SocketAddr = "[::]:7512".parse().unwrap();
+        assert_eq!(without_ipv6(all, Some(&lacks)), Some("0.0.0.0:7512".parse().unwrap()));
+        assert_eq!(without_ipv6("[::1]:7512".parse().unwrap(), Some(&lacks)), None, "somebody chose this one");
+        assert_eq!(without_ipv6(all, Some(&io::ErrorKind::AddrInUse.into())), None);
+        assert_eq!(without_ipv6(all, None), None);
+    }
+}
