@@ -27,7 +27,7 @@ const LATER: Duration = Duration::from_secs(5);
 /// How long the end of a submission waits for slurmctld.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Nodes tell an end again after this time, while the submission goes on.
+/// Nodes tell an end again after this time if the broker has no room for the submission.
 const END_PAUSE: Duration = Duration::from_secs(120);
 
 impl Broker {
@@ -62,10 +62,11 @@ impl Broker {
         match submission.end {
             End::Settled { .. } => EndAnswer::Settled {},
             End::Open { .. } => {
-                self.questions.plan(self.clock.elapsed());
-                EndAnswer::Waits { wait: millis(END_PAUSE) }
+                let now = self.clock.elapsed();
+                self.questions.plan(now);
+                EndAnswer::Waits { wait: millis(submission.node_ended(now)) }
             }
-            End::Revoking { .. } => EndAnswer::Waits { wait: millis(END_PAUSE) },
+            End::Revoking { .. } => EndAnswer::Waits { wait: millis(submission.node_ended(self.clock.elapsed())) },
         }
     }
 

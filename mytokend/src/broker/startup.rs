@@ -10,7 +10,7 @@ use std::time::Duration;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::private_files::{Lock, Owner};
 use mytoken::{ScheduleClock, SystemClock};
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;

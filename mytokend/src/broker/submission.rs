@@ -162,9 +162,14 @@ pub struct Submission {
     pub proven: bool,
     /// The access tokens, by file.
     pub tokens: BTreeMap<Option<FileName>, FileToken>,
+    /// When a node told for the first time that it has no job of it any more, elapsed time.
+    pub first_end: Option<Duration>,
     /// How far its end is.
     pub end: End,
 }
+
+/// Nodes tell an end again after these times, while the submission goes on: the shortest, and the longest.
+const END_PAUSES: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(120));
 
 impl Submission {
     /// A submission that nobody has asked for yet.
@@ -178,8 +183,16 @@ impl Submission {
             complete: false,
             proven: false,
             tokens: BTreeMap::new(),
+            first_end: None,
             end: End::Open { not_shown: 0 },
         }
+    }
+
+    /// A node has no job of it any more. Returns after which time it tells that again. Most submissions are over soon after the first such
+    /// news; in a long array, with nodes that come and go, this must not become a burden.
+    pub fn node_ended(&mut self, now: Duration) -> Duration {
+        let first = *self.first_end.get_or_insert(now);
+        (now.saturating_sub(first) / 2).clamp(END_PAUSES.0, END_PAUSES.1)
     }
 
     /// Takes note of an answer of slurmctld, at the elapsed time `now`. Returns whether the sub-token is to be revoked from now on.
@@ -278,6 +291,13 @@ mod tests {
             is_provisional: false,
         };
         Submission::new("mt1.00000000.AA".into(), admitted)
+    }
+
+    #[test]
+    fn nodes_tell_an_end_again_soon_at_first_and_seldom_later() {
+        let mut held = submission();
+        let pauses = [100, 115, 130, 160, 300, 5000].map(|second| held.node_ended(at(second)).as_secs());
+        assert_eq!(pauses, [15, 15, 15, 30, 100, 120]);
     }
 
     #[test]
