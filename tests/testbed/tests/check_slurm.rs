@@ -71,7 +71,8 @@ fn each_fault_of_agent_and_host_is_found_alone() -> Result<()> {
             (format!("chmod 600 {socket}"), "agent-socket-mode", 1, format!("chmod 666 {socket}")),
             ("chmod 700 /run/mytoken".into(), "runtime-dir-mode", 2, "chmod 711 /run/mytoken".into()),
             (
-                "mkdir -m 711 /var/lib/runtime; \
+                // The agent that runs is asked at the configured place.
+                "mkdir -m 711 /var/lib/runtime; ln -s /run/mytoken/agent.sock /var/lib/runtime/agent.sock; \
                  printf '[agent]\\nruntime_dir = \"/var/lib/runtime\"\\n' >>/etc/mytoken/jobs.toml"
                     .into(),
                 "runtime-dir-on-disk",
