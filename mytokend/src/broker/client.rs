@@ -82,6 +82,8 @@ impl BrokerClient {
             .timeout(None)
             .tcp_keepalive(Duration::from_secs(60))
             .pool_idle_timeout(None)
+            // Requests at the same time need several. One of them stays.
+            .pool_max_idle_per_host(1)
             .build()
             .map_err(|error| ClientError::Settings(error.to_string()))?;
         if brokers.is_empty() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The trouble of a soak: faults and an outage of the mytoken server, killed agents, a jump of the clock.
+//! The trouble of a soak: faults and an outage of the mytoken server, killed agents and brokers, a jump of the clock.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::clock;
 use super::plan::Plan;
 use crate::drive::people::control;
-use crate::site::services::agent;
+use crate::site::services::{agent, broker};
 use crate::{Result, Site};
 
 /// The first nodes are never killed: their agents show whether an agent grows.
@@ -27,7 +27,7 @@ const HANG_MS: u64 = 45_000;
 pub(super) enum Trouble {
     OutageBegins,
     OutageEnds,
-    /// The agent of this node is killed and started again.
+    /// The agent of this node is killed and started again, and a broker if the site has any.
     Kill(String),
     /// The clock of this node's agent jumps.
     ClockJumps(String, i64),
@@ -65,13 +65,21 @@ impl Trouble {
             Self::OutageBegins => set_outage(site, true),
             Self::OutageEnds => set_outage(site, false),
             Self::Kill(node) => {
-                site.stop(&agent::name(node), "KILL")?;
+                let daemons: Vec<String> =
+                    [agent::name(node)].into_iter().chain(broker_beside(&site.brokers(), node)).collect();
+                daemons.iter().try_for_each(|daemon| site.stop(daemon, "KILL"))?;
                 std::thread::sleep(AWAY);
-                site.restart(&agent::name(node))
+                daemons.iter().try_for_each(|daemon| site.restart(daemon))
             }
             Self::ClockJumps(node, seconds) => clock::set(site, node, *seconds),
         }
     }
+}
+
+/// The broker that is killed together with the agent of `node`: the nodes are random, so the broker is.
+fn broker_beside(brokers: &[String], node: &str) -> Option<String> {
+    let number: usize = node.trim_start_matches('n').parse().unwrap_or_default();
+    brokers.get(number % brokers.len().max(1)).map(|broker| broker::name(broker))
 }
 
 /// Sets the faults of the mytoken server.
@@ -98,6 +106,14 @@ fn set_outage(site: &Site, on: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_broker_is_killed_with_some_nodes() {
+        let brokers = ["b1".to_owned(), "b2".to_owned()];
+        assert_eq!(broker_beside(&brokers, "n3").as_deref(), Some("broker.b2"));
+        assert_eq!(broker_beside(&brokers, "n4").as_deref(), Some("broker.b1"));
+        assert_eq!(broker_beside(&[], "n4"), None);
+    }
 
     #[test]
     fn trouble_comes_in_order_and_spares_two_agents() {
