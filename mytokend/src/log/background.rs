@@ -52,7 +52,7 @@ pub struct LogWriter {
 }
 
 impl Log {
-    /// From now on a thread writes the lines, and nobody waits for the system log. While it accepts none, [`MOST`] lines wait; how many
+    /// From now on a thread writes the lines, and nobody waits for the system log. While it accepts none, at most 1,024 lines wait; how many
     /// did not fit is told afterwards.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Log {
         Ok(LogWriter { thread })
     }
 
-    /// Ends the thread when it has written the lines that wait, or after [`PATIENCE`]. Further lines are written at once.
+    /// Ends the thread when it has written the lines that wait, or after two seconds. Further lines are written at once.
     pub fn stop_writing(&self, writer: LogWriter) {
         drop(self.waiting.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
         let begin = Instant::now();
