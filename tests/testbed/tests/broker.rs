@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use testbed::drive::jobs::{Calls, Job, calling_script, calls};
 use testbed::drive::journal::Journal;
 use testbed::drive::people;
+use testbed::site::addresses;
 use testbed::site::services::broker;
 use testbed::{Options, Result, Site, story_with_own_servers, wait};
 
@@ -93,6 +94,30 @@ fn an_end_while_all_brokers_are_away_is_revoked_afterwards() -> Result<()> {
         for broker in site.brokers() {
             site.restart(&broker::name(&broker))?;
         }
+        wait_for_revocations(site, 1)
+    })
+}
+
+#[test]
+fn without_network_to_the_broker_and_without_slurmctld_running_jobs_keep_their_tokens() -> Result<()> {
+    with_brokers(1, 2, |site| {
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken --nodes=2 --ntasks-per-node=1 job.sh")?;
+        job.wait_for_start(site)?;
+        for node in site.nodes() {
+            job.wait_for_token(site, &node)?;
+        }
+        // By TERM it saves its jobs.
+        site.stop("slurmctld", "TERM")?;
+        // Longer than the pause between two renewals, shorter than the rest of a token's life at its renewal.
+        let broker = addresses::broker(1);
+        let cut = format!("ip route add blackhole {broker}/32; sleep 3; ip route del blackhole {broker}/32");
+        for _ in 0..2 {
+            site.on_node("n1", &cut)?.ok()?;
+            std::thread::sleep(Duration::from_secs(8));
+        }
+        site.restart("slurmctld")?;
+        job.wait_for_end(site, TIMEOUT)?;
+        assert_fresh(site, &job, 2, 3)?;
         wait_for_revocations(site, 1)
     })
 }
