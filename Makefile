@@ -22,7 +22,7 @@ SLURM_DIR ?= $(PREFIX)/lib/$(TRIPLET)/slurm-wlm
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
-TARGETS := help toolchain compiler mmdebstrap debhelper build deb earlier arm64 rpm rpm-check tarball wheel image reproducible site tools install test test-all demo shell bench soak matrix book picture fuzz lint msrv portable deb-source dist clean
+TARGETS := help toolchain compiler mmdebstrap debhelper build deb earlier arm64 rpm rpm-check tarball wheel image reproducible site tools install test test-all demo shell bench soak matrix brokers book picture fuzz lint msrv portable deb-source dist clean
 .PHONY: $(TARGETS)
 
 # Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
@@ -47,6 +47,7 @@ help:
 	@echo 'bench    measure run times and sizes, into target/bench.json'
 	@echo 'soak     run 220 jobs for 15 minutes while servers and agents fail; SOAK= passes arguments on'
 	@echo 'matrix   each fault at each moment of a job, ROOT=bookworm|trixie|sid, all by default'
+	@echo 'brokers  all shapes of jobs and the short soak with two brokers, ROOT=bookworm|trixie, both by default'
 	@echo 'fuzz     fuzz each parser of foreign input for FUZZ_SECONDS [60]'
 	@echo 'msrv     check with the oldest supported compiler  portable  check mytoken-ssh for macOS and FreeBSD'
 	@echo 'toolchain  on Debian, install what is missing: a C compiler, Rust, mmdebstrap, debhelper; demo and test do this too'
@@ -192,6 +193,13 @@ matrix: mmdebstrap tools
 	@for root in $(or $(ROOT),bookworm trixie sid); do \
 	    $(AS_ROOT) env CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" TESTBED_PROFILE=debug TESTBED_MATRIX=long TESTBED_ROOT=$$root \
 	        $(CARGO) test --locked -p testbed --test failure_matrix -- --nocapture --test-threads 1 || exit 1; \
+	done
+
+# Stories of jobs with nodes that ask two brokers. `make test` has them in direct mode, and the stories of the broker itself.
+brokers: mmdebstrap tools
+	@for root in $(or $(ROOT),bookworm trixie); do \
+	    $(AS_ROOT) env CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" TESTBED_PROFILE=debug TESTBED_BROKERS=2 TESTBED_ROOT=$$root \
+	        $(CARGO) test --locked -p testbed --test shapes --test soak -- --test-threads 2 || exit 1; \
 	done
 
 # The documents as a book. Pages outside of docs belong to it, so it is built from a copy with one root.

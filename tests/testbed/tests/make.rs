@@ -88,6 +88,7 @@ fn other_targets_name_missing_packages_and_install_nothing() {
         "bench",
         "soak",
         "matrix",
+        "brokers",
         "msrv",
         "portable",
         "reproducible",
