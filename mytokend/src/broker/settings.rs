@@ -37,8 +37,6 @@ pub struct BrokerSettings {
     pub site_cert_file: Option<PathBuf>,
     /// The private key of this certificate.
     pub site_key_file: Option<PathBuf>,
-    /// Where a broker gives metrics to Prometheus, without TLS.
-    pub metrics: Option<SocketAddr>,
 }
 
 impl Default for BrokerSettings {
@@ -56,7 +54,6 @@ impl Default for BrokerSettings {
             site_domain: None,
             site_cert_file: None,
             site_key_file: None,
-            metrics: None,
         }
     }
 }
