@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The connection of this node to the brokers: its certificate, which it gets by enrolment and renews, and requests with it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mytoken::config::FileTrust;
 use mytoken::{Clock as _, Deadline, SystemClock};
+use rustls::ClientConfig;
+use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,7 +16,7 @@ use crate::broker::client::{BrokerClient, ClientError};
 use crate::broker::identity::authority::read_certificates;
 use crate::broker::identity::enrol_client::{EnrolClient, EnrolClientError, NodeProof, Obtained};
 use crate::broker::identity::munge::Munge;
-use crate::broker::identity::{Enrolment, NodeFiles, NodeIdentity};
+use crate::broker::identity::{Enrolment, NodeFiles, NodeIdentity, SiteCertificate};
 use crate::broker::settings::BrokerSettings;
 use crate::log::{Level, Log};
 
@@ -38,6 +41,8 @@ struct Shared {
     settings: BrokerSettings,
     cluster: String,
     files: NodeFiles,
+    /// Who may write the files with certificates.
+    trust: FileTrust,
     log: Arc<Log>,
     state: Mutex<State>,
     /// Notified when the state has changed.
@@ -48,9 +53,9 @@ struct Shared {
 struct State {
     /// `None`: the node has no certificate.
     client: Option<Arc<BrokerClient>>,
-    /// Its last second, Unix seconds.
-    ends: Option<u64>,
-    /// When to ask for the next certificate, Unix seconds.
+    /// The last second of its certificate, Unix seconds.
+    ends: u64,
+    /// When to ask for the next certificate, or to read it again, Unix seconds.
     renew_at: u64,
     /// An enrolment or renewal is under way.
     busy: bool,
@@ -63,19 +68,53 @@ struct State {
     stopping: bool,
 }
 
+/// What the node needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    /// Its next certificate.
+    Next,
+    /// A certificate: it has none, or one that the brokers refuse, with which the next one cannot be had.
+    First,
+}
+
+impl State {
+    /// What the node needs at `now`, Unix seconds.
+    fn need(&self, now: u64) -> Need {
+        if self.client.is_none() || now > self.ends {
+            Need::First
+        } else if now >= self.renew_at {
+            Need::Next
+        } else {
+            Need::Nothing
+        }
+    }
+}
+
+/// A certificate of this node, with its key.
+struct Shown {
+    tls: ClientConfig,
+    renew_at: u64,
+    ends: u64,
+}
+
 impl BrokerConnection {
-    /// A connection with the certificate in `files`. A thread enrols the node if it has none, and renews it.
+    /// A connection with the certificate in `files`, or with that of the site. A thread enrols the node if it has none, and renews it.
     ///
     /// # Errors
     /// A sentence, when a file cannot be used or a thread not be started.
-    pub fn start(settings: BrokerSettings, cluster: String, files: NodeFiles, log: Arc<Log>) -> Result<Self, String> {
-        let identity = files.load().map_err(|error| error.to_string())?;
-        if let Some(problem) = identity.problem() {
-            log.line(Level::Warning, problem);
-        }
+    pub fn start(
+        settings: BrokerSettings,
+        cluster: String,
+        files: NodeFiles,
+        trust: FileTrust,
+        log: Arc<Log>,
+    ) -> Result<Self, String> {
         let (state, changed) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { settings, cluster, files, log, state, changed });
-        shared.adopt(&mut shared.state(), &identity).map_err(|error| error.to_string())?;
+        let shared = Arc::new(Shared { settings, cluster, files, trust, log, state, changed });
+        if let Some(shown) = shared.at_start()? {
+            shared.adopt(&mut shared.state(), shown)?;
+        }
         let own = Arc::clone(&shared);
         let builder = std::thread::Builder::new().name("enrolment".to_owned());
         builder.spawn(move || own.keep()).map_err(|error| format!("cannot start a thread: {error}"))?;
@@ -133,24 +172,37 @@ impl Shared {
         }
     }
 
+    /// What the node shows brokers from the start on. `None`: it has to enrol.
+    fn at_start(&self) -> Result<Option<Shown>, String> {
+        if self.has_site_certificate() {
+            return self.of_site().map(Some);
+        }
+        let identity = self.files.load().map_err(|error| error.to_string())?;
+        if let Some(problem) = identity.problem() {
+            self.log.line(Level::Warning, problem);
+        }
+        match identity.enrolment(SystemClock.now()) {
+            Enrolment::Missing => Ok(None),
+            Enrolment::Valid { .. } => self.of_cluster(&identity).map(Some),
+        }
+    }
+
     /// Enrols and renews until the connection is dropped.
     fn keep(&self) {
         let mut state = self.state();
         while !state.stopping {
             let now = SystemClock.now();
-            let is_due = state.client.is_none() || now >= state.renew_at;
-            if !is_due || state.busy {
+            let need = state.need(now);
+            if need == Need::Nothing || state.busy {
                 let until = Duration::from_secs(state.renew_at.saturating_sub(now)).clamp(PAUSES.0, LOOK);
                 (state, _) = self.changed.wait_timeout(state, until).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             state.busy = true;
-            let client = state.client.clone();
             drop(state);
-            let result = match client {
-                None => self.enrol(None, Deadline::after(ENROLMENT)),
-                Some(_) => self.renew(),
-            };
+            // Whoever waits for this must not wait for ever.
+            let result = catch_unwind(AssertUnwindSafe(|| self.next_certificate(need)));
+            let result = result.unwrap_or_else(|_| Err("an internal error".to_owned()));
             state = self.state();
             let pause = self.finish(&mut state, result);
             if let Some(pause) = pause {
@@ -161,10 +213,20 @@ impl Shared {
         }
     }
 
+    fn next_certificate(&self, need: Need) -> Result<Shown, String> {
+        if self.has_site_certificate() {
+            self.of_site()
+        } else if need == Need::First {
+            self.enrol(None, Deadline::after(ENROLMENT))
+        } else {
+            self.renew()
+        }
+    }
+
     /// Takes note of the outcome of an attempt. Returns the pause before the next one.
-    fn finish(&self, state: &mut State, result: Result<NodeIdentity, String>) -> Option<Duration> {
+    fn finish(&self, state: &mut State, result: Result<Shown, String>) -> Option<Duration> {
         state.busy = false;
-        let adopted = result.and_then(|identity| self.adopt(state, &identity).map_err(|error| error.to_string()));
+        let adopted = result.and_then(|shown| self.adopt(state, shown));
         let pause = match adopted {
             Ok(()) => {
                 (state.failures, state.retry_at, state.trouble) = (0, None, None);
@@ -188,11 +250,11 @@ impl Shared {
     }
 
     /// Enrols at this broker, or at the first that accepts this node.
-    fn enrol(&self, broker: Option<&str>, deadline: Deadline) -> Result<NodeIdentity, String> {
+    fn enrol(&self, broker: Option<&str>, deadline: Deadline) -> Result<Shown, String> {
         // `mytokenctl node enrol` may have done it.
         let identity = self.files.load().map_err(|error| error.to_string())?;
         if broker.is_none() && identity.enrolment(SystemClock.now()) != Enrolment::Missing {
-            return Ok(identity);
+            return self.of_cluster(&identity);
         }
         if !self.settings.munge {
             let node = self.files.node();
@@ -208,15 +270,17 @@ impl Shared {
             }
         });
         let Obtained { broker, identity } = enrolled.map_err(|error| error.to_string())?;
+        let shown = self.of_cluster(&identity)?;
         self.log.line(Level::Notice, &format!("this node is enrolled at the broker {broker}"));
-        Ok(identity)
+        Ok(shown)
     }
 
-    fn renew(&self) -> Result<NodeIdentity, String> {
+    fn renew(&self) -> Result<Shown, String> {
         let renewed = self.enrol_client().renew(Deadline::after(ENROLMENT));
         let Obtained { broker, identity } = renewed.map_err(|error| error.to_string())?;
+        let shown = self.of_cluster(&identity)?;
         self.log.line(Level::Info, &format!("the broker {broker} has renewed the certificate of this node"));
-        Ok(identity)
+        Ok(shown)
     }
 
     fn enrol_client(&self) -> EnrolClient<'_> {
@@ -224,7 +288,7 @@ impl Shared {
             settings: &self.settings,
             cluster: &self.cluster,
             files: &self.files,
-            trust: FileTrust::current(),
+            trust: self.trust,
             clock: Arc::new(SystemClock),
         }
     }
@@ -234,29 +298,63 @@ impl Shared {
         let mut state = self.state();
         let refused =
             || ClientError::Refused { broker: broker.to_owned(), status: FORBIDDEN, reason: reason.to_owned() };
+        if self.has_site_certificate() {
+            return Err(refused());
+        }
         if state.busy || state.retry_at.is_some_and(|retry_at| Instant::now() < retry_at) {
             // It is being done, or could not be done a moment ago.
             return Err(refused());
         }
         state.busy = true;
         drop(state);
-        let result = self.enrol(Some(broker), deadline);
+        let result = catch_unwind(AssertUnwindSafe(|| self.enrol(Some(broker), deadline)));
+        let result = result.unwrap_or_else(|_| Err("an internal error".to_owned()));
         let failed = result.is_err();
         let mut state = self.state();
         self.finish(&mut state, result);
         if failed { Err(refused()) } else { Ok(()) }
     }
 
-    /// Uses an identity from now on.
-    fn adopt(&self, state: &mut State, identity: &NodeIdentity) -> Result<(), ClientError> {
-        let Enrolment::Valid { renew_at, ends } = identity.enrolment(SystemClock.now()) else { return Ok(()) };
-        let wrong = |error: String| ClientError::Settings(error);
-        let authority = read_certificates(&self.settings.ca_file, FileTrust::current());
-        let authority = authority.map_err(|error| wrong(error.to_string()))?;
+    fn has_site_certificate(&self) -> bool {
+        self.settings.site_cert_file.is_some()
+    }
+
+    /// The certificate of the cluster's authority.
+    fn of_cluster(&self, identity: &NodeIdentity) -> Result<Shown, String> {
+        let Enrolment::Valid { renew_at, ends } = identity.enrolment(SystemClock.now()) else {
+            return Err(
+                "its certificate is not valid at this time: compare the clocks of this host and the broker".to_owned()
+            );
+        };
         let tls =
-            identity.client_config(&authority, Arc::new(SystemClock)).map_err(|error| wrong(error.to_string()))?;
-        state.client = Some(Arc::new(BrokerClient::new(self.settings.addresses(), tls)?));
-        (state.renew_at, state.ends) = (renew_at, Some(ends));
+            identity.client_config(&self.authority()?, Arc::new(SystemClock)).map_err(|error| error.to_string())?;
+        Ok(Shown { tls, renew_at, ends })
+    }
+
+    /// The certificate of the site's authority. Whoever gives it replaces the file, which is read again once an hour.
+    fn of_site(&self) -> Result<Shown, String> {
+        let (Some(certificate), Some(key)) = (&self.settings.site_cert_file, &self.settings.site_key_file) else {
+            return Err("broker.site_cert_file and broker.site_key_file need each other".to_owned());
+        };
+        let SiteCertificate { config, ends } =
+            SiteCertificate::load(certificate, key, &self.authority()?, self.trust, Arc::new(SystemClock))?;
+        let now = SystemClock.now();
+        if now > ends {
+            return Err(format!("{}: the certificate has expired", certificate.display()));
+        }
+        Ok(Shown { tls: config, renew_at: now.saturating_add(LOOK.as_secs()), ends })
+    }
+
+    fn authority(&self) -> Result<Vec<CertificateDer<'static>>, String> {
+        read_certificates(&self.settings.ca_file, self.trust).map_err(|error| error.to_string())
+    }
+
+    /// Shows this certificate from now on.
+    fn adopt(&self, state: &mut State, shown: Shown) -> Result<(), String> {
+        let Shown { tls, renew_at, ends } = shown;
+        let client = BrokerClient::new(self.settings.addresses(), tls).map_err(|error| error.to_string())?;
+        state.client = Some(Arc::new(client));
+        (state.renew_at, state.ends) = (renew_at, ends);
         Ok(())
     }
 
@@ -264,3 +362,6 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,8 @@ pub(super) struct Configuration {
     pub(super) log: Arc<Log>,
     /// Whether to connect to brokers: a check of the configuration does not.
     pub(super) connect: bool,
+    /// The jobs of this node get their tokens from brokers.
+    asks_brokers: bool,
 }
 
 /// What the configuration says.
@@ -54,7 +56,7 @@ impl Configuration {
         let clock: Arc<dyn ScheduleClock> = Arc::new(SystemClock);
         let node = options.node.clone().map_or_else(host_name, Ok)?;
         let budgets = Arc::new(Budgets::new(Arc::clone(&clock)));
-        Ok(Self { options, budgets, clock, keys: Vec::new(), node, log, connect })
+        Ok(Self { options, budgets, clock, keys: Vec::new(), node, log, connect, asks_brokers: false })
     }
 
     pub(super) fn read(&mut self, trust: FileTrust) -> Result<Found, StartupError> {
@@ -62,16 +64,21 @@ impl Configuration {
         let jobs = jobs_settings(&shared, &self.options.config, trust)?;
         let brokered = jobs.as_ref().filter(|jobs| jobs.broker.is_used());
         if let Some(jobs) = brokered.filter(|jobs| !is_missing(&jobs.broker.ca_file)) {
-            return self.brokered(&shared, jobs);
+            let found = self.brokered(&shared, jobs, trust)?;
+            self.asks_brokers = true;
+            return Ok(found);
         }
-        self.budgets.set_site(None);
         let (settings, keys) = match jobs {
             // Sessions must not suffer from it.
             Some(settings) if settings.broker.is_used() => {
-                (settings.agent, Err(NoClusterKey::NoKeyFile(settings.broker.ca_file.display().to_string())))
+                let file = settings.broker.ca_file.display().to_string();
+                if self.has_jobs() {
+                    return Err(StartupError::Gone(file));
+                }
+                (settings.agent, Err(NoClusterKey::NoKeyFile(file)))
             }
             Some(settings) => (settings.agent, self.keys(&settings.cluster, trust)?),
-            None if self.keys.is_empty() => (AgentSettings::default(), Err(NoClusterKey::NoJobsToml)),
+            None if !self.has_jobs() => (AgentSettings::default(), Err(NoClusterKey::NoJobsToml)),
             // Without it running jobs would lose their tokens.
             None => return Err(StartupError::Gone(self.options.config.join("jobs.toml").display().to_string())),
         };
@@ -89,18 +96,26 @@ impl Configuration {
             Box::new(DirectMode::new(&shared, keys, Arc::clone(&self.clock))?.with_budgets(&self.budgets, &shared)?);
         let controller = Box::new(Squeue::new(settings.squeue));
         let runtime_dir = self.options.runtime_dir.clone().unwrap_or(settings.runtime_dir);
+        // Not before: what was read may be refused.
+        self.budgets.set_site(None);
+        self.asks_brokers = false;
         Ok(Found { configured: Configured { intervals, service, controller }, runtime_dir, scope, missing })
     }
 
+    /// Whether this node has served jobs so far: with keys, or through brokers.
+    fn has_jobs(&self) -> bool {
+        self.asks_brokers || !self.keys.is_empty()
+    }
+
     /// Broker mode: the cluster's private key is not read, even if it is here.
-    fn brokered(&self, shared: &Shared, jobs: &JobsSettings) -> Result<Found, StartupError> {
+    fn brokered(&self, shared: &Shared, jobs: &JobsSettings, trust: FileTrust) -> Result<Found, StartupError> {
         let mut settings = jobs.broker.clone();
         if let Some(state_dir) = &self.options.state_dir {
             settings.state_dir.clone_from(state_dir);
         }
         let node = self.node.parse::<NodeName>().map_err(|error| StartupError::Broker(error.to_string()))?;
         let scope = format!("jobs, through the brokers {}, and sessions", settings.names.join(" and "));
-        let authority = read_certificates(&settings.ca_file, FileTrust::current());
+        let authority = read_certificates(&settings.ca_file, trust);
         authority.map_err(|error| StartupError::Broker(error.to_string()))?;
         let direct = DirectMode::new(shared, Err(NoClusterKey::Brokers), Arc::clone(&self.clock))?;
         let direct = direct.with_budgets(&self.budgets, shared)?;
@@ -108,7 +123,7 @@ impl Configuration {
         let (service, controller): (Box<dyn CredentialService>, Box<dyn Controller>) = if self.connect {
             let files = StateDir::open_or_make(&settings.state_dir)?.node_files(node);
             let cluster = jobs.cluster.name.clone();
-            let connection = BrokerConnection::start(settings, cluster, files, Arc::clone(&self.log));
+            let connection = BrokerConnection::start(settings, cluster, files, trust, Arc::clone(&self.log));
             let connection = Arc::new(connection.map_err(StartupError::Broker)?);
             self.budgets.set_site(Some(Arc::new(BrokerPermits(Arc::clone(&connection)))));
             let jobs = BrokeredJobs { connection: Arc::clone(&connection), squeue };
@@ -131,7 +146,7 @@ impl Configuration {
         let file = &cluster.private_key_file;
         if is_missing(file) {
             let path = file.display().to_string();
-            return if self.keys.is_empty() {
+            return if !self.has_jobs() {
                 Ok(Err(NoClusterKey::NoKeyFile(path)))
             } else {
                 Err(StartupError::Gone(path))
@@ -173,6 +188,7 @@ mod tests {
     use super::*;
     use mytoken::private_files::Owner;
 
+    use crate::broker::identity::Authority;
     use crate::control::keygen::keygen;
 
     const JOBS: &str =
@@ -195,6 +211,39 @@ mod tests {
         fs::write(&ca, "not a certificate").unwrap();
         let wrong = configuration.read(trust).map(|found| found.scope).unwrap_err().to_string();
         assert!(wrong.starts_with(&ca), "{wrong}");
+    }
+
+    #[test]
+    fn a_reload_does_not_take_the_brokers_from_running_jobs() {
+        let dir = tempfile::tempdir().unwrap();
+        let trust = FileTrust::user(Owner::current().uid);
+        let at = |name: &str| dir.path().join(name);
+        let directory = mytoken::private_files::Directory::open(dir.path()).unwrap();
+        Authority::create(&directory, "c", SystemClock.unix_millis() / 1000).unwrap();
+        fs::write(at("mytoken.toml"), "").unwrap();
+        let of = |text: &str| text.replace("DIR", &dir.path().display().to_string());
+        let brokers = of(&format!("{JOBS}[broker]\nnames = ['b1']\nca_file = 'DIR/broker-ca.pem'\n"));
+        fs::write(at("jobs.toml"), &brokers).unwrap();
+        let config = dir.path().to_owned();
+        let options =
+            AgentOptions { config, socket: None, runtime_dir: None, state_dir: None, node: None, stderr: false };
+        let mut configuration = Configuration::new(options, Arc::new(Log::stderr("test")), false).unwrap();
+        let mut read = || configuration.read(trust).map(|found| found.scope).map_err(|error| error.to_string());
+        assert_eq!(read(), Ok("jobs, through the brokers b1, and sessions".to_owned()));
+        for gone in ["broker-ca.pem", "jobs.toml"] {
+            fs::rename(at(gone), at("aside")).unwrap();
+            let told = read().unwrap_err();
+            assert!(told.starts_with(&format!("{} is gone; put it back", at(gone).display())), "{told}");
+            fs::rename(at("aside"), at(gone)).unwrap();
+        }
+        // Without brokers, and without the key of direct mode.
+        fs::write(at("jobs.toml"), of(JOBS)).unwrap();
+        let told = read().unwrap_err();
+        assert!(told.starts_with(&format!("{} is gone", at("keys/cluster.key").display())), "{told}");
+        keygen(&at("keys"), "").unwrap();
+        assert_eq!(read(), Ok("jobs and sessions".to_owned()));
+        fs::write(at("jobs.toml"), &brokers).unwrap();
+        assert_eq!(read(), Ok("jobs, through the brokers b1, and sessions".to_owned()));
     }
 
     #[test]

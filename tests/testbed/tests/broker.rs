@@ -8,7 +8,7 @@ use testbed::drive::jobs::{Calls, Job, calling_script, calls};
 use testbed::drive::journal::Journal;
 use testbed::drive::people;
 use testbed::site::addresses;
-use testbed::site::services::broker;
+use testbed::site::services::{agent, broker};
 use testbed::{Options, Result, Site, story_with_own_servers, wait};
 
 /// How long a story waits for a job.
@@ -185,6 +185,51 @@ fn who_has_no_right_to_a_token_is_refused_and_logged_once() -> Result<()> {
         assert!(!site.on_node("n1", foreign)?.success());
         let revoked = Journal::read(site)?.requests_to("revocation");
         assert_eq!(revoked, 0, "no attack ends a submission");
+        Ok(())
+    })
+}
+
+/// An authority of the site, and a certificate of it for a host, beside the agent's socket there.
+const SITE: &str = r#"
+set -e; cd /root
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 -subj /CN=site -keyout ca.key -out ca.pem \
+    -addext keyUsage=critical,keyCertSign 2>/dev/null
+install -m 644 ca.pem /etc/mytoken/site-ca.pem
+for host in testbed n1; do
+    openssl req -new -newkey rsa:2048 -nodes -subj /CN=$host -keyout $host.key -out $host.csr 2>/dev/null
+    printf 'subjectAltName=DNS:%s.site.example\nextendedKeyUsage=clientAuth\n' $host >extensions
+    openssl x509 -req -in $host.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 9 -extfile extensions -out $host.pem 2>/dev/null
+done
+install -m 644 testbed.pem /run/mytoken/site.pem; install -m 600 testbed.key /run/mytoken/site.key
+mkdir -p /etc/mytoken/jobs.d
+cat >/etc/mytoken/jobs.d/site.toml <<END
+[broker]
+site_ca_file = "/etc/mytoken/site-ca.pem"
+site_domain = "site.example"
+site_cert_file = "/run/mytoken/site.pem"
+site_key_file = "/run/mytoken/site.key"
+END
+"#;
+
+#[test]
+fn a_node_with_a_certificate_of_the_site_needs_no_enrolment() -> Result<()> {
+    with_brokers(1, 1, |site| {
+        site.sh("root", SITE)?.ok()?;
+        let own =
+            "install -m 644 /root/n1.pem /run/mytoken/site.pem; install -m 600 /root/n1.key /run/mytoken/site.key";
+        site.on_node("n1", own)?.ok()?;
+        let daemons = [broker::name("b1"), agent::name("n1")];
+        daemons.iter().try_for_each(|daemon| site.stop(daemon, "TERM"))?;
+        site.sh("root", "rm -r /var/lib/mytoken.b1/nodes /var/lib/mytoken.n1")?.ok()?;
+        daemons.iter().try_for_each(|daemon| site.restart(daemon))?;
+        let (job, _) =
+            Job::submit(site, "alice", "sbatch --mytoken -w n1 --wrap 'test -s $BEARER_TOKEN_FILE; sleep 60'")?;
+        job.wait_for_start(site)?;
+        job.wait_for_token(site, "n1")?;
+        assert!(site.logs().contains("node n1: enrolled with a certificate of the site"), "{}", site.logs());
+        assert!(!site.on_node("n1", "test -e /var/lib/mytoken.n1/node.key")?.success());
+        let shown = site.on_node("n1", "mytokenctl node enrol")?;
+        assert!(!shown.success() && shown.stderr.contains("needs no enrolment"), "{shown:?}");
         Ok(())
     })
 }
