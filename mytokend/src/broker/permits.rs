@@ -32,8 +32,9 @@ impl HostPermits {
             return SitePermit::Granted {};
         }
         let mut hosts = self.hosts();
-        hosts.retain(|_, given| {
-            while given.front().is_some_and(|at| at.saturating_add(limit.period) <= now) {
+        hosts.retain(|(_, of), given| {
+            // Other servers have other periods.
+            while of == server && given.front().is_some_and(|at| at.saturating_add(limit.period) <= now) {
                 given.pop_front();
             }
             !given.is_empty()
@@ -89,6 +90,21 @@ mod tests {
         };
         assert_eq!(ask("n1", Purpose::Token, 8, 2), SitePermit::Granted {});
         assert_eq!(ask("login1", Purpose::Login, 9, 2), SitePermit::Granted {}, "a login never waits");
+    }
+
+    #[test]
+    fn a_server_with_a_short_period_shortens_no_other_one() {
+        let text = "[[server]]\nname = 'a'\nurl = 'https://a.example'\nrequest_limit = 4\nrequest_period = '300s'\n\
+            [[server]]\nname = 'b'\nurl = 'https://b.example'\nrequest_limit = 4\nrequest_period = '1s'\n";
+        let shared = toml::from_str::<Shared>(text).unwrap();
+        let budgets = Budgets::new(Arc::new(SystemClock));
+        budgets.configure(&shared).unwrap();
+        let url = |name: &str| shared.server_url(name).unwrap().to_string();
+        let permits = HostPermits::default();
+        let ask = |name: &str, now| permits.give(&budgets, "n1", (&url(name), Purpose::Token, 7), now);
+        assert_eq!([ask("a", 1), ask("a", 1), ask("b", 1)], [SitePermit::Granted {}; 3]);
+        assert_eq!(ask("b", 2000), SitePermit::Granted {});
+        assert_eq!(ask("a", 2000), SitePermit::Wait { wait: 298_001, only_his: false }, "it has had its half");
     }
 
     #[test]
