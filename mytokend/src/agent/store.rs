@@ -3,6 +3,7 @@
 //! lease only says so. What could not be stored, because `/run` is full, is stored later.
 
 use std::collections::{HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -58,7 +59,8 @@ struct State {
     tried: u64,
     /// The leases whose last change could not be stored. This was told.
     unstored: HashSet<LeaseKey>,
-    writing: bool,
+    /// The lease that is being stored.
+    writing: Option<LeaseKey>,
     has_thread: bool,
     stopping: bool,
 }
@@ -101,7 +103,7 @@ impl Changes {
     /// Whether nothing waits or is being stored.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.state();
-        state.waiting.is_empty() && !state.writing
+        state.waiting.is_empty() && state.writing.is_none()
     }
 
     /// Whether the last state of every lease is stored.
@@ -114,7 +116,7 @@ impl Changes {
         let mut state = self.state();
         let (number, key) = state.waiting.pop_front()?;
         state.marked.remove(&key);
-        state.writing = true;
+        state.writing = Some(key.clone());
         Some((number, key))
     }
 
@@ -166,7 +168,7 @@ impl Agent {
     /// Stores what changes, until [`Changes::stop`].
     pub(super) fn run_store(&self) {
         loop {
-            while self.store_next() {}
+            while self.store_one() {}
             let idle = |state: &mut State| state.waiting.is_empty() && !state.stopping;
             let state = self.changes.changed.wait_while(self.changes.state(), idle);
             let mut state = state.unwrap_or_else(PoisonError::into_inner);
@@ -176,6 +178,19 @@ impl Agent {
                 return;
             }
         }
+    }
+
+    /// The same as [`Self::store_next`]. An internal error must not end the thread: every answer would wait for it.
+    fn store_one(&self) -> bool {
+        catch_unwind(AssertUnwindSafe(|| self.store_next())).unwrap_or_else(|_| {
+            let mut state = self.changes.state();
+            state.tried = state.waiting.front().map_or(state.last, |(next, _)| next.saturating_sub(1));
+            // It is stored again with the next change, as one for which there was no room.
+            let key = state.writing.take();
+            state.unstored.extend(key);
+            self.changes.tried.notify_all();
+            true
+        })
     }
 
     /// Stores one lease as it is now. Returns whether there was one.
@@ -205,7 +220,7 @@ impl Agent {
             }
             _ => None,
         };
-        (state.tried, state.writing) = (number, false);
+        (state.tried, state.writing) = (number, None);
         self.changes.tried.notify_all();
         drop(state);
         if let Some((level, text)) = line {

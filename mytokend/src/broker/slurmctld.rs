@@ -161,6 +161,11 @@ impl Questions {
         has_work: &dyn Fn() -> bool,
         note: &dyn Fn(&Answered),
     ) {
+        {
+            // A run before has ended by a panic: those who wait still do.
+            let mut wanted = self.wanted();
+            wanted.soon |= std::mem::take(&mut wanted.asking);
+        }
         loop {
             let Some(soon) = self.wait(elapsed) else { return };
             if !soon && !has_work() {

@@ -29,6 +29,7 @@ struct Fakes {
     revocations: AtomicUsize,
     questions: AtomicUsize,
     squeue: Mutex<Option<String>>,
+    panics: std::sync::atomic::AtomicBool,
 }
 
 struct Of(Arc<Fakes>);
@@ -100,6 +101,7 @@ impl CredentialService for Of {
 
 impl ClusterController for Of {
     fn all_jobs(&self) -> Result<String, SqueueError> {
+        assert!(!self.0.panics.swap(false, Ordering::Relaxed), "a test wants it");
         self.0.questions.fetch_add(1, Ordering::Relaxed);
         std::thread::sleep(self.0.thinking);
         let printed = self.0.squeue.lock().unwrap().clone();
@@ -275,6 +277,14 @@ fn a_broker_that_starts_anew_learns_of_an_end_from_a_node() {
     test.prints(Some(ENDED));
     test.ask_slurmctld();
     test.until("a revocation", || test.counts() == (0, 1));
+}
+
+#[test]
+fn an_internal_error_in_a_question_ends_no_thread() {
+    let test = TestBroker::new(RUNNING);
+    test.fakes.panics.store(true, Ordering::Relaxed);
+    assert_eq!(test.token("n1", 1, 7, "7:a"), Ok("token-0".to_owned()));
+    assert!(!test.fakes.panics.load(Ordering::Relaxed));
 }
 
 #[test]

@@ -164,9 +164,15 @@ impl Broker {
 
     fn ask_slurmctld(&self) {
         let has_work = || !self.state().submissions.is_empty();
-        self.questions.run(self.controller.as_ref(), &|| self.clock.elapsed(), &has_work, &|answered| {
-            self.note(answered);
-        });
+        let run = || {
+            self.questions.run(self.controller.as_ref(), &|| self.clock.elapsed(), &has_work, &|answered| {
+                self.note(answered);
+            });
+        };
+        // A panic must not end the thread: all nodes need its answers.
+        while catch_unwind(AssertUnwindSafe(run)).is_err() {
+            std::thread::sleep(TURN);
+        }
     }
 
     fn run_turns(&self) {
@@ -177,7 +183,7 @@ impl Broker {
             }
             let due = |submission: &super::Submission| matches!(submission.end, End::Revoking { asked: false, .. });
             if self.state().submissions.values().any(due) {
-                self.queue_revocations();
+                let _ = catch_unwind(AssertUnwindSafe(|| self.queue_revocations()));
             }
         }
     }

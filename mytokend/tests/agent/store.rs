@@ -20,6 +20,8 @@ struct State {
     /// Attempts to write, with those that hang.
     attempts: usize,
     records: HashMap<LeaseKey, String>,
+    /// The next attempt is an internal error.
+    panics: bool,
 }
 
 /// A disk that hangs while it is told to.
@@ -33,6 +35,8 @@ impl Disk {
     }
 
     fn work(&self, work: impl FnOnce(&mut State)) {
+        let panics = std::mem::take(&mut self.0.0.lock().unwrap().panics);
+        assert!(!panics, "a test wants it");
         let mut state = self.0.0.lock().unwrap();
         state.attempts += 1;
         work(&mut self.0.1.wait_while(state, |state| state.hangs).unwrap());
@@ -105,6 +109,18 @@ fn an_answer_comes_after_its_lease_is_stored() {
         started.join().unwrap();
     });
     assert_eq!(disk.records().len(), 1);
+}
+
+#[test]
+fn an_internal_error_while_a_lease_is_stored_costs_one_attempt() {
+    let disk = Disk::default();
+    let agent = agent_on(&disk);
+    disk.0.0.lock().unwrap().panics = true;
+    agent.start(7, "h7");
+    agent.wait_until_idle();
+    agent.start(8, "h8");
+    agent.wait_until_idle();
+    assert_eq!(disk.records().len(), 2, "the first one is stored with the next change");
 }
 
 #[test]
