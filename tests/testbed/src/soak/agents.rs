@@ -7,17 +7,18 @@ use crate::site::plan::STATE_DIR;
 use crate::{Result, Site};
 
 /// What one agent uses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Use {
     pid: u32,
     /// Resident memory in KiB.
     rss: i64,
-    descriptors: i64,
     threads: i64,
+    /// Number of open descriptors of each kind: the target of the link in /proc, without its numbers.
+    descriptors: BTreeMap<String, i64>,
 }
 
 /// The largest growth of an agent that was not killed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Growth {
     /// Number of agents that were compared.
     pub agents: usize,
@@ -25,6 +26,8 @@ pub struct Growth {
     pub rss: i64,
     /// Open descriptors.
     pub descriptors: i64,
+    /// Of the agent with the most new descriptors: their kinds, each with its growth.
+    pub kinds: BTreeMap<String, i64>,
     /// Threads.
     pub threads: i64,
 }
@@ -33,7 +36,8 @@ pub struct Growth {
 pub(super) fn sample(site: &Site) -> Result<BTreeMap<String, Use>> {
     let script = format!(
         "cd {STATE_DIR}/pid; for name in agent agent.*; do pid=$(cat $name) || continue; \
-         echo $name $pid $(awk '/^VmRSS:|^Threads:/ {{print $2}}' /proc/$pid/status) $(ls /proc/$pid/fd | wc -l); done"
+         echo $name $pid $(awk '/^VmRSS:|^Threads:/ {{print $2}}' /proc/$pid/status) \
+         $(cd /proc/$pid/fd && for fd in *; do readlink $fd | tr -d '0-9 '; done); done"
     );
     Ok(parse(&site.sh("root", &script)?.stdout))
 }
@@ -43,8 +47,12 @@ fn parse(lines: &str) -> BTreeMap<String, Use> {
         let mut words = line.split_whitespace();
         let name = words.next()?.to_owned();
         let mut number = || words.next()?.parse::<i64>().ok();
-        let (pid, rss, threads, descriptors) = (number()?, number()?, number()?, number()?);
-        Some((name, Use { pid: u32::try_from(pid).ok()?, rss, descriptors, threads }))
+        let (pid, rss, threads) = (number()?, number()?, number()?);
+        let mut descriptors = BTreeMap::new();
+        for kind in words {
+            *descriptors.entry(kind.to_owned()).or_default() += 1;
+        }
+        Some((name, Use { pid: u32::try_from(pid).ok()?, rss, threads, descriptors }))
     };
     lines.lines().filter_map(line).collect()
 }
@@ -56,10 +64,25 @@ pub(super) fn growth(before: &BTreeMap<String, Use>, after: &BTreeMap<String, Us
         let Some(after) = after.get(name).filter(|after| after.pid == before.pid) else { continue };
         growth.agents += 1;
         growth.rss = growth.rss.max(after.rss - before.rss);
-        growth.descriptors = growth.descriptors.max(after.descriptors - before.descriptors);
         growth.threads = growth.threads.max(after.threads - before.threads);
+        let open = |used: &Use| used.descriptors.values().sum::<i64>();
+        let more = open(after) - open(before);
+        if more > growth.descriptors {
+            growth.descriptors = more;
+            growth.kinds = difference(&before.descriptors, &after.descriptors);
+        }
     }
     growth
+}
+
+/// The kinds of which the number changed, each with the change.
+fn difference(before: &BTreeMap<String, i64>, after: &BTreeMap<String, i64>) -> BTreeMap<String, i64> {
+    let number = |of: &BTreeMap<String, i64>, kind: &str| of.get(kind).copied().unwrap_or_default();
+    let kinds = before.keys().chain(after.keys());
+    kinds
+        .map(|kind| (kind.clone(), number(after, kind) - number(before, kind)))
+        .filter(|(_, change)| *change != 0)
+        .collect()
 }
 
 #[cfg(test)]
@@ -68,8 +91,16 @@ mod tests {
 
     #[test]
     fn the_largest_growth_of_agents_that_live_on_counts() {
-        let before = parse("agent.n1 10 5000 8 20\nagent.n2 11 5000 8 20\nagent.n3 12 5000 8 20\nagent.n4 broken\n");
-        let after = parse("agent.n1 10 5100 8 19\nagent.n2 11 4000 9 25\nagent.n3 99 9000 50 90\n");
-        assert_eq!(growth(&before, &after), Growth { agents: 2, rss: 100, descriptors: 5, threads: 1 });
+        let before = parse(
+            "agent.n1 10 5000 8 a b\nagent.n2 11 5000 8 socket:[] /dev/null\nagent.n3 12 5000 8 a\nagent.n4 broken\n",
+        );
+        let after = parse(
+            "agent.n1 10 5100 8 a\nagent.n2 11 4000 9 socket:[] socket:[] socket:[] pipe:[]\nagent.n3 99 9000 50 a a a a a\n",
+        );
+        let kinds = [("/dev/null", -1), ("pipe:[]", 1), ("socket:[]", 2)].map(|(kind, more)| (kind.to_owned(), more));
+        assert_eq!(
+            growth(&before, &after),
+            Growth { agents: 2, rss: 100, descriptors: 2, threads: 1, kinds: kinds.into() }
+        );
     }
 }

@@ -105,8 +105,14 @@ impl fmt::Display for Table<'_> {
         )?;
         write!(
             f,
-            "{} sub-tokens, {} revoked more than once, {} alive without ever an access token; {} agents were not killed; lost: {:?}",
-            figures.sub_tokens, figures.revoked_again, figures.alive_unused, figures.growth.agents, figures.lost
+            "{} sub-tokens, {} revoked more than once, {} alive without ever an access token; {} agents were not killed, \
+             new descriptors of the one with most: {:?}; lost: {:?}",
+            figures.sub_tokens,
+            figures.revoked_again,
+            figures.alive_unused,
+            figures.growth.agents,
+            figures.growth.kinds,
+            figures.lost
         )
     }
 }
