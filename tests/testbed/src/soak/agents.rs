@@ -2,6 +2,8 @@
 //! How much memory, descriptors and threads the agents use.
 
 use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
 
 use crate::site::plan::STATE_DIR;
 use crate::{Result, Site};
@@ -32,8 +34,50 @@ pub struct Growth {
     pub threads: i64,
 }
 
-/// What each agent uses at present, by its name.
+/// Readings of one sample. A request under way has a thread, a connection and the descriptors of its client, which are gone with it; what
+/// leaks is there at each reading.
+const READINGS: u32 = 4;
+
+/// Time between readings.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What each agent uses when it uses least in some seconds, by its name.
 pub(super) fn sample(site: &Site) -> Result<BTreeMap<String, Use>> {
+    let mut least = read(site)?;
+    for _ in 1..READINGS {
+        thread::sleep(PAUSE);
+        for (name, used) in read(site)? {
+            match least.get_mut(&name) {
+                Some(known) => known.lower(used),
+                None => _ = least.insert(name, used),
+            }
+        }
+    }
+    Ok(least)
+}
+
+impl Use {
+    /// Takes over what is less in another reading of the same process.
+    fn lower(&mut self, other: Self) {
+        if other.pid != self.pid {
+            *self = other;
+            return;
+        }
+        self.rss = self.rss.min(other.rss);
+        self.threads = self.threads.min(other.threads);
+        if other.open() < self.open() {
+            self.descriptors = other.descriptors;
+        }
+    }
+
+    /// Number of open descriptors.
+    fn open(&self) -> i64 {
+        self.descriptors.values().sum()
+    }
+}
+
+/// What each agent uses at present.
+fn read(site: &Site) -> Result<BTreeMap<String, Use>> {
     let script = format!(
         "cd {STATE_DIR}/pid; for name in agent agent.*; do pid=$(cat $name) || continue; \
          echo $name $pid $(awk '/^VmRSS:|^Threads:/ {{print $2}}' /proc/$pid/status) \
@@ -65,8 +109,7 @@ pub(super) fn growth(before: &BTreeMap<String, Use>, after: &BTreeMap<String, Us
         growth.agents += 1;
         growth.rss = growth.rss.max(after.rss - before.rss);
         growth.threads = growth.threads.max(after.threads - before.threads);
-        let open = |used: &Use| used.descriptors.values().sum::<i64>();
-        let more = open(after) - open(before);
+        let more = after.open() - before.open();
         if more > growth.descriptors {
             growth.descriptors = more;
             growth.kinds = difference(&before.descriptors, &after.descriptors);
@@ -102,5 +145,17 @@ mod tests {
             growth(&before, &after),
             Growth { agents: 2, rss: 100, descriptors: 2, threads: 1, kinds: kinds.into() }
         );
+    }
+
+    #[test]
+    fn what_is_gone_at_another_reading_is_no_growth_and_another_process_is_another_agent() {
+        let one = |line: &str| parse(line).remove("agent.n1").unwrap();
+        let mut used = one("agent.n1 10 5000 9 a a a");
+        used.lower(one("agent.n1 10 5100 8 a b"));
+        assert_eq!(used, one("agent.n1 10 5000 8 a b"));
+        used.lower(one("agent.n1 10 5000 8 a b c d"));
+        assert_eq!(used, one("agent.n1 10 5000 8 a b"));
+        used.lower(one("agent.n1 11 9000 9 a b c d"));
+        assert_eq!(used, one("agent.n1 11 9000 9 a b c d"));
     }
 }
