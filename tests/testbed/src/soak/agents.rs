@@ -34,50 +34,27 @@ pub struct Growth {
     pub threads: i64,
 }
 
-/// Readings of one sample. A request under way has a thread, a connection and the descriptors of its client, which are gone with it; what
-/// leaks is there at each reading.
+/// What agents use, by their names.
+pub(super) type Reading = BTreeMap<String, Use>;
+
+/// Readings of one sample. A request under way has a thread, a connection, memory and the descriptors of its client.
 const READINGS: u32 = 4;
 
 /// Time between readings.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What each agent uses when it uses least in some seconds, by its name.
-pub(super) fn sample(site: &Site) -> Result<BTreeMap<String, Use>> {
-    let mut least = read(site)?;
+/// What each agent uses in some seconds.
+pub(super) fn sample(site: &Site) -> Result<Vec<Reading>> {
+    let mut readings = vec![read(site)?];
     for _ in 1..READINGS {
         thread::sleep(PAUSE);
-        for (name, used) in read(site)? {
-            match least.get_mut(&name) {
-                Some(known) => known.lower(used),
-                None => _ = least.insert(name, used),
-            }
-        }
+        readings.push(read(site)?);
     }
-    Ok(least)
-}
-
-impl Use {
-    /// Takes over what is less in another reading of the same process.
-    fn lower(&mut self, other: Self) {
-        if other.pid != self.pid {
-            *self = other;
-            return;
-        }
-        self.rss = self.rss.min(other.rss);
-        self.threads = self.threads.min(other.threads);
-        if other.open() < self.open() {
-            self.descriptors = other.descriptors;
-        }
-    }
-
-    /// Number of open descriptors.
-    fn open(&self) -> i64 {
-        self.descriptors.values().sum()
-    }
+    Ok(readings)
 }
 
 /// What each agent uses at present.
-fn read(site: &Site) -> Result<BTreeMap<String, Use>> {
+fn read(site: &Site) -> Result<Reading> {
     let script = format!(
         "cd {STATE_DIR}/pid; for name in agent agent.*; do pid=$(cat $name) || continue; \
          echo $name $pid $(awk '/^VmRSS:|^Threads:/ {{print $2}}' /proc/$pid/status) \
@@ -86,7 +63,7 @@ fn read(site: &Site) -> Result<BTreeMap<String, Use>> {
     Ok(parse(&site.sh("root", &script)?.stdout))
 }
 
-fn parse(lines: &str) -> BTreeMap<String, Use> {
+fn parse(lines: &str) -> Reading {
     let line = |line: &str| {
         let mut words = line.split_whitespace();
         let name = words.next()?.to_owned();
@@ -101,21 +78,41 @@ fn parse(lines: &str) -> BTreeMap<String, Use> {
     lines.lines().filter_map(line).collect()
 }
 
-/// Compares two samples. Agents that were started in between are left out.
-pub(super) fn growth(before: &BTreeMap<String, Use>, after: &BTreeMap<String, Use>) -> Growth {
+/// Compares two samples: the least of a later reading with the most of an earlier one, because what leaks is there at each reading. Agents
+/// that were started in between are left out.
+pub(super) fn growth(before: &[Reading], after: &[Reading]) -> Growth {
     let mut growth = Growth::default();
-    for (name, before) in before {
-        let Some(after) = after.get(name).filter(|after| after.pid == before.pid) else { continue };
+    for (name, known) in before.last().into_iter().flatten() {
+        let of = |readings: &[Reading]| -> Vec<Use> {
+            let used = readings.iter().filter_map(|reading| reading.get(name));
+            used.filter(|used| used.pid == known.pid).cloned().collect()
+        };
+        let (before, after) = (of(before), of(after));
+        let (Some(open_before), Some(open_after)) =
+            (before.iter().max_by_key(|used| used.open()), after.iter().min_by_key(|used| used.open()))
+        else {
+            continue;
+        };
+        let more = |figure: fn(&Use) -> i64| {
+            let most = before.iter().map(figure).max().unwrap_or_default();
+            after.iter().map(figure).min().unwrap_or_default() - most
+        };
         growth.agents += 1;
-        growth.rss = growth.rss.max(after.rss - before.rss);
-        growth.threads = growth.threads.max(after.threads - before.threads);
-        let more = after.open() - before.open();
-        if more > growth.descriptors {
-            growth.descriptors = more;
-            growth.kinds = difference(&before.descriptors, &after.descriptors);
+        growth.rss = growth.rss.max(more(|used| used.rss));
+        growth.threads = growth.threads.max(more(|used| used.threads));
+        if more(Use::open) > growth.descriptors {
+            growth.descriptors = more(Use::open);
+            growth.kinds = difference(&open_before.descriptors, &open_after.descriptors);
         }
     }
     growth
+}
+
+impl Use {
+    /// Number of open descriptors.
+    fn open(&self) -> i64 {
+        self.descriptors.values().sum()
+    }
 }
 
 /// The kinds of which the number changed, each with the change.
@@ -142,20 +139,20 @@ mod tests {
         );
         let kinds = [("/dev/null", -1), ("pipe:[]", 1), ("socket:[]", 2)].map(|(kind, more)| (kind.to_owned(), more));
         assert_eq!(
-            growth(&before, &after),
+            growth(&[before], &[after]),
             Growth { agents: 2, rss: 100, descriptors: 2, threads: 1, kinds: kinds.into() }
         );
     }
 
     #[test]
-    fn what_is_gone_at_another_reading_is_no_growth_and_another_process_is_another_agent() {
-        let one = |line: &str| parse(line).remove("agent.n1").unwrap();
-        let mut used = one("agent.n1 10 5000 9 a a a");
-        used.lower(one("agent.n1 10 5100 8 a b"));
-        assert_eq!(used, one("agent.n1 10 5000 8 a b"));
-        used.lower(one("agent.n1 10 5000 8 a b c d"));
-        assert_eq!(used, one("agent.n1 10 5000 8 a b"));
-        used.lower(one("agent.n1 11 9000 9 a b c d"));
-        assert_eq!(used, one("agent.n1 11 9000 9 a b c d"));
+    fn what_is_there_at_some_readings_only_is_no_growth() {
+        let agent = |used: &str| parse(&format!("agent.n1 {used}"));
+        let before = [agent("10 5000 8 a"), agent("10 5300 9 a a a"), agent("10 5000 8 a")];
+        let after = [agent("10 9000 9 a a a a a"), agent("10 5400 9 a a a b"), agent("10 9000 12 a a a a a a")];
+        let kinds = [("b".to_owned(), 1)].into();
+        assert_eq!(growth(&before, &after), Growth { agents: 1, rss: 100, descriptors: 1, threads: 0, kinds });
+        // The process of an earlier reading was another one.
+        let before = [agent("9 9000 20 a a a a"), agent("10 5000 8 a")];
+        assert_eq!(growth(&before, &after).rss, 400);
     }
 }

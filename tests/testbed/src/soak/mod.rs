@@ -14,7 +14,6 @@ pub mod records;
 pub mod task;
 mod trouble;
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -95,11 +94,11 @@ fn prepare(site: &Site, plan: &Plan) -> Result<Vec<String>> {
 }
 
 /// Submits the jobs and makes the trouble, each at its time. Returns what the agents use after half of it, when they have had work to do.
-fn soak(site: &Site, plan: &Plan, submissions: &[Submission]) -> Result<BTreeMap<String, agents::Use>> {
+fn soak(site: &Site, plan: &Plan, submissions: &[Submission]) -> Result<Vec<agents::Reading>> {
     let began = Instant::now();
     let limit = Duration::from_secs(u64::from(plan.seconds + plan.settle));
     let failure: Mutex<Option<Error>> = Mutex::default();
-    let half: Mutex<BTreeMap<String, agents::Use>> = Mutex::default();
+    let half: Mutex<Vec<agents::Reading>> = Mutex::default();
     let wait_until = |at: Duration| thread::sleep(at.saturating_sub(began.elapsed()));
     thread::scope(|scope| {
         scope.spawn(|| {
