@@ -45,16 +45,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What each agent uses in some seconds.
 pub(super) fn sample(site: &Site) -> Result<Vec<Reading>> {
-    let mut readings = vec![read(site)?];
-    for _ in 1..READINGS {
-        thread::sleep(PAUSE);
-        readings.push(read(site)?);
-    }
-    Ok(readings)
+    (0..READINGS)
+        .map(|_| {
+            thread::sleep(PAUSE);
+            read(site)
+        })
+        .collect()
 }
 
 /// What each agent uses at present.
-fn read(site: &Site) -> Result<Reading> {
+pub(super) fn read(site: &Site) -> Result<Reading> {
     let script = format!(
         "cd {STATE_DIR}/pid; for name in agent agent.*; do pid=$(cat $name) || continue; \
          echo $name $pid $(awk '/^VmRSS:|^Threads:/ {{print $2}}' /proc/$pid/status) \
@@ -79,15 +79,17 @@ fn parse(lines: &str) -> Reading {
 }
 
 /// Compares two samples: the least of a later reading with the most of an earlier one, because what leaks is there at each reading. Agents
-/// that were started in between are left out.
+/// that were started after the first reading are left out: one without work uses less, and that is no measure for its growth.
 pub(super) fn growth(before: &[Reading], after: &[Reading]) -> Growth {
     let mut growth = Growth::default();
-    for (name, known) in before.last().into_iter().flatten() {
+    for (name, known) in before.first().into_iter().flatten() {
         let of = |readings: &[Reading]| -> Vec<Use> {
-            let used = readings.iter().filter_map(|reading| reading.get(name));
-            used.filter(|used| used.pid == known.pid).cloned().collect()
+            readings.iter().filter_map(|reading| reading.get(name)).cloned().collect()
         };
         let (before, after) = (of(before), of(after));
+        if before.iter().chain(&after).any(|used| used.pid != known.pid) {
+            continue;
+        }
         let (Some(open_before), Some(open_after)) =
             (before.iter().max_by_key(|used| used.open()), after.iter().min_by_key(|used| used.open()))
         else {
@@ -151,8 +153,8 @@ mod tests {
         let after = [agent("10 9000 9 a a a a a"), agent("10 5400 9 a a a b"), agent("10 9000 12 a a a a a a")];
         let kinds = [("b".to_owned(), 1)].into();
         assert_eq!(growth(&before, &after), Growth { agents: 1, rss: 100, descriptors: 1, threads: 0, kinds });
-        // The process of an earlier reading was another one.
-        let before = [agent("9 9000 20 a a a a"), agent("10 5000 8 a")];
-        assert_eq!(growth(&before, &after).rss, 400);
+        // The process of the first reading was another one.
+        let before = [agent("9 5000 8 a"), agent("10 5000 8 a")];
+        assert_eq!(growth(&before, &after), Growth::default());
     }
 }

@@ -70,17 +70,19 @@ impl Submission {
     /// The shell command that submits it. Those of srun and salloc last as long as the job.
     pub fn command(&self) -> String {
         let task = format!("{TESTBED_INSIDE} soak-task {} {}", self.tag, self.seconds);
+        // What Slurm's programs say, for a job that is lost.
+        let output = format!("{RECORDS}/{}.%j.out", self.tag);
         let script = match self.shape {
             Shape::Heterogeneous => format!("srun --het-group=0,1 {task}"),
             Shape::Nested => {
-                format!("sbatch --mytoken --time=60 -n1 -o /dev/null --wrap 'srun {task}'; srun {task}")
+                format!("sbatch --mytoken --time=60 -n1 -o {output} --wrap 'srun {task}'; srun {task}")
             }
             _ => format!("srun {task}"),
         };
         let path = format!("{RECORDS}/{}.sh", self.tag);
         let batch = |options: &str| {
             format!(
-                "cat >{path} <<'END' && sbatch --mytoken --time=60 -o /dev/null {options} {path}\n#!/bin/bash\n{script}\nEND"
+                "cat >{path} <<'END' && sbatch --mytoken --time=60 -o {output} {options} {path}\n#!/bin/bash\n{script}\nEND"
             )
         };
         match self.shape {

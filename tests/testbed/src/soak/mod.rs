@@ -57,6 +57,9 @@ pub fn run(site: &Site, plan: &Plan) -> Result<Figures> {
     let outage =
         plan.outage_window().map(|(begin, end)| (began + 1000 * u64::from(begin), began + 1000 * u64::from(end)));
     figures.add_records(&records::read(site)?, &expected, outage);
+    for tag in &figures.lost {
+        eprintln!("{tag} is lost:\n{}", records::of_lost(site, tag)?);
+    }
     let living = || -> Result<Vec<String>> {
         Ok(mytokens.iter().map(|token| tokens::living_sub_tokens(site, token)).collect::<Result<Vec<_>>>()?.concat())
     };
@@ -93,12 +96,13 @@ fn prepare(site: &Site, plan: &Plan) -> Result<Vec<String>> {
     Ok(mytokens)
 }
 
-/// Submits the jobs and makes the trouble, each at its time. Returns what the agents use after half of it, when they have had work to do.
+/// Submits the jobs and makes the trouble, each at its time. Returns what the agents use before it and after half of it, when
+/// they have had work to do.
 fn soak(site: &Site, plan: &Plan, submissions: &[Submission]) -> Result<Vec<agents::Reading>> {
     let began = Instant::now();
     let limit = Duration::from_secs(u64::from(plan.seconds + plan.settle));
     let failure: Mutex<Option<Error>> = Mutex::default();
-    let half: Mutex<Vec<agents::Reading>> = Mutex::default();
+    let half = Mutex::new(vec![agents::read(site)?]);
     let wait_until = |at: Duration| thread::sleep(at.saturating_sub(began.elapsed()));
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -109,7 +113,7 @@ fn soak(site: &Site, plan: &Plan, submissions: &[Submission]) -> Result<Vec<agen
         });
         scope.spawn(|| {
             wait_until(Duration::from_secs(plan.seconds.into()) / 2);
-            note(&failure, agents::sample(site).map(|used| half.lock().map_or((), |mut half| *half = used)));
+            note(&failure, agents::sample(site).map(|used| half.lock().map_or((), |mut half| half.extend(used))));
         });
         for submission in submissions {
             wait_until(submission.at);
