@@ -98,7 +98,7 @@ fn main() -> Result<(), Failure> {
             let cluster = Cluster { broker: broker.parse()?, body: body.into(), booting, barrier };
             let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
             setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let figures = runtime.block_on(cluster.run(clients))?;
             println!("{}", serde_json::to_string(&figures)?);
             Ok(())

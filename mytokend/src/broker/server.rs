@@ -60,36 +60,44 @@ impl Shared {
     }
 }
 
-/// Serves connections until `stop` changes, and until those that are open then have their answers. Their number is limited, and the time
-/// as well.
-pub async fn serve(
-    broker: Arc<Broker>,
-    entrance: watch::Receiver<Arc<Entrance>>,
-    listener: TcpListener,
-    mut stop: watch::Receiver<()>,
-) {
-    let shared = Arc::new(Shared { broker, entrance, strangers: Mutex::default() });
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.changed() => break,
-        };
-        let Ok((stream, address)) = accepted else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
-        let Some(stranger) = Stranger::admit(&shared, address.ip()) else { continue };
-        let (shared, stop) = (Arc::clone(&shared), stop.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            connection(shared, stream, address.ip(), stranger, stop).await;
-        });
+/// What serves connections, in several threads at once.
+pub(super) struct Server {
+    shared: Arc<Shared>,
+    room: Arc<Semaphore>,
+}
+
+impl Server {
+    pub(super) fn new(broker: Arc<Broker>, entrance: watch::Receiver<Arc<Entrance>>) -> Arc<Self> {
+        let shared = Arc::new(Shared { broker, entrance, strangers: Mutex::default() });
+        Arc::new(Self { shared, room: Arc::new(Semaphore::new(MOST_CONNECTIONS)) })
     }
-    drop(listener);
-    let all = u32::try_from(MOST_CONNECTIONS).unwrap_or(u32::MAX);
-    let _ = timeout(STRANGER, room.acquire_many(all)).await;
+
+    /// Accepts connections and serves them until `stop` changes. Their number is limited.
+    pub(super) async fn accept(&self, listener: &TcpListener, mut stop: watch::Receiver<()>) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stop.changed() => break,
+            };
+            let Ok((stream, address)) = accepted else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else { continue };
+            let Some(stranger) = Stranger::admit(&self.shared, address.ip()) else { continue };
+            let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
+            tokio::spawn(async move {
+                let _place = place;
+                connection(shared, stream, address.ip(), stranger, stop).await;
+            });
+        }
+    }
+
+    /// Waits until the connections that are open have their answers. The time is limited.
+    pub(super) async fn finish(&self) {
+        let all = u32::try_from(MOST_CONNECTIONS).unwrap_or(u32::MAX);
+        let _ = timeout(STRANGER, self.room.acquire_many(all)).await;
+    }
 }
 
 /// A connection that has shown no node's certificate so far.

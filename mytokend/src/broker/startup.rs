@@ -2,7 +2,7 @@
 //! Starts the broker: configuration, keys, register, connections, signals.
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +10,12 @@ use std::time::Duration;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::private_files::{Lock, Owner};
 use mytoken::{ScheduleClock, SystemClock};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use super::connection_threads::ConnectionThreads;
 use super::entrance::Entrance;
 use super::identity::attempts::Attempts;
 use super::identity::authority::{Authority, AuthorityError, read_certificates};
@@ -22,9 +23,10 @@ use super::identity::enrolment::Enrolments;
 use super::identity::munge::{ConnectionAddress, Munge, MungeUnavailable, SystemResolver};
 use super::identity::{BrokerTls, Repin, SiteAuthority, StateDir, TlsError};
 use super::listening::{listen, raise_descriptors};
+use super::server::Server;
 use super::settings::BrokerSettings;
 use super::slurmctld::SlurmCommands;
-use super::{Broker, Threads, server, status as status_socket};
+use super::{Broker, Threads, status as status_socket};
 use crate::agent::budget::Budgets;
 use crate::agent::cluster_keys::ClusterKeys;
 use crate::agent::direct::DirectMode;
@@ -254,13 +256,14 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
     let entrance = configuration.entrance(&read)?;
     raise_descriptors(log);
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(BrokerStartupError::System)?;
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BrokerStartupError::System)?;
     let (listener, status_listener, signals) = {
         let _inside = runtime.enter();
         let of = |kind| signal(kind).map_err(BrokerStartupError::System);
         let (end, interrupt) = (of(SignalKind::terminate())?, of(SignalKind::interrupt())?);
         let address = read.settings().listen;
-        let listener = listen(address).map_err(|error| BrokerStartupError::Listen { address, error })?;
+        let listener = listen(address).and_then(tokio::net::TcpListener::into_std);
+        let listener = listener.map_err(|error| BrokerStartupError::Listen { address, error })?;
         let status_listener = status_socket::listen(&options.runtime_dir).map_err(BrokerStartupError::System)?;
         (listener, status_listener, Signals { end, interrupt, reload: of(SignalKind::hangup())? })
     };
@@ -304,9 +307,10 @@ impl Prepared {
         note(manager.ready(&status));
         let (stop, stopped) = watch::channel(());
         let address = listener.local_addr().map_err(BrokerStartupError::System)?;
+        let server = Server::new(Arc::clone(&broker), entrance.subscribe());
+        let connections = ConnectionThreads::start(&server, &listener, &stopped).map_err(BrokerStartupError::System)?;
+        drop(listener);
         runtime.block_on(async {
-            let served = server::serve(Arc::clone(&broker), entrance.subscribe(), listener, stopped);
-            let served = tokio::spawn(served);
             let (to_tell, budgets) = (Arc::clone(&broker), Arc::clone(&configuration.budgets));
             tokio::spawn(status_socket::serve(status_listener, to_tell, entrance.subscribe(), budgets));
             let mut turn = tokio::time::interval(manager.interval().unwrap_or(LONGEST_TURN).min(LONGEST_TURN));
@@ -334,10 +338,9 @@ impl Prepared {
                 }
             }
             note(manager.stopping());
-            drop(stop);
-            let _ = served.await;
         });
-        // A thread that reads a file for an enrolment is abandoned: the file is written whole or not at all.
+        drop(stop);
+        connections.wait();
         runtime.shutdown_timeout(Duration::from_secs(1));
         threads.stop();
         counts.stop();
