@@ -171,6 +171,31 @@ fn the_role_sets_up_a_login_host_and_a_node_and_changes_nothing_the_second_time(
         }
         let alive = session.run(&call, Duration::from_secs(20))?;
         assert_eq!(alive.stdout, "200", "the session after the second run");
+
+        let with_broker = |inventory: String| {
+            let group = "mytoken_broker:\n  hosts:\n    testbed:\nall:\n  vars:";
+            assert_eq!(inventory.matches("all:\n  vars:").count(), 1, "{inventory}");
+            inventory
+                .replace("all:\n  vars:", group)
+                .replace("[cluster]", "[broker]\n      names = [\"testbed\"]\n      [cluster]")
+        };
+        let key = node.sh("sha256sum </etc/mytoken/keys/cluster.key")?.ok()?.stdout;
+        assert_good(&controller.play(with_broker)?);
+        assert_eq!(login_host.sh("sha256sum </etc/mytoken/keys/cluster.key")?.ok()?.stdout, key, "another key");
+        node.sh("! test -e /etc/mytoken/keys/cluster.key && ! test -e /etc/mytoken/keys/broker-ca.key")?.ok()?;
+        login_host.sh("systemctl is-active mytokend-broker && systemctl is-enabled mytokend-broker")?.ok()?;
+        login_host.wait_for_slurm()?;
+        let submitted = session.run("sbatch --mytoken=required job.sh", Duration::from_secs(30))?;
+        let job = jobs::Job::submitted("alice", &submitted)?;
+        wait::until("the output of the job with a broker", Duration::from_secs(60), || {
+            let output = session.run(&format!("cat slurm-{}.out", job.id), Duration::from_secs(10))?.stdout;
+            Ok(output.ends_with("200").then_some(()))
+        })?;
+        let output = controller.play(with_broker)?;
+        assert_good(&output);
+        for host in ["testbed", NODE] {
+            assert_eq!(recap(&output, host, "changed"), Some(0), "on {host}:\n{output}");
+        }
         session.close()
     })
 }
