@@ -143,6 +143,7 @@ install:
 	$(INSTALL_BUILT) -m 0755 $(BUILT)/mytoken-submit $(DESTDIR)$(PREFIX)/libexec/mytoken/mytoken-submit
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken packaging/plugstack.conf packaging/sshd.conf packaging/sshd-penalties.conf packaging/pam-sshd.example
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken/samples packaging/samples/*.toml
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/mytoken/monitoring packaging/monitoring/*
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/pam-configs packaging/pam-configs/*
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system packaging/systemd/*.service
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d packaging/systemd/mytoken.conf

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 
+use super::settings::BrokerSettings;
 use crate::log::{Level, Log};
 
 /// Connections that wait to be accepted: all nodes may connect at once. The kernel's own limit is `net.core.somaxconn`.
@@ -15,6 +16,34 @@ const BACKLOG: u32 = 16_384;
 
 /// Descriptors that the broker wants: one for each node, and some for files and mytoken servers.
 const DESCRIPTORS: u64 = 32_768;
+
+/// Where a running broker listens. A reload does not change it.
+#[derive(Clone, Copy)]
+pub(super) struct Addresses {
+    /// For nodes, as the settings say.
+    pub(super) listen: SocketAddr,
+    /// For nodes, as the system says.
+    pub(super) bound: SocketAddr,
+    /// For Prometheus.
+    pub(super) metrics: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// Tells which settings that were read now need a restart.
+    pub(super) fn tell_changes(&self, settings: &BrokerSettings, log: &Log) {
+        let Self { listen, bound, metrics } = self;
+        if settings.listen != *listen {
+            log.line(Level::Warning, &format!("the broker listens at {bound} until it is restarted"));
+        }
+        if settings.metrics != *metrics {
+            let text = match metrics {
+                Some(address) => format!("the metrics are told at {address} until the broker is restarted"),
+                None => "there are no metrics until the broker is restarted".to_owned(),
+            };
+            log.line(Level::Warning, &text);
+        }
+    }
+}
 
 /// Listens at this address. `[::]`, the default, is IPv4 and IPv6; on a host without IPv6, it is IPv4.
 ///

@@ -15,6 +15,8 @@ pub mod entrance;
 pub mod identity;
 mod listening;
 pub mod messages;
+pub mod metrics;
+mod metrics_port;
 pub mod opened;
 pub mod permits;
 mod server;

@@ -213,14 +213,20 @@ async fn respond(
     match (path, peer) {
         (ENROL_PATH, _) => {
             let asked = parse::<EnrolRequest>(body)?;
-            Ok(Answer::json(&blocking(move || entrance.enrol(&asked, address)).await?))
+            let enrolled = blocking(move || entrance.enrol(&asked, address)).await;
+            shared.broker.counts.enrolment(enrolled.is_ok());
+            Ok(Answer::json(&enrolled?))
         }
         (RENEW_PATH, Some(peer)) => {
             let asked = parse::<RenewRequest>(body)?;
-            Ok(Answer::json(&blocking(move || entrance.renew(&peer, &asked)).await?))
+            let renewed = blocking(move || entrance.renew(&peer, &asked)).await;
+            shared.broker.counts.enrolment(renewed.is_ok());
+            Ok(Answer::json(&renewed?))
         }
         (TOKEN_PATH, Some(peer)) => {
-            Ok(Answer::json(&shared.broker.token(peer.node.as_str(), &parse::<TokenRequest>(body)?).await))
+            let answer = shared.broker.token(peer.node.as_str(), &parse::<TokenRequest>(body)?).await;
+            shared.broker.counts.told(&answer.outcome);
+            Ok(Answer::json(&answer))
         }
         (END_PATH, Some(peer)) => {
             Ok(Answer::json(&shared.broker.end(peer.node.as_str(), &parse::<EndRequest>(body)?).await))

@@ -21,6 +21,8 @@ pub struct BrokerSettings {
     pub ca_key_file: PathBuf,
     /// Where a broker listens.
     pub listen: SocketAddr,
+    /// Where a broker tells its metrics to Prometheus, without TLS.
+    pub metrics: Option<SocketAddr>,
     /// Where a broker keeps which nodes are enrolled, and a node its key.
     pub state_dir: PathBuf,
     /// Whether nodes enrol by MUNGE. Without it, each needs a one-time code.
@@ -46,6 +48,7 @@ impl Default for BrokerSettings {
             ca_file: PathBuf::from("/etc/mytoken/keys/broker-ca.pem"),
             ca_key_file: PathBuf::from("/etc/mytoken/keys/broker-ca.key"),
             listen: SocketAddr::from(([0; 16], PORT)),
+            metrics: None,
             state_dir: PathBuf::from("/var/lib/mytoken"),
             munge: true,
             check_address: true,

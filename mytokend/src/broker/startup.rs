@@ -22,7 +22,8 @@ use super::identity::authority::{Authority, AuthorityError, read_certificates};
 use super::identity::enrolment::Enrolments;
 use super::identity::munge::{ConnectionAddress, Munge, MungeUnavailable, SystemResolver};
 use super::identity::{BrokerTls, Repin, SiteAuthority, StateDir, TlsError};
-use super::listening::{listen, raise_descriptors};
+use super::listening::{Addresses, listen, raise_descriptors};
+use super::metrics_port::{self, Source};
 use super::server::Server;
 use super::settings::BrokerSettings;
 use super::slurmctld::SlurmCommands;
@@ -225,6 +226,7 @@ struct Prepared {
     entrance: watch::Sender<Arc<Entrance>>,
     runtime: Runtime,
     listener: TcpListener,
+    addresses: Addresses,
     status_listener: UnixListener,
     signals: Signals,
     /// For `systemctl status`.
@@ -269,11 +271,24 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
     };
     let controller = Box::new(SlurmCommands::new(read.jobs.agent.squeue.clone()));
     let broker = Broker::new(read.service, controller, Arc::clone(&configuration.clock), Arc::clone(log));
-    let address = listener.local_addr().map_err(BrokerStartupError::System)?;
-    let status = status(&read.jobs.cluster.name, address, &entrance);
+    broker.counts.configured(Ok(configuration.clock.unix_millis() / 1000));
+    let bound = listener.local_addr().map_err(BrokerStartupError::System)?;
+    let addresses = Addresses { listen: read.jobs.broker.listen, bound, metrics: read.jobs.broker.metrics };
+    let status = status(&read.jobs.cluster.name, bound, &entrance);
     log.line(Level::Info, &status);
     let entrance = watch::channel(entrance).0;
-    Ok(Prepared { configuration, broker, entrance, runtime, listener, status_listener, signals, status, _lock: lock })
+    Ok(Prepared {
+        configuration,
+        broker,
+        entrance,
+        runtime,
+        listener,
+        addresses,
+        status_listener,
+        signals,
+        status,
+        _lock: lock,
+    })
 }
 
 fn status(cluster: &str, address: SocketAddr, entrance: &Entrance) -> String {
@@ -289,6 +304,7 @@ impl Prepared {
             entrance,
             runtime,
             listener,
+            addresses,
             status_listener,
             mut signals,
             mut status,
@@ -306,12 +322,15 @@ impl Prepared {
         };
         note(manager.ready(&status));
         let (stop, stopped) = watch::channel(());
-        let address = listener.local_addr().map_err(BrokerStartupError::System)?;
         let server = Server::new(Arc::clone(&broker), entrance.subscribe());
         let connections = ConnectionThreads::start(&server, &listener, &stopped).map_err(BrokerStartupError::System)?;
         drop(listener);
         runtime.block_on(async {
             let (to_tell, budgets) = (Arc::clone(&broker), Arc::clone(&configuration.budgets));
+            if let Some(address) = addresses.metrics {
+                let (broker, budgets) = (Arc::clone(&to_tell), Arc::clone(&budgets));
+                metrics_port::start(address, Source { broker, entrance: entrance.subscribe(), budgets }, &log);
+            }
             tokio::spawn(status_socket::serve(status_listener, to_tell, entrance.subscribe(), budgets));
             let mut turn = tokio::time::interval(manager.interval().unwrap_or(LONGEST_TURN).min(LONGEST_TURN));
             let mut told = None;
@@ -321,7 +340,7 @@ impl Prepared {
                     _ = signals.interrupt.recv() => break,
                     _ = signals.reload.recv() => {
                         note(manager.reloading());
-                        reload(&mut configuration, &broker, &entrance, address, &mut status);
+                        reload(&mut configuration, &broker, &entrance, addresses, &mut status);
                         note(manager.ready(&status));
                     }
                     _ = turn.tick() => {
@@ -354,18 +373,17 @@ fn reload(
     configuration: &mut Configuration,
     broker: &Broker,
     entrance: &watch::Sender<Arc<Entrance>>,
-    address: SocketAddr,
+    addresses: Addresses,
     text: &mut String,
 ) {
     let log = Arc::clone(&configuration.log);
     let read = configuration.read().and_then(|read| Ok((configuration.entrance(&read)?, read)));
     match read {
         Ok((new, read)) => {
-            if read.settings().listen != address {
-                log.line(Level::Warning, &format!("the broker listens at {address} until it is restarted"));
-            }
-            *text = status(&read.jobs.cluster.name, address, &new);
+            addresses.tell_changes(read.settings(), &log);
+            *text = status(&read.jobs.cluster.name, addresses.bound, &new);
             broker.configure(read.service);
+            broker.counts.configured(Ok(configuration.clock.unix_millis() / 1000));
             entrance.send_replace(new);
             log.line(Level::Info, &format!("reloaded: {text}"));
         }
@@ -373,6 +391,7 @@ fn reload(
             *text = format!("goes on with the configuration before the last reload: {error}");
             let line = format!("not reloaded: {error}; the broker goes on with its old configuration");
             log.line(Level::Error, &line);
+            broker.counts.configured(Err(error.to_string()));
         }
     }
 }

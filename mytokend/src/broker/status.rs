@@ -6,8 +6,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mytoken_wire::agent::BudgetStatus;
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::Broker;
 use super::entrance::Entrance;
+use super::messages::TokenOutcome;
 use super::submission::End;
 use crate::agent::budget::Budgets;
 use crate::agent::credential_service::RequestFailure;
@@ -43,6 +44,12 @@ pub struct BrokerStatus {
     pub slurmctld: Slurmctld,
     /// Requests to mytoken servers since the start.
     pub requests: RequestCounts,
+    /// Answers to nodes since the start.
+    #[serde(default)]
+    pub answers: AnswerCounts,
+    /// The configuration that is in use.
+    #[serde(default)]
+    pub configuration: ConfigurationState,
     /// What is left at each mytoken server with a limit.
     pub budgets: Vec<BudgetStatus>,
     /// When certificates end.
@@ -93,6 +100,30 @@ pub struct RequestCounts {
     pub unsent: u64,
 }
 
+/// Answers to nodes since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerCounts {
+    /// Access tokens.
+    pub tokens: u64,
+    /// There was no token yet, and the node asks again.
+    pub later: u64,
+    /// A job was refused: the credential cannot be used, or slurmctld does not show the job on the node.
+    pub refused: u64,
+    /// Nodes that got a certificate, also a next one.
+    pub enrolled: u64,
+    /// Enrolments that were refused, also for the number of attempts.
+    pub enrolments_refused: u64,
+}
+
+/// The configuration that is in use.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationState {
+    /// When it was read, Unix seconds.
+    pub read: u64,
+    /// Why a later one cannot be used.
+    pub trouble: Option<String>,
+}
+
 /// When certificates end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateEnds {
@@ -110,6 +141,12 @@ pub struct Counts {
     failed: AtomicU64,
     refused: AtomicU64,
     unsent: AtomicU64,
+    tokens_given: AtomicU64,
+    tokens_later: AtomicU64,
+    tokens_refused: AtomicU64,
+    enrolled: AtomicU64,
+    enrolments_refused: AtomicU64,
+    configuration: Mutex<ConfigurationState>,
 }
 
 impl Counts {
@@ -122,6 +159,42 @@ impl Counts {
             Err(_) => &self.refused,
         };
         count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A node gets this answer for a job.
+    pub(super) fn told(&self, outcome: &TokenOutcome) {
+        let count = match outcome {
+            TokenOutcome::Token { .. } => &self.tokens_given,
+            TokenOutcome::Later { .. } => &self.tokens_later,
+            TokenOutcome::Refused { .. } => &self.tokens_refused,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A node got a certificate, or none.
+    pub(super) fn enrolment(&self, signed: bool) {
+        let count = if signed { &self.enrolled } else { &self.enrolments_refused };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The configuration was read at this time, Unix seconds, or cannot be used for this reason.
+    pub(super) fn configured(&self, read: Result<u64, String>) {
+        let mut state = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Ok(read) => *state = ConfigurationState { read, trouble: None },
+            Err(trouble) => state.trouble = Some(trouble),
+        }
+    }
+
+    fn answers(&self) -> AnswerCounts {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        AnswerCounts {
+            tokens: of(&self.tokens_given),
+            later: of(&self.tokens_later),
+            refused: of(&self.tokens_refused),
+            enrolled: of(&self.enrolled),
+            enrolments_refused: of(&self.enrolments_refused),
+        }
     }
 
     /// Counts a connection until the value is dropped.
@@ -183,6 +256,8 @@ impl Broker {
             submissions: self.submissions(),
             slurmctld: Slurmctld { asked_ago, trouble: answered.trouble },
             requests: self.counts.requests(),
+            answers: self.counts.answers(),
+            configuration: self.counts.configuration.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             budgets: budgets.status(None),
             certificates: CertificateEnds { broker: entrance.tls().own_end(), authority: enrolments.authority.ends() },
         }

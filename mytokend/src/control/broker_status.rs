@@ -42,7 +42,7 @@ pub fn ask(runtime_dir: &Path) -> Result<BrokerStatus, String> {
 /// The status for a terminal. `account_of` gives the account name of a uid.
 #[must_use]
 pub fn render(status: &BrokerStatus, times: TimeFormat, account_of: &dyn Fn(u32) -> Option<String>) -> String {
-    let BrokerStatus { cluster, nodes, submissions, slurmctld, requests, certificates, .. } = status;
+    let BrokerStatus { cluster, nodes, submissions, slurmctld, requests, answers, certificates, .. } = status;
     let mut text = format!("BROKER of the cluster {}\n", printable(cluster, 100));
     let _ =
         writeln!(text, "nodes: {} enrolled, {} blocked, {} connected", nodes.enrolled, nodes.blocked, nodes.connected);
@@ -61,6 +61,15 @@ pub fn render(status: &BrokerStatus, times: TimeFormat, account_of: &dyn Fn(u32)
     );
     let _ = writeln!(
         text,
+        "answers to nodes: {} tokens, {} later, {} refused; enrolments: {} signed, {} refused",
+        answers.tokens, answers.later, answers.refused, answers.enrolled, answers.enrolments_refused
+    );
+    if let Some(trouble) = &status.configuration.trouble {
+        let read = times.minutes(status.configuration.read);
+        let _ = writeln!(text, "configuration: that of {read}, because {}", printable(trouble, 500));
+    }
+    let _ = writeln!(
+        text,
         "certificates: the broker's until {}, the authority's until {}",
         times.minutes(certificates.broker),
         times.minutes(certificates.authority)
@@ -71,7 +80,9 @@ pub fn render(status: &BrokerStatus, times: TimeFormat, account_of: &dyn Fn(u32)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::status::{CertificateEnds, Nodes, RequestCounts, Slurmctld, Submissions};
+    use crate::broker::status::{
+        AnswerCounts, CertificateEnds, ConfigurationState, Nodes, RequestCounts, Slurmctld, Submissions,
+    };
 
     #[test]
     fn the_status_is_for_people() {
@@ -81,6 +92,8 @@ mod tests {
             submissions: Submissions { open: 3, to_revoke: 2, settled: 7 },
             slurmctld: Slurmctld { asked_ago: Some(31), trouble: None },
             requests: RequestCounts { granted: 40, failed: 2, refused: 1, unsent: 0 },
+            answers: AnswerCounts { tokens: 90, later: 4, refused: 3, enrolled: 13, enrolments_refused: 2 },
+            configuration: ConfigurationState { read: 1_799_000_000, trouble: None },
             budgets: Vec::new(),
             certificates: CertificateEnds { broker: 1_800_000_000, authority: 1_900_000_000 },
         };
@@ -90,12 +103,15 @@ nodes: 12 enrolled, 1 blocked, 11 connected
 submissions: 3 open, 2 to revoke, 7 settled
 slurmctld: asked 31 s ago
 requests to mytoken servers: 40 granted, 2 failed, 1 refused, 0 not sent for lack of a permit
+answers to nodes: 90 tokens, 4 later, 3 refused; enrolments: 13 signed, 2 refused
 certificates: the broker's until 2027-01-15 08:00, the authority's until 2030-03-17 17:46
 ";
         let times = TimeFormat::utc(1_799_000_000);
         assert_eq!(render(&status, times, &|_| None), expected);
         let away = Slurmctld { asked_ago: Some(3), trouble: Some("slurmctld\u{1b} is away".into()) };
-        let text = render(&BrokerStatus { slurmctld: away, ..status }, times, &|_| None);
+        let configuration = ConfigurationState { trouble: Some("jobs.toml is wrong".into()), ..status.configuration };
+        let text = render(&BrokerStatus { slurmctld: away, configuration, ..status }, times, &|_| None);
+        assert!(text.contains("configuration: that of 18:13, because jobs.toml is wrong\n"), "{text}");
         assert!(text.contains("slurmctld: asked 3 s ago, without an answer: slurmctld? is away\n"), "{text}");
     }
 

@@ -8,6 +8,7 @@ use testbed::drive::jobs::{Calls, Job, calling_script, calls};
 use testbed::drive::journal::Journal;
 use testbed::drive::people;
 use testbed::site::addresses;
+use testbed::site::plan::STATE_DIR;
 use testbed::site::services::{agent, broker};
 use testbed::{Options, Result, Site, story_with_own_servers, wait};
 
@@ -230,6 +231,72 @@ fn a_node_with_a_certificate_of_the_site_needs_no_enrolment() -> Result<()> {
         assert!(!site.on_node("n1", "test -e /var/lib/mytoken.n1/node.key")?.success());
         let shown = site.on_node("n1", "mytokenctl node enrol")?;
         assert!(!shown.success() && shown.stderr.contains("needs no enrolment"), "{shown:?}");
+        Ok(())
+    })
+}
+
+/// The value of a sample in the metrics of the broker `b1`.
+fn metric(site: &Site, sample: &str) -> Result<Option<i64>> {
+    let text = site.on_node("b1", "curl -sS -m 10 http://127.0.0.1:9512/metrics")?.ok()?.stdout;
+    Ok(text.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse().ok()))
+}
+
+#[test]
+fn the_metrics_of_a_broker_follow_its_work_and_hold_up_nobody() -> Result<()> {
+    with_brokers(1, 1, |site| {
+        let settings = "mkdir -p /etc/mytoken/jobs.d; printf '[broker]\nmetrics = \"127.0.0.1:9512\"\n' >/etc/mytoken/jobs.d/metrics.toml";
+        site.sh("root", settings)?.ok()?;
+        let daemon = broker::name("b1");
+        site.sh("root", &format!("kill -HUP $(cat {STATE_DIR}/pid/{daemon})"))?.ok()?;
+        wait::until("the line about the restart", Duration::from_secs(10), || {
+            let said = site.logs().contains("there are no metrics until the broker is restarted");
+            Ok(said.then_some(()))
+        })?;
+        site.stop(&daemon, "TERM")?;
+        site.restart(&daemon)?;
+        for (sample, expected) in [
+            ("mytoken_broker_submissions{state=\"open\"}", Some(0)),
+            ("mytoken_broker_answers_total{result=\"token\"}", Some(0)),
+            ("mytoken_broker_slurmctld_question_age_seconds", None),
+            ("mytoken_broker_nodes{state=\"enrolled\"}", Some(2)),
+        ] {
+            assert_eq!(metric(site, sample)?, expected, "{sample}");
+        }
+        // More connections than it serves, which say nothing: neither they nor a job wait for each other.
+        site.on_node("b1", "for i in $(seq 40); do (exec 3<>/dev/tcp/127.0.0.1/9512; sleep 60) & done; sleep 0.5")?;
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken -w n1 job.sh")?;
+        job.wait_for_end(site, TIMEOUT)?;
+        assert_fresh(site, &job, 1, 3)?;
+        wait_for_revocations(site, 1)?;
+        let journal = Journal::read(site)?;
+        let granted = i64::try_from(journal.requests_to("access_token") + journal.requests_to("revocation")).unwrap();
+        for (sample, expected) in [
+            ("mytoken_broker_requests_total{result=\"granted\"}", granted),
+            ("mytoken_broker_answers_total{result=\"refused\"}", 0),
+            ("mytoken_broker_submissions{state=\"open\"}", 0),
+            ("mytoken_broker_submissions{state=\"settled\"}", 1),
+            ("mytoken_broker_slurmctld_up", 1),
+            ("mytoken_broker_configuration_up_to_date", 1),
+        ] {
+            assert_eq!(metric(site, sample)?, Some(expected), "{sample}");
+        }
+        assert!(metric(site, "mytoken_broker_answers_total{result=\"token\"}")? >= Some(3));
+        let post = "curl -s -o /dev/null -w '%{http_code}' -X POST http://127.0.0.1:9512/metrics";
+        assert_eq!(site.on_node("b1", post)?.ok()?.stdout, "405");
+
+        // A port that is taken keeps no job from its token.
+        site.stop(&daemon, "TERM")?;
+        site.sh("root", "sed -i s/9512/7512/ /etc/mytoken/jobs.d/metrics.toml")?.ok()?;
+        site.restart(&daemon)?;
+        let (job, _) =
+            Job::submit(site, "alice", "sbatch --mytoken -w n1 --wrap 'test -s $BEARER_TOKEN_FILE; sleep 60'")?;
+        job.wait_for_start(site)?;
+        job.wait_for_token(site, "n1")?;
+        let logs = site.logs();
+        assert!(
+            logs.contains("there are no metrics at broker.metrics, 127.0.0.1:7512: Address already in use"),
+            "{logs}"
+        );
         Ok(())
     })
 }

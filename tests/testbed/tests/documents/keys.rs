@@ -18,6 +18,7 @@ const OTHERS: &[&str] = &[
     "mytoken_runtime_t",
     "nis_enabled",
     "offline_access",
+    "to_revoke",
     "pam_mytoken",
     "pam_systemd",
     "preferred_username",
@@ -77,7 +78,8 @@ fn keys_and_tables_that_guides_name_are_in_the_samples() {
         if !is_guide || place.ends_with("logs.md") {
             continue;
         }
-        for name in named(&Page::parse(&text)) {
+        // The test of the metrics knows their names.
+        for name in named(&Page::parse(&text)).into_iter().filter(|name| !name.starts_with("mytoken_broker_")) {
             if OTHERS.contains(&name.as_str()) {
                 others.insert(name);
             } else {
