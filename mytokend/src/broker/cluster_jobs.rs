@@ -2,6 +2,7 @@
 //! All jobs that slurmctld knows, from one answer of squeue.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 use crate::jobs::host_list;
 use crate::jobs::submission_end::{self, JobPhase};
@@ -54,6 +55,10 @@ pub struct ClusterJobs {
 struct UserJobs {
     lines: String,
     ids: Vec<u32>,
+    /// Where in `lines` the jobs of a leader are.
+    of_leader: HashMap<u32, Vec<Range<usize>>>,
+    /// Leaders of jobs that are not final.
+    live: BTreeSet<u32>,
 }
 
 impl ClusterJobs {
@@ -69,12 +74,16 @@ impl ClusterJobs {
             let row = submission_end::row(rest)?;
             let is_on_nodes = matches!(row.phase, JobPhase::Active | JobPhase::Completing);
             let nodes = row.nodes.to_owned();
-            let job = KnownJob { uid, leader: row.leader, is_on_nodes, submitted: row.submitted, started, nodes };
+            let (leader, is_final) = (row.leader, row.phase == JobPhase::Final);
+            let job = KnownJob { uid, leader, is_on_nodes, submitted: row.submitted, started, nodes };
             found.jobs.insert(row.job, job);
-            let UserJobs { lines, ids } = found.by_user.entry(uid).or_default();
+            let UserJobs { lines, ids, of_leader, live } = found.by_user.entry(uid).or_default();
+            let begin = lines.len();
             lines.push_str(rest);
             lines.push('\n');
+            of_leader.entry(leader).or_default().push(begin..lines.len());
             ids.push(row.job);
+            live.extend((!is_final).then_some(leader));
         }
         Some(found)
     }
@@ -91,10 +100,34 @@ impl ClusterJobs {
         self.by_user.get(&uid).map_or("", |jobs| jobs.lines.as_str())
     }
 
+    /// Those of these lines that are about `jobs`, which are jobs or leaders, and about the jobs that have the same leader. A user with
+    /// thousands of submissions has as many other lines, and each submission is judged at each answer.
+    #[must_use]
+    pub fn about(&self, uid: u32, jobs: &BTreeSet<u32>) -> String {
+        let Some(own) = self.by_user.get(&uid) else { return String::new() };
+        let leader = |job: &u32| self.jobs.get(job).filter(|job| job.uid == uid).map(|job| job.leader);
+        let with_leaders = |jobs: &BTreeSet<u32>| -> BTreeSet<u32> {
+            jobs.iter().copied().chain(jobs.iter().filter_map(leader)).collect()
+        };
+        // Twice: a leader is a job, too.
+        let leaders = with_leaders(&with_leaders(jobs));
+        let places = leaders.iter().filter_map(|leader| own.of_leader.get(leader)).flatten();
+        places.filter_map(|place| own.lines.get(place.clone())).collect()
+    }
+
+    /// The leaders of a user's jobs that are not final.
+    pub fn live_leaders(&self, uid: u32) -> impl Iterator<Item = u32> {
+        self.by_user.get(&uid).into_iter().flat_map(|jobs| jobs.live.iter().copied())
+    }
+
     /// Those of `jobs` that are a user's. An array that has run for a day has many more than slurmctld shows.
     #[must_use]
     pub fn shown(&self, uid: u32, jobs: &BTreeSet<u32>) -> BTreeSet<u32> {
         let shown = self.by_user.get(&uid).map_or(&[][..], |jobs| &jobs.ids);
+        if jobs.len() < shown.len() {
+            let is_own = |job: &&u32| self.jobs.get(job).is_some_and(|job| job.uid == uid);
+            return jobs.iter().filter(is_own).copied().collect();
+        }
         shown.iter().copied().filter(|job| jobs.contains(job)).collect()
     }
 }
@@ -126,7 +159,33 @@ mod tests {
         assert_eq!(jobs.job(8), None);
         assert_eq!(jobs.of_user(2001).lines().count(), 2);
         assert_eq!(jobs.of_user(2003), "");
-        assert_eq!(jobs.shown(2001, &BTreeSet::from([1, 9, 12])), BTreeSet::from([9]));
+        for asked in [&[9][..], &[1, 9, 12]] {
+            assert_eq!(jobs.shown(2001, &asked.iter().copied().collect()), BTreeSet::from([9]));
+        }
+        assert_eq!(jobs.live_leaders(2001).collect::<Vec<_>>(), [7, 8]);
+        assert_eq!(jobs.live_leaders(2002).collect::<Vec<_>>(), [12]);
+        assert_eq!(jobs.live_leaders(2003).count(), 0);
+    }
+
+    #[test]
+    fn a_submission_has_the_lines_of_its_jobs_and_of_those_with_the_same_leader() {
+        let jobs = ClusterJobs::parse(OUTPUT).unwrap();
+        let about = |uid, asked: &[u32]| jobs.about(uid, &asked.iter().copied().collect());
+        let seven = "7|7|RUNNING|1000|N/A|n[1-3]|n1\n";
+        let nine = "9|8_1|COMPLETING|1001|1100|n2|n2\n";
+        let het = "12|12|PENDING|1002|N/A||\n13|12+1|COMPLETED|1002|1003|n4|n4\n";
+        for (uid, asked, expected) in [
+            (2001, &[7][..], seven.to_owned()),
+            (2001, &[8], nine.to_owned()),
+            (2001, &[9], nine.to_owned()),
+            (2001, &[7, 9], format!("{seven}{nine}")),
+            (2002, &[13], het.to_owned()),
+            (2002, &[7], String::new()),
+            (2003, &[7], String::new()),
+            (2001, &[], String::new()),
+        ] {
+            assert_eq!(about(uid, asked), expected, "{uid} {asked:?}");
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Decides from slurmctld's answer whether a submission is over. It is asked once for all submissions.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::binding::Binding;
 use super::cluster_jobs::ClusterJobs;
-use crate::jobs::submission_end::{EndDecision, HeldSubmission, decide_end, live_leaders, shows};
+use crate::jobs::submission_end::{EndDecision, HeldSubmission, decide_end, shows};
 
 /// What an answer of slurmctld means for a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,18 +30,22 @@ pub struct Known<'a> {
     pub binding: &'a Binding,
     /// slurmctld was asked after the end of that time.
     pub complete: bool,
-    /// Leaders that belong to other submissions of this user.
-    pub of_others: &'a BTreeSet<u32>,
+    /// A job of this user that is not final belongs to no submission whose leaders are known: [`unclaimed`].
+    pub unclaimed: bool,
+}
+
+/// Whether a job of a user that is not final has none of these leaders, which are those of all submissions of the user.
+#[must_use]
+pub fn unclaimed(jobs: &ClusterJobs, uid: u32, leaders: &BTreeSet<u32>) -> bool {
+    jobs.live_leaders(uid).any(|leader| !leaders.contains(&leader))
 }
 
 /// Judges a submission at `now`, Unix seconds of slurmctld's clock. The second value is the set of its leaders with those of this answer.
 #[must_use]
 pub fn judge(jobs: &ClusterJobs, known: Known<'_>, now: u64) -> (Standing, BTreeSet<u32>) {
-    let lines = jobs.of_user(known.uid);
     if known.binding.leaders.is_empty() && known.binding.submitted.is_none() {
         // Nobody has seen a job of it on its node. A node may have told a wrong one, so any job of the user that may have it keeps it.
-        let live = live_leaders(lines).is_none_or(|live| !live.is_subset(known.of_others));
-        return (if live { Standing::GoesOn } else { Standing::NotShown }, BTreeSet::new());
+        return (if known.unclaimed { Standing::GoesOn } else { Standing::NotShown }, BTreeSet::new());
     }
     let held = HeldSubmission {
         jobs: jobs.shown(known.uid, known.jobs),
@@ -49,10 +54,15 @@ pub fn judge(jobs: &ClusterJobs, known: Known<'_>, now: u64) -> (Standing, BTree
         complete: known.complete,
         ..HeldSubmission::default()
     };
-    let (decision, leaders) = decide_end(lines, &held, "", now);
+    // Of jobs that share a credential, the time decides which are of the submission.
+    let lines = match held.submitted {
+        Some(_) => Cow::from(jobs.of_user(known.uid)),
+        None => Cow::from(jobs.about(known.uid, &held.jobs.union(&held.leaders).copied().collect())),
+    };
+    let (decision, leaders) = decide_end(&lines, &held, "", now);
     let standing = match decision {
         EndDecision::Requeued | EndDecision::Continues | EndDecision::Undecided => Standing::GoesOn,
-        EndDecision::Revoke { .. } | EndDecision::Leave if shows(lines, &held) => Standing::Over,
+        EndDecision::Revoke { .. } | EndDecision::Leave if shows(&lines, &held) => Standing::Over,
         EndDecision::Revoke { .. } | EndDecision::Leave => Standing::NotShown,
     };
     (standing, leaders)
@@ -60,6 +70,9 @@ pub fn judge(jobs: &ClusterJobs, known: Known<'_>, now: u64) -> (Standing, BTree
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::{btree_set, vec};
+    use proptest::prelude::*;
+
     use super::*;
 
     const NOW: u64 = 2_000;
@@ -67,8 +80,9 @@ mod tests {
     fn standing(lines: &str, jobs: &[u32], leaders: &[u32], submitted: Option<(u64, u64)>, others: &[u32]) -> Standing {
         let jobs_here = ClusterJobs::parse(lines).unwrap();
         let binding = Binding { leaders: leaders.iter().copied().collect(), submitted };
-        let (jobs, of_others) = (jobs.iter().copied().collect(), others.iter().copied().collect());
-        let known = Known { uid: 7, jobs: &jobs, binding: &binding, complete: true, of_others: &of_others };
+        let jobs = jobs.iter().copied().collect();
+        let unclaimed = unclaimed(&jobs_here, 7, &others.iter().chain(leaders).copied().collect());
+        let known = Known { uid: 7, jobs: &jobs, binding: &binding, complete: true, unclaimed };
         judge(&jobs_here, known, NOW).0
     }
 
@@ -109,5 +123,37 @@ mod tests {
         assert_eq!(standing(ended, &[1], &[1], Some((990, NOW - 1)), &[]), Standing::Over);
         let more = format!("{ended}7|1000|5|5|PENDING|1001|N/A||\n");
         assert_eq!(standing(&more, &[1], &[1], Some((990, NOW - 1)), &[]), Standing::GoesOn);
+    }
+
+    proptest! {
+        /// The lines of a submission decide as all lines of the user do.
+        #[test]
+        fn other_submissions_of_the_user_change_nothing(
+            rows in vec((1..9_u32, 0..3_u32, 0..6_usize), 0..12),
+            jobs in btree_set(1..9_u32, 0..4),
+            leaders in btree_set(1..9_u32, 1..3),
+        ) {
+            const STATES: [&str; 6] = ["RUNNING", "PENDING", "COMPLETING", "COMPLETED", "CANCELLED", "FAILED"];
+            let mut lines = String::new();
+            let mut seen = BTreeSet::new();
+            for (job, leader, state) in rows {
+                if !seen.insert(job) {
+                    continue;
+                }
+                let (state, array) = (STATES[state], (job - job.min(leader)).max(1));
+                let id = if array == job { job.to_string() } else { format!("{array}_{job}") };
+                lines += &format!("7|1000|{job}|{id}|{state}|1000|1500|n1|n1\n");
+            }
+            let all = ClusterJobs::parse(&lines).unwrap();
+            let held = HeldSubmission {
+                jobs: all.shown(7, &jobs),
+                leaders: leaders.clone(),
+                complete: true,
+                ..HeldSubmission::default()
+            };
+            let own = all.about(7, &held.jobs.union(&held.leaders).copied().collect());
+            prop_assert_eq!(decide_end(&own, &held, "", NOW), decide_end(all.of_user(7), &held, "", NOW));
+            prop_assert_eq!(shows(&own, &held), shows(all.of_user(7), &held));
+        }
     }
 }

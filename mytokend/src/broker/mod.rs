@@ -149,7 +149,8 @@ impl Broker {
         for (key, submission) in &state.submissions {
             leaders.entry(key.uid).or_default().extend(&submission.binding.leaders);
         }
-        let none = BTreeSet::new();
+        let unclaimed: HashMap<u32, bool> =
+            leaders.iter().map(|(uid, leaders)| (*uid, ends::unclaimed(jobs, *uid, leaders))).collect();
         let mut over = Vec::new();
         for (key, submission) in &mut state.submissions {
             if !matches!(submission.end, End::Open { .. }) {
@@ -161,7 +162,7 @@ impl Broker {
                 jobs: &submission.jobs,
                 binding: &submission.binding,
                 complete: submission.complete,
-                of_others: leaders.get(&key.uid).unwrap_or(&none),
+                unclaimed: unclaimed.get(&key.uid).copied().unwrap_or(true),
             };
             let (standing, seen) = ends::judge(jobs, known, now);
             submission.binding.leaders.extend(seen);

@@ -226,13 +226,6 @@ pub fn shows(output: &str, held: &HeldSubmission) -> bool {
     rows(output).is_some_and(|rows| rows.iter().any(own))
 }
 
-/// The leaders of the jobs that are not final. `None`: the output is not of [`FORMAT`].
-#[must_use]
-pub fn live_leaders(output: &str) -> Option<BTreeSet<u32>> {
-    let live = |row: &JobRow<'_>| (row.phase != JobPhase::Final).then_some(row.leader);
-    rows(output).map(|rows| rows.iter().filter_map(live).collect())
-}
-
 /// The jobs of `jobs` that have left all nodes: they are final or queued, or slurmctld has forgotten them.
 #[must_use]
 pub fn gone(output: &str, jobs: &BTreeSet<u32>) -> Vec<u32> {
