@@ -175,7 +175,9 @@ impl Shared {
     /// What the node shows brokers from the start on. `None`: it has to enrol.
     fn at_start(&self) -> Result<Option<Shown>, String> {
         if self.has_site_certificate() {
-            return self.of_site().map(Some);
+            // One that has expired may be replaced at any time: the thread reads it again, and tells.
+            let shown = self.of_site()?;
+            return Ok(Some(shown).filter(|shown| SystemClock.now() <= shown.ends));
         }
         let identity = self.files.load().map_err(|error| error.to_string())?;
         if let Some(problem) = identity.problem() {
@@ -215,7 +217,11 @@ impl Shared {
 
     fn next_certificate(&self, need: Need) -> Result<Shown, String> {
         if self.has_site_certificate() {
-            self.of_site()
+            let shown = self.of_site()?;
+            if SystemClock.now() > shown.ends {
+                return Err("the certificate in broker.site_cert_file has expired".to_owned());
+            }
+            Ok(shown)
         } else if need == Need::First {
             self.enrol(None, Deadline::after(ENROLMENT))
         } else {
@@ -338,11 +344,7 @@ impl Shared {
         };
         let SiteCertificate { config, ends } =
             SiteCertificate::load(certificate, key, &self.authority()?, self.trust, Arc::new(SystemClock))?;
-        let now = SystemClock.now();
-        if now > ends {
-            return Err(format!("{}: the certificate has expired", certificate.display()));
-        }
-        Ok(Shown { tls: config, renew_at: now.saturating_add(LOOK.as_secs()), ends })
+        Ok(Shown { tls: config, renew_at: SystemClock.now().saturating_add(LOOK.as_secs()), ends })
     }
 
     fn authority(&self) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -29,6 +29,20 @@ fn start(dir: &std::path::Path, settings: BrokerSettings) -> Result<BrokerConnec
     BrokerConnection::start(settings, "c".to_owned(), files, trust(), Arc::new(Log::stderr("test")))
 }
 
+/// Why a node that has just started cannot ask brokers.
+fn why_not(connection: &BrokerConnection) -> String {
+    assert!(!connection.is_enrolled());
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let told = connection.post::<()>("/v1/jobs", &(), Deadline::after(Duration::from_secs(5)));
+        let told = told.unwrap_err().to_string();
+        if !told.contains("not begun") || Instant::now() > until {
+            return told;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn an_expired_certificate_is_not_renewed_but_the_node_enrols() {
     let dir = tempfile::tempdir().unwrap();
@@ -48,16 +62,7 @@ fn an_expired_certificate_is_not_renewed_but_the_node_enrols() {
 fn a_node_without_a_certificate_says_what_it_needs() {
     let dir = tempfile::tempdir().unwrap();
     let connection = start(dir.path(), settings(dir.path())).unwrap();
-    assert!(!connection.is_enrolled());
-    let until = Instant::now() + Duration::from_secs(20);
-    let told = loop {
-        let told = connection.post::<()>("/v1/jobs", &(), Deadline::after(Duration::from_secs(5)));
-        let told = told.unwrap_err().to_string();
-        if !told.contains("not begun") || Instant::now() > until {
-            break told;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let told = why_not(&connection);
     assert!(told.contains("it needs a one-time code. At the broker: mytokenctl node code n1"), "{told}");
 }
 
@@ -80,4 +85,18 @@ fn a_node_with_a_certificate_of_the_site_does_not_enrol() {
     fs::set_permissions(at("other.key"), fs::Permissions::from_mode(0o600)).unwrap();
     let told = start(dir.path(), site("other.key")).map(drop).unwrap_err();
     assert!(told.ends_with("other.key: it holds no private key (PEM)"), "{told}");
+}
+
+#[test]
+fn an_agent_starts_with_a_certificate_of_the_site_that_has_expired_and_tells() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = tempfile::tempdir().unwrap();
+    Authority::create(&Directory::open(old.path()).unwrap(), "c", 1).unwrap();
+    let site = BrokerSettings {
+        site_cert_file: Some(old.path().join(authority::CERTIFICATE)),
+        site_key_file: Some(old.path().join(authority::KEY)),
+        ..settings(dir.path())
+    };
+    let told = why_not(&start(dir.path(), site).unwrap());
+    assert!(told.contains("the certificate in broker.site_cert_file has expired"), "{told}");
 }
