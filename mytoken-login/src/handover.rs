@@ -98,9 +98,7 @@ impl Handover {
             Ok(bytes) => Record::parse(&bytes.ok_or(RecordError::Missing)?, claimant, clock),
             Err(error) => Err(RecordError::File(error)),
         };
-        if let Err(reason) = &read
-            && reason.is_unreadable()
-        {
+        if let Some(reason) = read.as_ref().err().filter(|reason| reason.is_unreadable()) {
             return Err(self.keep(&handover, (&directory, &uid, &name), reason));
         }
         if remove {
