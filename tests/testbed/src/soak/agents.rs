@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::site::plan::STATE_DIR;
 use crate::{Result, Site};
@@ -43,6 +43,9 @@ const READINGS: u32 = 4;
 /// Time between readings.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a request of an agent takes at most, with some seconds to spare.
+const LONGEST_REQUEST: Duration = Duration::from_secs(35);
+
 /// What each agent uses in some seconds.
 pub(super) fn sample(site: &Site) -> Result<Vec<Reading>> {
     (0..READINGS)
@@ -78,9 +81,24 @@ fn parse(lines: &str) -> Reading {
     lines.lines().filter_map(line).collect()
 }
 
+/// The growth since the readings in `before`, when nothing is to be done. A request that the server does not answer keeps its thread, its
+/// connection and the descriptors of its client until the agent gives up: while there is growth, it is measured again. What leaks stays.
+///
+/// # Errors
+/// When the agents cannot be looked at.
+pub(super) fn growth_after(before: &[Reading], site: &Site) -> Result<Growth> {
+    let last = Instant::now() + LONGEST_REQUEST;
+    loop {
+        let growth = growth(before, &sample(site)?);
+        if (growth.threads == 0 && growth.descriptors == 0) || Instant::now() > last {
+            return Ok(growth);
+        }
+    }
+}
+
 /// Compares two samples: the least of a later reading with the most of an earlier one, because what leaks is there at each reading. Agents
 /// that were started after the first reading are left out: one without work uses less, and that is no measure for its growth.
-pub(super) fn growth(before: &[Reading], after: &[Reading]) -> Growth {
+fn growth(before: &[Reading], after: &[Reading]) -> Growth {
     let mut growth = Growth::default();
     for (name, known) in before.first().into_iter().flatten() {
         let of = |readings: &[Reading]| -> Vec<Use> {

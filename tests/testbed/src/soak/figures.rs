@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Counts what a soak has shown. Pure: records, journal and lists come in as parameters.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::agents::Growth;
 use super::records::Record;
@@ -21,12 +21,18 @@ pub struct Figures {
     pub tasks: usize,
     /// Tasks without `BEARER_TOKEN_FILE`.
     pub tasks_without_credential: usize,
+    /// Submissions with such a task.
+    pub without_credential: BTreeSet<String>,
+    /// Why submissions had no credential, in the words of the plugin, each with its number.
+    pub reasons: BTreeMap<String, usize>,
     /// Number of readings of the token file.
     pub readings: usize,
     /// Readings that found an expired token.
     pub expired: usize,
     /// The longest time without a valid token, in seconds, without what lies in the outage or goes over its end.
     pub longest_gap: f64,
+    /// The task that had it.
+    pub of_longest_gap: Option<Waited>,
     /// The longest time without a valid token after the end of the outage, of gaps that began before it, in seconds.
     pub longest_after_outage: f64,
     /// Files that were left in the directories of jobs.
@@ -47,8 +53,24 @@ pub struct Figures {
     pub growth: Growth,
 }
 
+/// What the plugin says of a submission when the server is in trouble, and of a step whose job has no credential.
+const TROUBLE: [&str; 2] = ["try again later", "steps only use the credential of their job"];
+
 /// A time without a valid token: begin and end, Unix milliseconds.
 type Gap = (u64, u64);
+
+/// A task that was without a valid token for some time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waited {
+    /// The name of its submission.
+    pub tag: String,
+    /// The id of its job.
+    pub job: String,
+    /// Its node.
+    pub node: String,
+    /// Begin and end, Unix milliseconds.
+    pub from_to: (u64, u64),
+}
 
 impl Figures {
     /// Adds the records of the tasks. `outage` is its begin and end; `expected` has each submission with the number of its tasks.
@@ -60,12 +82,16 @@ impl Figures {
             *ends.entry(&record.tag).or_default() += usize::from(record.has_ended());
             if seen.iter().any(|(_, seen)| *seen == Seen::NoCredential) {
                 self.tasks_without_credential += 1;
+                self.without_credential.insert(record.tag.clone());
                 continue;
             }
             self.readings += seen.len();
             self.expired += seen.iter().filter(|(_, seen)| *seen == Seen::Expired).count();
             for gap in gaps(&seen) {
-                self.add_gap(gap, outage);
+                if self.add_gap(gap, outage) {
+                    let (tag, job, node) = (record.tag.clone(), record.job.clone(), record.node.clone());
+                    self.of_longest_gap = Some(Waited { tag, job, node, from_to: gap });
+                }
             }
         }
         let has_ended = |(tag, tasks): &&(String, usize)| ends.get(tag.as_str()).copied().unwrap_or_default() < *tasks;
@@ -73,8 +99,10 @@ impl Figures {
         self.submissions = expected.len();
     }
 
-    fn add_gap(&mut self, (begin, end): Gap, outage: Option<Gap>) {
+    /// Returns whether this is the longest gap until now.
+    fn add_gap(&mut self, (begin, end): Gap, outage: Option<Gap>) -> bool {
         let longest = |so_far: f64, millis: u64| so_far.max(seconds(millis));
+        let before = self.longest_gap;
         match outage {
             Some((from, to)) if begin < to && end > from => {
                 self.longest_gap = longest(self.longest_gap, from.saturating_sub(begin));
@@ -82,6 +110,26 @@ impl Figures {
             }
             _ => self.longest_gap = longest(self.longest_gap, end.saturating_sub(begin)),
         }
+        self.longest_gap > before
+    }
+
+    /// Adds the reasons that the programs of Slurm have printed.
+    pub(super) fn add_reasons<'t>(&mut self, printed: impl Iterator<Item = &'t String>) {
+        for line in printed.flat_map(|text| text.lines()) {
+            if let Some((_, reason)) = line.split_once("no credential: ") {
+                *self.reasons.entry(reason.to_owned()).or_default() += 1;
+            }
+        }
+    }
+
+    /// Submissions without a credential of which the plugin did not say that the server was in trouble.
+    #[must_use]
+    pub fn unexplained(&self) -> usize {
+        let count = |trouble: bool| -> usize {
+            let is_meant = |reason: &str| TROUBLE.iter().any(|text| reason.contains(text)) == trouble;
+            self.reasons.iter().filter(|(reason, _)| is_meant(reason)).map(|(_, count)| count).sum()
+        };
+        self.without_credential.len().saturating_sub(count(true)).max(count(false))
     }
 
     /// Adds the sub-tokens of the journal, and the `mom_id` of those that the server lists at the end.
@@ -179,6 +227,22 @@ mod tests {
         figures.add_records(&records, &expected, None);
         assert_eq!((figures.submissions, figures.tasks, figures.readings, figures.expired), (4, 4, 4, 1));
         assert_eq!((figures.lost, figures.tasks_without_credential), (vec!["two".to_owned(), "three".to_owned()], 1));
+    }
+
+    #[test]
+    fn a_submission_without_a_credential_has_a_reason() {
+        let mut figures = Figures::default();
+        let records = ["one", "one", "two"].map(|tag| record(tag, &[(1, Seen::NoCredential)], true));
+        figures.add_records(&records, &[], None);
+        assert_eq!(figures.unexplained(), 2);
+        let line =
+            |reason: &str| format!("sbatch: error: mytoken: no credential: {reason} (submitting without)\nother");
+        figures.add_reasons([line("the server did not answer within 10 s; try again later")].iter());
+        assert_eq!(figures.unexplained(), 1);
+        figures.add_reasons([line("the server cannot be reached; try again later")].iter());
+        assert_eq!(figures.unexplained(), 0);
+        figures.add_reasons([line("mytoken-submit was ended by signal 9")].iter());
+        assert_eq!(figures.unexplained(), 1);
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub mod records;
 pub mod task;
 mod trouble;
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,6 +28,7 @@ use figures::Figures;
 use mix::{Shape, Submission, USERS};
 use plan::Plan;
 use task::RECORDS;
+use trouble::Trouble;
 
 /// The options of a site for a soak.
 #[must_use]
@@ -45,21 +46,22 @@ pub fn run(site: &Site, plan: &Plan) -> Result<Figures> {
     }
     let mytokens = prepare(site, plan)?;
     let submissions = mix::submissions(plan);
-    let began = unix_millis();
     trouble::set_faults(site, plan)?;
-    let before = soak(site, plan, &submissions)?;
+    let course = soak(site, plan, &submissions)?;
     trouble::end_faults(site)?;
     wait_for_end(site, plan)?;
 
     let mut figures = Figures { clock_jumped: plan.clock_jump != 0, ..Figures::default() };
     let expected: Vec<(String, usize)> =
         submissions.iter().map(|submission| (submission.tag.clone(), submission.tasks())).collect();
-    let outage =
-        plan.outage_window().map(|(begin, end)| (began + 1000 * u64::from(begin), began + 1000 * u64::from(end)));
-    figures.add_records(&records::read(site)?, &expected, outage);
+    figures.add_records(&records::read(site)?, &expected, course.outage);
     for tag in &figures.lost {
         eprintln!("{tag} is lost:\n{}", records::of_lost(site, tag)?);
     }
+    if let Some(waited) = &figures.of_longest_gap {
+        eprintln!("the longest time without a token: {waited:?}\n{}", records::of_job(site, &waited.job)?);
+    }
+    figures.add_reasons(course.said.iter().chain([&records::printed(site)?]));
     let living = || -> Result<Vec<String>> {
         Ok(mytokens.iter().map(|token| tokens::living_sub_tokens(site, token)).collect::<Result<Vec<_>>>()?.concat())
     };
@@ -73,7 +75,7 @@ pub fn run(site: &Site, plan: &Plan) -> Result<Figures> {
         Err(error) => return Err(error),
     };
     figures.add_sub_tokens(&Journal::read(site)?.each_sub_token(), &alive);
-    figures.growth = agents::growth(&before, &agents::sample(site)?);
+    figures.growth = agents::growth_after(&course.before, site)?;
     figures.files_left = files_left(site)?;
     let out = site.sh("root", "sinfo -h -N -o %T | grep -Ec 'drain|down|fail|unknown'")?.stdout;
     figures.nodes_out = out.trim().parse().unwrap_or(usize::MAX);
@@ -96,34 +98,57 @@ fn prepare(site: &Site, plan: &Plan) -> Result<Vec<String>> {
     Ok(mytokens)
 }
 
-/// Submits the jobs and makes the trouble, each at its time. Returns what the agents use before it and after half of it, when
-/// they have had work to do.
-fn soak(site: &Site, plan: &Plan, submissions: &[Submission]) -> Result<Vec<agents::Reading>> {
+/// What happened while the jobs ran.
+#[derive(Debug, Default)]
+struct Course {
+    /// What the agents used before it and after half of it, when they had work to do.
+    before: Vec<agents::Reading>,
+    /// Begin and end of the outage, Unix milliseconds: as it was, which on a busy machine is later than planned.
+    outage: Option<(u64, u64)>,
+    /// What sbatch, srun and salloc printed on standard error.
+    said: Vec<String>,
+}
+
+/// Submits the jobs and makes the trouble, each at its time.
+fn soak(site: &Site, plan: &Plan, submissions: &[Submission]) -> Result<Course> {
     let began = Instant::now();
     let limit = Duration::from_secs(u64::from(plan.seconds + plan.settle));
     let failure: Mutex<Option<Error>> = Mutex::default();
-    let half = Mutex::new(vec![agents::read(site)?]);
+    let course = Mutex::new(Course { before: vec![agents::read(site)?], ..Course::default() });
+    let with = |change: &dyn Fn(&mut Course)| change(&mut course.lock().unwrap_or_else(PoisonError::into_inner));
     let wait_until = |at: Duration| thread::sleep(at.saturating_sub(began.elapsed()));
     thread::scope(|scope| {
         scope.spawn(|| {
             for (at, trouble) in trouble::of(plan) {
                 wait_until(at);
+                let begin = unix_millis();
                 note(&failure, trouble.make(site));
+                match trouble {
+                    Trouble::OutageBegins => with(&|course| course.outage = Some((begin, u64::MAX))),
+                    Trouble::OutageEnds => with(&|course| {
+                        course.outage = course.outage.map(|(begin, _)| (begin, unix_millis()));
+                    }),
+                    Trouble::Kill(_) | Trouble::ClockJumps(..) => {}
+                }
             }
         });
         scope.spawn(|| {
             wait_until(Duration::from_secs(plan.seconds.into()) / 2);
-            note(&failure, agents::sample(site).map(|used| half.lock().map_or((), |mut half| half.extend(used))));
+            let used = agents::sample(site);
+            note(&failure, used.map(|used| with(&|course| course.before.extend(used.iter().cloned()))));
         });
         for submission in submissions {
             wait_until(submission.at);
-            let failure = &failure;
-            scope.spawn(move || note(failure, submit(site, submission, limit)));
+            let (failure, with) = (&failure, &with);
+            scope.spawn(move || {
+                let said = submit(site, submission, limit);
+                note(failure, said.map(|said| with(&|course| course.said.push(said.clone()))));
+            });
         }
         wait_until(Duration::from_secs(plan.seconds.into()));
     });
     match failure.into_inner().unwrap_or_default() {
-        None => Ok(half.into_inner().unwrap_or_default()),
+        None => Ok(course.into_inner().unwrap_or_default()),
         Some(error) => Err(error),
     }
 }
@@ -135,17 +160,18 @@ fn note(failure: &Mutex<Option<Error>>, result: Result<()>) {
     }
 }
 
-/// Submits a job. A submission that fails is seen later, because its tasks have no records.
-fn submit(site: &Site, submission: &Submission, limit: Duration) -> Result<()> {
+/// Submits a job, and returns what the command printed on standard error. A submission that fails is seen later, because its tasks have no
+/// records.
+fn submit(site: &Site, submission: &Submission, limit: Duration) -> Result<String> {
     let outcome = site.script(submission.user, &submission.command()).timeout(limit).run()?;
     if !outcome.success() {
         eprintln!("{}: status {}: {}", submission.tag, outcome.code, outcome.stderr.trim());
     }
     if submission.shape != Shape::Requeued {
-        return Ok(());
+        return Ok(outcome.stderr);
     }
     let Some(id) = outcome.stdout.trim().strip_prefix("Submitted batch job ").map(str::to_owned) else {
-        return Ok(());
+        return Ok(outcome.stderr);
     };
     // SLURM-28: Slurm would wait two minutes before the second run.
     let requeue = format!(
@@ -156,7 +182,7 @@ fn submit(site: &Site, submission: &Submission, limit: Duration) -> Result<()> {
     if !requeued.success() {
         eprintln!("{}: it was not requeued: {}", submission.tag, requeued.stderr.trim());
     }
-    Ok(())
+    Ok(outcome.stderr)
 }
 
 /// Waits until the queue is empty. Jobs that take longer have no end in their records, so they count as lost.

@@ -2,6 +2,7 @@
 //! The records of tasks, from the users' home directories.
 
 use super::task::{self, Line, RECORDS, Seen};
+use crate::site::services::syslog::LOG;
 use crate::{Result, Site};
 
 /// The record of one task.
@@ -57,6 +58,23 @@ pub(super) fn of_lost(site: &Site, tag: &str) -> Result<String> {
          done 2>&1; true"
     );
     Ok(site.sh("root", &print)?.stdout)
+}
+
+/// What is known of a job: its lines in the log of the system, and what the plugin said on the nodes.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn of_job(site: &Site, job: &str) -> Result<String> {
+    let print = format!("grep -E 'job {job}\\b' {LOG}; grep -hE '\\[{job}[].].*mytoken' /var/log/slurmd.*.log; true");
+    Ok(site.sh("root", &print)?.stdout)
+}
+
+/// What the batch jobs printed.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn printed(site: &Site) -> Result<String> {
+    Ok(site.sh("root", &format!("cat /home/*/{RECORDS}/*.out; true"))?.stdout)
 }
 
 fn parse(printed: &str) -> Vec<Record> {
