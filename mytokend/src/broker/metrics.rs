@@ -107,7 +107,11 @@ impl Metrics {
         };
         let (requests, left) = (of(|budget| budget.requests.into()), of(|budget| budget.left.into()));
         let period = of(|budget| number(budget.period));
-        self.gauges("budget_requests", "Requests that a mytoken server with a limit takes in a period", requests);
+        self.gauges(
+            "budget_requests",
+            "Requests that this broker and the hosts that ask it may send in a period",
+            requests,
+        );
         self.gauges("budget_left", "Requests of the budget that are left", left);
         self.gauges("budget_period_seconds", "Length of the period of a budget", period);
     }
