@@ -262,7 +262,7 @@ fn the_metrics_of_a_broker_follow_its_work_and_hold_up_nobody() -> Result<()> {
         ] {
             assert_eq!(metric(site, sample)?, expected, "{sample}");
         }
-        // More connections than it serves, which say nothing: neither they nor a job wait for each other.
+        // More connections than it serves, which say nothing, hold up no job.
         site.on_node("b1", "for i in $(seq 40); do (exec 3<>/dev/tcp/127.0.0.1/9512; sleep 60) & done; sleep 0.5")?;
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken -w n1 job.sh")?;
         job.wait_for_end(site, TIMEOUT)?;
