@@ -106,6 +106,41 @@ fn removing_the_module_takes_its_lines_out_of_the_stacks() -> Result<()> {
 }
 
 #[test]
+fn the_module_cannot_be_removed_while_a_stack_names_it() -> Result<()> {
+    with_packages(|site| {
+        let remove = || site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --remove libpam-mytoken");
+        let module = site.sh("root", "dpkg -L libpam-mytoken | grep pam_mytoken.so")?.ok()?.stdout.trim().to_owned();
+        let refused = |stack: &str| -> Result<()> {
+            let said = remove()?;
+            assert!(!said.success() && said.stderr.contains("libpam-mytoken is not removed"), "{said:?}");
+            assert!(said.stderr.contains(stack) && site.exists(&module)?, "{said:?}");
+            login_by_key(site)
+        };
+        let enable = "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session";
+        site.sh("root", &format!("cp /etc/pam.d/sshd /root/sshd.before && {enable}"))?.ok()?;
+        // The second way of README.Debian. A refusal changes nothing.
+        site.sh("root", "cp /usr/share/mytoken/pam-sshd.example /etc/pam.d/sshd")?.ok()?;
+        let stacks = || Ok::<_, Error>(site.sh("root", "cd /etc/pam.d && cat *")?.ok()?.stdout);
+        let before = stacks()?;
+        refused("/etc/pam.d/sshd")?;
+        assert_eq!(stacks()?, before);
+        // pam-auth-update leaves a file alone that was changed by hand.
+        site.sh("root", "cp /root/sshd.before /etc/pam.d/sshd")?.ok()?;
+        site.sh("root", "sed -i '/pam_mytoken/i # changed by hand' /etc/pam.d/common-account")?.ok()?;
+        refused("/etc/pam.d/common-account")?;
+        // Neither a comment, nor a line that PAM skips, nor a leftover keeps the package.
+        let leave = "sed -i '/pam_mytoken/d' /etc/pam.d/common-*; \
+                     echo '# account required pam_mytoken.so' >>/etc/pam.d/sshd; \
+                     echo '-session optional pam_mytoken.so' >>/etc/pam.d/sshd; \
+                     echo 'account required pam_mytoken.so' >/etc/pam.d/sshd.dpkg-old";
+        site.sh("root", leave)?.ok()?;
+        remove()?.ok()?;
+        assert!(!site.exists(&module)?);
+        login_by_key(site)
+    })
+}
+
+#[test]
 fn the_link_of_the_drop_in_is_the_administrators_once_he_changed_it() -> Result<()> {
     with_packages(|site| {
         let link = "/etc/ssh/sshd_config.d/10-mytoken.conf";
