@@ -37,6 +37,9 @@ pub struct SubmitAnswer {
     /// Names of tools for which the job's environment names the token file, as in [`crate::tools`]. Plugins of earlier releases ignore them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
+    /// The brokers keep the sealed credential, and the job brings only the handle. There is no `sealed` then.
+    #[serde(skip_serializing_if = "is_false")]
+    pub registered: bool,
     /// Whether the job has several token files. Plugins of earlier releases ignore it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub several_files: bool,
@@ -49,6 +52,12 @@ impl SubmitAnswer {
         Self { sealed: Some(sealed), handle: Some(handle), ..Self::empty() }
     }
 
+    /// The answer with a credential that the brokers keep.
+    #[must_use]
+    pub fn registered(handle: String) -> Self {
+        Self { handle: Some(handle), registered: true, ..Self::empty() }
+    }
+
     fn empty() -> Self {
         Self {
             v: VERSION,
@@ -59,6 +68,7 @@ impl SubmitAnswer {
             chosen: None,
             notes: Vec::new(),
             tools: Vec::new(),
+            registered: false,
             several_files: false,
         }
     }
@@ -113,6 +123,7 @@ impl SubmitAnswer {
             chosen: text(value, "chosen")?,
             notes: texts("notes")?,
             tools: texts("tools")?,
+            registered: flag(value, "registered")?,
             several_files: flag(value, "several_files")?,
         })
     }
@@ -146,7 +157,10 @@ mod tests {
         let several = SubmitAnswer { several_files: true, ..made.clone() };
         assert!(several.line().ends_with(r#","several_files":true}"#), "{}", several.line());
         let made_ones = [made, noted, with_tools, chosen, several];
-        for answer in made_ones.into_iter().chain([SubmitAnswer::failed("no".into()), SubmitAnswer::off()]) {
+        let registered = SubmitAnswer::registered("00".into());
+        assert_eq!(registered.line(), r#"{"v":1,"handle":"00","registered":true}"#);
+        for answer in made_ones.into_iter().chain([registered, SubmitAnswer::failed("no".into()), SubmitAnswer::off()])
+        {
             assert_eq!(SubmitAnswer::parse(answer.line().as_bytes()), Some(answer));
         }
         assert_eq!(SubmitAnswer::failed("no".into()).line(), r#"{"v":1,"error":"no"}"#);

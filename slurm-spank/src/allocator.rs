@@ -159,13 +159,6 @@ fn check(call: &HookCall) -> Result<(), String> {
             ));
         }
     }
-    // SLURM-11: only job-control variables would reach the job.
-    if has_option(c"export-file", "--export-file") {
-        return Err(
-            "--export-file replaces the job's environment, and the credential with it; use --export=NAME,... instead"
-                .to_owned(),
-        );
-    }
     Ok(())
 }
 
@@ -206,7 +199,7 @@ fn is_test_only_in(words: impl Iterator<Item = OsString>) -> bool {
 }
 
 /// Whether the option is set. Without Slurm's own answer, whether `word` is on the command line.
-fn has_option(name: &CStr, word: &str) -> bool {
+pub fn has_option(name: &CStr, word: &str) -> bool {
     command_options::is_set(name).unwrap_or_else(|| has_word(env::args_os().skip(1), word))
 }
 

@@ -47,18 +47,21 @@ pub const TOKEN: &CStr = c"BEARER_TOKEN";
 /// Sealed credential and handle, both well formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
-    sealed: String,
+    /// `None`: brokers keep it.
+    sealed: Option<String>,
     handle: Handle,
     tools: Vec<Tool>,
     several_files: bool,
 }
 
 impl Credential {
-    /// Checks the form of both.
-    pub fn parse(sealed: &str, handle: &str) -> Result<Self, &'static str> {
-        sealed::parse(sealed).map_err(|_| "its sealed credential is malformed")?;
+    /// Checks the form of both. Without a sealed credential brokers keep it.
+    pub fn parse(sealed: Option<&str>, handle: &str) -> Result<Self, &'static str> {
+        if sealed.is_some_and(|sealed| sealed::parse(sealed).is_err()) {
+            return Err("its sealed credential is malformed");
+        }
         let handle = Handle::parse(handle).ok_or("its handle is malformed")?;
-        Ok(Self { sealed: sealed.to_owned(), handle, tools: Vec::new(), several_files: false })
+        Ok(Self { sealed: sealed.map(str::to_owned), handle, tools: Vec::new(), several_files: false })
     }
 
     /// With these tools of the profile. Unknown names are of a later release.
@@ -74,7 +77,7 @@ impl Credential {
     /// Sets the variables for the job that is about to be submitted. The handle also goes into this process's environment, because
     /// the steps of srun's own allocation do not see job-control variables (SLURM-13).
     pub fn place(&self, spank: &Spank) -> Result<(), &'static str> {
-        let placed = set_env(SEALED, &self.sealed)
+        let placed = self.sealed.as_ref().is_none_or(|sealed| set_env(SEALED, sealed))
             && set_env(HANDLE_STEP, self.handle.as_str())
             && (self.tools.is_empty() || set_env(TOOLS, &tools::join(&self.tools)))
             && (!self.several_files || set_env(FILES, "1"))

@@ -10,6 +10,7 @@ use mytoken_wire::paths::CONFIGURATION;
 use mytoken_wire::submission::{SubmitAnswer, VERSION};
 use mytoken_wire::{CredentialOption, Deadline};
 
+use crate::allocator;
 use crate::credential_option::Wish;
 use crate::demand::{self, Demand};
 use crate::ffi::{SpankContext, command_options};
@@ -76,6 +77,8 @@ pub fn run(settings: &PluginSettings, wish: &Wish, context: SpankContext) -> Res
     let program = c_string(&settings.submit.to_string_lossy());
     let own = command_name(std::env::args_os().next(), context);
     let mut words = arguments(wish, &settings.default, own, command_options::value);
+    // SLURM-11: only job-control variables reach the job then.
+    words.extend(allocator::has_option(c"export-file", "--export-file").then(|| c"--export-file".to_owned()));
     words.insert(0, program.clone());
     let output = spawn::run(&program, &words, Deadline::after(settings.submit_time));
     let name = settings.submit.to_string_lossy();
@@ -152,10 +155,11 @@ fn read(output: &ChildOutput, wanted: &CredentialOption) -> Result<Option<Submit
             Err(SubmitFailure::Reported { reason: sentence.trim_ascii().to_owned(), chosen })
         }
         SubmitAnswer { off: true, .. } => Ok(None),
-        SubmitAnswer { sealed: Some(sealed), handle: Some(handle), notes, tools, several_files, .. }
-            if matches!(output.status, ChildStatus::Exited(0) | ChildStatus::Unknown) =>
+        SubmitAnswer { sealed, handle: Some(handle), notes, tools, several_files, registered, .. }
+            if sealed.is_some() != registered
+                && matches!(output.status, ChildStatus::Exited(0) | ChildStatus::Unknown) =>
         {
-            let credential = Credential::parse(&sealed, &handle)
+            let credential = Credential::parse(sealed.as_deref(), &handle)
                 .map_err(|fault| SubmitFailure::Misbehaved(format!("answered, but {fault}")))?
                 .with_tools(&tools)
                 .with_several_files(several_files);
@@ -247,6 +251,18 @@ mod tests {
         write("[[default]]\nmytoken = [\"required\"]\n");
         let (reason, is_required) = failure(None, "main");
         assert!(is_required && reason.contains("jobs.toml cannot be read") && reason.contains("--mytoken=off"));
+    }
+
+    #[test]
+    fn brokers_may_keep_the_credential() {
+        let handle = "0".repeat(32);
+        let line = |members: &str| format!(r#"{{"v":1,"handle":"{handle}"{members}}}"#);
+        let kept = read_line(&line(r#","registered":true"#), ChildStatus::Exited(0)).unwrap().unwrap();
+        assert_eq!(kept.credential, Credential::parse(None, &handle).unwrap());
+        // Not both, and not neither.
+        for members in ["", r#","registered":true,"sealed":"mt1.00000000.AAAA""#] {
+            assert!(read_line(&line(members), ChildStatus::Exited(0)).is_err(), "{members}");
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use super::envelope::VERSION;
 use super::{
-    JobEnd, JobStart, Permit, Permitted, Renew, Replace, Retire, Revoke, SessionEnd, SessionStart, Started, Status,
-    StatusQuery, Submitted,
+    JobEnd, JobStart, Permit, Permitted, Register, Renew, Replace, Retire, Revoke, SessionEnd, SessionStart, Started,
+    Status, StatusQuery, Submitted,
 };
 use crate::Malformed;
 use crate::members::{self, Document, Json, short_number, text};
@@ -59,6 +59,11 @@ impl Call for Submitted {
 impl Call for Permit {
     const NAME: &'static str = "permit";
     type Answer = Permitted;
+}
+
+impl Call for Register {
+    const NAME: &'static str = "register";
+    type Answer = Done;
 }
 
 impl Call for SessionStart {
@@ -176,6 +181,7 @@ mod tests {
         let renew = Renew { job: "8+1".parse().ok(), all: false };
         let revoke = Revoke { job: "8".parse().unwrap() };
         let replace = Replace { job: revoke.job, sealed: "mt1.x".into() };
+        let register = Register { handle: "0".into(), sealed: "mt1.x".into() };
         let retire = Retire { job: revoke.job, old: "leave".parse().unwrap() };
         let requests = [
             (line(&end(None)), Request::JobEnd(end(None))),
@@ -186,6 +192,7 @@ mod tests {
                 line(&Permit { server: "main".into(), sent: 2 }),
                 Request::Permit(Permit { server: "main".into(), sent: 2 }),
             ),
+            (line(&register), Request::Register(register)),
             (line(&session()), Request::SessionStart(session())),
             (line(&SessionEnd { session: "0".into() }), Request::SessionEnd(SessionEnd { session: "0".into() })),
             (line(&task), Request::Status(task)),

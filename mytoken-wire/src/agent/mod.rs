@@ -40,6 +40,6 @@ pub use event::{Event, EventKind};
 pub use missed::{MissedEnd, MissedRecord, MissedStart};
 pub use renewal::RenewalCredential;
 pub use request::{
-    JobEnd, JobStart, OldCredential, Permit, Renew, Replace, Request, Retire, Revoke, SessionEnd, SessionStart,
-    StatusQuery, Submitted,
+    JobEnd, JobStart, OldCredential, Permit, Register, Renew, Replace, Request, Retire, Revoke, SessionEnd,
+    SessionStart, StatusQuery, Submitted,
 };

@@ -21,6 +21,8 @@ pub enum Request {
     Submitted(Submitted),
     /// Whether a submission may send a request to a mytoken server (its user; from mytoken-submit).
     Permit(Permit),
+    /// The brokers keep the sealed credential of a submission (its user; from mytoken-submit).
+    Register(Register),
     /// A login session begins; the agent renews its access token (root; from the PAM module's `open_session`).
     SessionStart(SessionStart),
     /// A login session has ended (root).
@@ -153,6 +155,16 @@ pub struct Permit {
     /// Zero: asks for a permit. Otherwise the number of requests that were sent without one: discovery, or a second attempt.
     #[serde(default)]
     pub sent: u32,
+}
+
+/// The brokers keep the sealed credential of a submission for its jobs, which then bring only the handle. The caller is its user. It is
+/// refused if no broker keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Register {
+    /// The handle of the submission.
+    pub handle: String,
+    /// The sealed credential.
+    pub sealed: String,
 }
 
 /// A session begins.

@@ -20,6 +20,8 @@ use crate::broker::identity::{Enrolment, NodeFiles, NodeIdentity, SiteCertificat
 use crate::broker::settings::BrokerSettings;
 use crate::log::{Level, Log};
 
+mod each;
+
 /// Time limit of one enrolment or renewal.
 const ENROLMENT: Duration = Duration::from_secs(20);
 
@@ -139,6 +141,12 @@ impl BrokerConnection {
             }
             answered => answered,
         }
+    }
+
+    /// Whether the brokers keep the sealed credentials of submissions.
+    #[must_use]
+    pub fn keeps_texts(&self) -> bool {
+        self.shared.settings.escrow
     }
 
     /// Whether the node has a certificate.

@@ -2,13 +2,15 @@
 //! Broker mode: this node has no key of the cluster. It asks a broker for the access tokens of its jobs, and tells it when they have ended.
 //! Login sessions, and submissions of this host, need no key: their requests go to the mytoken servers as in direct mode.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mytoken::Deadline;
-use mytoken_wire::agent::{JobStart, RenewalCredential};
+use mytoken_wire::agent::{JobStart, Register, RenewalCredential};
 use mytoken_wire::{FileName, Handle, sealed};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,9 +26,11 @@ use super::lease::LeaseCredential;
 use super::slurm::{Controller, ControllerFacts, Squeue, SqueueError};
 use crate::broker::client::ClientError;
 use crate::broker::messages::{
-    END_PATH, EndAnswer, EndRequest, JOBS_PATH, JobsAnswer, JobsRequest, PERMIT_PATH, PermitRequest, START_PATH,
-    StartAnswer, StartRequest, TOKEN_PATH, TokenAnswer, TokenOutcome, TokenRequest,
+    END_PATH, EndAnswer, EndRequest, JOBS_PATH, JobsAnswer, JobsRequest, KEEP_PATH, KEPT_PATH, KeepAnswer, KeepRequest,
+    KeptAnswer, KeptRequest, PERMIT_PATH, PermitRequest, START_PATH, StartAnswer, StartRequest, TOKEN_PATH,
+    TokenAnswer, TokenOutcome, TokenRequest,
 };
+use crate::jobs::job_start::StartRefusal;
 
 /// The lane of jobs whose provider the broker has not told yet.
 const LANE: &str = "broker";
@@ -44,26 +48,68 @@ const JOBS: Duration = Duration::from_secs(10);
 pub struct BrokerMode {
     direct: DirectMode,
     connection: Arc<BrokerConnection>,
-    /// What the broker has told of sealed texts, by their hash.
+    /// What the broker has told of credentials, by their hash.
     learned: Mutex<HashMap<[u8; 32], Admitted>>,
+    /// Texts that brokers keep for jobs of this node, by user and handle.
+    texts: Mutex<HashMap<(u32, String), String>>,
 }
 
 impl BrokerMode {
     /// Broker mode. `direct` serves login sessions.
     #[must_use]
     pub fn new(direct: DirectMode, connection: Arc<BrokerConnection>) -> Self {
-        Self { direct, connection, learned: Mutex::default() }
+        Self { direct, connection, learned: Mutex::default(), texts: Mutex::default() }
     }
 
-    fn learn(&self, sealed: &str, admitted: Admitted) {
+    fn learn(&self, credential: &LeaseCredential, admitted: Admitted) {
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         if learned.len() < MOST_LEARNED {
-            learned.insert(hash(sealed), admitted);
+            learned.extend(hash_of(credential).map(|hash| (hash, admitted)));
         }
+    }
+
+    /// The sealed text that the brokers keep under a handle. `None`: each of them has said that it keeps none.
+    fn text(&self, uid: u32, handle: &str, deadline: Deadline) -> Result<Option<String>, RequestFailure> {
+        let key = (uid, handle.to_owned());
+        if let Some(text) = self.texts().get(&key) {
+            return Ok(Some(text.clone()));
+        }
+        let (mut found, mut failed) = (None, None);
+        let mut take = |answer: Result<KeptAnswer, ClientError>| match answer {
+            Ok(KeptAnswer::Sealed(text)) => {
+                found = Some(text);
+                ControlFlow::Break(())
+            }
+            Ok(KeptAnswer::Unknown {}) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Continue(())
+            }
+        };
+        let question = KeptRequest { uid, handle: handle.to_owned() };
+        let asked = self.connection.post_each(KEPT_PATH, deadline, &mut || question.clone(), &mut take);
+        asked.map_err(|error| failure(&error))?;
+        match (found, failed) {
+            (Some(text), _) => {
+                let mut texts = self.texts();
+                if texts.len() < MOST_LEARNED {
+                    texts.insert(key, text.clone());
+                }
+                Ok(Some(text))
+            }
+            // The broker that did not answer may keep it.
+            (None, Some(error)) => Err(failure(&error)),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn texts(&self) -> MutexGuard<'_, HashMap<(u32, String), String>> {
+        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn token(
         &self,
+        credential: &LeaseCredential,
         sealed: &str,
         file: Option<&FileName>,
         charge: Charge,
@@ -81,7 +127,7 @@ impl BrokerMode {
         let TokenAnswer { outcome, admitted } =
             self.connection.post(TOKEN_PATH, &request, deadline).map_err(|error| failure(&error))?;
         if let Some(admitted) = admitted {
-            self.learn(sealed, admitted);
+            self.learn(credential, admitted);
         }
         match outcome {
             TokenOutcome::Token { token, left, lifetime } => Ok(IssuedToken { token, left, lifetime }),
@@ -113,6 +159,33 @@ fn failure(error: &ClientError) -> RequestFailure {
     RequestFailure::temporary(error.to_string())
 }
 
+/// What is known of a credential until the broker has opened it.
+fn provisional(handle: String, description: &str) -> Admitted {
+    Admitted {
+        profile: "-".to_owned(),
+        handle,
+        required: false,
+        exp: u64::MAX,
+        windows: Vec::new(),
+        start_windows: Vec::new(),
+        submitted: None,
+        followed: false,
+        lane: LANE.to_owned(),
+        limited_uses: true,
+        description: description.to_owned(),
+        files: Vec::new(),
+        is_provisional: true,
+    }
+}
+
+fn hash_of(credential: &LeaseCredential) -> Option<[u8; 32]> {
+    match credential {
+        LeaseCredential::Sealed(text) => Some(hash(text)),
+        LeaseCredential::Registered { uid, handle } => Some(hash(&format!("{uid} {handle}"))),
+        LeaseCredential::Mytoken(_) | LeaseCredential::SubToken { .. } => None,
+    }
+}
+
 fn hash(sealed: &str) -> [u8; 32] {
     Sha256::digest(sealed).into()
 }
@@ -139,26 +212,38 @@ impl CredentialService for BrokerMode {
             let reason = format!("the job's credential is not valid: {fault}");
             return Err(Denied { reason, required: false });
         }
-        Ok(Admitted {
-            profile: "-".to_owned(),
-            handle: provisional_handle(start, text),
-            required: false,
-            exp: u64::MAX,
-            windows: Vec::new(),
-            start_windows: Vec::new(),
-            submitted: None,
-            followed: false,
-            lane: LANE.to_owned(),
-            limited_uses: true,
-            description: "the broker opens the credential".to_owned(),
-            files: Vec::new(),
-            is_provisional: true,
-        })
+        Ok(provisional(provisional_handle(start, text), "the broker opens the credential"))
+    }
+
+    /// Which broker keeps it, if any, is found out by the first request for a token.
+    fn registered(&self, start: &JobStart) -> Option<Admitted> {
+        let handle = start.handle.as_deref().filter(|handle| Handle::parse(handle).is_some())?;
+        if !self.connection.keeps_texts() {
+            return None;
+        }
+        Some(provisional(handle.to_owned(), "the brokers are asked for the credential"))
+    }
+
+    fn register(&self, uid: u32, register: &Register, deadline: Deadline) -> Result<Vec<String>, String> {
+        let Register { handle, sealed } = register;
+        let (is_kept, mut problems) = (Cell::new(false), Vec::new());
+        let mut take = |answer: Result<KeepAnswer, ClientError>| {
+            match answer {
+                Ok(KeepAnswer::Kept {}) => is_kept.set(true),
+                Ok(KeepAnswer::Refused { reason }) => problems.push(format!("a broker keeps no credential: {reason}")),
+                Err(error) => problems.push(error.to_string()),
+            }
+            ControlFlow::Continue(())
+        };
+        // The first that keeps it is asked to follow the submission.
+        let mut body = || KeepRequest { uid, handle: handle.clone(), sealed: sealed.clone(), follows: !is_kept.get() };
+        let asked = self.connection.post_each(KEEP_PATH, deadline, &mut body, &mut take);
+        asked.map_err(|error| error.to_string())?;
+        if is_kept.get() { Ok(problems) } else { Err(problems.pop().unwrap_or_default()) }
     }
 
     fn learned(&self, credential: &LeaseCredential) -> Option<Admitted> {
-        let LeaseCredential::Sealed(text) = credential else { return None };
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash(text))
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash_of(credential)?)
     }
 
     fn decides_ends(&self) -> bool {
@@ -174,7 +259,11 @@ impl CredentialService for BrokerMode {
         deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
         match credential {
-            LeaseCredential::Sealed(text) => self.token(text, file, charge, deadline),
+            LeaseCredential::Sealed(text) => self.token(credential, text, file, charge, deadline),
+            LeaseCredential::Registered { uid, handle } => match self.text(*uid, handle, deadline)? {
+                Some(text) => self.token(credential, &text, file, charge, deadline),
+                None => Err(RequestFailure::permanent(StartRefusal::NotKept.to_string())),
+            },
             other => self.direct.access_token(other, file, comment, charge, deadline),
         }
     }
@@ -190,6 +279,17 @@ impl CredentialService for BrokerMode {
     fn revoke(&self, credential: &LeaseCredential, charge: Charge, deadline: Deadline) -> Result<(), RequestFailure> {
         match credential {
             LeaseCredential::Sealed(text) => self.end(text, charge, deadline),
+            LeaseCredential::Registered { uid, handle } => {
+                // Whoever keeps no text has revoked its sub-token, or it has expired.
+                let ended = match self.text(*uid, handle, deadline)? {
+                    Some(text) => self.end(&text, charge, deadline),
+                    None => Ok(()),
+                };
+                if ended.is_ok() {
+                    self.texts().remove(&(*uid, handle.clone()));
+                }
+                ended
+            }
             other => self.direct.revoke(other, charge, deadline),
         }
     }

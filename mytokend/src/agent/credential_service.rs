@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mytoken::{Deadline, Secret};
 use mytoken_wire::FileName;
-use mytoken_wire::agent::{JobStart, RenewalCredential};
+use mytoken_wire::agent::{JobStart, Register, RenewalCredential};
 use serde::{Deserialize, Serialize};
 
 use super::budget::Budgets;
@@ -112,6 +112,19 @@ pub trait CredentialService: Send + Sync {
     /// # Errors
     /// [`Denied`].
     fn admit(&self, start: &JobStart, sealed: &str) -> Result<Admitted, Denied>;
+
+    /// The content of a credential of which the job has brought only the handle. `None`: nobody keeps such credentials.
+    fn registered(&self, _start: &JobStart) -> Option<Admitted> {
+        None
+    }
+
+    /// Gives the sealed credential of a submission to the brokers. Returns what the administrator must know.
+    ///
+    /// # Errors
+    /// Why no broker keeps it: a sentence for the user.
+    fn register(&self, _uid: u32, _register: &Register, _deadline: Deadline) -> Result<Vec<String>, String> {
+        Err("this host asks no brokers".to_owned())
+    }
 
     /// Obtains an access token: for the main file, or for a further one. The mytoken server writes `comment` into the token's history.
     ///

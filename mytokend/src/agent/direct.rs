@@ -204,6 +204,7 @@ impl CredentialService for DirectMode {
                 let request = access_token_request(&renewal.mytoken, &renewal.scope, &renewal.audience, comment);
                 self.request(self.by_name(&renewal.server)?, &request, charge, deadline)
             }
+            LeaseCredential::Registered { .. } => Err(no_brokers()),
             LeaseCredential::SubToken { .. } => {
                 Err(RequestFailure::permanent("this host follows the submission and needs no access token"))
             }
@@ -228,6 +229,7 @@ impl CredentialService for DirectMode {
                 (self.by_url(&credential.server)?, credential.sub_token)
             }
             LeaseCredential::SubToken { server, sub_token } => (self.by_name(server)?, sub_token.clone()),
+            LeaseCredential::Registered { .. } => return Err(no_brokers()),
             LeaseCredential::Mytoken(_) => return Ok(()),
         };
         self.with_server(url, charge, deadline, |server| {
@@ -295,6 +297,11 @@ fn failure(error: &Error) -> RequestFailure {
     let repeated = repeatable(error);
     let (reason, retry_after) = (error.to_string(), repeated.flatten());
     RequestFailure { reason, temporary: repeated.is_some(), retry_after, unsent: false }
+}
+
+/// For a credential that brokers keep, on a node that does not ask any.
+fn no_brokers() -> RequestFailure {
+    RequestFailure::permanent("a broker keeps the credential, and this node does not ask brokers any more")
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::lease::{Ends, Lease, LeaseCredential, LeaseKey, LocalJob, NamedFile, 
 use super::lease_table::LeaseTable;
 use super::named_files::{FilesOfJob, started_files, take_files};
 use super::{Agent, millis};
+use crate::jobs::job_start::StartRefusal;
 use crate::jobs::{EventHistory, JobWindow, job_start, renew_at};
 use crate::log::Level;
 
@@ -44,12 +45,9 @@ impl Agent {
     /// token.
     fn new_job(&self, start: &JobStart) -> LeaseKey {
         let now = self.now();
-        let sealed = job_start::sealed_of(start);
-        let lacks_credential = sealed.is_err();
-        let opened = match sealed {
-            Ok(sealed) => self.configured().service.admit(start, sealed).map(|admitted| (admitted, sealed)),
-            Err(missing) => Err(Denied { reason: missing.to_string(), required: false }),
-        };
+        let brought = self.brought(start);
+        let lacks_credential = brought.is_err();
+        let opened = brought.unwrap_or_else(|missing| Err(Denied { reason: missing.to_string(), required: false }));
         let mut table = self.leases();
         // Another step of the job may have been faster.
         if let Some(key) = self.note_step(&mut table, start) {
@@ -124,10 +122,27 @@ impl Agent {
         EarlierLease { history, file, files }
     }
 
-    pub(super) fn begin_lease(&self, lease: &mut Lease, opened: Result<(Admitted, &str), Denied>, now: u64) {
+    /// What a starting job brings: a sealed text, or the handle of one that the brokers keep.
+    fn brought(&self, start: &JobStart) -> Result<Result<(Admitted, LeaseCredential), Denied>, StartRefusal> {
+        let service = &self.configured().service;
+        match (job_start::sealed_of(start), &start.handle) {
+            (Ok(sealed), _) => {
+                let admitted = service.admit(start, sealed);
+                Ok(admitted.map(|admitted| (admitted, LeaseCredential::Sealed(sealed.to_owned()))))
+            }
+            (Err(lost @ StartRefusal::Lost), Some(handle)) => {
+                let (uid, handle) = (start.uid, handle.clone());
+                let registered = service.registered(start).ok_or(lost)?;
+                Ok(Ok((registered, LeaseCredential::Registered { uid, handle })))
+            }
+            (Err(missing), _) => Err(missing),
+        }
+    }
+
+    pub(super) fn begin_lease(&self, lease: &mut Lease, opened: Result<(Admitted, LeaseCredential), Denied>, now: u64) {
         match opened {
-            Ok((admitted, sealed)) => {
-                lease.credential = Some(LeaseCredential::Sealed(sealed.to_owned()));
+            Ok((admitted, credential)) => {
+                lease.credential = Some(credential);
                 self.take_content(lease, admitted, now);
             }
             Err(denied) => {

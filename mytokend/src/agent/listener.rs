@@ -173,6 +173,7 @@ fn is_for_caller(request: &Request) -> bool {
         | Request::Replace(_)
         | Request::Retire(_)
         | Request::Submitted(_)
+        | Request::Register(_)
         | Request::SessionStart(_)
         | Request::SessionEnd(_) => false,
     }

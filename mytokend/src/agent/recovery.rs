@@ -146,7 +146,7 @@ pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, runtime
                     completed.push(lease.key.clone());
                 }
             }
-            Some(LeaseCredential::SubToken { .. }) | None => {}
+            Some(LeaseCredential::Registered { .. } | LeaseCredential::SubToken { .. }) | None => {}
         }
     }
     completed.iter().for_each(|key| table.schedule(key));

@@ -129,7 +129,7 @@ impl Agent {
         }
         new.jobs.insert(job, local);
         self.record(&mut new, Level::Info, EventKind::Replaced, "the job has a new credential");
-        self.begin_lease(&mut new, Ok((admitted, &request.sealed)), now);
+        self.begin_lease(&mut new, Ok((admitted, LeaseCredential::Sealed(request.sealed.clone()))), now);
         self.take_over_files(&mut new, job, files);
         new.required = required;
         // Until it is known that every node has it, no other one revokes it.

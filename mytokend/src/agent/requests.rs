@@ -16,7 +16,7 @@ impl Agent {
     /// Answers a request of the user `caller`. `trusted` is true for root.
     pub fn answer(&self, request: Request, caller: u32, trusted: bool) -> Answer {
         self.read_clock();
-        let changes = !matches!(request, Request::Status(_) | Request::Permit(_));
+        let changes = !matches!(request, Request::Status(_) | Request::Permit(_) | Request::Register(_));
         let answer = self.answer_now(request, caller, trusted);
         if changes {
             self.stored_before_answer();
@@ -34,6 +34,7 @@ impl Agent {
             Request::Retire(retire) => self.in_turn(by, || self.retire(&retire, by)),
             Request::Submitted(submitted) => self.submitted(submitted, caller),
             Request::Permit(asked) => self.permit(&asked, caller),
+            Request::Register(register) => self.register(&register, caller),
             _ if !trusted => {
                 Answer::Error("only root may send this request; every user may run mytokenctl status".to_owned())
             }

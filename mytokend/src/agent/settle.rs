@@ -137,7 +137,11 @@ impl Agent {
         let settlement = match credential {
             Some(_) if expired => Settlement::Finished(EventKind::Kept, "the sub-token has expired".to_owned()),
             None => Settlement::Finished(EventKind::Kept, "there is no sub-token to revoke".to_owned()),
-            Some(LeaseCredential::Sealed(_)) if self.configured().service.decides_ends() => Settlement::Revoke,
+            Some(LeaseCredential::Sealed(_) | LeaseCredential::Registered { .. })
+                if self.configured().service.decides_ends() =>
+            {
+                Settlement::Revoke
+            }
             Some(_) if ends != Ends::Submission => Settlement::Revoke,
             Some(_) => match self.judge(uid, &held, before, tries < SLOW || revoke.is_some()) {
                 Ok((Judgement::Follow(decision, seen, all), _)) => {

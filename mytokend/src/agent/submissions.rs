@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
+use mytoken::Deadline;
 use mytoken::private_files::Owner;
 use mytoken::token::unverified_claims;
-use mytoken_wire::agent::{Answer, EventKind, Submitted};
-use mytoken_wire::{Handle, ProfileName};
+use mytoken_wire::agent::{Answer, EventKind, Register, Submitted};
+use mytoken_wire::{Handle, ProfileName, sealed};
 
 use super::lease::{Lease, LeaseCredential, LeaseKey, Phase, Submitter};
 use super::lease_table::LeaseTable;
@@ -25,6 +26,9 @@ const TOKEN_LIMIT: usize = 8 * 1024;
 /// Longest time for which submissions share a credential, in seconds.
 const LONGEST_SHARE: u64 = 3_600;
 
+/// Time limit of the brokers for a submission, which waits for them.
+const REGISTER: Duration = Duration::from_secs(4);
+
 /// When slurmctld is asked for the first time: sbatch has submitted the job by then.
 const FIRST_QUESTION: Duration = Duration::from_secs(30);
 
@@ -36,6 +40,26 @@ impl Agent {
         if let Some(lease) = table.get_mut(&key).filter(|lease| lease.is_followed_here()) {
             lease.progress = Some(Progress::Unsure);
             self.lease_changed(table, &key);
+        }
+    }
+
+    /// Gives the sealed credential of a submission of the user `uid`, who is the caller, to the brokers.
+    pub(super) fn register(&self, register: &Register, uid: u32) -> Answer {
+        if Handle::parse(&register.handle).is_none() {
+            return Answer::Error("a submission's handle is 32 hexadecimal digits".to_owned());
+        }
+        if let Err(fault) = sealed::parse(&register.sealed) {
+            return Answer::Error(format!("the sealed credential is malformed: {fault}"));
+        }
+        match self.configured().service.register(uid, register, Deadline::after(REGISTER)) {
+            Ok(problems) => {
+                for problem in problems {
+                    let text = format!("a credential of user {uid} is not kept by every broker: {problem}");
+                    self.log.line_of(uid, Level::Warning, &text);
+                }
+                Answer::Done {}
+            }
+            Err(reason) => Answer::Error(reason),
         }
     }
 

@@ -71,6 +71,7 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
             clusters: arguments.clusters,
             command: arguments.context.name().to_owned(),
             shares: true,
+            export_file: arguments.export_file,
             command_pid: arguments.command_pid,
             times,
         };
@@ -106,7 +107,11 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
 /// Gives the credential to the submission.
 fn give(credential: SubmittedCredential, answer: impl FnOnce(SubmitAnswer) -> SubmitAnswer) -> ExitCode {
     let submission = &credential.submission;
-    let made = SubmitAnswer::made(submission.sealed.clone(), submission.handle.clone());
+    let made = if credential.registered {
+        SubmitAnswer::registered(submission.handle.clone())
+    } else {
+        SubmitAnswer::made(submission.sealed.clone(), submission.handle.clone())
+    };
     let made = made.with_notes(credential.notes.clone()).with_tools(&credential.tools);
     if relay::answer(&answer(SubmitAnswer { several_files: credential.several_files, ..made })) {
         credential.taken();

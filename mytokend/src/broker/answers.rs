@@ -59,6 +59,7 @@ impl Broker {
         };
         submission.binding.leaders.extend(leader);
         submission.jobs.insert(request.job);
+        submission.judged_from = Duration::ZERO;
         match submission.end {
             End::Settled { .. } => EndAnswer::Settled {},
             End::Open { .. } => {
@@ -120,7 +121,7 @@ impl Broker {
         Some(JobsAnswer { lines: jobs.of_user(uid).to_owned() })
     }
 
-    fn admit(&self, job: u32, uid: u32, sealed: &str) -> Result<Admitted, Denied> {
+    pub(super) fn admit(&self, job: u32, uid: u32, sealed: &str) -> Result<Admitted, Denied> {
         let now = self.clock.elapsed();
         if let Some(admitted) = self.opened.get(uid, sealed, now) {
             return Ok(admitted);
@@ -224,6 +225,7 @@ impl Broker {
         submission.binding.submitted = submitted;
         submission.binding.leaders.insert(leader);
         submission.jobs.insert(request.job);
+        submission.judged_from = Duration::ZERO;
         Ok(())
     }
 

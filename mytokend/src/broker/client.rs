@@ -102,7 +102,7 @@ impl BrokerClient {
         body: &impl Serialize,
         deadline: Deadline,
     ) -> Result<T, ClientError> {
-        let bytes = serde_json::to_vec(body).map_err(|error| ClientError::Settings(error.to_string()))?;
+        let bytes = bytes_of(body)?;
         let first = self.current.load(Ordering::Relaxed);
         let mut last = ClientError::Unreachable("there was no time left".to_owned());
         for step in 0..self.brokers.len() {
@@ -120,6 +120,28 @@ impl BrokerClient {
             }
         }
         Err(last)
+    }
+
+    /// All brokers, the one that answered last first.
+    #[must_use]
+    pub fn in_order(&self) -> Vec<&str> {
+        let first = self.current.load(Ordering::Relaxed).min(self.brokers.len());
+        let (before, after) = self.brokers.split_at(first);
+        after.iter().chain(before).map(String::as_str).collect()
+    }
+
+    /// Sends a request to this broker.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn post_at<T: DeserializeOwned>(
+        &self,
+        broker: &str,
+        path: &str,
+        body: &impl Serialize,
+        patience: Duration,
+    ) -> Result<T, ClientError> {
+        self.post_to(broker, path, bytes_of(body)?, patience)
     }
 
     fn post_to<T: DeserializeOwned>(
@@ -143,6 +165,10 @@ impl BrokerClient {
         }
         serde_json::from_slice(&bytes).map_err(|_| ClientError::Answer(broker.to_owned()))
     }
+}
+
+fn bytes_of(body: &impl Serialize) -> Result<Vec<u8>, ClientError> {
+    serde_json::to_vec(body).map_err(|error| ClientError::Settings(error.to_string()))
 }
 
 /// The innermost error: the outer ones repeat the URL.

@@ -27,6 +27,12 @@ pub const START_PATH: &str = "/v1/start";
 /// A host wants to send a request to a mytoken server.
 pub const PERMIT_PATH: &str = "/v1/permit";
 
+/// A host wants the broker to keep the sealed credential of a submission.
+pub const KEEP_PATH: &str = "/v1/keep";
+
+/// A node wants the sealed credential that was kept for a job.
+pub const KEPT_PATH: &str = "/v1/kept";
+
 /// A node wants its first certificate. It shows none in the handshake.
 pub const ENROL_PATH: &str = "/v1/enrol";
 
@@ -128,6 +134,52 @@ pub enum TokenOutcome {
         #[serde(default)]
         required: bool,
     },
+}
+
+/// Body of [`KEEP_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepRequest {
+    /// The user.
+    pub uid: u32,
+    /// The handle of the submission. It stands in the sealed text, too.
+    pub handle: String,
+    /// The sealed credential.
+    pub sealed: String,
+    /// This broker revokes the sub-token if no job ever starts with it. Others that keep the text leave that to it.
+    #[serde(default)]
+    pub follows: bool,
+}
+
+/// Answer to [`KeepRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeepAnswer {
+    /// It is kept, on disk too.
+    Kept {},
+    /// It is not.
+    Refused {
+        /// The reason, a sentence for the user.
+        reason: String,
+    },
+}
+
+/// Body of [`KEPT_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptRequest {
+    /// The user of the job.
+    pub uid: u32,
+    /// The handle that the job has brought.
+    pub handle: String,
+}
+
+/// Answer to [`KeptRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeptAnswer {
+    /// The sealed credential.
+    Sealed(String),
+    /// This broker keeps none.
+    Unknown {},
 }
 
 /// Body of [`END_PATH`].

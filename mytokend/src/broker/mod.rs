@@ -12,7 +12,9 @@ pub mod cluster_jobs;
 mod connection_threads;
 pub mod ends;
 pub mod entrance;
+pub mod escrow;
 pub mod identity;
+mod kept;
 mod listening;
 pub mod messages;
 pub mod metrics;
@@ -38,6 +40,7 @@ use crate::agent::credential_service::{Admitted, CredentialService};
 use crate::agent::lanes::{Lanes, Place, REVOCATIONS, TOKENS};
 use crate::jobs::Conversion;
 use crate::log::{Level, Log};
+use kept::Kept;
 use opened::Opened;
 use permits::HostPermits;
 use slurmctld::{Answered, ClusterController, Questions};
@@ -69,6 +72,7 @@ pub struct Broker {
     told: Told,
     hosts: HostPermits,
     opened: Opened,
+    kept: Kept,
     /// Gives a random number of [0, 1).
     draw: fn() -> f64,
     state: Mutex<State>,
@@ -101,6 +105,7 @@ impl Broker {
             told: Told::default(),
             hosts: HostPermits::default(),
             opened: Opened::default(),
+            kept: Kept::default(),
             draw: rand::random::<f64>,
             state: Mutex::new(state),
             queued: Condvar::new(),
@@ -153,7 +158,7 @@ impl Broker {
             leaders.iter().map(|(uid, leaders)| (*uid, ends::unclaimed(jobs, *uid, leaders))).collect();
         let mut over = Vec::new();
         for (key, submission) in &mut state.submissions {
-            if !matches!(submission.end, End::Open { .. }) {
+            if !matches!(submission.end, End::Open { .. }) || elapsed < submission.judged_from {
                 continue;
             }
             submission.binding.submitted = self.submitted(&submission.admitted, answered);
@@ -179,6 +184,7 @@ impl Broker {
             self.log.line_of(key.uid, Level::Info, &format!("{}: the submission is over", name(&key)));
         }
         self.queue_revocations();
+        self.expire_kept();
     }
 
     /// Queues the revocations that are due.

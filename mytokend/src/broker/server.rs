@@ -25,8 +25,9 @@ use super::entrance::Entrance;
 use super::identity::Peer;
 use super::identity::enrolment::{EnrolmentRefusal, RefusalKind};
 use super::messages::{
-    BODY_LIMIT, END_PATH, ENROL_PATH, EndRequest, EnrolRequest, JOBS_PATH, JobsRequest, PERMIT_PATH, PermitRequest,
-    RENEW_PATH, Refusal, RenewRequest, START_PATH, StartRequest, TOKEN_PATH, TokenRequest,
+    BODY_LIMIT, END_PATH, ENROL_PATH, EndRequest, EnrolRequest, JOBS_PATH, JobsRequest, KEEP_PATH, KEPT_PATH,
+    KeepRequest, KeptRequest, PERMIT_PATH, PermitRequest, RENEW_PATH, Refusal, RenewRequest, START_PATH, StartRequest,
+    TOKEN_PATH, TokenRequest,
 };
 use super::{Broker, millis};
 
@@ -238,6 +239,18 @@ async fn respond(
         (PERMIT_PATH, Some(peer)) => {
             Ok(Answer::json(&shared.broker.permit(peer.node.as_str(), &parse::<PermitRequest>(body)?)))
         }
+        (KEEP_PATH, Some(peer)) => {
+            let (broker, asked) = (Arc::clone(&shared.broker), parse::<KeepRequest>(body)?);
+            let kept = tokio::task::spawn_blocking(move || broker.keep(peer.node.as_str(), &asked)).await;
+            kept.map(|kept| Answer::json(&kept)).map_err(|_| Answer::internal())
+        }
+        (KEPT_PATH, Some(_)) => {
+            let (broker, asked) = (Arc::clone(&shared.broker), parse::<KeptRequest>(body)?);
+            let kept = tokio::task::spawn_blocking(move || broker.kept(&asked)).await;
+            let kept = kept.map_err(|_| Answer::internal())?;
+            kept.map(|kept| Answer::json(&kept))
+                .map_err(|reason| Answer::fault(StatusCode::SERVICE_UNAVAILABLE, &reason))
+        }
         (START_PATH, Some(peer)) => {
             let start = shared.broker.start(peer.node.as_str(), parse::<StartRequest>(body)?.job).await;
             start.map(|start| Answer::json(&start)).ok_or_else(Answer::no_slurmctld)
@@ -256,7 +269,7 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(result)) => Ok(result),
         Ok(Err(refusal)) => Err(Answer::refusal(&refusal)),
-        Err(_) => Err(Answer::fault(StatusCode::INTERNAL_SERVER_ERROR, "internal error")),
+        Err(_) => Err(Answer::internal()),
     }
 }
 
@@ -270,8 +283,12 @@ impl Answer {
     fn json<T: Serialize>(answer: &T) -> Self {
         match serde_json::to_vec(answer) {
             Ok(body) => Self { status: StatusCode::OK, body },
-            Err(_) => Self::fault(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
+            Err(_) => Self::internal(),
         }
+    }
+
+    fn internal() -> Self {
+        Self::fault(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
     }
 
     fn fault(status: StatusCode, reason: &str) -> Self {

@@ -25,6 +25,8 @@ pub struct BrokerSettings {
     pub metrics: Option<SocketAddr>,
     /// Where a broker keeps which nodes are enrolled, and a node its key.
     pub state_dir: PathBuf,
+    /// Brokers keep the sealed credentials of submissions, and jobs bring only handles.
+    pub escrow: bool,
     /// Whether nodes enrol by MUNGE. Without it, each needs a one-time code.
     pub munge: bool,
     /// Whether a node that enrols by MUNGE must connect from an address of its name.
@@ -50,6 +52,7 @@ impl Default for BrokerSettings {
             listen: SocketAddr::from(([0; 16], PORT)),
             metrics: None,
             state_dir: PathBuf::from("/var/lib/mytoken"),
+            escrow: false,
             munge: true,
             check_address: true,
             replace_keys: false,
@@ -109,6 +112,9 @@ impl BrokerSettings {
             if path.as_ref().is_some_and(|path| !path.is_absolute()) {
                 return Err(format!("{key} is not an absolute path"));
             }
+        }
+        if self.escrow && !self.is_used() {
+            return Err("broker.escrow needs brokers: broker.names names none".to_owned());
         }
         if self.site_cert_file.is_some() != self.site_key_file.is_some() {
             return Err("broker.site_cert_file and broker.site_key_file need each other".to_owned());
@@ -173,6 +179,8 @@ mod tests {
         ] {
             assert!(site(file, domain).check().is_err(), "{file:?} {domain:?}");
         }
+        let without = BrokerSettings { escrow: true, ..BrokerSettings::default() };
+        assert!(without.check().is_err_and(|fault| fault.contains("broker.escrow")));
         let alone = BrokerSettings { site_key_file: Some("/etc/key.pem".into()), ..BrokerSettings::default() };
         assert!(alone.check().is_err_and(|fault| fault.contains("broker.site_cert_file")));
     }

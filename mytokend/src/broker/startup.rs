@@ -272,6 +272,7 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
     let controller = Box::new(SlurmCommands::new(read.jobs.agent.squeue.clone()));
     let broker = Broker::new(read.service, controller, Arc::clone(&configuration.clock), Arc::clone(log));
     broker.counts.configured(Ok(configuration.clock.unix_millis() / 1000));
+    broker.configure_escrow(&read.jobs.broker)?;
     let bound = listener.local_addr().map_err(BrokerStartupError::System)?;
     let addresses = Addresses { listen: read.jobs.broker.listen, bound, metrics: read.jobs.broker.metrics };
     let status = status(&read.jobs.cluster.name, bound, &entrance);
@@ -383,6 +384,7 @@ fn reload(
             addresses.tell_changes(read.settings(), &log);
             *text = status(&read.jobs.cluster.name, addresses.bound, &new);
             broker.configure(read.service);
+            broker.reload_escrow(&read.jobs.broker);
             broker.counts.configured(Ok(configuration.clock.unix_millis() / 1000));
             entrance.send_replace(new);
             log.line(Level::Info, &format!("reloaded: {text}"));

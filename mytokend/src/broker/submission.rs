@@ -164,6 +164,8 @@ pub struct Submission {
     pub tokens: BTreeMap<Option<FileName>, FileToken>,
     /// When a node told for the first time that it has no job of it any more, elapsed time.
     pub first_end: Option<Duration>,
+    /// It is not judged before this elapsed time: slurmctld may not know its first job yet.
+    pub judged_from: Duration,
     /// How far its end is.
     pub end: End,
 }
@@ -184,6 +186,7 @@ impl Submission {
             proven: false,
             tokens: BTreeMap::new(),
             first_end: None,
+            judged_from: Duration::ZERO,
             end: End::Open { not_shown: 0 },
         }
     }

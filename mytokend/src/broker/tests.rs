@@ -14,6 +14,7 @@ use crate::agent::lease::LeaseCredential;
 use crate::agent::slurm::SqueueError;
 
 mod day;
+mod kept;
 
 /// Sealed texts have the form `user:handle`.
 #[derive(Default)]

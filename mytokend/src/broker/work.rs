@@ -130,8 +130,15 @@ impl Broker {
                 };
                 self.log.line_of(key.uid, level, &format!("{}: {text}", name(key)));
                 let now = self.clock.elapsed();
-                if let Some(submission) = self.state().submissions.get_mut(key) {
+                let mut state = self.state();
+                let submission = state.submissions.get_mut(key);
+                let is_settled = submission.is_some_and(|submission| {
                     submission.revoked(&result, now, (self.draw)());
+                    matches!(submission.end, End::Settled { .. })
+                });
+                drop(state);
+                if is_settled {
+                    self.forget_kept(key);
                 }
             }
         }

@@ -81,6 +81,7 @@ pub(super) fn make(config: &Path, profile: &str, required: bool, command: &str) 
         clusters: None,
         command: command.to_owned(),
         shares: false,
+        export_file: false,
         command_pid: None,
         times,
     };

@@ -45,6 +45,11 @@ pub enum StartRefusal {
         "the job's environment has lost the credential: --export-file replaced the environment; submit without --export-file or add SLURM_MYTOKEN to that file"
     )]
     Lost,
+    /// There is a handle without a sealed text, and brokers keep texts, but not this one.
+    #[error(
+        "the job has brought only a handle of its credential, and no broker keeps the credential: the environment was replaced, or the submission is over"
+    )]
+    NotKept,
     /// There is neither a handle nor a sealed text.
     #[error("the job has no credential")]
     Absent,

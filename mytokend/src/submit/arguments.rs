@@ -32,6 +32,9 @@ pub struct SubmitArguments {
     /// The clusters that the job may go to, if the user has named some
     #[arg(long, value_name = "NAMES")]
     pub clusters: Option<String>,
+    /// The job gets none of the environment of the submission
+    #[arg(long)]
+    pub export_file: bool,
     /// The command that submits
     #[arg(long, value_enum)]
     pub context: SubmitCommand,

@@ -78,6 +78,11 @@ pub enum SubmitError {
         /// Why the mytoken in the store cannot be used; `None` when there is none.
         stored: Option<UnusableMytoken>,
     },
+    /// The job would not get the credential: `--export-file`. The text says why no broker keeps it, if one was asked.
+    #[error(
+        "--export-file replaces the job's environment, and the credential with it{0}; use --export=NAME,... instead"
+    )]
+    ExportFile(String),
     /// The caller has given up, and nothing was requested.
     #[error("the submission did not wait for its credential")]
     Abandoned,

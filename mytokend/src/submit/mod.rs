@@ -14,6 +14,7 @@ pub(crate) mod parent;
 pub mod patience;
 pub(crate) mod permit;
 pub mod plan;
+mod registered;
 pub mod relay;
 mod server_time;
 mod share;
@@ -69,6 +70,8 @@ pub struct SubmitRequest {
     pub command: String,
     /// Whether it may share the credential of a loop of submissions. Not if its job is submitted some time later.
     pub shares: bool,
+    /// The job gets none of the environment of the submission.
+    pub export_file: bool,
     /// Process id of the command that submits.
     pub command_pid: Option<u32>,
     /// The form of times in notes.
@@ -131,6 +134,8 @@ pub(crate) fn profile(
 pub struct SubmittedCredential {
     /// What Slurm carries to the nodes.
     pub submission: SealedSubmission,
+    /// The brokers keep it, and the job needs only its handle.
+    pub registered: bool,
     /// The tools for which the job's environment names the token file.
     pub tools: Vec<Tool>,
     /// Whether the job has several token files.
@@ -223,6 +228,9 @@ pub fn submit(
     patience: &Patience<'_>,
 ) -> Result<SubmittedCredential, SubmitError> {
     let deadline = patience.deadline;
+    if request.export_file && !config.jobs.broker.escrow {
+        return Err(SubmitError::ExportFile(String::new()));
+    }
     clusters::check(request.clusters.as_deref(), &config.jobs.cluster.name)?;
     let profile = &config.profile(&request.profile, environment)?;
     let url = config.shared.server_url(&profile.server)?;
@@ -238,8 +246,19 @@ pub fn submit(
         Share::Shared(SharedCredential { sealed, handle }) => {
             let submission = SealedSubmission { sealed, handle };
             let tools = profile.tools.clone();
-            let (notes, sub_token, place, about) = (Vec::new(), None, None, None);
-            return Ok(SubmittedCredential { submission, tools, several_files, notes, sub_token, place, about });
+            let (sub_token, place, about) = (None, None, None);
+            let (registered, note) = registered::register(config, request, &submission, deadline)?;
+            let notes = note.into_iter().collect();
+            return Ok(SubmittedCredential {
+                submission,
+                registered,
+                tools,
+                several_files,
+                notes,
+                sub_token,
+                place,
+                about,
+            });
         }
     };
     wait_for_permit(&config.jobs, profile, patience, clock, request.times)?;
@@ -265,14 +284,20 @@ pub fn submit(
             // The sub-token exists, and no job will use it.
             let _ = server.revoke(&granted.mytoken, true, patience.answers());
         })?;
+    let registered = registered::register(config, request, &submission, deadline).inspect_err(|_| {
+        let _ = server.revoke(&granted.mytoken, true, patience.answers());
+    });
+    let (registered, note) = registered?;
     let (clauses, exp) = (granted.restrictions.as_slice(), granted.expires_at.unwrap_or(0));
     let mut notes = Comparison { source, wanted: &wanted, clauses, exp, now: server.now() }.notes(request.times);
     notes.extend(left_out.iter().map(|left| source.left_out(left)));
+    notes.extend(note);
     notes.extend(server.clock_difference().map(|text| format!("{text}; please tell the administrator")));
     let discovery = server.discovery().clone();
     let token = CreatedToken { sub_token: granted.mytoken, discovery, url, settings };
     let tools = profile.tools.clone();
-    Ok(SubmittedCredential { submission, tools, several_files, notes, sub_token: Some(token), place, about })
+    let sub_token = Some(token);
+    Ok(SubmittedCredential { submission, registered, tools, several_files, notes, sub_token, place, about })
 }
 
 /// Whether the submission shares a credential with others of a loop.

@@ -191,6 +191,7 @@ impl CredentialService for FakeServices {
         let text = match credential {
             LeaseCredential::Sealed(text) => text.clone(),
             LeaseCredential::SubToken { sub_token, .. } => sub_token.expose().to_owned(),
+            LeaseCredential::Registered { handle, .. } => handle.clone(),
             LeaseCredential::Mytoken(_) => return Ok(()),
         };
         self.with(|script| (script.revocation_requests += 1, script.charges.push(charge)));

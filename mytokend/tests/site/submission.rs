@@ -233,6 +233,7 @@ fn a_wrong_clock_of_this_host_costs_no_credential() {
         clusters: None,
         command: "sbatch".into(),
         shares: false,
+        export_file: false,
         command_pid: None,
         times: TimeFormat::utc(0),
     };

@@ -59,6 +59,13 @@ pub enum Action {
 pub enum LeaseCredential {
     /// A submission's sealed credential. It is opened for each request, and the content is not kept.
     Sealed(String),
+    /// The handle of a submission whose sealed credential the brokers keep.
+    Registered {
+        /// The user.
+        uid: u32,
+        /// The handle.
+        handle: String,
+    },
     /// A session's mytoken.
     Mytoken(RenewalCredential),
     /// The sub-token of a submission that was made on this host. It is only revoked here.

@@ -12,6 +12,7 @@ use super::codes::Codes;
 use super::node_files::NodeFiles;
 use super::node_name::NodeName;
 use super::register::Register;
+use crate::broker::escrow::Escrow;
 use crate::directories::open_or_make;
 
 /// Name of the directory with the register.
@@ -19,7 +20,10 @@ pub const NODES: &str = "nodes";
 /// Name of the directory with the one-time codes.
 pub const CODES: &str = "codes";
 
-/// Mode of both.
+/// Name of the directory with the sealed credentials of submissions.
+pub const ESCROW: &str = "escrow";
+
+/// Mode of all.
 const MODE: u32 = 0o700;
 
 /// The directory.
@@ -60,6 +64,15 @@ impl StateDir {
     pub fn codes(&self) -> Result<Codes, FileError> {
         let me = Owner::current();
         Ok(Codes::new(self.0.make(CODES, me, MODE)?, me))
+    }
+
+    /// The sealed credentials of submissions that wait for their jobs.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn escrow(&self) -> Result<Escrow, FileError> {
+        let me = Owner::current();
+        Escrow::open(self.0.make(ESCROW, me, MODE)?, me)
     }
 
     /// Key and certificate of this host, which is `node`.

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Keeps the sealed credentials of submissions, and gives them to the nodes of their jobs. Who asks needs the handle, which is random. The
+//! text is of no use to him unless slurmctld says that the job runs on his node: that is judged when he asks for a token with it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use mytoken::Error;
+use mytoken_wire::Handle;
+
+use super::escrow::{Escrow, KeptText};
+use super::identity::StateDir;
+use super::messages::{KeepAnswer, KeepRequest, KeptAnswer, KeptRequest};
+use super::settings::BrokerSettings;
+use super::submission::{SubmissionKey, name};
+use super::{Broker, submission};
+use crate::log::Level;
+
+/// A submission that was just registered is not judged before this time is over: slurmctld does not know its job yet.
+const HOLD: Duration = Duration::from_secs(600);
+
+/// The texts, and whether new ones are taken.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    escrow: OnceLock<Arc<Escrow>>,
+    takes: AtomicBool,
+}
+
+impl Broker {
+    /// Gives jobs the texts that are kept in `broker.state_dir`, and takes new ones if `broker.escrow` says so.
+    ///
+    /// # Errors
+    /// When the directory cannot be used.
+    pub fn configure_escrow(&self, settings: &BrokerSettings) -> Result<(), Error> {
+        if self.kept.escrow.get().is_none() {
+            self.use_escrow(StateDir::open_or_make(&settings.state_dir)?.escrow()?);
+        }
+        self.take_texts(settings.escrow);
+        Ok(())
+    }
+
+    /// The same at a reload: jobs are served all the same.
+    pub(super) fn reload_escrow(&self, settings: &BrokerSettings) {
+        if let Err(error) = self.configure_escrow(settings) {
+            self.log.line(Level::Error, &format!("broker.escrow cannot be used: {error}"));
+        }
+    }
+
+    /// The texts that an earlier run has left. From now on jobs get them.
+    pub(super) fn use_escrow(&self, escrow: Escrow) {
+        for key in escrow.keys() {
+            match escrow.get(&key) {
+                Ok(Some(text)) if text.follows => {
+                    if let Err(reason) = self.follow(&key, &text.sealed) {
+                        let text = format!("{}: its kept credential cannot be opened: {reason}", name(&key));
+                        self.log.line_of(key.uid, Level::Error, &text);
+                    }
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    let text = format!("{}: its kept credential is damaged; its job gets no token", name(&key));
+                    self.log.line_of(key.uid, Level::Error, &text);
+                }
+                Err(error) => self.log.line_of(key.uid, Level::Error, &error.to_string()),
+            }
+        }
+        let _ = self.kept.escrow.set(Arc::new(escrow));
+    }
+
+    /// Whether `broker.escrow` is set: new texts are taken.
+    pub(super) fn take_texts(&self, takes: bool) {
+        self.kept.takes.store(takes, Ordering::Relaxed);
+    }
+
+    /// Number of texts.
+    #[must_use]
+    pub fn kept_count(&self) -> usize {
+        self.kept.escrow.get().map_or(0, |escrow| escrow.count())
+    }
+
+    /// Keeps the sealed credential of a submission that was made on `host`. It waits for the disk.
+    #[must_use]
+    pub fn keep(&self, host: &str, request: &KeepRequest) -> KeepAnswer {
+        self.try_to_keep(request).map_or_else(
+            |reason| {
+                let text = format!("host {host}, uid {}: a credential is not kept: {reason}", request.uid);
+                if self.told.is_new(&text, self.clock.elapsed()) {
+                    self.log.line_of(request.uid, Level::Warning, &text);
+                }
+                KeepAnswer::Refused { reason }
+            },
+            |()| KeepAnswer::Kept {},
+        )
+    }
+
+    fn try_to_keep(&self, request: &KeepRequest) -> Result<(), String> {
+        let KeepRequest { uid, handle, sealed, follows } = request;
+        let escrow = self.kept.escrow.get().filter(|_| self.kept.takes.load(Ordering::Relaxed));
+        let escrow = escrow.ok_or("broker.escrow is not set in the jobs.toml of the broker")?;
+        let handle = Handle::parse(handle).ok_or("a submission's handle is 32 hexadecimal digits")?.to_string();
+        let admitted = self.admit(0, *uid, sealed).map_err(|denied| denied.reason)?;
+        if admitted.handle != handle {
+            return Err("the credential was made for another submission".to_owned());
+        }
+        let key = SubmissionKey { uid: *uid, handle };
+        // The agent of the submission's host follows it, if it could.
+        let follows = *follows && !admitted.followed;
+        let text = KeptText { sealed: sealed.clone(), exp: admitted.exp, follows };
+        escrow.keep(&key, &text).map_err(|error| error.to_string())?;
+        if follows { self.follow(&key, sealed) } else { Ok(()) }
+    }
+
+    /// The sealed credential that is kept for a job. It waits for the disk.
+    ///
+    /// # Errors
+    /// A sentence, when the disk cannot be read.
+    pub fn kept(&self, request: &KeptRequest) -> Result<KeptAnswer, String> {
+        let handle = Handle::parse(&request.handle).map(|handle| handle.to_string());
+        let (Some(handle), Some(escrow)) = (handle, self.kept.escrow.get()) else { return Ok(KeptAnswer::Unknown {}) };
+        let found = escrow.get(&SubmissionKey { uid: request.uid, handle });
+        let found = found.map_err(|error| error.to_string())?;
+        Ok(found.map_or(KeptAnswer::Unknown {}, |text| KeptAnswer::Sealed(text.sealed)))
+    }
+
+    /// The submission is over, so its text is not needed any more.
+    pub(super) fn forget_kept(&self, key: &SubmissionKey) {
+        if let Some(Err(error)) = self.kept.escrow.get().map(|escrow| escrow.forget(key)) {
+            self.log.line_of(key.uid, Level::Error, &format!("{}: {error}", name(key)));
+        }
+    }
+
+    /// Removes the texts whose sub-tokens have expired.
+    pub(super) fn expire_kept(&self) {
+        let now = self.clock.unix_millis() / 1000;
+        if let Some(Err(error)) = self.kept.escrow.get().map(|escrow| escrow.expire(now)) {
+            self.log.line(Level::Error, &format!("an expired credential could not be removed: {error}"));
+        }
+    }
+
+    /// Revokes the sub-token when slurmctld shows no job that could have it.
+    fn follow(&self, key: &SubmissionKey, sealed: &str) -> Result<(), String> {
+        let admitted = self.admit(0, key.uid, sealed).map_err(|denied| denied.reason)?;
+        let from = self.clock.elapsed().saturating_add(HOLD);
+        let mut state = self.state();
+        let submission = submission(&mut state, key, sealed, &admitted).ok_or("the broker has too many submissions")?;
+        submission.judged_from = submission.judged_from.max(from);
+        Ok(())
+    }
+}
