@@ -16,7 +16,7 @@ use testbed::site::{addresses, paths};
 use testbed::{Error, Result, Site, has_program, skip, wait};
 
 mod built_packages;
-use built_packages::{bring_packages, built, login_by_key};
+use built_packages::{EARLIER, bring_earlier_packages, bring_packages, built, login_by_key};
 
 /// The names of the site in place of the example's.
 const NAMES: &[(&str, &str)] = &[
@@ -26,6 +26,9 @@ const NAMES: &[(&str, &str)] = &[
     ("login.cluster.example.org", "testbed"),
     ("n[01:16].cluster.example.org", NODE),
 ];
+
+/// The versions of two packages that go together.
+const VERSIONS: &str = "dpkg-query --show --showformat='${Version} ' mytokend slurm-spank-mytoken";
 
 /// A play needs half a minute; it must not hang.
 const LIMIT: &str = "300";
@@ -140,8 +143,22 @@ fn the_role_sets_up_a_login_host_and_a_node_and_changes_nothing_the_second_time(
         }
         login_by_key(site)?;
 
+        // Half a pair of keys stops all hosts, also those that do not need the other half.
+        for half in ["mytoken_cluster_public_key: half", "mytoken_cluster_private_key: half"] {
+            let output = controller
+                .play(|inventory| inventory.replace("mytoken_toml:", &format!("{half}\n    mytoken_toml:")))?;
+            assert_eq!(recap(&output, NODE, "failed"), Some(1), "{output}");
+            let sentence = "Give both mytoken_cluster_public_key and mytoken_cluster_private_key, or none of them.";
+            assert!(output.contains(sentence) && !output.contains("mytoken.toml"), "{output}");
+        }
+
         let output = controller.play(|inventory| inventory)?;
         assert_good(&output);
+        // sshd has followed its drop-in before PAM asks for tokens.
+        let drop_in = "/etc/ssh/sshd_config.d/10-mytoken.conf";
+        let reloaded = "$(systemctl show --timestamp=us+utc --value --property=StateChangeTimestamp ssh)";
+        let newer = format!("find {drop_in} /etc/pam.d/common-auth -newerct \"{reloaded}\"");
+        assert_eq!(login_host.sh(&newer)?.ok()?.stdout, "/etc/pam.d/common-auth\n");
         for machine in [login_host, node] {
             machine.sh("systemctl is-active mytokend && systemctl is-enabled mytokend")?.ok()?;
         }
@@ -172,6 +189,25 @@ fn the_role_sets_up_a_login_host_and_a_node_and_changes_nothing_the_second_time(
         let alive = session.run(&call, Duration::from_secs(20))?;
         assert_eq!(alive.stdout, "200", "the session after the second run");
 
+        // A run before this one wrote files, and failed before services read them.
+        login_host.sh(&format!("touch {drop_in} /etc/mytoken/jobs.toml"))?.ok()?;
+        node.sh("touch --no-dereference /etc/slurm/plugstack.conf.d/mytoken.conf")?.ok()?;
+        let output = controller.play(|inventory| inventory)?;
+        assert_good(&output);
+        assert_eq!(recap(&output, "testbed", "changed"), Some(2), "agent and sshd:\n{output}");
+        assert_eq!(recap(&output, NODE, "changed"), Some(1), "slurmd:\n{output}");
+        login_host.wait_for_slurm()?;
+
+        // The next run upgrades packages, of which one depends on the same version of another.
+        bring_earlier_packages(site)?;
+        login_host.sh("cp -r /root/earlier /home/earlier")?.ok()?;
+        for machine in [login_host, node] {
+            let earlier = "/home/earlier/mytokend_*.deb /home/earlier/slurm-spank-mytoken_*.deb";
+            let apt = "DEBIAN_FRONTEND=noninteractive apt-get -q -y --allow-downgrades install";
+            machine.sh(&format!("{apt} {earlier}"))?.ok()?;
+            assert_eq!(machine.sh(VERSIONS)?.ok()?.stdout, format!("{EARLIER} {EARLIER} "));
+        }
+
         let with_broker = |inventory: String| {
             let group = "mytoken_broker:\n  hosts:\n    testbed:\nall:\n  vars:";
             assert_eq!(inventory.matches("all:\n  vars:").count(), 1, "{inventory}");
@@ -181,6 +217,10 @@ fn the_role_sets_up_a_login_host_and_a_node_and_changes_nothing_the_second_time(
         };
         let key = node.sh("sha256sum </etc/mytoken/keys/cluster.key")?.ok()?.stdout;
         assert_good(&controller.play(with_broker)?);
+        for machine in [login_host, node] {
+            let versions = machine.sh(VERSIONS)?.ok()?.stdout;
+            assert!(versions.split(' ').count() == 3 && !versions.contains(EARLIER), "{versions}");
+        }
         assert_eq!(login_host.sh("sha256sum </etc/mytoken/keys/cluster.key")?.ok()?.stdout, key, "another key");
         node.sh("! test -e /etc/mytoken/keys/cluster.key && ! test -e /etc/mytoken/keys/broker-ca.key")?.ok()?;
         login_host.sh("systemctl is-active mytokend-broker && systemctl is-enabled mytokend-broker")?.ok()?;
