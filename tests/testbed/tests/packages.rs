@@ -118,6 +118,7 @@ fn the_module_cannot_be_removed_while_a_stack_names_it() -> Result<()> {
         };
         let enable = "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session";
         site.sh("root", &format!("cp /etc/pam.d/sshd /root/sshd.before && {enable}"))?.ok()?;
+        site.sh("root", "dpkg --remove mytoken-sshd-config")?.ok()?;
         // The second way of README.Debian. A refusal changes nothing.
         site.sh("root", "cp /usr/share/mytoken/pam-sshd.example /etc/pam.d/sshd")?.ok()?;
         let stacks = || Ok::<_, Error>(site.sh("root", "cd /etc/pam.d && cat *")?.ok()?.stdout);

@@ -59,7 +59,7 @@ pub fn run(site: &Site, plan: &Plan) -> Result<Figures> {
         eprintln!("{tag} is lost:\n{}", records::of_lost(site, tag)?);
     }
     if let Some(waited) = &figures.of_longest_gap {
-        eprintln!("the longest time without a token: {waited:?}\n{}", records::of_job(site, &waited.job)?);
+        eprintln!("the longest time without a token: {waited:?}\n{}", records::logged(site, waited.from_to)?);
     }
     figures.add_reasons(course.said.iter().chain([&records::printed(site)?]));
     let living = || -> Result<Vec<String>> {

@@ -60,12 +60,16 @@ pub(super) fn of_lost(site: &Site, tag: &str) -> Result<String> {
     Ok(site.sh("root", &print)?.stdout)
 }
 
-/// What is known of a job: its lines in the log of the system, and what the plugin said on the nodes.
+/// What the agents logged from half a minute before a time until some seconds after it, Unix milliseconds. All of them: a component of a
+/// heterogeneous job has the id of its leader in its environment, and another one in the log.
 ///
 /// # Errors
 /// When it cannot be read.
-pub(super) fn of_job(site: &Site, job: &str) -> Result<String> {
-    let print = format!("grep -E 'job {job}\\b' {LOG}; grep -hE '\\[{job}[].].*mytoken' /var/log/slurmd.*.log; true");
+pub(super) fn logged(site: &Site, (from, to): (u64, u64)) -> Result<String> {
+    let (from, to) = ((from / 1000).saturating_sub(30), to / 1000 + 5);
+    let print = format!(
+        "awk -v from=$(date -d @{from} +%T) -v to=$(date -d @{to} +%T) '/mytokend/ && $4 >= from && $4 <= to' {LOG}"
+    );
     Ok(site.sh("root", &print)?.stdout)
 }
 
