@@ -105,38 +105,70 @@ fn removing_the_module_takes_its_lines_out_of_the_stacks() -> Result<()> {
     })
 }
 
+/// Removes the module alone: mytoken-sshd-config, which depends on it, is gone.
+const REMOVE: &str = "DEBIAN_FRONTEND=noninteractive dpkg --remove libpam-mytoken";
+
+/// The removal is refused with these files and this advice. It has changed nothing, and people log in.
+fn removal_is_refused(site: &Site, stacks: &str, fix: &str) -> Result<()> {
+    let before = etc(site)?;
+    let refused = site.sh("root", REMOVE)?;
+    let message = format!("without it nobody could log in:\n{stacks}\nfix: {fix}");
+    assert!(!refused.success() && refused.stderr.contains(&message), "{refused:?}");
+    let state =
+        site.sh("root", "dpkg-query -W -f '${db:Status-Status}' libpam-mytoken; dpkg --verify libpam-mytoken")?;
+    assert_eq!(state.ok()?.stdout, "installed", "the package and all its files are there");
+    assert_eq!(difference(&before, &etc(site)?), Vec::<&str>::new());
+    login_by_key(site)
+}
+
 #[test]
 fn the_module_cannot_be_removed_while_a_stack_names_it() -> Result<()> {
     with_packages(|site| {
-        let remove = || site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --remove libpam-mytoken");
-        let module = site.sh("root", "dpkg -L libpam-mytoken | grep pam_mytoken.so")?.ok()?.stdout.trim().to_owned();
-        let refused = |stack: &str| -> Result<()> {
-            let said = remove()?;
-            assert!(!said.success() && said.stderr.contains("libpam-mytoken is not removed"), "{said:?}");
-            assert!(said.stderr.contains(stack) && site.exists(&module)?, "{said:?}");
-            login_by_key(site)
-        };
-        let enable = "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session";
-        site.sh("root", &format!("cp /etc/pam.d/sshd /root/sshd.before && {enable}"))?.ok()?;
-        site.sh("root", "dpkg --remove mytoken-sshd-config")?.ok()?;
-        // The second way of README.Debian. A refusal changes nothing.
+        site.sh("root", "dpkg --purge mytoken-sshd-config && cp /etc/pam.d/sshd /root/pam-sshd.before")?.ok()?;
+        let before = etc(site)?;
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session")?.ok()?;
         site.sh("root", "cp /usr/share/mytoken/pam-sshd.example /etc/pam.d/sshd")?.ok()?;
-        let stacks = || Ok::<_, Error>(site.sh("root", "cd /etc/pam.d && cat *")?.ok()?.stdout);
-        let before = stacks()?;
-        refused("/etc/pam.d/sshd")?;
-        assert_eq!(stacks()?, before);
-        // pam-auth-update leaves a file alone that was changed by hand.
-        site.sh("root", "cp /root/sshd.before /etc/pam.d/sshd")?.ok()?;
-        site.sh("root", "sed -i '/pam_mytoken/i # changed by hand' /etc/pam.d/common-account")?.ok()?;
-        refused("/etc/pam.d/common-account")?;
-        // Neither a comment, nor a line that PAM skips, nor a leftover keeps the package.
-        let leave = "sed -i '/pam_mytoken/d' /etc/pam.d/common-*; \
-                     echo '# account required pam_mytoken.so' >>/etc/pam.d/sshd; \
-                     echo '-session optional pam_mytoken.so' >>/etc/pam.d/sshd; \
-                     echo 'account required pam_mytoken.so' >/etc/pam.d/sshd.dpkg-old";
-        site.sh("root", leave)?.ok()?;
-        remove()?.ok()?;
-        assert!(!site.exists(&module)?);
+        let fix = "put back the file that you saved (cp /root/pam-sshd.before /etc/pam.d/sshd)";
+        removal_is_refused(site, "/etc/pam.d/sshd", fix)?;
+        // The "-" only keeps libpam from logging that the module is missing.
+        let other = "-account required \\\n/lib/security/pam_mytoken.so\n";
+        site.write("/etc/pam.d/other-service", other, "0644")?;
+        site.sh("root", "cp /root/pam-sshd.before /etc/pam.d/sshd")?.ok()?;
+        removal_is_refused(site, "/etc/pam.d/other-service", fix)?;
+        // An upgrade is no removal.
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/libpam-mytoken_*.deb")?.ok()?;
+        // Comments and leftovers of editors are read by nobody.
+        site.sh("root", "cd /etc/pam.d && rm other-service && cp /usr/share/mytoken/pam-sshd.example sshd.bak")?
+            .ok()?;
+        site.sh("root", "echo '# auth required pam_mytoken.so' >/etc/pam.d/other-service")?.ok()?;
+        site.sh("root", REMOVE)?.ok()?;
+        site.sh("root", "rm /etc/pam.d/other-service /etc/pam.d/sshd.bak")?.ok()?;
+        assert_eq!(difference(&before, &etc(site)?), Vec::<&str>::new());
+        login_by_key(site)
+    })
+}
+
+#[test]
+fn the_module_cannot_be_removed_while_pam_auth_update_leaves_edited_stacks_alone() -> Result<()> {
+    with_packages(|site| {
+        site.sh("root", "dpkg --purge mytoken-sshd-config")?.ok()?;
+        let before = etc(site)?;
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session")?.ok()?;
+        let edit =
+            "sed -i '/^# and here are more per-package/a account optional pam_permit.so' /etc/pam.d/common-account";
+        site.sh("root", edit)?.ok()?;
+        let stacks = "/etc/pam.d/common-account\n/etc/pam.d/common-auth\n/etc/pam.d/common-session";
+        let overwrite = "pam-auth-update --force --disable mytoken mytoken-session";
+        let fix = format!(
+            "undo your changes in the blocks of pam-auth-update, or let it overwrite them: {overwrite}; then remove"
+        );
+        removal_is_refused(site, stacks, &fix)?;
+        site.sh("root", &format!("DEBIAN_FRONTEND=noninteractive {overwrite}"))?.ok()?;
+        login_by_key(site)?;
+        site.sh("root", REMOVE)?.ok()?;
+        // What pam-auth-update has overwritten is in these; it names the module, and nobody reads it.
+        site.sh("root", "rm /etc/pam.d/common-*.pam-old")?.ok()?;
+        assert_eq!(difference(&before, &etc(site)?), Vec::<&str>::new());
         login_by_key(site)
     })
 }
