@@ -184,7 +184,6 @@ impl Broker {
             self.log.line_of(key.uid, Level::Info, &format!("{}: the submission is over", name(&key)));
         }
         self.queue_revocations();
-        self.expire_kept();
     }
 
     /// Queues the revocations that are due.

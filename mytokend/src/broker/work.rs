@@ -23,6 +23,9 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// Between two looks at the revocations that have to be tried again.
 const TURN: Duration = Duration::from_secs(2);
 
+/// Turns between two looks for kept credentials that have expired.
+const EXPIRY: u32 = 30;
+
 /// A request to a mytoken server.
 pub(super) enum Work {
     /// For the access token of this file.
@@ -57,6 +60,7 @@ impl Threads {
         }
         spawn("slurmctld".to_owned(), Box::new(Broker::ask_slurmctld))?;
         spawn("turns".to_owned(), Box::new(Broker::run_turns))?;
+        spawn("escrow".to_owned(), Box::new(Broker::run_expiry))?;
         Ok(Self { broker: Arc::clone(broker), handles })
     }
 
@@ -179,6 +183,18 @@ impl Broker {
         // A panic must not end the thread: all nodes need its answers.
         while catch_unwind(AssertUnwindSafe(run)).is_err() {
             std::thread::sleep(TURN);
+        }
+    }
+
+    /// In a thread of its own: a disk that hangs holds up no answer of slurmctld.
+    fn run_expiry(&self) {
+        let mut turns = 0_u32;
+        while !self.state().stopping {
+            std::thread::sleep(TURN);
+            turns = turns.wrapping_add(1);
+            if turns % EXPIRY == 0 {
+                let _ = catch_unwind(AssertUnwindSafe(|| self.expire_kept()));
+            }
         }
     }
 
