@@ -350,14 +350,27 @@ fn a_test_of_a_heterogeneous_job_is_silent_and_proceeds() {
 }
 
 #[test]
-fn a_job_that_would_lose_its_credential_gets_none() {
-    let program = FakeSubmit::good();
-    let seen = submit(ALLOCATOR, &program, &["set export-file=vars"], Some(""));
+fn mytoken_submit_is_told_that_the_job_would_lose_its_credential() {
+    let lines = ["set export-file=vars"];
+    let refusing = FakeSubmit::script(r#"printf '{"v":1,"error":"--export-file replaces it"}\n'; exit 1"#);
+    let seen = submit(ALLOCATOR, &refusing, &lines, Some(""));
     assert!(seen.all_zero() && !has_credential(&seen), "{:?}", seen.lines);
-    let [line] = seen.logs()[..] else { panic!("{:?}", seen.logs()) };
-    assert!(line.contains("--export-file replaces") && line.contains("use --export="), "{line}");
-    assert_eq!(submit(ALLOCATOR, &program, &["set export-file=vars"], Some("required")).status, Some(1));
-    assert!(program.calls().is_empty());
+    assert_eq!(seen.logs(), ["error mytoken: no credential: --export-file replaces it (submitting without)"]);
+    assert_eq!(submit(ALLOCATOR, &refusing, &lines, Some("required")).status, Some(1));
+    assert!(refusing.calls()[0].contains("--export-file"), "{:?}", refusing.calls());
+
+    let usual = FakeSubmit::good();
+    assert!(has_credential(&submit(ALLOCATOR, &usual, &[], Some(""))));
+    assert!(!usual.calls()[0].contains("--export-file"), "{:?}", usual.calls());
+}
+
+#[test]
+fn the_environment_of_a_job_whose_credential_the_brokers_keep_has_only_the_handle() {
+    let registered = FakeSubmit::script(&format!(r#"printf '{{"v":1,"handle":"{HANDLE}","registered":true}}\n'"#));
+    let before = ["set export-file=vars", &format!("env SLURM_MYTOKEN {SEALED}")];
+    let seen = submit(ALLOCATOR, &registered, &before, Some("required"));
+    assert!(seen.all_zero() && seen.has(&format!("control MYTOKEN_H {HANDLE} 1")), "{:?}", seen.lines);
+    assert_eq!((seen.env("SLURM_SPANK_MYTOKEN_H"), seen.env("SLURM_MYTOKEN")), (Some(HANDLE), None));
 }
 
 #[test]

@@ -151,8 +151,8 @@ fn every_line_of_the_quick_starts_works_and_every_step_can_be_taken_back() -> Re
 
 /// What README says about a cluster of several hosts, which the next story does.
 const SEVERAL_HOSTS: &str = "On a cluster, copy the login host's `mytoken.toml` to one node, and run all this there. \
-    Then copy that node's `/etc/mytoken` to other hosts, but `keys/cluster.key` to nodes only, and run 1, 3 and 4 \
-    there; 4 without `slurmd` on hosts that are no nodes.";
+    Then copy that node's `/etc/mytoken` to other hosts (`keys/cluster.key` only to nodes, or to brokers), and run \
+    1, 3 and 4 there; 4 without `slurmd` on hosts that are no nodes.";
 
 /// Copies files from one machine to another, by the home directories that both have.
 fn copy(from: &Machine<'_>, to: &Machine<'_>, directory: &str, files: &str) -> Result<()> {
