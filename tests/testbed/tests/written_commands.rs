@@ -61,18 +61,6 @@ const BY_PROMPT: &str =
     "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed id -un";
 const PASSWORD: &str = "correct horse";
 
-/// Makes the packages in /root/packages a source of apt, so that `apt install NAME` finds them.
-const REPOSITORY: &str = "set -e; cd /root/packages
-    for package in *.deb; do
-        dpkg-deb --field $package
-        echo \"Filename: ./$package\"; stat --printf 'Size: %s\\n' $package
-        echo \"SHA256: $(sha256sum $package | cut -d' ' -f1)\"; echo
-    done >Packages
-    chmod a+rx /root /root/packages
-    rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
-    echo 'deb [trusted=yes] file:/root/packages ./' >/etc/apt/sources.list.d/site.list
-    apt-get update";
-
 /// Runs a step as root in the directory with the packages, and agrees to the question of apt.
 fn run(machine: &Machine<'_>, step: &str) -> Result<()> {
     let outcome = machine.sh_with_answers(&format!("cd /root/packages\n{step}"), "y\n")?;
@@ -110,8 +98,8 @@ fn accepts(site: &Site, user: &str, answer: &str) -> Result<bool> {
 fn prepare(site: &Site, machine: &Machine<'_>, packages: &str) -> Result<()> {
     bring_packages(site)?;
     machine.trust_the_servers()?;
-    machine.sh(REPOSITORY)?.ok()?;
-    machine.sh(&format!("DEBIAN_FRONTEND=noninteractive apt-get -q -y install {packages}"))?.ok()?;
+    let files: String = packages.split(' ').map(|name| format!(" ./{name}_*.deb")).collect();
+    machine.sh(&format!("cd /root/packages && DEBIAN_FRONTEND=noninteractive apt-get -q -y install{files}"))?.ok()?;
     site.configure_product()?;
     machine.sh(&format!("echo 'bob:{PASSWORD}' | chpasswd"))?.ok().map(drop)
 }

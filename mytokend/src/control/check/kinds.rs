@@ -43,17 +43,17 @@ kinds! {
     /// login.toml lets tokens open root, and sshd refuses them.
     SSHD_ROOT: "sshd-permit-root-login", "sshd", Warning, "grep -ni permitrootlogin /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf   # yes; or take root out of allow_system in login.toml";
     /// `UsePAM no`.
-    SSHD_USE_PAM: "sshd-use-pam", "sshd", Error, "apt install mytoken-sshd-config && systemctl reload ssh";
+    SSHD_USE_PAM: "sshd-use-pam", "sshd", Error, "apt install ./mytoken-sshd-config_*.deb && systemctl reload ssh   # in the directory of the packages";
     /// `KbdInteractiveAuthentication no`.
-    SSHD_KEYBOARD_INTERACTIVE: "sshd-keyboard-interactive", "sshd", Error, "apt install mytoken-sshd-config && systemctl reload ssh";
+    SSHD_KEYBOARD_INTERACTIVE: "sshd-keyboard-interactive", "sshd", Error, "apt install ./mytoken-sshd-config_*.deb && systemctl reload ssh   # in the directory of the packages";
     /// Keyboard-interactive is on in general, but not for the account that was asked for.
     SSHD_METHODS: "sshd-authentication-methods", "sshd", Error, "grep -ni authenticationmethods /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf";
     /// `PasswordAuthentication yes`.
-    SSHD_PASSWORD: "sshd-password", "sshd", Warning, "apt install mytoken-sshd-config && systemctl reload ssh";
+    SSHD_PASSWORD: "sshd-password", "sshd", Warning, "apt install ./mytoken-sshd-config_*.deb && systemctl reload ssh   # in the directory of the packages";
     /// `LoginGraceTime` ends before the deadline of login.toml, and before a person has pasted a token.
     SSHD_GRACE_TIME: "sshd-login-grace-time", "sshd", Error, "grep -in logingracetime /etc/ssh/sshd_config.d/*.conf /etc/ssh/sshd_config   # at least deadline of login.toml, and 30 s for the person";
     /// `MaxStartups` is as shipped.
-    SSHD_MAX_STARTUPS: "sshd-max-startups", "sshd", Warning, "apt install mytoken-sshd-config && systemctl reload ssh";
+    SSHD_MAX_STARTUPS: "sshd-max-startups", "sshd", Warning, "apt install ./mytoken-sshd-config_*.deb && systemctl reload ssh   # in the directory of the packages";
     /// A `Match` block changes what sshd does with tokens, for other addresses, hosts or ports.
     SSHD_MATCH: "sshd-match", "sshd", Warning, "";
     /// `AllowUsers` and similar lists, or a shell that does not exist or is not executable, keep out accounts that tokens open; all of them: an error.
@@ -75,7 +75,7 @@ kinds! {
     /// The module is not in the session stack.
     PAM_SESSION: "pam-session-missing", "PAM", Warning, "pam-auth-update --enable mytoken mytoken-session";
     /// The stack names a file that does not exist.
-    PAM_FILE: "pam-module-file", "PAM", Error, "apt install --reinstall libpam-mytoken";
+    PAM_FILE: "pam-module-file", "PAM", Error, "apt install --reinstall ./libpam-mytoken_*.deb   # in the directory of the packages";
     /// libpam never comes to the module's line.
     PAM_NOT_REACHED: "pam-line-not-reached", "PAM", Error, "";
     /// A refused token logs in.

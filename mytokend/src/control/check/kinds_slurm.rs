@@ -24,7 +24,7 @@ kinds! {
     /// The agent keeps leases, or records of jobs, that it cannot read. Their sub-tokens are not revoked until a version reads them.
     LEASES_UNREADABLE: "leases-unreadable", "runtime", Warning, "ls -l /run/mytoken/unreadable   # the agent's log says what is wrong with each";
     /// The PAM module is of another version than this program.
-    PAM_VERSION: "pam-module-version", "PAM", Warning, "apt install --only-upgrade libpam-mytoken mytokend";
+    PAM_VERSION: "pam-module-version", "PAM", Warning, "apt install --only-upgrade ./libpam-mytoken_*.deb ./mytokend_*.deb   # in the directory of the packages";
     /// Slurm's programs are not at the usual paths.
     SLURM_MISSING: "slurm-missing", "Slurm", Warning, "";
     /// slurmctld does not answer.
@@ -34,7 +34,7 @@ kinds! {
     /// Jobs have a `/run` of their own.
     SLURM_RUN_HIDDEN: "slurm-run-hidden", "Slurm", Error, "";
     /// The plugin's file is not in `PluginDir`.
-    PLUGIN_FILE: "plugin-file", "Slurm plugin", Error, "apt install --reinstall slurm-spank-mytoken";
+    PLUGIN_FILE: "plugin-file", "Slurm plugin", Error, "apt install --reinstall ./slurm-spank-mytoken_*.deb   # in the directory of the packages";
     /// No line of plugstack.conf loads the plugin.
     PLUGIN_LINE: "plugin-line", "Slurm plugin", Error, "mkdir -p /etc/slurm/plugstack.conf.d; mv -fb -t /etc/slurm /etc/slurm/plugstack.conf.d/mytoken.conf 2>/dev/null; ln -s /usr/share/mytoken/plugstack.conf /etc/slurm/plugstack.conf.d/mytoken.conf   # plugstack.conf must include this directory";
     /// Slurm does not load the plugin although file and line are there.
@@ -56,7 +56,7 @@ kinds! {
     /// Submissions that name no partition do not get the default of the one to which they go.
     SLURM_DEFAULT_PARTITION: "slurm-default-partition", "Slurm", Warning, "${EDITOR:-vi} /etc/mytoken/jobs.toml   # [cluster] default_partition";
     /// The plugin is of another version than this program.
-    PLUGIN_VERSION: "plugin-version", "Slurm plugin", Warning, "apt install --only-upgrade slurm-spank-mytoken mytokend";
+    PLUGIN_VERSION: "plugin-version", "Slurm plugin", Warning, "apt install --only-upgrade ./slurm-spank-mytoken_*.deb ./mytokend_*.deb   # in the directory of the packages";
     /// slurmd was started before the plugin was there.
     SLURMD_STARTED_EARLIER: "slurmd-without-plugin", "Slurm plugin", Warning, "systemctl restart slurmd   # jobs go on";
     /// slurmd was started before the plugin was upgraded.

@@ -21,7 +21,8 @@ pub enum PackageTool {
 }
 
 /// The two systems with RPM packages have one command for this, with the words below in it.
-const SSHD_CONFIG: &str = "INSTALL mytoken-sshd-config && systemctl reload sshd";
+const SSHD_CONFIG: &str =
+    "INSTALL ./mytoken-sshd-config-[0-9]*.rpm && systemctl reload sshd   # in the directory of the packages";
 /// Neither system has pam-auth-update, and authselect does not manage the file.
 const PAM_LINES: &str = "diff /etc/pam.d/sshd /usr/share/mytoken/pam-sshd.example   # write its lines with pam_mytoken.so into /etc/pam.d/sshd, and keep a shell of root open meanwhile";
 
@@ -36,12 +37,18 @@ const RPM: &[(Kind, &str)] = &[
     (kinds::PAM_AUTH, PAM_LINES),
     (kinds::PAM_ACCOUNT, PAM_LINES),
     (kinds::PAM_SESSION, PAM_LINES),
-    (kinds::PAM_FILE, "REINSTALL pam_mytoken"),
+    (kinds::PAM_FILE, "REINSTALL ./pam_mytoken-[0-9]*.rpm   # in the directory of the packages"),
     (kinds::CA_FILE, "REINSTALL ca-certificates && CERTIFICATES"),
-    (kinds_slurm::PAM_VERSION, "UPGRADE pam_mytoken mytokend"),
-    (kinds_slurm::PLUGIN_FILE, "REINSTALL slurm-spank-mytoken"),
-    (kinds_slurm::PLUGIN_VERSION, "UPGRADE slurm-spank-mytoken mytokend"),
-    (kinds_slurm::SELINUX_MODULE, "INSTALL mytoken-selinux"),
+    (
+        kinds_slurm::PAM_VERSION,
+        "UPGRADE ./pam_mytoken-[0-9]*.rpm ./mytokend-[0-9]*.rpm   # in the directory of the packages",
+    ),
+    (kinds_slurm::PLUGIN_FILE, "REINSTALL ./slurm-spank-mytoken-[0-9]*.rpm   # in the directory of the packages"),
+    (
+        kinds_slurm::PLUGIN_VERSION,
+        "UPGRADE ./slurm-spank-mytoken-[0-9]*.rpm ./mytokend-[0-9]*.rpm   # in the directory of the packages",
+    ),
+    (kinds_slurm::SELINUX_MODULE, "INSTALL ./mytoken-selinux-[0-9]*.rpm   # in the directory of the packages"),
 ];
 
 impl PackageTool {
@@ -57,7 +64,7 @@ impl PackageTool {
         let (install, reinstall, upgrade, certificates) = match self {
             Self::Apt => return kind.fix.into(),
             Self::Dnf => ("dnf install", "dnf reinstall", "dnf upgrade", "update-ca-trust"),
-            Self::Zypper => ("zypper install", "zypper install --force", "zypper update", "update-ca-certificates"),
+            Self::Zypper => ("zypper install", "zypper install --force", "zypper install", "update-ca-certificates"),
         };
         match other {
             None => kind.fix.into(),
@@ -110,16 +117,16 @@ mod tests {
         for (kind, apt, dnf, zypper) in [
             (
                 kinds::SSHD_USE_PAM,
-                "apt install mytoken-sshd-config && systemctl reload ssh",
-                "dnf install mytoken-sshd-config && systemctl reload sshd",
-                "zypper install mytoken-sshd-config && systemctl reload sshd",
+                "apt install ./mytoken-sshd-config_*.deb && systemctl reload ssh   # in the directory of the packages",
+                "dnf install ./mytoken-sshd-config-[0-9]*.rpm && systemctl reload sshd   # in the directory of the packages",
+                "zypper install ./mytoken-sshd-config-[0-9]*.rpm && systemctl reload sshd   # in the directory of the packages",
             ),
             (kinds::PAM_AUTH, "pam-auth-update --enable mytoken mytoken-session", PAM_LINES, PAM_LINES),
             (
                 kinds::PAM_FILE,
-                "apt install --reinstall libpam-mytoken",
-                "dnf reinstall pam_mytoken",
-                "zypper install --force pam_mytoken",
+                "apt install --reinstall ./libpam-mytoken_*.deb   # in the directory of the packages",
+                "dnf reinstall ./pam_mytoken-[0-9]*.rpm   # in the directory of the packages",
+                "zypper install --force ./pam_mytoken-[0-9]*.rpm   # in the directory of the packages",
             ),
             (
                 kinds::CA_FILE,
@@ -129,27 +136,27 @@ mod tests {
             ),
             (
                 kinds_slurm::PAM_VERSION,
-                "apt install --only-upgrade libpam-mytoken mytokend",
-                "dnf upgrade pam_mytoken mytokend",
-                "zypper update pam_mytoken mytokend",
+                "apt install --only-upgrade ./libpam-mytoken_*.deb ./mytokend_*.deb   # in the directory of the packages",
+                "dnf upgrade ./pam_mytoken-[0-9]*.rpm ./mytokend-[0-9]*.rpm   # in the directory of the packages",
+                "zypper install ./pam_mytoken-[0-9]*.rpm ./mytokend-[0-9]*.rpm   # in the directory of the packages",
             ),
             (
                 kinds_slurm::PLUGIN_FILE,
-                "apt install --reinstall slurm-spank-mytoken",
-                "dnf reinstall slurm-spank-mytoken",
-                "zypper install --force slurm-spank-mytoken",
+                "apt install --reinstall ./slurm-spank-mytoken_*.deb   # in the directory of the packages",
+                "dnf reinstall ./slurm-spank-mytoken-[0-9]*.rpm   # in the directory of the packages",
+                "zypper install --force ./slurm-spank-mytoken-[0-9]*.rpm   # in the directory of the packages",
             ),
             (
                 kinds_slurm::PLUGIN_VERSION,
-                "apt install --only-upgrade slurm-spank-mytoken mytokend",
-                "dnf upgrade slurm-spank-mytoken mytokend",
-                "zypper update slurm-spank-mytoken mytokend",
+                "apt install --only-upgrade ./slurm-spank-mytoken_*.deb ./mytokend_*.deb   # in the directory of the packages",
+                "dnf upgrade ./slurm-spank-mytoken-[0-9]*.rpm ./mytokend-[0-9]*.rpm   # in the directory of the packages",
+                "zypper install ./slurm-spank-mytoken-[0-9]*.rpm ./mytokend-[0-9]*.rpm   # in the directory of the packages",
             ),
             (
                 kinds_slurm::SELINUX_MODULE,
                 kinds_slurm::SELINUX_MODULE.fix,
-                "dnf install mytoken-selinux",
-                "zypper install mytoken-selinux",
+                "dnf install ./mytoken-selinux-[0-9]*.rpm   # in the directory of the packages",
+                "zypper install ./mytoken-selinux-[0-9]*.rpm   # in the directory of the packages",
             ),
             (kinds::CLOCK, kinds::CLOCK.fix, kinds::CLOCK.fix, kinds::CLOCK.fix),
         ] {

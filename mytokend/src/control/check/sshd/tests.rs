@@ -295,7 +295,7 @@ fn a_block_for_a_port_is_asked_for_the_port_of_this_sshd() {
 #[test]
 fn the_command_is_one_that_can_help_on_this_host() {
     for (files, begin) in [
-        (&[][..], "apt install mytoken-sshd-config && "),
+        (&[][..], "apt install ./mytoken-sshd-config_*.deb && "),
         (&[SHIPPED][..], "ln -sf /usr/share/mytoken/sshd.conf /etc/ssh/sshd_config.d/10-mytoken.conf && "),
         (&[SHIPPED, DROP_IN][..], "grep -inE '^[^#]*(passwordauth|include)' "),
     ] {
