@@ -72,6 +72,19 @@ impl<'a> Controller<'a> {
 
     /// Plays site.yml with the example's inventory, after `change`. Returns its output.
     fn play(&self, change: impl Fn(String) -> String) -> Result<String> {
+        self.play_with(&[], change)
+    }
+
+    /// What a play would change, by Ansible's check mode.
+    fn predict(&self) -> Result<String> {
+        let output = self.play_with(&["--check"], |inventory| inventory)?;
+        for host in ["testbed", NODE] {
+            assert_eq!(recap(&output, host, "failed"), Some(0), "{host}:\n{output}");
+        }
+        Ok(output)
+    }
+
+    fn play_with(&self, options: &[&str], change: impl Fn(String) -> String) -> Result<String> {
         let example = fs::read_to_string(role().join("inventory.example.yml")).map_err(io("reading the example"))?;
         let packages = "{{ playbook_dir }}/../../target/deb";
         assert!(example.contains(packages), "{example}");
@@ -91,6 +104,7 @@ impl<'a> Controller<'a> {
             .arg("-i")
             .arg(self.directory.path().join("connections.yml"))
             .arg(role().join("site.yml"))
+            .args(options)
             .env("HOME", self.directory.path())
             .envs([("ANSIBLE_HOST_KEY_CHECKING", "False"), ("ANSIBLE_NOCOLOR", "1"), ("LC_ALL", "C.UTF-8")])
             .output()
@@ -127,6 +141,14 @@ fn the_role_sets_up_a_login_host_and_a_node_and_changes_nothing_the_second_time(
         }
         login_host.wait_for_slurm()?;
         let controller = Controller::new(site, &[login_host, node])?;
+
+        let predicted = controller.predict()?;
+        for machine in [login_host, node] {
+            machine
+                .sh("! test -e /etc/mytoken && ! test -e /usr/sbin/mytokend && ! test -e /var/cache/mytoken-packages")?
+                .ok()?;
+        }
+        assert!(predicted.contains("TASK [mytoken : Write mytoken.toml]"), "{predicted}");
 
         // A mistake stops before anything that concerns logins or Slurm. The agent does not read login.toml.
         for (right, typo) in [("required_scopes", "audience_typo"), ("template", "rule_typo")] {
@@ -188,6 +210,10 @@ fn the_role_sets_up_a_login_host_and_a_node_and_changes_nothing_the_second_time(
         }
         let alive = session.run(&call, Duration::from_secs(20))?;
         assert_eq!(alive.stdout, "200", "the session after the second run");
+        let predicted = controller.predict()?;
+        for host in ["testbed", NODE] {
+            assert_eq!(recap(&predicted, host, "changed"), Some(0), "on {host}:\n{predicted}");
+        }
 
         // A run before this one wrote files, and failed before services read them.
         login_host.sh(&format!("touch {drop_in} /etc/mytoken/jobs.toml"))?.ok()?;
