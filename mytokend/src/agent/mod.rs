@@ -2,8 +2,8 @@
 //! The node agent: keeps the access tokens of jobs and login sessions fresh.
 //!
 //! One thread listens, one keeps the schedule, one stores the leases, some worker threads request tokens and query slurmctld; each
-//! connection has a thread of its own. The [`lease_table`] knows which action is due when, [`lease`] says which action that is. Network, Slurm, files, clock, log
-//! and randomness are fields of [`Agent`].
+//! connection has a thread of its own. The [`lease_table`] knows which action is due when, [`lease`] says which action that is. Network,
+//! Slurm, files, processes, clock, log and randomness are fields of [`Agent`].
 
 pub mod arguments;
 pub mod broker_connection;
@@ -54,6 +54,7 @@ use crate::log::{Level, Log};
 use credential_service::CredentialService;
 use lease::{Lease, LeaseKey};
 use lease_table::LeaseTable;
+use process::ProcessTable;
 use runtime_dir::RuntimeDir;
 use slurm::Controller;
 
@@ -109,6 +110,8 @@ pub struct Agent {
     pub runtime_dir: RuntimeDir,
     /// Time of day and elapsed time.
     pub clock: Arc<dyn ScheduleClock>,
+    /// The processes of this node.
+    pub processes: Box<dyn ProcessTable>,
     /// The time of day minus elapsed time, in milliseconds, as the schedule thread has last seen it.
     offset: AtomicI64,
     /// The log.
@@ -143,6 +146,7 @@ impl Agent {
         configured: Configured,
         runtime_dir: RuntimeDir,
         clock: Arc<dyn ScheduleClock>,
+        processes: Box<dyn ProcessTable>,
         log: impl Into<Arc<Log>>,
     ) -> Result<Arc<Self>, Error> {
         let log = log.into();
@@ -156,6 +160,7 @@ impl Agent {
             offset: AtomicI64::new(offset(clock.as_ref())),
             runtime_dir,
             clock,
+            processes,
             log,
             draw: rand::random::<f64>,
             leases: Mutex::new(table),

@@ -13,7 +13,7 @@ use super::job_requests::WRITE_PAUSE;
 use super::lanes::{REVOCATIONS, TOKENS};
 use super::lease::{Action, Lease, LeaseKey};
 use super::lease_table::{LeaseTable, Queue, Task};
-use super::{Agent, millis, process};
+use super::{Agent, millis};
 use crate::log::Level;
 
 /// Number of worker threads of each queue.
@@ -281,14 +281,14 @@ impl Agent {
             running.filter_map(|lease| Some((lease.key.clone(), lease.process?))).collect()
         };
         for (key, (pid, start)) in sessions {
-            if process::start_time(pid) != Some(start) {
+            if self.processes.start_time(pid) != Some(start) {
                 self.end_session(&mut self.leases(), &key, "the session's process ended");
             }
         }
     }
 
     fn sweep_jobs(&self) {
-        let with_process = process::jobs_with_steps();
+        let with_process = self.processes.jobs_with_steps();
         let now = self.now();
         let delay = millis(self.configured().intervals.missing_job_delay);
         let mut table = self.leases();
