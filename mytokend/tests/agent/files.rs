@@ -171,6 +171,9 @@ fn a_refused_main_file_does_not_cost_the_other_ones() {
     let agent = agent_with(&TWO);
     agent.services.with(|script| (script.files.apart, script.failure) = (true, Some(revocation())));
     agent.start(7, "h1");
+    // The step has its answer with that about the main file.
+    agent.wait_until_idle();
+    assert_eq!(read(&agent, 7, "ce").as_deref(), Some("ce-1"));
     agent.advance(RENEWAL);
     assert_eq!((agent.status(7).condition, read(&agent, 7, "ce").as_deref()), (Some(Condition::Refused), Some("ce-2")));
     assert_eq!(file(&agent, 7, "ce").condition, Condition::Valid);
