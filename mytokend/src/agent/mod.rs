@@ -238,8 +238,16 @@ impl Agent {
     /// For how long the schedule thread has worked on one turn, or has not woken up from a sleep that is over.
     #[must_use]
     pub fn schedule_overdue(&self) -> Duration {
-        let turn = *self.schedule_turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.clock.elapsed().saturating_sub(turn)
+        self.clock.elapsed().saturating_sub(self.schedule_turn())
+    }
+
+    /// Whether the schedule thread sleeps until a later time. A sweep that is due or runs is in no queue and in no plan of a lease.
+    fn has_swept(&self) -> bool {
+        self.schedule_turn() > self.clock.elapsed()
+    }
+
+    fn schedule_turn(&self) -> Duration {
+        *self.schedule_turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn schedule_turn_at(&self, elapsed: Duration) {
@@ -254,10 +262,20 @@ impl Agent {
         self.wake.notify_all();
     }
 
-    /// Whether no action is due, no request for a token runs, the plans follow the clock, and all leases are stored.
+    /// Whether nothing is due, no task is queued or runs, the plans follow the clock, and all leases are stored.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.jump().unsigned_abs() < SMALLEST_JUMP && self.leases().is_idle(self.now()) && self.changes.is_idle()
+        // In the order in which work goes on: a sweep queues tasks, and a task changes leases.
+        self.jump().unsigned_abs() < SMALLEST_JUMP
+            && self.has_swept()
+            && self.leases().is_idle(self.now())
+            && self.changes.is_idle()
+    }
+
+    /// Whether a question to slurmctld is queued or has no answer yet.
+    #[must_use]
+    pub fn asks_slurmctld(&self) -> bool {
+        self.leases().asks_slurmctld()
     }
 
     fn leases(&self) -> MutexGuard<'_, LeaseTable> {

@@ -6,11 +6,15 @@ use std::sync::{Arc, Mutex};
 
 use mytokend::agent::process::ProcessTable;
 
+use crate::harness::{MISSING, TestAgent};
+
 #[derive(Default)]
 struct Table {
     /// Start times by process id.
     started: HashMap<u32, u64>,
     last: u32,
+    /// Jobs with a slurmstepd.
+    steps: HashSet<u32>,
 }
 
 /// A process table that only the test changes. It is empty at first.
@@ -31,6 +35,16 @@ impl FakeProcesses {
     pub fn end(&self, pid: u32) {
         self.0.lock().unwrap().started.remove(&pid);
     }
+
+    /// A step of the job begins.
+    pub fn begin_step(&self, job: u32) {
+        self.0.lock().unwrap().steps.insert(job);
+    }
+
+    /// The last step of the job ends.
+    pub fn end_step(&self, job: u32) {
+        self.0.lock().unwrap().steps.remove(&job);
+    }
 }
 
 impl ProcessTable for FakeProcesses {
@@ -39,6 +53,19 @@ impl ProcessTable for FakeProcesses {
     }
 
     fn jobs_with_steps(&self) -> HashSet<u32> {
-        HashSet::new()
+        self.0.lock().unwrap().steps.clone()
     }
+}
+
+#[test]
+fn slurmctld_is_asked_about_a_job_when_no_step_of_it_is_here() {
+    let agent = TestAgent::new();
+    agent.start(7, "h1");
+    agent.squeue_prints(&[]);
+    agent.processes.begin_step(7);
+    agent.advance(MISSING);
+    assert_eq!((agent.queries(), agent.token(7).exists()), (0, true));
+    agent.processes.end_step(7);
+    agent.advance(MISSING);
+    assert_eq!((agent.queries(), agent.token(7).exists()), (1, false));
 }
