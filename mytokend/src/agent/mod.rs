@@ -66,6 +66,8 @@ pub use schedule::Threads;
 pub struct Intervals {
     /// A starting step gets its answer within this time.
     pub start_deadline: Duration,
+    /// Longest wait of an answer for the disk that stores its lease. It is a part of [`Self::start_deadline`].
+    pub answer_patience: Duration,
     /// Time limit of one request to the mytoken server.
     pub request_deadline: Duration,
     /// From the end of a job on this node to the first query of slurmctld: while the epilog runs, the job is not final.
@@ -82,6 +84,7 @@ impl Default for Intervals {
     fn default() -> Self {
         Self {
             start_deadline: Duration::from_secs(2),
+            answer_patience: Duration::from_millis(500),
             request_deadline: Duration::from_secs(30),
             settle_delay: Duration::from_secs(2),
             retention: Duration::from_secs(24 * 3600),
