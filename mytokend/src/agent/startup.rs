@@ -19,6 +19,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::budget::Budgets;
 use super::configuration::{Configuration, Found};
 use super::listener::Listener;
+use super::process::HostProcesses;
 use super::runtime_dir::{BudgetFile, LockError, RuntimeDir};
 use super::schedule::CountsWriter;
 use super::service_manager::{NotificationFailures, ServiceManager};
@@ -161,7 +162,7 @@ fn prepare(options: &AgentOptions, log: Arc<Log>) -> Result<Prepared, StartupErr
     // Before the leases are read, and until this process ends.
     let lock = opened.lock()?;
     keep_counts(&configuration.budgets, opened.budget_file()?, &log);
-    let agent = Agent::new(node, configured, opened, clock, log)?;
+    let agent = Agent::new(node, configured, opened, clock, Box::new(HostProcesses), log)?;
     let socket = options.socket.clone().unwrap_or_else(|| runtime_dir.join(AGENT_SOCKET_NAME));
     let listener = Listener::bind(&socket, owner.uid)
         .map_err(|error| StartupError::Listen { path: socket.display().to_string(), error })?;

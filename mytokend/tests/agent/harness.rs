@@ -28,6 +28,7 @@ use crate::clock::FakeClock;
 pub use crate::clock::eventually;
 pub use crate::failures::{outage, revocation};
 use crate::files::FileScript;
+use crate::processes::FakeProcesses;
 use crate::squeue::squeue;
 
 /// Unix time when a test begins.
@@ -43,7 +44,7 @@ pub const RENEWAL: Duration = Duration::from_secs(2_700);
 pub const EXPIRY: Duration = Duration::from_secs(3_600);
 /// Within this time there is a sweep.
 pub const SWEEP: Duration = Duration::from_secs(20);
-/// After this time, the agent asks slurmctld about a job without a process. The jobs of these tests have none.
+/// After this time, the agent asks slurmctld about a job without a process. Jobs have none unless a test says so.
 pub const MISSING: Duration = Duration::from_secs(141);
 /// Within this time, the agent asks slurmctld about an ended job.
 pub const SETTLE: Duration = Duration::from_secs(2);
@@ -231,6 +232,7 @@ struct RunningAgent {
 pub struct TestAgent {
     pub dir: tempfile::TempDir,
     pub clock: FakeClock,
+    pub processes: FakeProcesses,
     pub services: FakeServices,
     running: Option<RunningAgent>,
 }
@@ -238,9 +240,9 @@ pub struct TestAgent {
 impl TestAgent {
     pub fn new() -> Self {
         let clock = FakeClock::default();
-        let services = FakeServices { script: Arc::default() };
+        let (processes, services) = (FakeProcesses::default(), FakeServices { script: Arc::default() });
         services.with(|script| script.slurmctld = Some((clock.clone(), 0)));
-        let mut agent = Self { dir: tempfile::tempdir().unwrap(), clock, services, running: None };
+        let mut agent = Self { dir: tempfile::tempdir().unwrap(), clock, processes, services, running: None };
         agent.begin();
         agent
     }
@@ -248,8 +250,9 @@ impl TestAgent {
     pub fn begin(&mut self) {
         let me = Owner::current();
         let runtime_dir = RuntimeDir::open(&self.dir.path().join("mytoken"), me).unwrap();
-        let (clock, log) = (Arc::new(self.clock.clone()), Log::stderr("test"));
-        let agent = Agent::new("n1".into(), configured(&self.services), runtime_dir, clock, log).unwrap();
+        let (clock, processes) = (Arc::new(self.clock.clone()), Box::new(self.processes.clone()));
+        let (configured, log) = (configured(&self.services), Log::stderr("test"));
+        let agent = Agent::new("n1".into(), configured, runtime_dir, clock, processes, log).unwrap();
         let threads = Threads::start(&agent).unwrap();
         let socket = Listener::bind(&self.socket(), me.uid).unwrap();
         let (stop, stopped) = UnixStream::pair().unwrap();
