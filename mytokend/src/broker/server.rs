@@ -240,14 +240,10 @@ async fn respond(
             Ok(Answer::json(&shared.broker.permit(peer.node.as_str(), &parse::<PermitRequest>(body)?)))
         }
         (KEEP_PATH, Some(peer)) => {
-            let (broker, asked) = (Arc::clone(&shared.broker), parse::<KeepRequest>(body)?);
-            let kept = tokio::task::spawn_blocking(move || broker.keep(peer.node.as_str(), &asked)).await;
-            kept.map(|kept| Answer::json(&kept)).map_err(|_| Answer::internal())
+            Ok(Answer::json(&shared.broker.keep(peer.node.as_str(), &parse::<KeepRequest>(body)?).await))
         }
         (KEPT_PATH, Some(_)) => {
-            let (broker, asked) = (Arc::clone(&shared.broker), parse::<KeptRequest>(body)?);
-            let kept = tokio::task::spawn_blocking(move || broker.kept(&asked)).await;
-            let kept = kept.map_err(|_| Answer::internal())?;
+            let kept = shared.broker.kept(&parse::<KeptRequest>(body)?).await;
             kept.map(|kept| Answer::json(&kept))
                 .map_err(|reason| Answer::fault(StatusCode::SERVICE_UNAVAILABLE, &reason))
         }

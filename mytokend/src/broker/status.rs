@@ -133,6 +133,19 @@ pub struct CertificateEnds {
     pub authority: u64,
 }
 
+/// The sealed credentials that a broker keeps for jobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EscrowStatus {
+    /// Whether new ones are taken.
+    pub on: bool,
+    /// Their number.
+    pub texts: usize,
+    /// Size of their files in bytes.
+    pub bytes: u64,
+    /// When the first of them expires, Unix seconds. `None`: there is none, or it is not known.
+    pub first_expiry: Option<u64>,
+}
+
 /// What a broker counts.
 #[derive(Debug, Default)]
 pub struct Counts {
