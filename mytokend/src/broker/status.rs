@@ -54,6 +54,9 @@ pub struct BrokerStatus {
     pub budgets: Vec<BudgetStatus>,
     /// When certificates end.
     pub certificates: CertificateEnds,
+    /// The sealed credentials that are kept for jobs.
+    #[serde(default)]
+    pub escrow: EscrowStatus,
 }
 
 /// The nodes.
@@ -273,6 +276,7 @@ impl Broker {
             configuration: self.counts.configuration.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             budgets: budgets.status(None),
             certificates: CertificateEnds { broker: entrance.tls().own_end(), authority: enrolments.authority.ends() },
+            escrow: self.escrow_status(),
         }
     }
 }
