@@ -14,6 +14,7 @@ mod condition;
 mod configuration;
 pub mod credential_service;
 pub mod direct;
+mod forgetting;
 mod job_requests;
 mod job_windows;
 pub mod lanes;
@@ -122,6 +123,7 @@ pub struct Agent {
     user_jobs: Mutex<user_jobs::UserJobs>,
     told_differences: Mutex<server_time::Told>,
     waiting: waiting::Waiting,
+    forgetting: forgetting::Forgetting,
     /// Held while the record of a start is served. Locked before `leases`.
     missed: Mutex<()>,
     slurmctld: Mutex<slurmctld_time::Measured>,
@@ -163,6 +165,7 @@ impl Agent {
             user_jobs: Mutex::default(),
             told_differences: Mutex::default(),
             waiting: waiting::Waiting::default(),
+            forgetting: forgetting::Forgetting::default(),
             missed: Mutex::default(),
             slurmctld: Mutex::default(),
             changed: Condvar::new(),
@@ -247,6 +250,7 @@ impl Agent {
         let _table = self.leases();
         self.changed.notify_all();
         self.wake.notify_all();
+        self.forgetting.wake();
     }
 
     /// Whether no action is due, no request for a token runs, the plans follow the clock, and all leases are stored.

@@ -12,10 +12,10 @@ use mytoken_wire::Handle;
 use super::disk_work::DiskWork;
 use super::escrow::{Escrow, KeptText, Reserved};
 use super::identity::StateDir;
-use super::messages::{KeepAnswer, KeepRequest, KeptAnswer, KeptRequest};
+use super::messages::{ForgetAnswer, ForgetRequest, KeepAnswer, KeepRequest, KeptAnswer, KeptRequest};
 use super::settings::BrokerSettings;
 use super::status::EscrowStatus;
-use super::submission::{SubmissionKey, name};
+use super::submission::{End, Submission, SubmissionKey, name};
 use super::{Broker, submission};
 use crate::log::Level;
 
@@ -142,6 +142,20 @@ impl Broker {
         let found = self.kept.reads.run(move || escrow.get(&key)).await.map_err(|trouble| trouble.to_string())?;
         let found = found.map_err(|error| error.to_string())?;
         Ok(found.map_or(KeptAnswer::Unknown {}, |text| KeptAnswer::Sealed(text.sealed)))
+    }
+
+    /// The agent of `host`, where a submission was made, has seen its end.
+    #[must_use]
+    pub fn forget(&self, host: &str, request: &ForgetRequest) -> ForgetAnswer {
+        let handle = Handle::parse(&request.handle).map(|handle| handle.to_string());
+        let (Some(handle), Some(escrow)) = (handle, self.kept.escrow.get()) else { return ForgetAnswer::Forgotten {} };
+        let key = SubmissionKey { uid: request.uid, handle };
+        // One that this broker revokes: it asks slurmctld itself, and forgets the text after the revocation.
+        let is_own = |known: &Submission| !matches!(known.end, End::Settled { .. });
+        if self.state().submissions.get(&key).is_some_and(is_own) || !escrow.forget_of(host, &key) {
+            return ForgetAnswer::Stays {};
+        }
+        ForgetAnswer::Forgotten {}
     }
 
     /// The submission is over, so its text is not needed any more. It does not wait for the disk.

@@ -20,7 +20,7 @@ use mytokend::agent::credential_service::{Admitted, Charge, CredentialService, D
 use mytokend::agent::lease::LeaseCredential;
 use mytokend::agent::listener::Listener;
 use mytokend::agent::runtime_dir::RuntimeDir;
-use mytokend::agent::{Agent, Configured, Intervals, Threads};
+use mytokend::agent::{Agent, Threads};
 use mytokend::jobs::{StartWindow, Window};
 use mytokend::log::Log;
 
@@ -28,6 +28,7 @@ use crate::clock::FakeClock;
 pub use crate::clock::eventually;
 pub use crate::failures::{outage, revocation};
 use crate::files::FileScript;
+use crate::reload::configured;
 use crate::squeue::squeue;
 
 /// Unix time when a test begins.
@@ -93,6 +94,8 @@ pub struct ServiceScript {
     pub revocation_time: Duration,
     /// Sealed texts that were revoked.
     pub revoked: Vec<String>,
+    /// Handles that the brokers were told to forget, and how often that fails from now on.
+    pub forgotten: (Vec<String>, usize),
     /// The output of squeue, in place of "the job is running".
     pub squeue: Option<String>,
     /// Queries of slurmctld wait while this is set.
@@ -206,6 +209,10 @@ impl CredentialService for FakeServices {
         })
     }
 
+    fn forget(&self, uid: u32, handle: &str, _deadline: Deadline) -> Result<(), String> {
+        self.with(|script| crate::submission::forget(&mut script.forgotten, uid, handle))
+    }
+
     fn server_time(&self, _server: &str) -> Option<u64> {
         self.with(|script| script.server_clock.as_ref().map(|clock| NOW + clock.elapsed().as_secs()))
     }
@@ -213,12 +220,6 @@ impl CredentialService for FakeServices {
     fn key_ids(&self) -> Vec<String> {
         Vec::new()
     }
-}
-
-/// The configuration of an agent with these services.
-fn configured(services: &FakeServices) -> Configured {
-    let (service, controller) = (Box::new(services.clone()), Box::new(services.clone()));
-    Configured { intervals: Intervals::default(), service, controller }
 }
 
 struct RunningAgent {

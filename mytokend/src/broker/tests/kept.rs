@@ -4,7 +4,7 @@
 use mytoken::private_files::{Directory, Owner};
 
 use super::super::escrow::{Escrow, KeptText};
-use super::super::messages::{KeepAnswer, KeepRequest, KeptAnswer, KeptRequest};
+use super::super::messages::{ForgetAnswer, ForgetRequest, KeepAnswer, KeepRequest, KeptAnswer, KeptRequest};
 use super::*;
 
 pub(super) const HANDLE: &str = "0123456789abcdef0123456789abcdef";
@@ -41,6 +41,10 @@ impl TestBroker {
 
     pub(super) fn kept_count(&self) -> usize {
         self.broker.escrow_status().texts
+    }
+
+    fn forget(&self, host: &str, uid: u32) -> ForgetAnswer {
+        self.broker.forget(host, &ForgetRequest { uid, handle: HANDLE.to_owned() })
     }
 }
 
@@ -108,4 +112,34 @@ fn a_text_outlives_the_broker_that_got_it() {
     let test = with_escrow("", temp.path());
     assert_eq!(test.kept(2001, HANDLE), KeptAnswer::Sealed(text.sealed));
     assert_eq!(test.kept(2001, "x"), KeptAnswer::Unknown {});
+}
+
+#[test]
+fn the_host_of_a_submission_that_is_over_ends_its_text_and_no_other_host() {
+    let temp = tempfile::tempdir().unwrap();
+    let test = with_escrow("", temp.path());
+    // The agent of the host follows the submission.
+    let followed = KeepRequest { follows: false, ..request(2001, HANDLE) };
+    assert_eq!(test.keep(&followed), "");
+    assert_eq!(test.forget("n1", 2001), ForgetAnswer::Stays {});
+    assert_eq!(test.forget("login1", 2002), ForgetAnswer::Forgotten {}, "the other user has none");
+    assert_eq!(test.kept(2001, HANDLE), KeptAnswer::Sealed(followed.sealed.clone()));
+    assert_eq!(test.forget("login1", 2001), ForgetAnswer::Forgotten {});
+    assert_eq!((test.kept(2001, HANDLE), test.kept_count()), (KeptAnswer::Unknown {}, 0));
+    test.until("the end of its file", || std::fs::read_dir(temp.path()).unwrap().count() == 0);
+    assert_eq!(test.counts(), (0, 0), "the agent has revoked it");
+}
+
+#[test]
+fn a_text_that_nodes_have_asked_for_stays_until_its_revocation() {
+    let temp = tempfile::tempdir().unwrap();
+    let test = with_escrow(RUNNING, temp.path());
+    assert_eq!(test.keep(&KeepRequest { follows: false, ..request(7, HANDLE) }), "");
+    test.token("n1", 1, 7, &sealed(7, HANDLE)).unwrap();
+    assert_eq!((test.forget("login1", 7), test.kept_count()), (ForgetAnswer::Stays {}, 1));
+    test.prints(Some(ENDED));
+    test.ask_slurmctld();
+    test.until("the end of the text", || test.kept_count() == 0);
+    assert_eq!(test.counts(), (1, 1));
+    assert_eq!(test.forget("login1", 7), ForgetAnswer::Forgotten {});
 }
