@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use mytoken_wire::agent::{BudgetStatus, BudgetUse};
 use mytokend::broker::metrics::text;
 use mytokend::broker::status::{
-    AnswerCounts, BrokerStatus, CertificateEnds, ConfigurationState, Nodes, RequestCounts, Slurmctld, Submissions,
+    AnswerCounts, BrokerStatus, CertificateEnds, ConfigurationState, EscrowStatus, Nodes, RequestCounts, Slurmctld,
+    Submissions,
 };
 use serde_json::Value;
 
@@ -34,6 +35,7 @@ fn status() -> BrokerStatus {
             omitted: 0,
         }],
         certificates: CertificateEnds { broker: 1_800_000_000, authority: 1_900_000_000 },
+        escrow: EscrowStatus { on: true, texts: 8, bytes: 20_000, first_expiry: None },
     }
 }
 
@@ -62,6 +64,7 @@ fn the_metrics_are_those_of_the_status() {
         "mytoken_broker_submissions{state=\"open\"} 3",
         "mytoken_broker_submissions{state=\"to_revoke\"} 2",
         "mytoken_broker_submissions{state=\"settled\"} 7",
+        "mytoken_broker_kept_credentials 8",
         "mytoken_broker_answers_total{result=\"token\"} 90",
         "mytoken_broker_answers_total{result=\"later\"} 4",
         "mytoken_broker_answers_total{result=\"refused\"} 3",
@@ -81,7 +84,7 @@ fn the_metrics_are_those_of_the_status() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 25, "{text}");
+    assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 26, "{text}");
     assert!(text.ends_with("# EOF\n"), "{text}");
     assert!(!text.contains("4711") && !text.contains("alpha"), "a user or the cluster is named:\n{text}");
 }

@@ -14,6 +14,7 @@ mod condition;
 mod configuration;
 pub mod credential_service;
 pub mod direct;
+mod forgetting;
 mod job_requests;
 mod job_windows;
 pub mod lanes;
@@ -128,6 +129,7 @@ pub struct Agent {
     user_jobs: Mutex<user_jobs::UserJobs>,
     told_differences: Mutex<server_time::Told>,
     waiting: waiting::Waiting,
+    forgetting: forgetting::Forgetting,
     /// Held while the record of a start is served. Locked before `leases`.
     missed: Mutex<()>,
     slurmctld: Mutex<slurmctld_time::Measured>,
@@ -171,6 +173,7 @@ impl Agent {
             user_jobs: Mutex::default(),
             told_differences: Mutex::default(),
             waiting: waiting::Waiting::default(),
+            forgetting: forgetting::Forgetting::default(),
             missed: Mutex::default(),
             slurmctld: Mutex::default(),
             changed: Condvar::new(),
@@ -263,6 +266,7 @@ impl Agent {
         let _table = self.leases();
         self.changed.notify_all();
         self.wake.notify_all();
+        self.forgetting.wake();
     }
 
     /// Whether nothing is due, no task is queued or runs, the plans follow the clock, and all leases are stored.

@@ -68,6 +68,9 @@ impl Threads {
             }
         }
         let own = Arc::clone(agent);
+        let builder = Builder::new().name("forgetting".to_owned()).stack_size(STACK);
+        handles.push((builder.spawn(move || own.run_forgetting())?, STOP_PATIENCE));
+        let own = Arc::clone(agent);
         let begin = agent.clock.elapsed();
         let builder = Builder::new().name("schedule".to_owned()).stack_size(STACK);
         handles.push((builder.spawn(move || own.run_schedule(begin))?, STOP_PATIENCE));
@@ -80,6 +83,7 @@ impl Threads {
         self.agent.wake.notify_all();
         self.agent.queued.notify_all();
         self.agent.changed.notify_all();
+        self.agent.forgetting.stop();
         let begin = Instant::now();
         for (handle, patience) in self.handles {
             join(handle, begin, patience);

@@ -274,6 +274,7 @@ impl Agent {
         match settlement {
             Settlement::Finished(kind, text) => {
                 self.record(lease, Level::Info, kind, text);
+                self.forget_at_brokers(lease);
                 lease.credential = None;
                 // The token of an ended submission is in no file any more.
                 (lease.token, lease.token_text) = (None, None);

@@ -104,6 +104,7 @@ impl Agent {
         // The job's own time of submission was another one.
         lease.submitted = Some(if job.is_some() { (0, 0) } else { submission_time(made, shared_for) });
         lease.leaders.extend(job);
+        lease.made_here = true;
         lease.progress = Some(if job.is_some() { running } else { Progress::Nothing });
         let started = command.filter(|_| job.is_none()).and_then(|pid| Some((pid, self.processes.start_time(pid)?)));
         lease.submitter = started.map(|process| Submitter { process, ended: None });

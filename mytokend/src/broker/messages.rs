@@ -33,6 +33,9 @@ pub const KEEP_PATH: &str = "/v1/keep";
 /// A node wants the sealed credential that was kept for a job.
 pub const KEPT_PATH: &str = "/v1/kept";
 
+/// The agent of a submission's host has seen its end.
+pub const FORGET_PATH: &str = "/v1/forget";
+
 /// A node wants its first certificate. It shows none in the handshake.
 pub const ENROL_PATH: &str = "/v1/enrol";
 
@@ -180,6 +183,25 @@ pub enum KeptAnswer {
     Sealed(String),
     /// This broker keeps none.
     Unknown {},
+}
+
+/// Body of [`FORGET_PATH`]. It counts if the sender has given the text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgetRequest {
+    /// The user.
+    pub uid: u32,
+    /// The handle of the submission.
+    pub handle: String,
+}
+
+/// Answer to [`ForgetRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForgetAnswer {
+    /// This broker keeps no text under this handle.
+    Forgotten {},
+    /// It does: another host has given it, or nodes have asked for tokens with it, and the broker removes it after the revocation.
+    Stays {},
 }
 
 /// Body of [`END_PATH`].

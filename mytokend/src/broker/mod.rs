@@ -10,6 +10,7 @@ pub mod binding;
 pub mod client;
 pub mod cluster_jobs;
 mod connection_threads;
+mod disk_work;
 pub mod ends;
 pub mod entrance;
 pub mod escrow;

@@ -54,6 +54,9 @@ pub struct BrokerStatus {
     pub budgets: Vec<BudgetStatus>,
     /// When certificates end.
     pub certificates: CertificateEnds,
+    /// The sealed credentials that are kept for jobs.
+    #[serde(default)]
+    pub escrow: EscrowStatus,
 }
 
 /// The nodes.
@@ -131,6 +134,19 @@ pub struct CertificateEnds {
     pub broker: u64,
     /// The authority's.
     pub authority: u64,
+}
+
+/// The sealed credentials that a broker keeps for jobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EscrowStatus {
+    /// Whether new ones are taken.
+    pub on: bool,
+    /// Their number.
+    pub texts: usize,
+    /// Size of their files in bytes.
+    pub bytes: u64,
+    /// When the first of them expires, Unix seconds. `None`: there is none, or it is not known.
+    pub first_expiry: Option<u64>,
 }
 
 /// What a broker counts.
@@ -260,6 +276,7 @@ impl Broker {
             configuration: self.counts.configuration.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             budgets: budgets.status(None),
             certificates: CertificateEnds { broker: entrance.tls().own_end(), authority: enrolments.authority.ends() },
+            escrow: self.escrow_status(),
         }
     }
 }

@@ -14,9 +14,10 @@ use crate::agent::lease::LeaseCredential;
 use crate::agent::slurm::SqueueError;
 
 mod day;
+mod disk;
 mod kept;
 
-/// Sealed texts have the form `user:handle`.
+/// Sealed texts have the form `user:handle`, or `mt1.00000000.user-handle` where they must have that of real ones.
 #[derive(Default)]
 struct Fakes {
     /// Life of access tokens in seconds.
@@ -38,7 +39,8 @@ struct Of(Arc<Fakes>);
 impl CredentialService for Of {
     fn admit(&self, start: &JobStart, sealed: &str) -> Result<Admitted, Denied> {
         self.0.opened.fetch_add(1, Ordering::Relaxed);
-        let (user, handle) = sealed.split_once(':').unwrap_or_default();
+        let body = sealed.rsplit('.').next().unwrap_or_default();
+        let (user, handle) = body.split_once([':', '-']).unwrap_or_default();
         if user != start.uid.to_string() {
             return Err(Denied { reason: format!("made for user {user}"), required: false });
         }

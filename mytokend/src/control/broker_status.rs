@@ -11,7 +11,7 @@ use mytoken::time_format::TimeFormat;
 use mytoken_wire::printable;
 
 use super::budgets;
-use crate::broker::status::{BrokerStatus, SOCKET};
+use crate::broker::status::{BrokerStatus, EscrowStatus, SOCKET};
 
 /// Exit status when no broker answers.
 pub const NO_BROKER: u8 = 3;
@@ -74,7 +74,17 @@ pub fn render(status: &BrokerStatus, times: TimeFormat, account_of: &dyn Fn(u32)
         times.minutes(certificates.broker),
         times.minutes(certificates.authority)
     );
+    let _ = writeln!(text, "escrow: {}", escrow(&status.escrow, times));
     text + &budgets::render(&status.budgets, account_of)
+}
+
+fn escrow(escrow: &EscrowStatus, times: TimeFormat) -> String {
+    let on = if escrow.on { "on" } else { "off" };
+    if escrow.texts == 0 {
+        return format!("{on}, no credentials");
+    }
+    let first = escrow.first_expiry.map(|expiry| format!(", the first expires {}", times.minutes(expiry)));
+    format!("{on}, {} credentials, {} bytes{}", escrow.texts, escrow.bytes, first.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -96,6 +106,7 @@ mod tests {
             configuration: ConfigurationState { read: 1_799_000_000, trouble: None },
             budgets: Vec::new(),
             certificates: CertificateEnds { broker: 1_800_000_000, authority: 1_900_000_000 },
+            escrow: EscrowStatus { on: true, texts: 5, bytes: 12_000, first_expiry: Some(1_800_000_000) },
         };
         let expected = "\
 BROKER of the cluster alpha
@@ -105,12 +116,15 @@ slurmctld: asked 31 s ago
 requests to mytoken servers: 40 granted, 2 failed, 1 refused, 0 not sent for lack of a permit
 answers to nodes: 90 tokens, 4 later, 3 refused; enrolments: 13 signed, 2 refused
 certificates: the broker's until 2027-01-15 08:00, the authority's until 2030-03-17 17:46
+escrow: on, 5 credentials, 12000 bytes, the first expires 2027-01-15 08:00
 ";
         let times = TimeFormat::utc(1_799_000_000);
         assert_eq!(render(&status, times, &|_| None), expected);
         let away = Slurmctld { asked_ago: Some(3), trouble: Some("slurmctld\u{1b} is away".into()) };
         let configuration = ConfigurationState { trouble: Some("jobs.toml is wrong".into()), ..status.configuration };
-        let text = render(&BrokerStatus { slurmctld: away, configuration, ..status }, times, &|_| None);
+        let escrow = EscrowStatus::default();
+        let text = render(&BrokerStatus { slurmctld: away, configuration, escrow, ..status }, times, &|_| None);
+        assert!(text.ends_with("\nescrow: off, no credentials\n"), "{text}");
         assert!(text.contains("configuration: that of 18:13, because jobs.toml is wrong\n"), "{text}");
         assert!(text.contains("slurmctld: asked 3 s ago, without an answer: slurmctld? is away\n"), "{text}");
     }

@@ -20,7 +20,7 @@ use mytokend::agent::credential_service::{Admitted, Charge, CredentialService, D
 use mytokend::agent::lease::LeaseCredential;
 use mytokend::agent::listener::Listener;
 use mytokend::agent::runtime_dir::RuntimeDir;
-use mytokend::agent::{Agent, Configured, Intervals, Threads};
+use mytokend::agent::{Agent, Threads};
 use mytokend::jobs::{StartWindow, Window};
 use mytokend::log::Log;
 
@@ -29,6 +29,7 @@ pub use crate::clock::eventually;
 pub use crate::failures::{outage, revocation};
 use crate::files::FileScript;
 use crate::processes::FakeProcesses;
+use crate::reload::configured;
 use crate::squeue::squeue;
 
 /// Unix time when a test begins.
@@ -94,6 +95,8 @@ pub struct ServiceScript {
     pub revocation_time: Duration,
     /// Sealed texts that were revoked.
     pub revoked: Vec<String>,
+    /// Handles that the brokers were told to forget, and how often that fails from now on.
+    pub forgotten: (Vec<String>, usize),
     /// The output of squeue, in place of "the job is running".
     pub squeue: Option<String>,
     /// Queries of slurmctld wait while this is set.
@@ -207,6 +210,10 @@ impl CredentialService for FakeServices {
         })
     }
 
+    fn forget(&self, uid: u32, handle: &str, _deadline: Deadline) -> Result<(), String> {
+        self.with(|script| crate::submission::forget(&mut script.forgotten, uid, handle))
+    }
+
     fn server_time(&self, _server: &str) -> Option<u64> {
         self.with(|script| script.server_clock.as_ref().map(|clock| NOW + clock.elapsed().as_secs()))
     }
@@ -214,12 +221,6 @@ impl CredentialService for FakeServices {
     fn key_ids(&self) -> Vec<String> {
         Vec::new()
     }
-}
-
-/// The configuration of an agent with these services.
-fn configured(services: &FakeServices) -> Configured {
-    let (service, controller) = (Box::new(services.clone()), Box::new(services.clone()));
-    Configured { intervals: Intervals::default(), service, controller }
 }
 
 struct RunningAgent {

@@ -106,11 +106,17 @@ fn brokers_keep_the_credentials_of_submissions() -> Result<()> {
         site.restart(&broker::name("b2"))?;
         assert_eq!(released(site, &carried)?.trim(), "has a token\ncarries 1");
 
-        // Cancelled in the queue: revoked once.
-        let before = revoked(site)?;
+        // Cancelled in the queue: revoked once, by the agent of the submit host, which tells both brokers.
+        let (before, earlier) = (revoked(site)?, kept(site, "b1")?);
         let cancelled = held(site)?;
+        let new: Vec<String> = kept(site, "b1")?.into_iter().filter(|name| !earlier.contains(name)).collect();
+        let [text] = new.as_slice() else { panic!("{new:?} beside {earlier:?}") };
+        assert!(kept(site, "b2")?.contains(text));
         site.sh("alice", &format!("scancel {}", cancelled.id))?.ok()?;
         wait_until_revoked(site, before + 1)?;
+        for broker in ["b1", "b2"] {
+            wait::until("the end of the text", TIMEOUT, || Ok((!kept(site, broker)?.contains(text)).then_some(())))?;
+        }
         assert_eq!(site.sh("root", "sinfo -h -t drain,drained,down,fail -o %N")?.ok()?.stdout.trim(), "");
         Ok(())
     })

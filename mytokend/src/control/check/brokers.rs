@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The findings of `mytokenctl check` about brokers: the authority's files on a broker, the enrolment of a node, and whether brokers answer.
 
+mod escrow;
 #[cfg(test)]
 mod tests;
 
@@ -125,13 +126,16 @@ impl Findings {
         }
         if is_broker {
             self.broker_files(jobs, seen, trust);
+            if settings.escrow && seen.root {
+                self.escrow_directory(settings);
+            }
         } else if exists(&jobs.cluster.private_key_file) {
             let key = jobs.cluster.private_key_file.display();
             let text = format!("{key} opens the credentials of all jobs, and only brokers need it");
             self.add_fixed(kinds::KEY_ON_NODE, text, format!("rm {}", word(&key.to_string())));
         }
         if !is_broker && !seen.slurmd {
-            return self.ok(PART, "this host is neither a broker nor a node that runs jobs");
+            return self.other_host(settings);
         }
         let Some(authority) = self.authority_certificates(settings, trust, is_broker) else { return };
         let shown = if is_broker && !seen.slurmd {

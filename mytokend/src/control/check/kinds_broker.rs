@@ -31,6 +31,12 @@ kinds! {
     ALL_UNREACHABLE: "brokers-unreachable", "brokers", Error, "";
     /// The cluster has more than 16 nodes and no broker.
     DIRECT_MODE: "direct-mode-nodes", "brokers", Warning, "${EDITOR:-vi} /etc/mytoken/jobs.toml   # [broker] names";
+    /// Escrow is on, and this broker cannot keep credentials: its directory for them is missing or cannot be used, or the disk is full.
+    ESCROW: "broker-escrow", "brokers", Error, "";
+    /// Escrow is on, and the disk of this broker has little room for credentials.
+    ESCROW_ROOM: "broker-escrow-room", "brokers", Warning, "";
+    /// Escrow is on, and a host that submits has no certificate of the brokers' authority: its jobs carry their credentials.
+    ESCROW_CA_FILE: "escrow-ca-file", "brokers", Warning, "";
 }
 
 #[cfg(test)]
@@ -49,8 +55,9 @@ mod tests {
         // Their command has a path or a name in it.
         let computed = ["broker-authority-elsewhere", "broker-without-key", "cluster-key-on-node", "broker-ca-file"];
         let of_name = ["broker-name", "broker-unreachable", "brokers-unreachable"];
+        let of_escrow = ["broker-escrow", "broker-escrow-room", "escrow-ca-file"];
         for kind in ALL.iter().filter(|kind| kind.fix.is_empty()) {
-            assert!(computed.iter().chain(&of_name).any(|id| *id == kind.id), "{}", kind.id);
+            assert!(computed.iter().chain(&of_name).chain(&of_escrow).any(|id| *id == kind.id), "{}", kind.id);
         }
     }
 }
