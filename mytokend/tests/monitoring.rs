@@ -19,12 +19,14 @@ const DASHBOARD: &str = include_str!("../../packaging/monitoring/mytoken-broker.
 fn status() -> BrokerStatus {
     BrokerStatus {
         cluster: "alpha".into(),
+        version: Some("1.2.3".into()),
+        keys: vec!["0a1b2c3d".into()],
         nodes: Nodes { enrolled: 12, blocked: 1, connected: 11 },
         submissions: Submissions { open: 3, to_revoke: 2, settled: 7 },
         slurmctld: Slurmctld { asked_ago: Some(31), trouble: None },
         requests: RequestCounts { granted: 40, failed: 2, refused: 1, unsent: 5 },
         answers: AnswerCounts { tokens: 90, later: 4, refused: 3, enrolled: 13, enrolments_refused: 6 },
-        configuration: ConfigurationState { read: 1_799_000_000, trouble: None },
+        configuration: ConfigurationState { read: 1_799_000_000, trouble: None, refused: None },
         budgets: vec![BudgetStatus {
             server: "https://mytoken.example.org".into(),
             requests: 100,

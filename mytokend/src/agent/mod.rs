@@ -49,7 +49,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use mytoken::{Error, ScheduleClock};
-use mytoken_wire::agent::EventKind;
+use mytoken_wire::agent::{EventKind, RefusedReload};
 
 use crate::log::{Level, Log};
 use credential_service::CredentialService;
@@ -110,6 +110,8 @@ pub struct Agent {
     /// Name of this node in Slurm.
     pub node: String,
     configured: RwLock<Arc<Configured>>,
+    /// The last reload, if it was refused.
+    refused_reload: Mutex<Option<RefusedReload>>,
     /// Token files and stored leases.
     pub runtime_dir: RuntimeDir,
     /// Time of day and elapsed time.
@@ -161,6 +163,7 @@ impl Agent {
         Ok(Arc::new(Self {
             node,
             configured: RwLock::new(Arc::new(configured)),
+            refused_reload: Mutex::default(),
             schedule_turn: Mutex::new(clock.elapsed()),
             offset: AtomicI64::new(offset(clock.as_ref())),
             runtime_dir,
@@ -237,6 +240,7 @@ impl Agent {
     /// Replaces what the configuration decides. Leases, tokens and the socket stay as they are.
     pub fn configure(&self, new: Configured) {
         *self.configured.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        *self.refused_reload.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // The schedule thread reads its intervals again.
         self.clock_was_set();
     }

@@ -15,6 +15,14 @@ kinds! {
     WITHOUT_KEY: "broker-without-key", "private key", Error, "";
     /// There are brokers, and this other host has the cluster's private key, too.
     KEY_ON_NODE: "cluster-key-on-node", "private key", Warning, "";
+    /// The broker that runs on this host is of another version than this program.
+    BROKER_VERSION: "broker-version", "brokers", Warning, "systemctl restart mytokend-broker";
+    /// The broker on this host has not loaded the cluster's key to which submissions are sealed.
+    BROKER_KEY: "broker-key", "brokers", Error, "systemctl reload mytokend-broker";
+    /// The broker on this host has not loaded a private key that is on disk.
+    BROKER_KEY_UNREAD: "broker-key-not-read", "brokers", Warning, "systemctl reload mytokend-broker";
+    /// The broker on this host refused its last reload, and goes on as before.
+    BROKER_RELOAD: "broker-reload-refused", "brokers", Warning, "mytokend broker --check && systemctl reload mytokend-broker   # the check says what is still wrong";
     /// A node cannot use the certificate of the brokers' authority.
     CA_FILE: "broker-ca-file", "brokers", Error, "";
     /// A node has no certificate for the brokers that is valid.

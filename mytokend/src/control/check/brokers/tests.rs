@@ -7,6 +7,7 @@ use mytoken::config::Shared;
 
 use super::*;
 use crate::broker::identity::{CertificateRequest, StateDir};
+use crate::broker::status::OF_FIRST_VERSION;
 use crate::control::broker_ca;
 use crate::control::keygen::keygen;
 
@@ -17,9 +18,11 @@ struct Fake {
     missing: &'static [&'static str],
     away: &'static [&'static str],
     stranger_at: &'static [&'static str],
+    /// Of a broker on this host. `None`: it cannot be asked.
+    status: Option<BrokerStatus>,
 }
 
-const ALL_WELL: Fake = Fake { missing: &[], away: &[], stranger_at: &[] };
+const ALL_WELL: Fake = Fake { missing: &[], away: &[], stranger_at: &[], status: None };
 
 impl Network for Fake {
     fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
@@ -31,6 +34,10 @@ impl Network for Fake {
             return Err(ClientError::Unreachable(format!("{broker}: Connection refused")));
         }
         Ok(!self.stranger_at.contains(&broker))
+    }
+
+    fn status(&self) -> Result<BrokerStatus, NoStatus> {
+        self.status.clone().ok_or(NoStatus::Away { socket: "x".to_owned(), reason: "away".to_owned() })
     }
 }
 
@@ -54,7 +61,8 @@ impl Site {
         keygen(dir.path(), "").unwrap();
         broker_ca::make(dir.path(), trust(), None, NOW).unwrap();
         let node = Some("n1".parse().unwrap());
-        let seen = Seen { has_name: true, has_address: true, slurmd: false, node, root: true, now: NOW + DAY };
+        let seen =
+            Seen { has_name: true, has_address: true, slurmd: false, node, root: true, systemd: true, now: NOW + DAY };
         Self { dir, seen }
     }
 
@@ -111,7 +119,7 @@ fn a_broker_and_a_node_that_work_have_no_finding() {
     {
         let findings = site.findings(&ALL_WELL);
         assert_eq!(findings.problems().count(), 0, "{findings:?}");
-        assert!(findings.findings[0].text.starts_with(says), "{findings:?}");
+        assert!(findings.findings.last().unwrap().text.starts_with(says), "{findings:?}");
     }
     let mut login = Site::node();
     login.seen.slurmd = false;
@@ -139,6 +147,17 @@ fn each_fault_of_a_broker_is_found() {
         site.seen.now = NOW + days * DAY;
         assert_eq!(site.ids(&ALL_WELL), found, "{days}");
     }
+}
+
+#[test]
+fn only_root_on_a_broker_compares_what_runs_there() {
+    let status: BrokerStatus = serde_json::from_str(OF_FIRST_VERSION).unwrap();
+    let network = Fake { status: Some(status), ..ALL_WELL };
+    let mut site = Site::broker();
+    assert_eq!(site.ids(&network), ["broker-version", "broker-reload-refused"]);
+    site.seen.root = false;
+    assert_eq!(site.ids(&network), Vec::<String>::new());
+    assert_eq!(Site::node().ids(&network), Vec::<String>::new());
 }
 
 #[test]
