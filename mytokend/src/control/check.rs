@@ -20,6 +20,7 @@ mod map_files;
 mod node_answer;
 mod node_differences;
 mod nodes;
+mod offers;
 mod package_tool;
 mod pam;
 mod pam_account;
@@ -196,7 +197,7 @@ fn check_with(trust: FileTrust, options: CheckOptions<'_>, host: Option<&dyn Hos
         findings.ok("network", "no request was sent to providers and mytoken servers (--offline)");
         Vec::new()
     } else {
-        findings.network(&shared, login.as_ref())
+        findings.network(&shared, login.as_ref(), jobs.as_ref())
     };
     findings.agent(socket, jobs.as_ref(), trust);
     if let (Some(_), Some(jobs)) = (host, &jobs) {

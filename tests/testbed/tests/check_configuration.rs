@@ -168,6 +168,8 @@ const NETWORK: &[(&str, &str, i32)] = &[
         "server-provider",
         2,
     ),
+    ("sed -i 's/^scope = .*/scope = \"no.such\"/' /etc/mytoken/jobs.toml", "server-scope", 1),
+    ("sed -i 's/^scope = .*/scope = \"openid no.such\"/' /etc/mytoken/login.toml", "server-scope", 1),
     ("FAULT discovery 500-html", "issuer-unavailable", 2),
     ("FAULT discovery refused", "issuer-unavailable", 2),
     ("FAULT discovery 200-html", "issuer-address", 2),
@@ -283,7 +285,7 @@ fn another_audience_of_jobs_is_told_and_no_mistake() -> Result<()> {
             "{screen}"
         );
         // Also if a further file alone wants another one.
-        let files = "sed -i 's,https://other,https://testbed,; /^audience/a files = [{ name = \"ce\", scope = \"a\", audience = \"https://ce\" }]' \
+        let files = "sed -i 's,https://other,https://testbed,; /^audience/a files = [{ name = \"ce\", scope = \"storage.read\", audience = \"https://ce\" }]' \
                      /etc/mytoken/jobs.toml";
         site.sh("root", files)?.ok()?;
         assert_eq!(findings(site, "")?, (vec![], 0));
