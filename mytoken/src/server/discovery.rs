@@ -148,8 +148,7 @@ mod tests {
     use super::*;
 
     fn with(member: &str, value: Value) -> Discovery {
-        let mut document =
-            json!({"issuer": "https://mt", "access_token_endpoint": "https://mt/a", "mytoken_endpoint": "https://mt/m"});
+        let mut document = json!({"issuer": "https://mt", "access_token_endpoint": "https://mt/a", "mytoken_endpoint": "https://mt/m"});
         document[member] = value;
         serde_json::from_value(document).unwrap()
     }

@@ -279,7 +279,7 @@ mod tests {
         let configured = configuration.read(FileTrust::user(me.uid)).unwrap().configured;
         let opened = RuntimeDir::open(&runtime_dir, me).unwrap();
         let clock = Arc::clone(&configuration.clock);
-        let agent = Agent::new("n1".to_owned(), configured, opened, clock, log).unwrap();
+        let agent = Agent::new("n1".to_owned(), configured, opened, clock, Box::new(HostProcesses), log).unwrap();
         let told = |trusted: bool| match agent.answer(Request::Status(StatusQuery::default()), me.uid, trusted) {
             Answer::Status(status) => status.refused_reload,
             other => panic!("{other:?}"),

@@ -121,8 +121,9 @@ fn tokeninfo(document: &Discovery, configured: Configured<'_>) -> Option<Missing
     configured.redeeming().filter(|_| document.tokeninfo_endpoint.is_none())?;
     Some(Missing {
         kind: kinds::SERVER_TOKENINFO,
-        text: "has no tokeninfo_endpoint: after a refused login mytoken-ssh warns of a mytoken that this host has revoked"
-            .to_owned(),
+        text:
+            "has no tokeninfo_endpoint: after a refused login mytoken-ssh warns of a mytoken that this host has revoked"
+                .to_owned(),
         advice: "ask the server's operator to switch the introspection of mytokens on",
     })
 }
