@@ -15,6 +15,7 @@ use crate::agent::slurm::SqueueError;
 
 mod day;
 mod kept;
+mod versions;
 
 /// Sealed texts have the form `user:handle`.
 #[derive(Default)]
