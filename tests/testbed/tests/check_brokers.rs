@@ -194,6 +194,17 @@ fn a_broker_that_runs_with_other_keys_settings_or_programs_than_on_disk_is_found
         until("mytokenctl broker status >/root/status && ! grep '^configuration' /root/status")?;
         sees(site, "true", &[NODE])?;
 
+        // Where it keeps the credentials of submissions.
+        let escrow = "/var/lib/mytoken/escrow";
+        let on = "printf 'escrow = true\\n' >>/etc/mytoken/jobs.d/broker.toml";
+        let found = sees(site, &format!("rm -rf {escrow}; {on}"), &["broker-escrow", NODE])?;
+        assert!(found[0].text.contains("does not exist"), "{found:?}");
+        sees(site, &format!("install -d -m 755 {escrow}"), &["broker-escrow", NODE])?;
+        sees(site, &format!("chmod 700 {escrow}"), &[NODE])?;
+        let small = format!("mount -t tmpfs -o size=1m,mode=0700 none {escrow}");
+        sees(site, &small, &["broker-escrow-room", NODE])?;
+        sees(site, &format!("umount {escrow}"), &[NODE])?;
+
         // A broker of another version, and one of the first, which does not tell it.
         for edit in ["s/\"version\": \"[^\"]*\"/\"version\": \"0.0.9\"/", "/\"version\"/d"] {
             sees(site, &other_broker(edit), &["broker-version", NODE])?;
@@ -253,6 +264,12 @@ fn brokers_that_are_away_or_do_not_know_a_node_are_found() -> Result<()> {
         site.script("root", with_code).on("n1").stdin(code).run()?.ok()?;
         let says = of_host(site, "n1", &[])?;
         assert!(says.contains("this node is enrolled, 2 of 2 brokers answer"), "{says}");
+        // Submissions of a host without the authority's certificate carry their credentials.
+        let lost = format!("echo 'escrow = true' >>/etc/mytoken/jobs.d/codes.toml; mv {KEYS}/broker-ca.pem /root/");
+        site.sh("root", &lost)?.ok()?;
+        let without = site.sh("root", "unshare --pid --fork --mount-proc mytokenctl check --offline --json")?.stdout;
+        assert!(without.contains("\"escrow-ca-file\""), "{without}");
+        site.sh("root", &format!("mv /root/broker-ca.pem {KEYS}/"))?.ok()?;
         site.stop(&broker::name("b2"), "TERM")?;
         of_host(site, "n1", &["broker-unreachable"])?;
         site.stop(&broker::name("b1"), "KILL")?;
