@@ -282,6 +282,7 @@ mod tests {
             profile: "default".into(),
             handle: "0".repeat(32),
             required: false,
+            made: 0,
             exp: 1,
             windows: Vec::new(),
             start_windows: Vec::new(),

@@ -46,6 +46,7 @@ impl CredentialService for Of {
             profile: "data".into(),
             handle: handle.into(),
             required: handle.starts_with("required"),
+            made: 0,
             exp: u64::MAX,
             windows: Vec::new(),
             start_windows: Vec::new(),

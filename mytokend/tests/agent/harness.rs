@@ -134,6 +134,7 @@ impl CredentialService for FakeServices {
             profile: "data".into(),
             handle: handle.into(),
             required: handle.starts_with("required"),
+            made: 0,
             exp: NOW + if handle.starts_with("short") { 1 } else { 2 * 86_400 },
             windows: self.with(|script| script.windows.clone()),
             start_windows: self.with(|script| script.start_windows.clone()),
