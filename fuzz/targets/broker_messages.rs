@@ -8,8 +8,10 @@ use mytokend::broker::binding::{Asked, Binding, judge};
 use mytokend::broker::cluster_jobs::ClusterJobs;
 use mytokend::broker::messages::{
     CertificateAnswer, EndAnswer, EndRequest, EnrolRequest, JobsAnswer, JobsRequest, PermitRequest, Refusal,
-    RenewRequest, StartAnswer, StartRequest, TokenAnswer, TokenRequest,
+    RenewRequest, ReplaceAnswer, ReplaceRequest, ReplacedAnswer, ReplacedRequest, StartAnswer, StartRequest,
+    TokenAnswer, TokenRequest,
 };
+use mytokend::broker::replacements::Replacement;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -37,6 +39,12 @@ fuzz_target!(|data: &[u8]| {
     round::<StartAnswer>(data);
     round::<PermitRequest>(data);
     round::<SitePermit>(data);
+    round::<ReplaceRequest>(data);
+    round::<ReplaceAnswer>(data);
+    round::<ReplacedRequest>(data);
+    round::<ReplacedAnswer>(data);
+    // In a file that a broker has kept.
+    round::<Replacement>(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Some(jobs) = ClusterJobs::parse(text) else { return };
     for id in 0..64 {
