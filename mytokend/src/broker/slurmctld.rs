@@ -287,7 +287,8 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
             SlurmCommands::new(Some(path.clone())).submit_hosts(40)
         };
-        let told = "test \"$*\" = '--noheader --states=all --Format=JobID:20,AllocNodes:80 --jobs 40' && echo '40 login1'";
+        let told =
+            "test \"$*\" = '--noheader --states=all --Format=JobID:20,AllocNodes:80 --jobs 40' && echo '40 login1'";
         assert_eq!(ask(told).unwrap(), BTreeSet::from(["login1".to_owned()]));
         let unknown = ask("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1").unwrap_err();
         assert!(unknown.to_string().contains("Invalid job id"), "{unknown}");

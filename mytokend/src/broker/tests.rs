@@ -97,12 +97,7 @@ impl CredentialService for Of {
         true
     }
 
-    fn revoke(
-        &self,
-        credential: &LeaseCredential,
-        _charge: Charge,
-        _deadline: Deadline,
-    ) -> Result<(), RequestFailure> {
+    fn revoke(&self, credential: &LeaseCredential, _charge: Charge, _deadline: Deadline) -> Result<(), RequestFailure> {
         self.0.revocations.fetch_add(1, Ordering::Relaxed);
         self.0.revoked.lock().unwrap().push(text_of(credential));
         Ok(())

@@ -75,8 +75,7 @@ impl BrokerMode {
                 ControlFlow::Continue(())
             }
         };
-        let asked =
-            self.connection.post_each(REPLACED_PATH, deadline, &mut || ReplacedRequest { uid, job }, &mut take);
+        let asked = self.connection.post_each(REPLACED_PATH, deadline, &mut || ReplacedRequest { uid, job }, &mut take);
         asked.map_err(|error| failure(&error))?;
         match (found, failed) {
             (None, Some(error)) => Err(failure(&error)),
