@@ -166,7 +166,13 @@ impl Broker {
     ) -> TokenOutcome {
         match self.bind(node, request, brought).await {
             Ok(found) => *served = found,
-            Err(outcome) => return outcome,
+            Err(outcome) => {
+                // No other credential comes for this job: the node must know whether it may run without one.
+                if matches!(outcome, TokenOutcome::Refused { .. }) && brought.expired.is_none() {
+                    served.told = Some(brought.admitted.clone());
+                }
+                return outcome;
+            }
         }
         let (key, required) = (served.key.clone(), brought.admitted.required);
         loop {
