@@ -6,9 +6,11 @@ use libfuzzer_sys::fuzz_target;
 use mytokend::agent::budget::site::SitePermit;
 use mytokend::broker::binding::{Asked, Binding, judge};
 use mytokend::broker::cluster_jobs::ClusterJobs;
+use mytokend::broker::escrow::KeptText;
 use mytokend::broker::messages::{
-    CertificateAnswer, EndAnswer, EndRequest, EnrolRequest, JobsAnswer, JobsRequest, PermitRequest, Refusal,
-    RenewRequest, ReplaceAnswer, ReplaceRequest, ReplacedAnswer, ReplacedRequest, StartAnswer, StartRequest,
+    CertificateAnswer, EndAnswer, EndRequest, EnrolRequest, ForgetAnswer, ForgetRequest, JobsAnswer, JobsRequest,
+    KeepAnswer, KeepRequest, KeptAnswer, KeptRequest, PermitRequest, Refusal, RenewRequest, ReplaceAnswer,
+    ReplaceRequest, ReplacedAnswer, ReplacedRequest, StartAnswer, StartRequest,
     TokenAnswer, TokenRequest,
 };
 use mytokend::broker::replacements::Replacement;
@@ -39,6 +41,14 @@ fuzz_target!(|data: &[u8]| {
     round::<StartAnswer>(data);
     round::<PermitRequest>(data);
     round::<SitePermit>(data);
+    round::<KeepRequest>(data);
+    round::<KeepAnswer>(data);
+    round::<KeptRequest>(data);
+    round::<KeptAnswer>(data);
+    round::<ForgetRequest>(data);
+    round::<ForgetAnswer>(data);
+    // In a file that a broker has kept.
+    round::<KeptText>(data);
     round::<ReplaceRequest>(data);
     round::<ReplaceAnswer>(data);
     round::<ReplacedRequest>(data);

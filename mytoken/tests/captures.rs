@@ -362,4 +362,9 @@ fn discovery(directory: &Path, http: &HttpClient) {
     let server = Server::discover(http, &url, soon()).unwrap();
     assert_eq!(server.discovery().version.as_deref(), Some("0.10.2"));
     assert_eq!(server.discovery().providers_supported.len(), 2);
+    assert_eq!(
+        server.discovery().mytoken_endpoint_grant_types_supported,
+        ["oidc_flow", "mytoken", "transfer_code", "polling_code"]
+    );
+    assert_eq!(server.discovery().mytoken_endpoint_oidc_flows_supported, ["authorization_code"]);
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -14,6 +14,7 @@ use mytoken_wire::agent::{Answer, JobStart, JobState, RenewalCredential, Request
 use mytoken_wire::{FileName, SystemClock};
 use mytokend::agent::credential_service::{Admitted, Charge, CredentialService, Denied, IssuedToken, RequestFailure};
 use mytokend::agent::lease::LeaseCredential;
+use mytokend::agent::process::ProcessTable;
 use mytokend::agent::runtime_dir::RuntimeDir;
 use mytokend::agent::slurm::{Controller, ControllerFacts, SqueueError};
 use mytokend::agent::{Agent, Configured, Intervals, Threads};
@@ -116,6 +117,16 @@ impl Controller for Services {
     }
 }
 
+impl ProcessTable for Services {
+    fn start_time(&self, _pid: u32) -> Option<u64> {
+        None
+    }
+
+    fn jobs_with_steps(&self) -> HashSet<u32> {
+        HashSet::new()
+    }
+}
+
 #[test]
 fn a_job_costs_little_memory_and_one_request_at_a_time_one_thread() {
     const JOBS: u32 = 300;
@@ -125,7 +136,8 @@ fn a_job_costs_little_memory_and_one_request_at_a_time_one_thread() {
     let services = Services::default();
     let (service, controller) = (Box::new(services.clone()), Box::new(services.clone()));
     let configured = Configured { intervals: Intervals::default(), service, controller };
-    let agent = Agent::new("n1".into(), configured, runtime_dir, Arc::new(SystemClock), Log::stderr("test")).unwrap();
+    let (clock, processes) = (Arc::new(SystemClock), Box::new(services.clone()));
+    let agent = Agent::new("n1".into(), configured, runtime_dir, clock, processes, Log::stderr("test")).unwrap();
     let threads = Threads::start(&agent).unwrap();
     let start = |job: u32| {
         let sealed = Some(format!("mt1.00000000.{}", "A".repeat(TEXT)));

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use mytoken_wire::agent::{BudgetStatus, BudgetUse};
 use mytokend::broker::metrics::text;
 use mytokend::broker::status::{
-    AnswerCounts, BrokerStatus, CertificateEnds, ConfigurationState, Nodes, RequestCounts, Slurmctld, Submissions,
+    AnswerCounts, BrokerStatus, CertificateEnds, ConfigurationState, EscrowStatus, Nodes, RequestCounts, Slurmctld,
+    Submissions,
 };
 use serde_json::Value;
 
@@ -18,12 +19,14 @@ const DASHBOARD: &str = include_str!("../../packaging/monitoring/mytoken-broker.
 fn status() -> BrokerStatus {
     BrokerStatus {
         cluster: "alpha".into(),
+        version: Some("1.2.3".into()),
+        keys: vec!["0a1b2c3d".into()],
         nodes: Nodes { enrolled: 12, blocked: 1, connected: 11 },
         submissions: Submissions { open: 3, to_revoke: 2, settled: 7 },
         slurmctld: Slurmctld { asked_ago: Some(31), trouble: None },
         requests: RequestCounts { granted: 40, failed: 2, refused: 1, unsent: 5 },
         answers: AnswerCounts { tokens: 90, later: 4, refused: 3, enrolled: 13, enrolments_refused: 6 },
-        configuration: ConfigurationState { read: 1_799_000_000, trouble: None },
+        configuration: ConfigurationState { read: 1_799_000_000, trouble: None, refused: None },
         budgets: vec![BudgetStatus {
             server: "https://mytoken.example.org".into(),
             requests: 100,
@@ -34,6 +37,7 @@ fn status() -> BrokerStatus {
             omitted: 0,
         }],
         certificates: CertificateEnds { broker: 1_800_000_000, authority: 1_900_000_000 },
+        escrow: EscrowStatus { on: true, texts: 8, bytes: 20_000, first_expiry: None },
     }
 }
 
@@ -62,6 +66,7 @@ fn the_metrics_are_those_of_the_status() {
         "mytoken_broker_submissions{state=\"open\"} 3",
         "mytoken_broker_submissions{state=\"to_revoke\"} 2",
         "mytoken_broker_submissions{state=\"settled\"} 7",
+        "mytoken_broker_kept_credentials 8",
         "mytoken_broker_answers_total{result=\"token\"} 90",
         "mytoken_broker_answers_total{result=\"later\"} 4",
         "mytoken_broker_answers_total{result=\"refused\"} 3",
@@ -81,7 +86,7 @@ fn the_metrics_are_those_of_the_status() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 25, "{text}");
+    assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 26, "{text}");
     assert!(text.ends_with("# EOF\n"), "{text}");
     assert!(!text.contains("4711") && !text.contains("alpha"), "a user or the cluster is named:\n{text}");
 }

@@ -25,12 +25,6 @@ use crate::error::Error;
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time limit for revoking the tokens of a failed login.
 const REVOCATION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Lifetime of a login's sub-token in seconds, the same as that of a transfer code. A shorter one would fail where
-/// clocks differ by a minute or two.
-const LOGIN_LIFETIME: u64 = 300;
-/// How many access tokens a login's sub-token may get: one, and one more because the server also counts a request that
-/// fails while the provider is down (MT-12).
-const LOGIN_USES: i64 = 2;
 
 /// The token that a host will get.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,12 +49,7 @@ impl LoginTokenRequest {
         let limits = Clause { scope: self.scope.clone(), audience, ..Clause::default() };
         match self.delegate {
             Some(lifetime) => Clause { exp: Some(now.saturating_add(lifetime.as_secs())), ..limits },
-            None => Clause {
-                exp: Some(now.saturating_add(LOGIN_LIFETIME)),
-                usages_at: Some(LOGIN_USES),
-                usages_other: Some(0),
-                ..limits
-            },
+            None => Clause::of_one_login(limits, now),
         }
     }
 

@@ -191,6 +191,18 @@ pub struct Status {
     /// The budget of requests to each mytoken server that has a limit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<BudgetStatus>,
+    /// The last reload, if it was refused. Only root is told: the reason can name files that others must not see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_reload: Option<RefusedReload>,
+}
+
+/// A reload that was refused: the agent goes on with the configuration and the keys from before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedReload {
+    /// When, Unix seconds.
+    pub time: u64,
+    /// Why, a sentence.
+    pub reason: String,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]

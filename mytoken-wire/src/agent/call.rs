@@ -161,7 +161,7 @@ fn answer_of<J: Json>(line: &J) -> Option<&J> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Answer, Envelope, HandOver, JobState, Request, StartedFile};
+    use super::super::{Answer, Envelope, HandOver, JobState, RefusedReload, Request, StartedFile};
     use super::*;
     use crate::FileName;
 
@@ -235,7 +235,8 @@ mod tests {
         let of_older_agent = parse::<StatusQuery>(r#"{"v":1,"status":{"node":"n1","jobs":[]}}"#);
         assert_eq!(of_older_agent, Some(Status { node: "n1".into(), ..Status::default() }));
         let (version, keys) = (Some("1.2.3".into()), vec!["0a1b2c3d".into()]);
-        let status = Status { node: "n1".into(), version, keys, ..Status::default() };
+        let refused_reload = Some(RefusedReload { time: 1_800_000_000, reason: "the key is gone".into() });
+        let status = Status { node: "n1".into(), version, keys, refused_reload, ..Status::default() };
         assert_eq!(read::<StatusQuery>(Answer::Status(status.clone())), Some(status));
         assert_eq!(read::<JobEnd>(Answer::Done {}), Some(Done {}));
         for permitted in [Permitted { wait: None }, Permitted { wait: Some(1200) }] {

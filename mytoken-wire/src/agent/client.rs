@@ -134,7 +134,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::time::Instant;
 
-    use super::super::JobEnd;
+    use super::super::{JobEnd, Started};
 
     #[test]
     fn a_listener_that_never_accepts_blocks_only_until_the_deadline() {
@@ -162,5 +162,18 @@ mod tests {
         // The test harness ignores SIGPIPE. The tests of slurm-spank show that a process without such a handler survives.
         let error = send_all(&stream, b"x", Deadline::after(Duration::from_secs(5))).unwrap_err();
         assert!(matches!(error, AgentError::Unreachable { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_answer_of_a_neighbouring_version_is_one_sentence() {
+        for v in [VERSION - 1, VERSION + 1] {
+            let line = format!("{{\"v\":{v},\"done\":{{}}}}");
+            let told = accepted(line.as_bytes()).map(drop).unwrap_err().to_string();
+            let reason = format!("(it has version {v}); do the versions match?");
+            assert!(told.ends_with(&reason), "{told}");
+        }
+        // An agent of a later release, with the same version: what is new is not read.
+        let later = accepted(br#"{"v":1,"news":[1],"started":{"path":"/x","state":"ready","news":{"a":1}}}"#).unwrap();
+        assert_eq!(Started::from_answer(&later).map(|started| started.path), Ok("/x".to_owned()));
     }
 }

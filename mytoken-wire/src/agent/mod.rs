@@ -33,8 +33,8 @@ pub fn is_answer(line: &[u8]) -> bool {
 }
 
 pub use answer::{
-    Answer, BudgetStatus, BudgetUse, FileStatus, HandOver, HandedOver, JobState, JobStatus, Permitted, Started,
-    StartedFile, Status,
+    Answer, BudgetStatus, BudgetUse, FileStatus, HandOver, HandedOver, JobState, JobStatus, Permitted, RefusedReload,
+    Started, StartedFile, Status,
 };
 pub use call::{Call, Done};
 pub use client::ask;

@@ -4,6 +4,7 @@
 //! A mytoken without clauses, or with a clause without bounds, is unrestricted.
 
 pub mod hosts;
+mod login;
 mod narrow;
 mod shares;
 mod uses;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{Context, Repeat};
 use super::wire::{MytokenAnswer, seconds};
-use super::{Granted, Server};
+use super::{Grant, Granted, Server};
 use crate::http::{ANSWER_LIMIT, HttpAnswer};
 use crate::server::ServerError;
 use crate::{Deadline, Error, Secret};
@@ -44,7 +44,7 @@ impl Server<'_> {
     /// [`ServerError::CodeRefused`] if the code is unknown, used or too old; else the error of the server or the network.
     pub fn redeem(&self, code: &Secret, deadline: Deadline) -> Result<Granted, Error> {
         super::check_not_empty(code)?;
-        let body = Redeem { grant_type: "transfer_code", transfer_code: code };
+        let body = Redeem { grant_type: Grant::TransferCode.name(), transfer_code: code };
         let answer = self.post(&self.discovery.mytoken_endpoint, &body, Repeat::Never, ANSWER_LIMIT, deadline)?;
         self.granted(&answer)
     }

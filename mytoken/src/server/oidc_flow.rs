@@ -8,9 +8,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::call::{Context, Repeat};
+use super::grant::AUTHORIZATION_CODE;
 use super::subtoken::{invalid, short_name};
 use super::wire::seconds;
-use super::{Granted, Server};
+use super::{Grant, Granted, Server};
 use crate::capabilities::Capabilities;
 use crate::http::ANSWER_LIMIT;
 use crate::restrictions::Clause;
@@ -111,8 +112,8 @@ impl Server<'_> {
             })
         })?;
         let body = Start {
-            grant_type: "oidc_flow",
-            oidc_flow: "authorization_code",
+            grant_type: Grant::OidcFlow.name(),
+            oidc_flow: AUTHORIZATION_CODE,
             client_type: "native",
             response_type: "token",
             oidc_issuer: &provider.issuer,
@@ -163,7 +164,7 @@ impl Server<'_> {
     /// [`ServerError::Declined`]; [`ServerError::CodeRefused`] if the time is over or the mytoken was fetched before; else the error of the
     /// server or the network.
     pub fn poll(&self, pending: &PendingLogin, deadline: Deadline) -> Result<Poll, Error> {
-        let body = PollBody { grant_type: "polling_code", polling_code: &pending.polling_code };
+        let body = PollBody { grant_type: Grant::PollingCode.name(), polling_code: &pending.polling_code };
         let answer = self.post(&self.discovery.mytoken_endpoint, &body, Repeat::Never, ANSWER_LIMIT, deadline)?;
         if answer.status == 428 {
             return Ok(Poll::Pending);

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::call::{Context, Repeat};
 use super::wire::MytokenAnswer;
-use super::{Granted, GrantedKind, OnRotation, Server};
+use super::{Grant, Granted, GrantedKind, OnRotation, Server};
 use crate::InputError;
 use crate::capabilities::{self, Capabilities};
 use crate::http::ANSWER_LIMIT;
@@ -49,6 +49,17 @@ pub enum Deliver {
     TransferCode,
 }
 
+impl Deliver {
+    /// Its name in requests and in `response_types_supported`.
+    #[must_use]
+    pub const fn response_type(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::TransferCode => "transfer_code",
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Body<'a> {
     grant_type: &'static str,
@@ -83,19 +94,16 @@ impl Server<'_> {
         }
         let clauses = self.child_clauses(request, deadline)?;
         if request.deliver == Deliver::TransferCode {
-            self.check_offered("transfer_code")?;
+            self.check_delivered(request.deliver)?;
         }
         let name = short_name(request.name);
         let body = Body {
-            grant_type: "mytoken",
+            grant_type: Grant::Mytoken.name(),
             mytoken: request.parent,
             restrictions: &clauses,
             capabilities: request.capabilities,
             name: &name,
-            response_type: match request.deliver {
-                Deliver::Token => "token",
-                Deliver::TransferCode => "transfer_code",
-            },
+            response_type: request.deliver.response_type(),
             error_on_restrictions: true,
         };
         let answer = self.post(&self.discovery.mytoken_endpoint, &body, Repeat::Never, ANSWER_LIMIT, deadline)?;
@@ -171,13 +179,13 @@ impl Server<'_> {
         }
     }
 
-    fn check_offered(&self, response_type: &str) -> Result<(), Error> {
-        if self.discovery.response_types_supported.iter().any(|known| known == response_type) {
+    fn check_delivered(&self, form: Deliver) -> Result<(), Error> {
+        if self.discovery.delivers(form) {
             return Ok(());
         }
         Err(Error::Server(ServerError::NotOffered {
             server: self.url.to_string(),
-            what: response_type.replace('_', " ") + "s",
+            what: form.response_type().replace('_', " ") + "s",
         }))
     }
 }

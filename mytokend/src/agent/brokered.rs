@@ -29,9 +29,9 @@ use super::lease::LeaseCredential;
 use super::slurm::{Controller, ControllerFacts, Squeue, SqueueError};
 use crate::broker::client::ClientError;
 use crate::broker::messages::{
-    END_PATH, EndAnswer, EndRequest, JOBS_PATH, JobsAnswer, JobsRequest, KEEP_PATH, KeepAnswer, KeepRequest,
-    PERMIT_PATH, PermitRequest, START_PATH, StartAnswer, StartRequest, TOKEN_PATH, TokenAnswer, TokenOutcome,
-    TokenRequest,
+    END_PATH, EndAnswer, EndRequest, FORGET_PATH, ForgetAnswer, ForgetRequest, JOBS_PATH, JobsAnswer, JobsRequest,
+    KEEP_PATH, KeepAnswer, KeepRequest, PERMIT_PATH, PermitRequest, START_PATH, StartAnswer, StartRequest, TOKEN_PATH,
+    TokenAnswer, TokenOutcome, TokenRequest,
 };
 use crate::jobs::job_start::StartRefusal;
 
@@ -43,6 +43,9 @@ const MOST_LEARNED: usize = 1000;
 
 /// Time limit of a question for a permit: a submission waits for it.
 const PERMIT: Duration = Duration::from_secs(1);
+
+/// HTTP status: the broker does not know the request.
+const NOT_FOUND: u16 = 404;
 
 /// Time limit of a question about the jobs of a user.
 const JOBS: Duration = Duration::from_secs(10);
@@ -209,6 +212,24 @@ impl CredentialService for BrokerMode {
 
     fn replace_pending(&self, uid: u32, pending: &ReplacePending, deadline: Deadline) -> HandedOver {
         self.hand_over(uid, pending, deadline)
+    }
+
+    fn forget(&self, uid: u32, handle: &str, deadline: Deadline) -> Result<(), String> {
+        if !self.connection.keeps_texts() {
+            return Ok(());
+        }
+        let (request, mut failed) = (ForgetRequest { uid, handle: handle.to_owned() }, None);
+        let mut take = |answer: Result<ForgetAnswer, ClientError>| {
+            match answer {
+                // A broker of an earlier version does not know the request.
+                Ok(_) | Err(ClientError::Refused { status: NOT_FOUND, .. }) => {}
+                Err(error) => failed = Some(error.to_string()),
+            }
+            ControlFlow::Continue(())
+        };
+        let told = self.connection.post_each(FORGET_PATH, deadline, &mut || request.clone(), &mut take);
+        told.map_err(|error| error.to_string())?;
+        failed.map_or(Ok(()), Err)
     }
 
     fn learned(&self, credential: &LeaseCredential) -> Option<Admitted> {

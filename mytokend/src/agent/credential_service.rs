@@ -139,6 +139,14 @@ pub trait CredentialService: Send + Sync {
         HandedOver { outcome: HandOver::Refused, reason: Some("this host asks no brokers".to_owned()) }
     }
 
+    /// A submission that was made on this host is over: the brokers need not keep its credential any more.
+    ///
+    /// # Errors
+    /// A sentence, when a broker could not be told now.
+    fn forget(&self, _uid: u32, _handle: &str, _deadline: Deadline) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Obtains an access token: for the main file, or for a further one. The mytoken server writes `comment` into the token's history.
     ///
     /// # Errors

@@ -79,6 +79,7 @@ impl Agent {
             // A requeued job keeps its id (SLURM-28).
             if let Some(finished) = table.get(&key).filter(|finished| finished.uid == start.uid) {
                 lease.history = finished.history.clone();
+                lease.made_here = finished.made_here;
             } else if let Some(history) = earlier.history {
                 lease.history = history;
             }

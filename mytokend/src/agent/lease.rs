@@ -85,6 +85,9 @@ pub struct Lease {
     /// The submission was made on this host: what was seen of its jobs in slurmctld so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// The submission was made on this host, also if its jobs run here: only this host may tell the brokers to forget its credential.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub made_here: bool,
     /// The command that submits, if it was made on this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submitter: Option<Submitter>,
@@ -211,6 +214,7 @@ impl Lease {
             followed: false,
             known: KnownNodes::default(),
             progress: None,
+            made_here: false,
             submitter: None,
             ends: Ends::Submission,
             replaced: None,

@@ -2,8 +2,8 @@
 //! The node agent: keeps the access tokens of jobs and login sessions fresh.
 //!
 //! One thread listens, one keeps the schedule, one stores the leases, some worker threads request tokens and query slurmctld; each
-//! connection has a thread of its own. The [`lease_table`] knows which action is due when, [`lease`] says which action that is. Network, Slurm, files, clock, log
-//! and randomness are fields of [`Agent`].
+//! connection has a thread of its own. The [`lease_table`] knows which action is due when, [`lease`] says which action that is. Network,
+//! Slurm, files, processes, clock, log and randomness are fields of [`Agent`].
 
 pub mod arguments;
 pub mod broker_connection;
@@ -14,6 +14,7 @@ mod condition;
 mod configuration;
 pub mod credential_service;
 pub mod direct;
+mod forgetting;
 mod job_requests;
 mod job_windows;
 pub mod lanes;
@@ -49,12 +50,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use mytoken::{Error, ScheduleClock};
-use mytoken_wire::agent::EventKind;
+use mytoken_wire::agent::{EventKind, RefusedReload};
 
 use crate::log::{Level, Log};
 use credential_service::CredentialService;
 use lease::{Lease, LeaseKey};
 use lease_table::LeaseTable;
+use process::ProcessTable;
 use runtime_dir::RuntimeDir;
 use slurm::Controller;
 
@@ -66,6 +68,8 @@ pub use schedule::Threads;
 pub struct Intervals {
     /// A starting step gets its answer within this time.
     pub start_deadline: Duration,
+    /// Longest wait of an answer for the disk that stores its lease. It is a part of [`Self::start_deadline`].
+    pub answer_patience: Duration,
     /// Time limit of one request to the mytoken server.
     pub request_deadline: Duration,
     /// From the end of a job on this node to the first query of slurmctld: while the epilog runs, the job is not final.
@@ -82,6 +86,7 @@ impl Default for Intervals {
     fn default() -> Self {
         Self {
             start_deadline: Duration::from_secs(2),
+            answer_patience: Duration::from_millis(500),
             request_deadline: Duration::from_secs(30),
             settle_delay: Duration::from_secs(2),
             retention: Duration::from_secs(24 * 3600),
@@ -106,10 +111,14 @@ pub struct Agent {
     /// Name of this node in Slurm.
     pub node: String,
     configured: RwLock<Arc<Configured>>,
+    /// The last reload, if it was refused.
+    refused_reload: Mutex<Option<RefusedReload>>,
     /// Token files and stored leases.
     pub runtime_dir: RuntimeDir,
     /// Time of day and elapsed time.
     pub clock: Arc<dyn ScheduleClock>,
+    /// The processes of this node.
+    pub processes: Box<dyn ProcessTable>,
     /// The time of day minus elapsed time, in milliseconds, as the schedule thread has last seen it.
     offset: AtomicI64,
     /// The log.
@@ -123,6 +132,7 @@ pub struct Agent {
     user_jobs: Mutex<user_jobs::UserJobs>,
     told_differences: Mutex<server_time::Told>,
     waiting: waiting::Waiting,
+    forgetting: forgetting::Forgetting,
     /// Held while the record of a start is served. Locked before `leases`.
     missed: Mutex<()>,
     slurmctld: Mutex<slurmctld_time::Measured>,
@@ -144,6 +154,7 @@ impl Agent {
         configured: Configured,
         runtime_dir: RuntimeDir,
         clock: Arc<dyn ScheduleClock>,
+        processes: Box<dyn ProcessTable>,
         log: impl Into<Arc<Log>>,
     ) -> Result<Arc<Self>, Error> {
         let log = log.into();
@@ -153,10 +164,12 @@ impl Agent {
         Ok(Arc::new(Self {
             node,
             configured: RwLock::new(Arc::new(configured)),
+            refused_reload: Mutex::default(),
             schedule_turn: Mutex::new(clock.elapsed()),
             offset: AtomicI64::new(offset(clock.as_ref())),
             runtime_dir,
             clock,
+            processes,
             log,
             draw: rand::random::<f64>,
             leases: Mutex::new(table),
@@ -164,6 +177,7 @@ impl Agent {
             user_jobs: Mutex::default(),
             told_differences: Mutex::default(),
             waiting: waiting::Waiting::default(),
+            forgetting: forgetting::Forgetting::default(),
             missed: Mutex::default(),
             slurmctld: Mutex::default(),
             changed: Condvar::new(),
@@ -227,6 +241,7 @@ impl Agent {
     /// Replaces what the configuration decides. Leases, tokens and the socket stay as they are.
     pub fn configure(&self, new: Configured) {
         *self.configured.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        *self.refused_reload.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // The schedule thread reads its intervals again.
         self.clock_was_set();
     }
@@ -234,8 +249,16 @@ impl Agent {
     /// For how long the schedule thread has worked on one turn, or has not woken up from a sleep that is over.
     #[must_use]
     pub fn schedule_overdue(&self) -> Duration {
-        let turn = *self.schedule_turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.clock.elapsed().saturating_sub(turn)
+        self.clock.elapsed().saturating_sub(self.schedule_turn())
+    }
+
+    /// Whether the schedule thread sleeps until a later time. A sweep that is due or runs is in no queue and in no plan of a lease.
+    fn has_swept(&self) -> bool {
+        self.schedule_turn() > self.clock.elapsed()
+    }
+
+    fn schedule_turn(&self) -> Duration {
+        *self.schedule_turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn schedule_turn_at(&self, elapsed: Duration) {
@@ -248,12 +271,23 @@ impl Agent {
         let _table = self.leases();
         self.changed.notify_all();
         self.wake.notify_all();
+        self.forgetting.wake();
     }
 
-    /// Whether no action is due, no request for a token runs, the plans follow the clock, and all leases are stored.
+    /// Whether nothing is due, no task is queued or runs, the plans follow the clock, and all leases are stored.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.jump().unsigned_abs() < SMALLEST_JUMP && self.leases().is_idle(self.now()) && self.changes.is_idle()
+        // In the order in which work goes on: a sweep queues tasks, and a task changes leases.
+        self.jump().unsigned_abs() < SMALLEST_JUMP
+            && self.has_swept()
+            && self.leases().is_idle(self.now())
+            && self.changes.is_idle()
+    }
+
+    /// Whether a question to slurmctld is queued or has no answer yet.
+    #[must_use]
+    pub fn asks_slurmctld(&self) -> bool {
+        self.leases().asks_slurmctld()
     }
 
     fn leases(&self) -> MutexGuard<'_, LeaseTable> {

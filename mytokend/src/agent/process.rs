@@ -1,15 +1,41 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Start times of processes and the jobs with a process on this node, from `/proc`.
+//! The processes of this node: their start times, and the jobs with a step here.
 
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-/// Start time of a process in clock ticks since boot; `None` when there is no such process. Process ids are reused; the pair of process
-/// id and start time is unique.
-#[must_use]
-pub fn start_time(pid: u32) -> Option<u64> {
-    parse_start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+/// The processes of this node, as far as the agent looks at them.
+pub trait ProcessTable: Send + Sync {
+    /// Start time of a process in clock ticks since boot; `None` when there is no such process. Process ids are reused; the pair of process
+    /// id and start time is unique.
+    fn start_time(&self, pid: u32) -> Option<u64>;
+
+    /// The jobs that have a slurmstepd on this node.
+    fn jobs_with_steps(&self) -> HashSet<u32>;
+}
+
+/// The processes in `/proc`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HostProcesses;
+
+impl ProcessTable for HostProcesses {
+    fn start_time(&self, pid: u32) -> Option<u64> {
+        parse_start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// Only processes of the agent's own user (root) count, because users can choose the titles of their own processes.
+    fn jobs_with_steps(&self) -> HashSet<u32> {
+        let Ok(entries) = fs::read_dir("/proc") else { return HashSet::new() };
+        let own = nix::unistd::geteuid().as_raw();
+        let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+        entries
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name().to_str().is_some_and(is_process))
+            .filter(|entry| entry.metadata().is_ok_and(|process| process.uid() == own))
+            .filter_map(|entry| job_of(&fs::read(entry.path().join("cmdline")).ok()?))
+            .collect()
+    }
 }
 
 /// Field 22 of `/proc/PID/stat`. The second field, the command's name, may contain blanks and parentheses. A zombie counts as ended.
@@ -20,20 +46,6 @@ fn parse_start_time(stat: &str) -> Option<u64> {
         return None;
     }
     fields.nth(18)?.parse().ok()
-}
-
-/// The jobs that have a slurmstepd on this node. Only processes of the agent's own user (root) count, because users can choose the titles
-/// of their own processes.
-#[must_use]
-pub fn jobs_with_steps() -> HashSet<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return HashSet::new() };
-    let own = nix::unistd::geteuid().as_raw();
-    entries
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit())))
-        .filter(|entry| entry.metadata().is_ok_and(|process| process.uid() == own))
-        .filter_map(|entry| job_of(&fs::read(entry.path().join("cmdline")).ok()?))
-        .collect()
 }
 
 /// Process ids of the programs with this name, of the agent's own user (root).
@@ -64,10 +76,10 @@ mod tests {
 
     #[test]
     fn a_process_has_one_start_time() {
-        let me = start_time(std::process::id());
+        let me = HostProcesses.start_time(std::process::id());
         assert!(me.is_some());
-        assert_eq!(me, start_time(std::process::id()));
-        assert_eq!(start_time(u32::MAX), None);
+        assert_eq!(me, HostProcesses.start_time(std::process::id()));
+        assert_eq!(HostProcesses.start_time(u32::MAX), None);
         assert_eq!(parse_start_time("7 (a) b) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0"), Some(4242));
         assert_eq!(parse_start_time("7 (x) Z 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0"), None);
     }
@@ -108,7 +120,16 @@ mod tests {
         if own == 0 {
             children.push(titled(4_000_000_002, 65_534).unwrap());
         }
-        let seen = jobs_with_steps();
+        // A child runs its program a moment before it shows its title.
+        let has_title = |child: &std::process::Child| {
+            let title = fs::read(format!("/proc/{}/cmdline", child.id()));
+            title.is_ok_and(|title| title.starts_with(b"slurmstepd: ["))
+        };
+        let begin = std::time::Instant::now();
+        while !children.iter().all(has_title) && begin.elapsed() < std::time::Duration::from_secs(10) {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        let seen = HostProcesses.jobs_with_steps();
         for child in &mut children {
             child.kill().unwrap();
             child.wait().unwrap();

@@ -8,7 +8,7 @@ use mytoken_wire::agent::{Answer, EventKind, Request, SessionEnd, SessionStart};
 use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, Phase};
 use super::lease_table::LeaseTable;
 use super::on_request::Caller;
-use super::{Agent, millis, process};
+use super::{Agent, millis};
 use crate::jobs::{renew_at, windows};
 use crate::log::Level;
 
@@ -50,7 +50,7 @@ impl Agent {
         if Handle::parse(&start.session).is_none() {
             return Answer::Error("a session's id is 32 hexadecimal digits".to_owned());
         }
-        let Some(begin) = process::start_time(start.pid) else {
+        let Some(begin) = self.processes.start_time(start.pid) else {
             return Answer::Error(format!("there is no process {}", start.pid));
         };
         let now = self.now();

@@ -13,7 +13,7 @@ use super::job_requests::WRITE_PAUSE;
 use super::lanes::{REVOCATIONS, TOKENS};
 use super::lease::{Action, Lease, LeaseKey};
 use super::lease_table::{LeaseTable, Queue, Task};
-use super::{Agent, millis, process};
+use super::{Agent, millis};
 use crate::log::Level;
 
 /// Number of worker threads of each queue.
@@ -68,6 +68,9 @@ impl Threads {
             }
         }
         let own = Arc::clone(agent);
+        let builder = Builder::new().name("forgetting".to_owned()).stack_size(STACK);
+        handles.push((builder.spawn(move || own.run_forgetting())?, STOP_PATIENCE));
+        let own = Arc::clone(agent);
         let begin = agent.clock.elapsed();
         let builder = Builder::new().name("schedule".to_owned()).stack_size(STACK);
         handles.push((builder.spawn(move || own.run_schedule(begin))?, STOP_PATIENCE));
@@ -80,6 +83,7 @@ impl Threads {
         self.agent.wake.notify_all();
         self.agent.queued.notify_all();
         self.agent.changed.notify_all();
+        self.agent.forgetting.stop();
         let begin = Instant::now();
         for (handle, patience) in self.handles {
             join(handle, begin, patience);
@@ -162,12 +166,13 @@ impl Agent {
             let now = self.now();
             let until_due =
                 table.next_due().map_or(LONGEST_SLEEP, |due| Duration::from_millis(due.saturating_sub(now)));
-            let since_sweep = self.clock.elapsed().saturating_sub(swept);
-            let until_sweep = self.configured().intervals.sweep_interval.saturating_sub(since_sweep);
+            // Read once for both: before the time that is told here no sweep is due. `Agent::is_idle` relies on it.
+            let elapsed = self.clock.elapsed();
+            let until_sweep = self.configured().intervals.sweep_interval.saturating_sub(elapsed.saturating_sub(swept));
+            let sleep = until_due.min(until_sweep).min(LONGEST_SLEEP);
+            self.schedule_turn_at(elapsed.saturating_add(sleep));
             // At least a millisecond, so that this loop cannot spin when the clock stands still.
-            let sleep = until_due.min(until_sweep).clamp(Duration::from_millis(1), LONGEST_SLEEP);
-            self.schedule_turn_at(self.clock.elapsed().saturating_add(sleep));
-            drop(self.wake.wait_timeout(table, sleep));
+            drop(self.wake.wait_timeout(table, sleep.max(Duration::from_millis(1))));
         }
     }
 
@@ -192,8 +197,8 @@ impl Agent {
             if catch_unwind(AssertUnwindSafe(|| self.run_task(&task))).is_err() {
                 self.task_panicked(&task);
             }
-            if let Some(place) = place {
-                self.leases().done(queue, &place);
+            self.leases().done(queue, place.as_ref());
+            if place.is_some() {
                 self.queued.notify_all();
             }
         }
@@ -281,14 +286,14 @@ impl Agent {
             running.filter_map(|lease| Some((lease.key.clone(), lease.process?))).collect()
         };
         for (key, (pid, start)) in sessions {
-            if process::start_time(pid) != Some(start) {
+            if self.processes.start_time(pid) != Some(start) {
                 self.end_session(&mut self.leases(), &key, "the session's process ended");
             }
         }
     }
 
     fn sweep_jobs(&self) {
-        let with_process = process::jobs_with_steps();
+        let with_process = self.processes.jobs_with_steps();
         let now = self.now();
         let delay = millis(self.configured().intervals.missing_job_delay);
         let mut table = self.leases();

@@ -11,12 +11,12 @@ use mytoken_wire::agent::EventKind;
 
 use super::budget::ledger::Purpose;
 use super::credential_service::{Charge, RequestFailure};
-use super::lease::{Action, Ends, Lease, LeaseCredential, NamedFile, Phase};
+use super::lease::{Action, Ends, Lease, LeaseCredential, NamedFile, Phase, Submitter};
 use super::lease_table::Task;
 use super::slurm::SqueueError;
 use super::slurmctld_time::{DRIFTING, LeaseTimes};
 use super::user_jobs::{FRESH, USABLE};
-use super::{Agent, millis, process};
+use super::{Agent, millis};
 use crate::jobs::submission_end::{gone, learn, shows};
 use crate::jobs::{EndDecision, FollowDecision, HeldSubmission, KnownNodes, Progress, decide_end, follow};
 use crate::log::Level;
@@ -256,7 +256,8 @@ impl Agent {
     fn see_submitter(&self, task: &Task) {
         let now = self.now() / 1000;
         if let Some(lease) = self.leases().current(task) {
-            lease.submitter = lease.submitter.map(|command| command.seen(process::start_time(command.process.0), now));
+            let start = |command: Submitter| self.processes.start_time(command.process.0);
+            lease.submitter = lease.submitter.map(|command| command.seen(start(command), now));
         }
     }
 
@@ -273,6 +274,7 @@ impl Agent {
         match settlement {
             Settlement::Finished(kind, text) => {
                 self.record(lease, Level::Info, kind, text);
+                self.forget_at_brokers(lease);
                 lease.credential = None;
                 // The token of an ended submission is in no file any more.
                 (lease.token, lease.token_text) = (None, None);

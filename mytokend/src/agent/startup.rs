@@ -19,6 +19,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::budget::Budgets;
 use super::configuration::{Configuration, Found};
 use super::listener::Listener;
+use super::process::HostProcesses;
 use super::runtime_dir::{BudgetFile, LockError, RuntimeDir};
 use super::schedule::CountsWriter;
 use super::service_manager::{NotificationFailures, ServiceManager};
@@ -161,7 +162,7 @@ fn prepare(options: &AgentOptions, log: Arc<Log>) -> Result<Prepared, StartupErr
     // Before the leases are read, and until this process ends.
     let lock = opened.lock()?;
     keep_counts(&configuration.budgets, opened.budget_file()?, &log);
-    let agent = Agent::new(node, configured, opened, clock, log)?;
+    let agent = Agent::new(node, configured, opened, clock, Box::new(HostProcesses), log)?;
     let socket = options.socket.clone().unwrap_or_else(|| runtime_dir.join(AGENT_SOCKET_NAME));
     let listener = Listener::bind(&socket, owner.uid)
         .map_err(|error| StartupError::Listen { path: socket.display().to_string(), error })?;
@@ -251,9 +252,46 @@ fn reload(agent: &Agent, configuration: &mut Configuration, runtime_dir: &Path, 
         }
         Err(error) => {
             *status = format!("goes on with the configuration before the last reload: {error}");
+            agent.refuse_reload(&error.to_string());
             agent
                 .log
                 .line(Level::Error, &format!("not reloaded: {error}; the agent goes on with its old configuration"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mytoken_wire::agent::{Answer, Request};
+
+    use super::*;
+
+    #[test]
+    fn a_reload_that_was_refused_is_told_to_root_until_one_is_accepted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, file, runtime_dir) =
+            (dir.path().to_owned(), dir.path().join("mytoken.toml"), dir.path().join("run"));
+        std::fs::write(&file, "").unwrap();
+        let node = Some("n1".to_owned());
+        let options = AgentOptions { config, socket: None, runtime_dir: None, state_dir: None, node, stderr: false };
+        let (log, me) = (Arc::new(Log::stderr("test")), Owner::current());
+        let mut configuration = Configuration::new(options, Arc::clone(&log), false).unwrap();
+        let configured = configuration.read(FileTrust::user(me.uid)).unwrap().configured;
+        let opened = RuntimeDir::open(&runtime_dir, me).unwrap();
+        let clock = Arc::clone(&configuration.clock);
+        let agent = Agent::new("n1".to_owned(), configured, opened, clock, Box::new(HostProcesses), log).unwrap();
+        let told = |trusted: bool| match agent.answer(Request::Status(StatusQuery::default()), me.uid, trusted) {
+            Answer::Status(status) => status.refused_reload,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(true), None);
+        std::fs::write(&file, "[http]\nproxi = ''").unwrap();
+        reload(&agent, &mut configuration, &runtime_dir, &mut String::new());
+        let refused = told(true).unwrap();
+        assert!(refused.time > 0 && !refused.reason.is_empty(), "{refused:?}");
+        assert_eq!(told(false), None, "users cannot mend it");
+        std::fs::write(&file, "").unwrap();
+        agent.configure(configuration.read(FileTrust::user(me.uid)).unwrap().configured);
+        assert_eq!(told(true), None);
     }
 }

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Answers `mytokenctl status`. The files of tokens are read after the lease table was unlocked.
 
+use std::sync::PoisonError;
+
 use mytoken::private_files::Owner;
-use mytoken_wire::agent::{Answer, Condition, Event, FileStatus, JobStatus, LINE_LIMIT, Status, StatusQuery};
-use mytoken_wire::token_file;
+use mytoken_wire::agent::{
+    Answer, Condition, Event, FileStatus, JobStatus, LINE_LIMIT, RefusedReload, Status, StatusQuery,
+};
+use mytoken_wire::{printable, token_file};
 
 use super::Agent;
 use super::condition::{Facts, condition};
@@ -19,6 +23,12 @@ const EVENTS_IN_LIST: usize = 2;
 /// Room for the budgets of requests, in bytes.
 const BUDGETS: usize = 8 * 1024;
 
+/// Longest reason of a refused reload, in characters.
+const REASON: usize = 500;
+
+/// Room for it, in bytes: a character has at most four.
+const RELOAD: usize = 4 * REASON + 64;
+
 /// What one entry of the list needs from its lease.
 struct Entry {
     status: JobStatus,
@@ -33,6 +43,16 @@ struct Entry {
 }
 
 impl Agent {
+    /// Takes note of a reload that was refused for this reason. [`Self::configure`] forgets it.
+    pub fn refuse_reload(&self, reason: &str) {
+        let refused = RefusedReload { time: self.clock.unix_millis() / 1000, reason: printable(reason, REASON) };
+        *self.refused_reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
+    }
+
+    fn refused_reload(&self) -> Option<RefusedReload> {
+        self.refused_reload.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(super) fn status(&self, query: &StatusQuery, caller: u32, trusted: bool) -> Answer {
         if query.all && !trusted {
             return Answer::Error("only root may see the jobs and sessions of all users".to_owned());
@@ -46,7 +66,8 @@ impl Agent {
             asked && only.is_none_or(|uid| uid == lease.uid)
         });
         let budgets = if query.job.is_none() { self.budgets_for((!trusted).then_some(caller)) } else { Vec::new() };
-        Answer::Status(Status { budgets, ..status })
+        let refused_reload = if trusted { self.refused_reload() } else { None };
+        Answer::Status(Status { budgets, refused_reload, ..status })
     }
 
     /// The jobs and sessions that `chosen` chooses. Its second argument is the job; `None` is the session.
@@ -68,6 +89,7 @@ impl Agent {
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             keys: self.configured().service.key_ids(),
             budgets: Vec::new(),
+            refused_reload: None,
         }
     }
 
@@ -191,7 +213,7 @@ fn oldest_to_omit(entries: &[Entry]) -> usize {
     let files = |files: &[NamedFile]| -> usize {
         files.iter().map(|file| FILE + file.reason.as_ref().map_or(0, |reason| 2 * reason.len())).sum()
     };
-    let mut room = LINE_LIMIT - 1024 - BUDGETS;
+    let mut room = LINE_LIMIT - 1024 - BUDGETS - RELOAD;
     let included = entries.iter().rev().take_while(|entry| {
         let length = serde_json::to_string(&entry.status).map_or(LINE_LIMIT, |text| text.len() + 1 + CONDITION)
             + files(&entry.files);

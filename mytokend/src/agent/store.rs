@@ -14,9 +14,6 @@ use super::lease::{Lease, LeaseKey};
 use super::{Agent, name};
 use crate::log::Level;
 
-/// Longest wait of an answer for the disk. A step that starts has no more than two seconds.
-const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
-
 /// Longest wait before the plugin's record of a start or end is removed: it may be the only copy of a credential.
 pub(super) const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -162,7 +159,7 @@ impl Agent {
 
     /// The same before an answer.
     pub(super) fn stored_before_answer(&self) {
-        self.wait_until_stored(ANSWER_PATIENCE);
+        self.wait_until_stored(self.configured().intervals.answer_patience);
     }
 
     /// Stores what changes, until [`Changes::stop`].

@@ -12,7 +12,7 @@ use mytoken_wire::{Handle, ProfileName, sealed};
 
 use super::lease::{Lease, LeaseCredential, LeaseKey, Phase, Submitter};
 use super::lease_table::LeaseTable;
-use super::{Agent, millis, process};
+use super::{Agent, millis};
 use crate::jobs::Progress;
 use crate::jobs::submission_time::submission_time;
 use crate::log::Level;
@@ -104,8 +104,9 @@ impl Agent {
         // The job's own time of submission was another one.
         lease.submitted = Some(if job.is_some() { (0, 0) } else { submission_time(made, shared_for) });
         lease.leaders.extend(job);
+        lease.made_here = true;
         lease.progress = Some(if job.is_some() { running } else { Progress::Nothing });
-        let started = command.filter(|_| job.is_none()).and_then(|pid| Some((pid, process::start_time(pid)?)));
+        let started = command.filter(|_| job.is_none()).and_then(|pid| Some((pid, self.processes.start_time(pid)?)));
         lease.submitter = started.map(|process| Submitter { process, ended: None });
         lease.credential = Some(LeaseCredential::SubToken { server, sub_token });
         lease.phase = Phase::Ended { due: now.saturating_add(millis(FIRST_QUESTION)), tries: 0, revoke: None };

@@ -229,9 +229,15 @@ impl Broker {
                 answered = self.questions.newer(&answered).await;
                 continue;
             }
-            let Some(refusal) = refusal else { return Err(self.later("the broker has too many submissions")) };
+            let Some(refusal) = refusal else {
+                // A broker that has just started has had no answer of slurmctld, which may be away.
+                let trouble = answered.trouble.as_ref().filter(|_| answered.jobs.is_none());
+                let reason = trouble
+                    .map_or_else(|| "the broker has too many submissions".to_owned(), |trouble| cannot_ask(trouble));
+                return Err(self.later(&reason));
+            };
             if let (Some(trouble), true) = (&answered.trouble, refusal.may_be_late()) {
-                return Err(self.later(&format!("the broker cannot ask slurmctld about the job: {trouble}")));
+                return Err(self.later(&cannot_ask(trouble)));
             }
             self.tell(request.uid, node, request.job, &refusal.to_string());
             let reason = refusal.to_string();
@@ -314,6 +320,10 @@ impl Broker {
             self.log.line_of(uid, Level::Warning, &text);
         }
     }
+}
+
+fn cannot_ask(trouble: &str) -> String {
+    format!("the broker cannot ask slurmctld about the job: {trouble}")
 }
 
 fn bound_to(state: &State, key: &SubmissionKey, job: u32) -> bool {

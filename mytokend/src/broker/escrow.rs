@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sealed credentials of submissions that the broker keeps until their jobs need them: jobs whose environment was replaced bring only a
 //! handle. They are ciphertext. One file for each, because a pending job outlives a broker.
+//!
+//! Memory knows which texts there are. Its lock is never held while the disk works, because a disk can hang.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod text_files;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mytoken::private_files::{Directory, FileError, Owner};
 use mytoken_wire::{Handle, sealed};
 use serde::{Deserialize, Serialize};
 
+use super::status::EscrowStatus;
 use super::submission::SubmissionKey;
+
+pub use text_files::{TextDirectory, TextFiles};
 
 /// Most texts of one user. Submissions of a loop share one.
 const MOST_OF_USER: usize = 4_000;
@@ -17,18 +24,15 @@ const MOST_OF_USER: usize = 4_000;
 /// Most texts.
 const MOST: usize = 200_000;
 
-/// Mode of the files.
-const MODE: u32 = 0o600;
-
-/// Largest file: a sealed text has at most 16 KiB.
-const LIMIT: usize = 24 * 1024;
-
 /// Why a text is not kept. A sentence for the user.
 #[derive(Debug, thiserror::Error)]
 pub enum EscrowError {
     /// The handle is in use.
     #[error("another credential is kept under this handle")]
     InUse,
+    /// A request or a removal of the same handle has not ended: the disk is slow.
+    #[error("the broker is still writing or removing a credential under this handle")]
+    Busy,
     /// The user has too many.
     #[error("the broker keeps {MOST_OF_USER} credentials of this user already")]
     TooManyOfUser,
@@ -49,14 +53,57 @@ pub struct KeptText {
     pub exp: u64,
     /// This broker revokes the sub-token if no job ever starts with it.
     pub follows: bool,
+    /// The host that gave it. Only this one may say that it is not needed any more.
+    #[serde(default)]
+    pub host: String,
+}
+
+/// What memory knows of a text.
+#[derive(Debug)]
+struct Known {
+    exp: u64,
+    /// Size of the file.
+    bytes: u64,
+    host: String,
+    /// The request that is writing it.
+    writer: Option<u64>,
+    /// It is not needed any more. Nobody gets it, and [`Escrow::sweep`] removes its file.
+    is_over: bool,
+}
+
+impl Known {
+    fn is_kept(&self) -> bool {
+        self.writer.is_none() && !self.is_over
+    }
+}
+
+#[derive(Debug, Default)]
+struct Texts {
+    known: BTreeMap<SubmissionKey, Known>,
+    /// The number of the last request that wrote a text.
+    last_writer: u64,
+}
+
+impl Texts {
+    fn count_of(&self, uid: u32) -> usize {
+        let first = SubmissionKey { uid, handle: String::new() };
+        self.known.range(first..).take_while(|(key, _)| key.uid == uid).count()
+    }
 }
 
 /// The texts. Memory holds their names and expiries only.
 #[derive(Debug)]
 pub struct Escrow {
-    directory: Directory,
-    owner: Owner,
-    known: Mutex<HashMap<SubmissionKey, u64>>,
+    files: Box<dyn TextFiles>,
+    texts: Mutex<Texts>,
+}
+
+/// A place for a text.
+pub enum Reserved {
+    /// One is kept under this key already: [`Escrow::check_same`].
+    Kept,
+    /// It is free. Whoever waits for the writer holds the claim.
+    Free(Writer, Claim),
 }
 
 impl Escrow {
@@ -65,89 +112,223 @@ impl Escrow {
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn open(directory: Directory, owner: Owner) -> Result<Self, FileError> {
-        let escrow = Self { directory, owner, known: Mutex::default() };
-        let mut known = HashMap::new();
-        for name in escrow.directory.names()? {
-            let Some(key) = key_of(&name) else { continue };
-            // One that cannot be read is kept, and counts: it may be the disk.
-            let exp = escrow.get(&key).ok().flatten().map_or(u64::MAX, |kept| kept.exp);
-            known.insert(key, exp);
-        }
-        *escrow.known() = known;
-        Ok(escrow)
+        Self::with_files(Box::new(TextDirectory::new(directory, owner)))
     }
 
-    /// Keeps a text. The same text again is no error.
+    /// The texts in these files.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn with_files(files: Box<dyn TextFiles>) -> Result<Self, FileError> {
+        let mut texts = Texts::default();
+        for name in files.names()? {
+            if is_unfinished(&name) {
+                // The broker was killed while it wrote. If this fails, the next start tries again.
+                let _ = files.remove(&name);
+            }
+            let Some(key) = key_of(&name) else { continue };
+            // One that cannot be read is kept, and counts: it may be the disk.
+            let content = files.read(&name).ok().flatten();
+            let bytes = content.as_ref().map_or(0, |content| content.len() as u64);
+            let text = content.and_then(|content| parse(&content));
+            let (exp, host) = text.map_or((u64::MAX, String::new()), |text| (text.exp, text.host));
+            texts.known.insert(key, Known { exp, bytes, host, writer: None, is_over: false });
+        }
+        Ok(Self { files, texts: Mutex::new(texts) })
+    }
+
+    /// Finds a place for a text. It does not wait for the disk.
     ///
     /// # Errors
     /// [`EscrowError`].
-    pub fn keep(&self, key: &SubmissionKey, text: &KeptText) -> Result<(), EscrowError> {
-        // The lock is held for the write: two hosts could bring two texts under one handle.
-        let mut known = self.known();
-        if known.contains_key(key) {
-            let same = self.get(key)?.is_some_and(|kept| kept.sealed == text.sealed);
-            return if same { Ok(()) } else { Err(EscrowError::InUse) };
-        }
-        if known.len() >= MOST {
-            return Err(EscrowError::TooMany);
-        }
-        if known.keys().filter(|other| other.uid == key.uid).count() >= MOST_OF_USER {
-            return Err(EscrowError::TooManyOfUser);
-        }
+    pub fn reserve(self: &Arc<Self>, key: &SubmissionKey, text: &KeptText) -> Result<Reserved, EscrowError> {
         // Texts and numbers always have a JSON form.
         let bytes = serde_json::to_vec(text).unwrap_or_default();
-        self.directory.write_durably(&file_name(key), &bytes, self.owner, MODE)?;
-        known.insert(key.clone(), text.exp);
-        Ok(())
+        let mut texts = self.texts();
+        match texts.known.get(key) {
+            Some(known) if known.is_kept() => return Ok(Reserved::Kept),
+            Some(_) => return Err(EscrowError::Busy),
+            None => {}
+        }
+        if texts.known.len() >= MOST {
+            return Err(EscrowError::TooMany);
+        }
+        if texts.count_of(key.uid) >= MOST_OF_USER {
+            return Err(EscrowError::TooManyOfUser);
+        }
+        texts.last_writer += 1;
+        let number = texts.last_writer;
+        let known = Known {
+            exp: text.exp,
+            bytes: bytes.len() as u64,
+            host: text.host.clone(),
+            writer: Some(number),
+            is_over: false,
+        };
+        texts.known.insert(key.clone(), known);
+        drop(texts);
+        let writer = Writer { escrow: Arc::clone(self), key: key.clone(), bytes, is_written: false };
+        Ok(Reserved::Free(writer, Claim { escrow: Arc::clone(self), key: key.clone(), number }))
     }
 
-    /// The text that is kept under this key.
+    /// Compares a text with the one that is kept under this key. It waits for the disk.
+    ///
+    /// # Errors
+    /// [`EscrowError::InUse`] if that is another one, or [`EscrowError::File`].
+    pub fn check_same(&self, key: &SubmissionKey, sealed: &str) -> Result<(), EscrowError> {
+        let same = self.get(key)?.is_some_and(|kept| kept.sealed == sealed);
+        if same { Ok(()) } else { Err(EscrowError::InUse) }
+    }
+
+    /// The text that is kept under this key. It waits for the disk.
     ///
     /// # Errors
     /// [`FileError`], when there is a file that cannot be used.
     pub fn get(&self, key: &SubmissionKey) -> Result<Option<KeptText>, FileError> {
-        let name = file_name(key);
-        let Some(bytes) = self.directory.read(&name, self.owner, MODE, LIMIT)? else { return Ok(None) };
-        let text = serde_json::from_slice(&bytes).ok();
-        Ok(text.filter(|text: &KeptText| sealed::parse(&text.sealed).is_ok()))
+        if !self.has(key) {
+            return Ok(None);
+        }
+        Ok(self.files.read(&file_name(key))?.and_then(|content| parse(&content)))
     }
 
-    /// All keys.
+    /// Whether a text is kept under this key, as memory says.
+    #[must_use]
+    pub fn has(&self, key: &SubmissionKey) -> bool {
+        self.texts().known.get(key).is_some_and(Known::is_kept)
+    }
+
+    /// The keys of all texts that are kept.
     #[must_use]
     pub fn keys(&self) -> Vec<SubmissionKey> {
-        self.known().keys().cloned().collect()
+        let texts = self.texts();
+        texts.known.iter().filter(|(_, known)| known.is_kept()).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Number of texts.
+    /// How many texts are kept, and more about them. `on`: whether new ones are taken.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.known().len()
+    pub fn status(&self, on: bool) -> EscrowStatus {
+        let texts = self.texts();
+        let mut status = EscrowStatus { on, ..EscrowStatus::default() };
+        for known in texts.known.values().filter(|known| known.is_kept()) {
+            status.texts += 1;
+            status.bytes = status.bytes.saturating_add(known.bytes);
+            // Of a damaged one the expiry is not known.
+            if known.exp != u64::MAX {
+                status.first_expiry = Some(status.first_expiry.map_or(known.exp, |first| first.min(known.exp)));
+            }
+        }
+        status
     }
 
-    /// The submission is over: its text is not needed any more.
+    /// The submission is over: nobody gets its text any more. The next sweep removes the file.
+    pub fn forget(&self, key: &SubmissionKey) {
+        if let Some(known) = self.texts().known.get_mut(key) {
+            known.is_over = true;
+        }
+    }
+
+    /// The same, if it was `host` that gave the text. Returns whether nothing is kept under this key.
+    #[must_use]
+    pub fn forget_of(&self, host: &str, key: &SubmissionKey) -> bool {
+        let mut texts = self.texts();
+        let Some(known) = texts.known.get_mut(key) else { return true };
+        known.is_over |= known.host == host;
+        known.is_over
+    }
+
+    /// Forgets the texts whose sub-tokens have expired at `now`, Unix seconds.
+    pub fn expire(&self, now: u64) {
+        for known in self.texts().known.values_mut() {
+            known.is_over |= known.exp <= now;
+        }
+    }
+
+    /// Removes the files of texts that are not needed any more. One thread calls it, which waits for the disk.
     ///
     /// # Errors
-    /// [`FileError`].
-    pub fn forget(&self, key: &SubmissionKey) -> Result<(), FileError> {
-        if self.known().remove(key).is_some() {
-            self.directory.remove(&file_name(key))?;
+    /// The last [`FileError`]. The other files are removed, and this one is tried again.
+    pub fn sweep(&self) -> Result<(), FileError> {
+        let is_due = |known: &Known| known.is_over && known.writer.is_none();
+        let texts = self.texts();
+        let due: Vec<SubmissionKey> =
+            texts.known.iter().filter(|(_, known)| is_due(known)).map(|(key, _)| key.clone()).collect();
+        drop(texts);
+        let mut swept = Ok(());
+        for key in due {
+            match self.files.remove(&file_name(&key)) {
+                Ok(()) => drop(self.texts().known.remove(&key)),
+                Err(error) => swept = Err(error),
+            }
         }
+        swept
+    }
+
+    /// A write has ended. What is left of one that failed is swept.
+    fn written(&self, key: &SubmissionKey, is_written: bool) {
+        if let Some(known) = self.texts().known.get_mut(key) {
+            known.writer = None;
+            known.is_over |= !is_written;
+        }
+    }
+
+    fn texts(&self) -> MutexGuard<'_, Texts> {
+        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes a text to its place. While it lives, nobody else writes or removes it.
+pub struct Writer {
+    escrow: Arc<Escrow>,
+    key: SubmissionKey,
+    bytes: Vec<u8>,
+    is_written: bool,
+}
+
+impl Writer {
+    /// Writes it, and waits for the disk.
+    ///
+    /// # Errors
+    /// [`EscrowError::File`].
+    pub fn write(mut self) -> Result<(), EscrowError> {
+        self.escrow.files.write(&file_name(&self.key), &self.bytes)?;
+        self.is_written = true;
         Ok(())
     }
+}
 
-    /// Removes the texts whose sub-tokens have expired at `now`, Unix seconds.
-    ///
-    /// # Errors
-    /// The first [`FileError`]. The others are removed.
-    pub fn expire(&self, now: u64) -> Result<(), FileError> {
-        let is_over = |(_, exp): &(&SubmissionKey, &u64)| **exp <= now;
-        let over: Vec<SubmissionKey> = self.known().iter().filter(is_over).map(|(key, _)| key.clone()).collect();
-        over.iter().map(|key| self.forget(key)).fold(Ok(()), Result::and)
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.escrow.written(&self.key, self.is_written);
     }
+}
 
-    fn known(&self) -> MutexGuard<'_, HashMap<SubmissionKey, u64>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+/// Held by whoever waits for a [`Writer`]. Without it, a text that is written later is removed: its host was told that it is not kept.
+pub struct Claim {
+    escrow: Arc<Escrow>,
+    key: SubmissionKey,
+    number: u64,
+}
+
+impl Claim {
+    /// Waits no longer. Returns whether the text is kept all the same: it was written at the last moment.
+    #[must_use]
+    pub fn give_up(&self) -> bool {
+        let mut texts = self.escrow.texts();
+        let Some(known) = texts.known.get_mut(&self.key) else { return false };
+        known.is_over |= known.writer == Some(self.number);
+        known.is_kept()
     }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let _ = self.give_up();
+    }
+}
+
+fn parse(content: &[u8]) -> Option<KeptText> {
+    let text: KeptText = serde_json::from_slice(content).ok()?;
+    sealed::parse(&text.sealed).is_ok().then_some(text)
 }
 
 fn file_name(key: &SubmissionKey) -> String {
@@ -160,71 +341,10 @@ fn key_of(name: &str) -> Option<SubmissionKey> {
     Some(SubmissionKey { uid: uid.parse().ok()?, handle: Handle::parse(handle)?.to_string() })
 }
 
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    fn text(sealed: &str) -> KeptText {
-        KeptText { sealed: format!("mt1.00000000.{sealed}"), exp: 1_000, follows: true }
-    }
-
-    fn key(uid: u32, digit: char) -> SubmissionKey {
-        SubmissionKey { uid, handle: digit.to_string().repeat(32) }
-    }
-
-    fn open(path: &std::path::Path) -> Escrow {
-        Escrow::open(Directory::open(path).unwrap(), Owner::current()).unwrap()
-    }
-
-    #[test]
-    fn a_text_survives_the_broker_and_ends_with_its_sub_token() {
-        let temp = tempfile::tempdir().unwrap();
-        let (alice, bob) = (key(2001, 'a'), key(2002, 'a'));
-        let escrow = open(temp.path());
-        escrow.keep(&alice, &text("AAAA")).unwrap();
-        escrow.keep(&alice, &text("AAAA")).unwrap();
-        assert!(matches!(escrow.keep(&alice, &text("BBBB")), Err(EscrowError::InUse)));
-        escrow.keep(&bob, &KeptText { exp: 2_000, ..text("BBBB") }).unwrap();
-        let file = temp.path().join(format!("2001-{}.json", "a".repeat(32)));
-        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
-        drop(escrow);
-
-        std::fs::write(temp.path().join("other"), "x").unwrap();
-        let escrow = open(temp.path());
-        assert_eq!((escrow.count(), escrow.get(&alice).unwrap()), (2, Some(text("AAAA"))));
-        assert_eq!(escrow.get(&key(2001, 'b')).unwrap(), None);
-        escrow.expire(999).unwrap();
-        assert_eq!(escrow.count(), 2);
-        escrow.expire(1_000).unwrap();
-        assert_eq!((escrow.keys(), file.exists()), (vec![bob.clone()], false));
-        escrow.forget(&bob).unwrap();
-        escrow.forget(&bob).unwrap();
-        assert_eq!((escrow.count(), escrow.get(&bob).unwrap()), (0, None));
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_read_stays() {
-        let temp = tempfile::tempdir().unwrap();
-        let broken = key(2001, 'c');
-        let escrow = open(temp.path());
-        escrow.keep(&broken, &text("AAAA")).unwrap();
-        std::fs::write(temp.path().join(file_name(&broken)), "{").unwrap();
-        let escrow = open(temp.path());
-        assert_eq!(escrow.get(&broken).unwrap(), None);
-        assert!(matches!(escrow.keep(&broken, &text("AAAA")), Err(EscrowError::InUse)));
-        escrow.expire(1 << 40).unwrap();
-        assert_eq!(escrow.count(), 1);
-    }
-
-    #[test]
-    fn a_user_cannot_fill_the_disk() {
-        let temp = tempfile::tempdir().unwrap();
-        let escrow = open(temp.path());
-        let many = (0..MOST_OF_USER).map(|number| (SubmissionKey { uid: 1, handle: format!("{number:032x}") }, 1));
-        escrow.known().extend(many);
-        assert!(matches!(escrow.keep(&key(1, 'f'), &text("AAAA")), Err(EscrowError::TooManyOfUser)));
-        escrow.keep(&key(2, 'f'), &text("AAAA")).unwrap();
-    }
+/// Whether a file was being written: [`Directory::write_durably`] puts a dot before its name and a random number behind it.
+fn is_unfinished(name: &str) -> bool {
+    name.strip_prefix('.').and_then(|name| name.rsplit_once('.')).is_some_and(|(name, _)| key_of(name).is_some())
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,11 +9,13 @@ use std::time::Duration;
 use mytoken::Error;
 use mytoken_wire::Handle;
 
-use super::escrow::{Escrow, KeptText};
+use super::disk_work::DiskWork;
+use super::escrow::{Escrow, KeptText, Reserved};
 use super::identity::StateDir;
-use super::messages::{KeepAnswer, KeepRequest, KeptAnswer, KeptRequest};
+use super::messages::{ForgetAnswer, ForgetRequest, KeepAnswer, KeepRequest, KeptAnswer, KeptRequest};
 use super::settings::BrokerSettings;
-use super::submission::{SubmissionKey, name};
+use super::status::EscrowStatus;
+use super::submission::{End, Submission, SubmissionKey, name};
 use super::{Broker, submission};
 use crate::log::Level;
 
@@ -25,6 +27,9 @@ const HOLD: Duration = Duration::from_secs(600);
 pub(super) struct Kept {
     escrow: OnceLock<Arc<Escrow>>,
     takes: AtomicBool,
+    /// Nodes get texts that the kernel has in memory while a disk hangs that is written to.
+    reads: DiskWork,
+    writes: DiskWork,
 }
 
 impl Broker {
@@ -73,16 +78,16 @@ impl Broker {
         self.kept.takes.store(takes, Ordering::Relaxed);
     }
 
-    /// Number of texts.
+    /// How many texts there are, and more about them.
     #[must_use]
-    pub fn kept_count(&self) -> usize {
-        self.kept.escrow.get().map_or(0, |escrow| escrow.count())
+    pub fn escrow_status(&self) -> EscrowStatus {
+        let on = self.kept.takes.load(Ordering::Relaxed);
+        self.kept.escrow.get().map_or(EscrowStatus { on, ..EscrowStatus::default() }, |escrow| escrow.status(on))
     }
 
-    /// Keeps the sealed credential of a submission that was made on `host`. It waits for the disk.
-    #[must_use]
-    pub fn keep(&self, host: &str, request: &KeepRequest) -> KeepAnswer {
-        self.try_to_keep(request).map_or_else(
+    /// Keeps the sealed credential of a submission that was made on `host`. It waits for the disk, for a limited time.
+    pub async fn keep(&self, host: &str, request: &KeepRequest) -> KeepAnswer {
+        self.try_to_keep(host, request).await.map_or_else(
             |reason| {
                 let text = format!("host {host}, uid {}: a credential is not kept: {reason}", request.uid);
                 if self.told.is_new(&text, self.clock.elapsed()) {
@@ -94,7 +99,7 @@ impl Broker {
         )
     }
 
-    fn try_to_keep(&self, request: &KeepRequest) -> Result<(), String> {
+    async fn try_to_keep(&self, host: &str, request: &KeepRequest) -> Result<(), String> {
         let KeepRequest { uid, handle, sealed, follows } = request;
         let escrow = self.kept.escrow.get().filter(|_| self.kept.takes.load(Ordering::Relaxed));
         let escrow = escrow.ok_or("broker.escrow is not set in the jobs.toml of the broker")?;
@@ -106,35 +111,71 @@ impl Broker {
         let key = SubmissionKey { uid: *uid, handle };
         // The agent of the submission's host follows it, if it could.
         let follows = *follows && !admitted.followed;
-        let text = KeptText { sealed: sealed.clone(), exp: admitted.exp, follows };
-        escrow.keep(&key, &text).map_err(|error| error.to_string())?;
+        let text = KeptText { sealed: sealed.clone(), exp: admitted.exp, follows, host: host.to_owned() };
+        match escrow.reserve(&key, &text).map_err(|error| error.to_string())? {
+            Reserved::Kept => {
+                let (escrow, key) = (Arc::clone(escrow), key.clone());
+                let same = self.kept.reads.run(move || escrow.check_same(&key, &text.sealed)).await;
+                same.map_err(|trouble| trouble.to_string())?.map_err(|error| error.to_string())?;
+            }
+            Reserved::Free(writer, claim) => match self.kept.writes.run(move || writer.write()).await {
+                Ok(written) => written.map_err(|error| error.to_string())?,
+                Err(_) if claim.give_up() => {}
+                Err(trouble) => return Err(trouble.to_string()),
+            },
+        }
         if follows { self.follow(&key, sealed) } else { Ok(()) }
     }
 
-    /// The sealed credential that is kept for a job. It waits for the disk.
+    /// The sealed credential that is kept for a job. It waits for the disk, for a limited time.
     ///
     /// # Errors
     /// A sentence, when the disk cannot be read.
-    pub fn kept(&self, request: &KeptRequest) -> Result<KeptAnswer, String> {
+    pub async fn kept(&self, request: &KeptRequest) -> Result<KeptAnswer, String> {
         let handle = Handle::parse(&request.handle).map(|handle| handle.to_string());
         let (Some(handle), Some(escrow)) = (handle, self.kept.escrow.get()) else { return Ok(KeptAnswer::Unknown {}) };
-        let found = escrow.get(&SubmissionKey { uid: request.uid, handle });
+        let key = SubmissionKey { uid: request.uid, handle };
+        if !escrow.has(&key) {
+            return Ok(KeptAnswer::Unknown {});
+        }
+        let escrow = Arc::clone(escrow);
+        let found = self.kept.reads.run(move || escrow.get(&key)).await.map_err(|trouble| trouble.to_string())?;
         let found = found.map_err(|error| error.to_string())?;
         Ok(found.map_or(KeptAnswer::Unknown {}, |text| KeptAnswer::Sealed(text.sealed)))
     }
 
-    /// The submission is over, so its text is not needed any more.
+    /// The agent of `host`, where a submission was made, has seen its end.
+    #[must_use]
+    pub fn forget(&self, host: &str, request: &ForgetRequest) -> ForgetAnswer {
+        let handle = Handle::parse(&request.handle).map(|handle| handle.to_string());
+        let (Some(handle), Some(escrow)) = (handle, self.kept.escrow.get()) else { return ForgetAnswer::Forgotten {} };
+        let key = SubmissionKey { uid: request.uid, handle };
+        // One that this broker revokes: it asks slurmctld itself, and forgets the text after the revocation.
+        let is_own = |known: &Submission| !matches!(known.end, End::Settled { .. });
+        if self.state().submissions.get(&key).is_some_and(is_own) || !escrow.forget_of(host, &key) {
+            return ForgetAnswer::Stays {};
+        }
+        ForgetAnswer::Forgotten {}
+    }
+
+    /// The submission is over, so its text is not needed any more. It does not wait for the disk.
     pub(super) fn forget_kept(&self, key: &SubmissionKey) {
-        if let Some(Err(error)) = self.kept.escrow.get().map(|escrow| escrow.forget(key)) {
-            self.log.line_of(key.uid, Level::Error, &format!("{}: {error}", name(key)));
+        if let Some(escrow) = self.kept.escrow.get() {
+            escrow.forget(key);
         }
     }
 
-    /// Removes the texts whose sub-tokens have expired.
-    pub(super) fn expire_kept(&self) {
-        let now = self.clock.unix_millis() / 1000;
-        if let Some(Err(error)) = self.kept.escrow.get().map(|escrow| escrow.expire(now)) {
-            self.log.line(Level::Error, &format!("an expired credential could not be removed: {error}"));
+    /// Removes the files of texts that are not needed any more; with `expires`, also those whose sub-tokens have expired.
+    pub(super) fn sweep_kept(&self, expires: bool) {
+        let Some(escrow) = self.kept.escrow.get() else { return };
+        if expires {
+            escrow.expire(self.clock.unix_millis() / 1000);
+        }
+        if let Err(error) = escrow.sweep() {
+            let text = format!("a credential that is not needed any more could not be removed: {error}");
+            if self.told.is_new(&text, self.clock.elapsed()) {
+                self.log.line(Level::Error, &text);
+            }
         }
     }
 

@@ -39,6 +39,9 @@ pub const REPLACE_PATH: &str = "/v1/replace";
 /// A node wants the sealed credential that has replaced the one under the handle of a job.
 pub const REPLACED_PATH: &str = "/v1/replaced";
 
+/// The agent of a submission's host has seen its end.
+pub const FORGET_PATH: &str = "/v1/forget";
+
 /// A node wants its first certificate. It shows none in the handshake.
 pub const ENROL_PATH: &str = "/v1/enrol";
 
@@ -233,6 +236,25 @@ pub enum ReplacedAnswer {
     Sealed(String),
     /// Nothing has replaced its own at this broker.
     Unknown {},
+}
+
+/// Body of [`FORGET_PATH`]. It counts if the sender has given the text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgetRequest {
+    /// The user.
+    pub uid: u32,
+    /// The handle of the submission.
+    pub handle: String,
+}
+
+/// Answer to [`ForgetRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForgetAnswer {
+    /// This broker keeps no text under this handle.
+    Forgotten {},
+    /// It does: another host has given it, or nodes have asked for tokens with it, and the broker removes it after the revocation.
+    Stays {},
 }
 
 /// Body of [`END_PATH`].

@@ -86,6 +86,7 @@ impl Metrics {
         let answers = status.answers;
         let results = [("token", answers.tokens), ("later", answers.later), ("refused", answers.refused)];
         self.counters("answers", "Answers to nodes that asked for the token of a job", "result", &results);
+        self.gauge("kept_credentials", "Sealed credentials that are kept for jobs (escrow)", status.escrow.texts);
     }
 
     fn requests(&mut self, status: &BrokerStatus) {

@@ -11,6 +11,7 @@ mod brought;
 pub mod client;
 pub mod cluster_jobs;
 mod connection_threads;
+mod disk_work;
 pub mod ends;
 pub mod entrance;
 pub mod escrow;

@@ -25,9 +25,10 @@ use super::entrance::Entrance;
 use super::identity::Peer;
 use super::identity::enrolment::{EnrolmentRefusal, RefusalKind};
 use super::messages::{
-    BODY_LIMIT, END_PATH, ENROL_PATH, EndRequest, EnrolRequest, JOBS_PATH, JobsRequest, KEEP_PATH, KEPT_PATH,
-    KeepRequest, KeptRequest, PERMIT_PATH, PermitRequest, RENEW_PATH, REPLACE_PATH, REPLACED_PATH, Refusal,
-    RenewRequest, ReplaceRequest, ReplacedRequest, START_PATH, StartRequest, TOKEN_PATH, TokenRequest,
+    BODY_LIMIT, END_PATH, ENROL_PATH, EndRequest, EnrolRequest, FORGET_PATH, ForgetRequest, JOBS_PATH, JobsRequest,
+    KEEP_PATH, KEPT_PATH, KeepRequest, KeptRequest, PERMIT_PATH, PermitRequest, RENEW_PATH, REPLACE_PATH,
+    REPLACED_PATH, Refusal, RenewRequest, ReplaceRequest, ReplacedRequest, START_PATH, StartRequest, TOKEN_PATH,
+    TokenRequest,
 };
 use super::{Broker, millis};
 
@@ -240,14 +241,10 @@ async fn respond(
             Ok(Answer::json(&shared.broker.permit(peer.node.as_str(), &parse::<PermitRequest>(body)?)))
         }
         (KEEP_PATH, Some(peer)) => {
-            let (broker, asked) = (Arc::clone(&shared.broker), parse::<KeepRequest>(body)?);
-            let kept = tokio::task::spawn_blocking(move || broker.keep(peer.node.as_str(), &asked)).await;
-            kept.map(|kept| Answer::json(&kept)).map_err(|_| Answer::internal())
+            Ok(Answer::json(&shared.broker.keep(peer.node.as_str(), &parse::<KeepRequest>(body)?).await))
         }
         (KEPT_PATH, Some(_)) => {
-            let (broker, asked) = (Arc::clone(&shared.broker), parse::<KeptRequest>(body)?);
-            let kept = tokio::task::spawn_blocking(move || broker.kept(&asked)).await;
-            let kept = kept.map_err(|_| Answer::internal())?;
+            let kept = shared.broker.kept(&parse::<KeptRequest>(body)?).await;
             kept.map(|kept| Answer::json(&kept))
                 .map_err(|reason| Answer::fault(StatusCode::SERVICE_UNAVAILABLE, &reason))
         }
@@ -259,6 +256,9 @@ async fn respond(
             found
                 .map(|found| Answer::json(&found))
                 .map_err(|reason| Answer::fault(StatusCode::SERVICE_UNAVAILABLE, &reason))
+        }
+        (FORGET_PATH, Some(peer)) => {
+            Ok(Answer::json(&shared.broker.forget(peer.node.as_str(), &parse::<ForgetRequest>(body)?)))
         }
         (START_PATH, Some(peer)) => {
             let start = shared.broker.start(peer.node.as_str(), parse::<StartRequest>(body)?.job).await;

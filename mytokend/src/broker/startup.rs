@@ -271,7 +271,7 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
     };
     let controller = Box::new(SlurmCommands::new(read.jobs.agent.squeue.clone()));
     let broker = Broker::new(read.service, controller, Arc::clone(&configuration.clock), Arc::clone(log));
-    broker.counts.configured(Ok(configuration.clock.unix_millis() / 1000));
+    broker.configured(Ok(()));
     broker.open_stores(&read.jobs.broker)?;
     let bound = listener.local_addr().map_err(BrokerStartupError::System)?;
     let addresses = Addresses { listen: read.jobs.broker.listen, bound, metrics: read.jobs.broker.metrics };
@@ -385,7 +385,7 @@ fn reload(
             *text = status(&read.jobs.cluster.name, addresses.bound, &new);
             broker.configure(read.service);
             broker.reload_escrow(&read.jobs.broker);
-            broker.counts.configured(Ok(configuration.clock.unix_millis() / 1000));
+            broker.configured(Ok(()));
             entrance.send_replace(new);
             log.line(Level::Info, &format!("reloaded: {text}"));
         }
@@ -393,7 +393,7 @@ fn reload(
             *text = format!("goes on with the configuration before the last reload: {error}");
             let line = format!("not reloaded: {error}; the broker goes on with its old configuration");
             log.line(Level::Error, &line);
-            broker.counts.configured(Err(error.to_string()));
+            broker.configured(Err(error.to_string()));
         }
     }
 }

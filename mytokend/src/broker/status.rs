@@ -36,6 +36,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub struct BrokerStatus {
     /// Name of the cluster.
     pub cluster: String,
+    /// Version of the program. The first brokers did not tell it.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Ids of the cluster's keys whose credentials the broker opens: the key that was on disk when it read its configuration, the further
+    /// ones, then those that were replaced since it started.
+    #[serde(default)]
+    pub keys: Vec<String>,
     /// The nodes.
     pub nodes: Nodes,
     /// The submissions in memory.
@@ -54,6 +61,9 @@ pub struct BrokerStatus {
     pub budgets: Vec<BudgetStatus>,
     /// When certificates end.
     pub certificates: CertificateEnds,
+    /// The sealed credentials that are kept for jobs.
+    #[serde(default)]
+    pub escrow: EscrowStatus,
 }
 
 /// The nodes.
@@ -122,6 +132,9 @@ pub struct ConfigurationState {
     pub read: u64,
     /// Why a later one cannot be used.
     pub trouble: Option<String>,
+    /// When the last reload was refused for this reason, Unix seconds.
+    #[serde(default)]
+    pub refused: Option<u64>,
 }
 
 /// When certificates end.
@@ -131,6 +144,19 @@ pub struct CertificateEnds {
     pub broker: u64,
     /// The authority's.
     pub authority: u64,
+}
+
+/// The sealed credentials that a broker keeps for jobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EscrowStatus {
+    /// Whether new ones are taken.
+    pub on: bool,
+    /// Their number.
+    pub texts: usize,
+    /// Size of their files in bytes.
+    pub bytes: u64,
+    /// When the first of them expires, Unix seconds. `None`: there is none, or it is not known.
+    pub first_expiry: Option<u64>,
 }
 
 /// What a broker counts.
@@ -178,11 +204,11 @@ impl Counts {
     }
 
     /// The configuration was read at this time, Unix seconds, or cannot be used for this reason.
-    pub(super) fn configured(&self, read: Result<u64, String>) {
+    fn configured(&self, now: u64, read: Result<(), String>) {
         let mut state = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
         match read {
-            Ok(read) => *state = ConfigurationState { read, trouble: None },
-            Err(trouble) => state.trouble = Some(trouble),
+            Ok(()) => *state = ConfigurationState { read: now, trouble: None, refused: None },
+            Err(trouble) => (state.trouble, state.refused) = (Some(trouble), Some(now)),
         }
     }
 
@@ -225,6 +251,11 @@ impl Drop for Connected<'_> {
 }
 
 impl Broker {
+    /// The configuration was read now, or cannot be used for this reason.
+    pub(super) fn configured(&self, read: Result<(), String>) {
+        self.counts.configured(self.clock.unix_millis() / 1000, read);
+    }
+
     fn submissions(&self) -> Submissions {
         let mut found = Submissions::default();
         for submission in self.state().submissions.values() {
@@ -248,6 +279,9 @@ impl Broker {
         let asked_ago = asked.then(|| self.clock.elapsed().saturating_sub(answered.asked).as_secs());
         BrokerStatus {
             cluster: enrolments.cluster.clone(),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            // Not those of the last reload, which may have been refused.
+            keys: self.service().key_ids(),
             nodes: Nodes {
                 enrolled: entries.len() - blocked,
                 blocked,
@@ -260,6 +294,7 @@ impl Broker {
             configuration: self.counts.configuration.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             budgets: budgets.status(None),
             certificates: CertificateEnds { broker: entrance.tls().own_end(), authority: enrolments.authority.ends() },
+            escrow: self.escrow_status(),
         }
     }
 }
@@ -308,9 +343,46 @@ fn tell(mut stream: UnixStream, status: &BrokerStatus) -> io::Result<()> {
     stream.write_all(&serde_json::to_vec(status)?)
 }
 
+/// The status of a broker that tells neither its version nor its keys, for tests.
+#[cfg(test)]
+pub(crate) const OF_FIRST_VERSION: &str = r#"{
+    "cluster": "alpha",
+    "nodes": {"enrolled": 12, "blocked": 1, "connected": 11},
+    "submissions": {"open": 3, "to_revoke": 2, "settled": 7},
+    "slurmctld": {"asked_ago": 31, "trouble": null},
+    "requests": {"granted": 40, "failed": 2, "refused": 1, "unsent": 0},
+    "configuration": {"read": 1799000000, "trouble": "jobs.toml is wrong"},
+    "budgets": [],
+    "certificates": {"broker": 1800000000, "authority": 1900000000}
+}"#;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn brokers_of_other_versions_are_understood() {
+        let first: BrokerStatus = serde_json::from_str(OF_FIRST_VERSION).unwrap();
+        assert_eq!((first.version, first.keys.len(), first.configuration.refused), (None, 0, None));
+        let later = OF_FIRST_VERSION
+            .replace("\"cluster\"", "\"version\": \"9.0.0\", \"keys\": [\"0a1b2c3d\"], \"later\": {}, \"cluster\"")
+            .replace("\"read\"", "\"refused\": 1799000600, \"later\": 1, \"read\"");
+        let later: BrokerStatus = serde_json::from_str(&later).unwrap();
+        assert_eq!((later.version.as_deref(), later.configuration.refused), (Some("9.0.0"), Some(1_799_000_600)));
+        assert_eq!(later.keys, ["0a1b2c3d"]);
+    }
+
+    #[test]
+    fn a_reload_that_is_refused_is_told_until_one_is_accepted() {
+        let counts = Counts::default();
+        let state = || counts.configuration.lock().unwrap().clone();
+        counts.configured(100, Ok(()));
+        counts.configured(200, Err("the key is gone".to_owned()));
+        let refused = ConfigurationState { read: 100, trouble: Some("the key is gone".to_owned()), refused: Some(200) };
+        assert_eq!(state(), refused);
+        counts.configured(300, Ok(()));
+        assert_eq!(state(), ConfigurationState { read: 300, trouble: None, refused: None });
+    }
 
     #[test]
     fn requests_are_counted_by_their_results_and_connections_while_they_last() {

@@ -14,10 +14,14 @@ use crate::agent::lease::LeaseCredential;
 use crate::agent::slurm::SqueueError;
 
 mod day;
+mod disk;
 mod kept;
 mod replaced;
+mod status;
+mod versions;
 
-/// Sealed texts have the form `user:handle`, with `@` and a number behind it if the time counts at which they were made.
+/// Sealed texts have the form `user:handle`, or `mt1.00000000.user-handle` where they must have that of real ones, with `@` and a number
+/// behind it if the time counts at which they were made.
 #[derive(Default)]
 struct Fakes {
     /// Life of access tokens in seconds.
@@ -44,7 +48,8 @@ struct Of(Arc<Fakes>);
 impl CredentialService for Of {
     fn admit(&self, start: &JobStart, sealed: &str) -> Result<Admitted, Denied> {
         self.0.opened.fetch_add(1, Ordering::Relaxed);
-        let (user, handle) = sealed.split_once(':').unwrap_or_default();
+        let body = sealed.rsplit('.').next().unwrap_or_default();
+        let (user, handle) = body.split_once([':', '-']).unwrap_or_default();
         if user != start.uid.to_string() {
             return Err(Denied { reason: format!("made for user {user}"), required: false });
         }
@@ -108,7 +113,7 @@ impl CredentialService for Of {
     }
 
     fn key_ids(&self) -> Vec<String> {
-        Vec::new()
+        vec!["0a1b2c3d".to_owned()]
     }
 }
 
@@ -344,4 +349,14 @@ fn without_slurmctld_known_jobs_go_on_and_nothing_ends() {
     let unknown = test.token("n1", 5, 7, "7:b").unwrap_err();
     assert!(unknown.starts_with("later: the broker cannot ask slurmctld about the job: "), "{unknown}");
     assert_eq!(test.counts(), (1, 0));
+}
+
+#[test]
+fn a_broker_that_starts_while_slurmctld_is_away_says_so() {
+    let test = TestBroker::new(RUNNING);
+    test.prints(None);
+    let told = test.token("n1", 1, 7, "7:a").unwrap_err();
+    assert!(told.starts_with("later: the broker cannot ask slurmctld about the job: "), "{told}");
+    test.prints(Some(RUNNING));
+    assert_eq!(test.token("n1", 1, 7, "7:a"), Ok("token-0".to_owned()));
 }

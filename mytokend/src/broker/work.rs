@@ -60,7 +60,7 @@ impl Threads {
         }
         spawn("slurmctld".to_owned(), Box::new(Broker::ask_slurmctld))?;
         spawn("turns".to_owned(), Box::new(Broker::run_turns))?;
-        spawn("escrow".to_owned(), Box::new(Broker::run_expiry))?;
+        spawn("escrow".to_owned(), Box::new(Broker::run_sweeps))?;
         spawn("replacements".to_owned(), Box::new(Broker::run_replacements))?;
         Ok(Self { broker: Arc::clone(broker), handles })
     }
@@ -194,14 +194,12 @@ impl Broker {
     }
 
     /// In a thread of its own: a disk that hangs holds up no answer of slurmctld.
-    fn run_expiry(&self) {
+    fn run_sweeps(&self) {
         let mut turns = 0_u32;
         while !self.state().stopping {
             std::thread::sleep(TURN);
             turns = turns.wrapping_add(1);
-            if turns % EXPIRY == 0 {
-                let _ = catch_unwind(AssertUnwindSafe(|| self.expire_kept()));
-            }
+            let _ = catch_unwind(AssertUnwindSafe(|| self.sweep_kept(turns % EXPIRY == 0)));
         }
     }
 

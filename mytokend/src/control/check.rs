@@ -20,6 +20,7 @@ mod map_files;
 mod node_answer;
 mod node_differences;
 mod nodes;
+mod offers;
 mod package_tool;
 mod pam;
 mod pam_account;
@@ -28,6 +29,8 @@ pub mod pam_stack;
 mod plugin;
 mod plugstack;
 mod request_limit;
+mod running;
+mod running_broker;
 mod servers;
 pub(super) mod slurm;
 mod sshd;
@@ -160,7 +163,7 @@ fn check_with(trust: FileTrust, options: CheckOptions<'_>, host: Option<&dyn Hos
     let CheckOptions { config: dir, socket, user, offline } = options;
     let package_tool = PackageTool::of(host.unwrap_or(&ThisHost));
     let mut findings = Findings { package_tool, ..Findings::default() };
-    findings.host.version = Some(agent::VERSION.to_owned());
+    findings.host.version = Some(running::VERSION.to_owned());
     let Some(shared) = findings.shared(dir, trust) else { return findings };
     let login = findings.login_settings(dir, &shared, trust, &NssAccounts, host);
     let jobs = findings.jobs_settings(dir, &shared, trust, host.is_some() && slurm::loads_us());
@@ -194,7 +197,7 @@ fn check_with(trust: FileTrust, options: CheckOptions<'_>, host: Option<&dyn Hos
         findings.ok("network", "no request was sent to providers and mytoken servers (--offline)");
         Vec::new()
     } else {
-        findings.network(&shared, login.as_ref())
+        findings.network(&shared, login.as_ref(), jobs.as_ref())
     };
     findings.agent(socket, jobs.as_ref(), trust);
     if let (Some(_), Some(jobs)) = (host, &jobs) {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use mytoken::time_format::TimeFormat;
 use mytoken_wire::agent::{
-    BudgetStatus, Condition, Event, EventKind, FileStatus, JobState, JobStatus, Status, StatusQuery,
+    BudgetStatus, Condition, Event, EventKind, FileStatus, JobState, JobStatus, RefusedReload, Status, StatusQuery,
 };
 use mytoken_wire::printable;
 use nix::unistd::{Uid, User};
@@ -26,6 +26,8 @@ pub struct Report<'a> {
     sessions: Vec<Entry<'a>>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     budgets: &'a [BudgetStatus],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused_reload: Option<&'a RefusedReload>,
 }
 
 /// A job or a session.
@@ -89,6 +91,7 @@ impl<'a> Report<'a> {
             jobs: jobs.into_iter().map(entry).collect(),
             sessions: sessions.into_iter().map(entry).collect(),
             budgets: &status.budgets,
+            refused_reload: status.refused_reload.as_ref(),
         }
     }
 }
@@ -125,6 +128,13 @@ pub fn render(status: &Status, times: TimeFormat, account_of: &dyn Fn(u32) -> Op
             text,
             "({} older jobs and sessions are not shown; for one job: mytokenctl status JOB)",
             status.omitted
+        );
+    }
+    if let Some(refused) = &status.refused_reload {
+        let (time, reason) = (times.minutes(refused.time), shown(&refused.reason));
+        let _ = writeln!(
+            text,
+            "(the agent goes on with its earlier configuration: the reload of {time} was refused: {reason})"
         );
     }
     for job in &status.jobs {

@@ -107,8 +107,11 @@ pub fn plan_of_caller(
     Ok(CallersPlan { source, wanted, clauses, notes })
 }
 
-/// The clauses of a sub-token. Nothing is sent: the mytoken's own clauses are known.
-fn narrowed(
+/// The clauses of a sub-token. Nothing is sent if the mytoken's own clauses are known.
+///
+/// # Errors
+/// [`SubmitError::Client`]: the client would not request such a sub-token.
+pub(crate) fn narrowed(
     server: &Server<'_>,
     (mytoken, own): (&Secret, Option<&[Clause]>),
     wanted: &[Clause],

@@ -18,7 +18,7 @@ pub const RENEWAL: Duration = Duration::from_secs(2_700);
 pub const EXPIRY: Duration = Duration::from_secs(3_600);
 /// Within this time there is a sweep.
 pub const SWEEP: Duration = Duration::from_secs(20);
-/// After this time, the agent asks slurmctld about a job without a process. The jobs of these tests have none.
+/// After this time, the agent asks slurmctld about a job without a process. Jobs have none unless a test says so.
 pub const MISSING: Duration = Duration::from_secs(141);
 /// Within this time, the agent asks slurmctld about an ended job.
 pub const SETTLE: Duration = Duration::from_secs(2);

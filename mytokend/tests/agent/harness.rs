@@ -20,7 +20,7 @@ use mytokend::agent::credential_service::{Admitted, Charge, CredentialService, D
 use mytokend::agent::lease::LeaseCredential;
 use mytokend::agent::listener::Listener;
 use mytokend::agent::runtime_dir::RuntimeDir;
-use mytokend::agent::{Agent, Configured, Intervals, Threads};
+use mytokend::agent::{Agent, Threads};
 use mytokend::jobs::{StartWindow, Window};
 use mytokend::log::Log;
 
@@ -28,6 +28,8 @@ use crate::clock::FakeClock;
 pub use crate::clock::{BEFORE_RENEWAL, EXPIRY, LIFETIME, MISSING, RENEWAL, SETTLE, SWEEP, eventually};
 pub use crate::failures::{outage, revocation};
 use crate::files::FileScript;
+use crate::processes::FakeProcesses;
+use crate::reload::configured;
 use crate::squeue::squeue;
 
 /// Unix time when a test begins.
@@ -78,6 +80,8 @@ pub struct ServiceScript {
     pub revocation_time: Duration,
     /// Sealed texts that were revoked.
     pub revoked: Vec<String>,
+    /// Handles that the brokers were told to forget, and how often that fails from now on.
+    pub forgotten: (Vec<String>, usize),
     /// The output of squeue, in place of "the job is running".
     pub squeue: Option<String>,
     /// Queries of slurmctld wait while this is set.
@@ -204,6 +208,10 @@ impl CredentialService for FakeServices {
         })
     }
 
+    fn forget(&self, uid: u32, handle: &str, _deadline: Deadline) -> Result<(), String> {
+        self.with(|script| crate::submission::forget(&mut script.forgotten, uid, handle))
+    }
+
     fn server_time(&self, _server: &str) -> Option<u64> {
         self.with(|script| script.server_clock.as_ref().map(|clock| NOW + clock.elapsed().as_secs()))
     }
@@ -211,12 +219,6 @@ impl CredentialService for FakeServices {
     fn key_ids(&self) -> Vec<String> {
         Vec::new()
     }
-}
-
-/// The configuration of an agent with these services.
-fn configured(services: &FakeServices) -> Configured {
-    let (service, controller) = (Box::new(services.clone()), Box::new(services.clone()));
-    Configured { intervals: Intervals::default(), service, controller }
 }
 
 struct RunningAgent {
@@ -229,6 +231,7 @@ struct RunningAgent {
 pub struct TestAgent {
     pub dir: tempfile::TempDir,
     pub clock: FakeClock,
+    pub processes: FakeProcesses,
     pub services: FakeServices,
     running: Option<RunningAgent>,
 }
@@ -236,9 +239,9 @@ pub struct TestAgent {
 impl TestAgent {
     pub fn new() -> Self {
         let clock = FakeClock::default();
-        let services = FakeServices { script: Arc::default() };
+        let (processes, services) = (FakeProcesses::default(), FakeServices { script: Arc::default() });
         services.with(|script| script.slurmctld = Some((clock.clone(), 0)));
-        let mut agent = Self { dir: tempfile::tempdir().unwrap(), clock, services, running: None };
+        let mut agent = Self { dir: tempfile::tempdir().unwrap(), clock, processes, services, running: None };
         agent.begin();
         agent
     }
@@ -246,8 +249,9 @@ impl TestAgent {
     pub fn begin(&mut self) {
         let me = Owner::current();
         let runtime_dir = RuntimeDir::open(&self.dir.path().join("mytoken"), me).unwrap();
-        let (clock, log) = (Arc::new(self.clock.clone()), Log::stderr("test"));
-        let agent = Agent::new("n1".into(), configured(&self.services), runtime_dir, clock, log).unwrap();
+        let (clock, processes) = (Arc::new(self.clock.clone()), Box::new(self.processes.clone()));
+        let (configured, log) = (configured(&self.services), Log::stderr("test"));
+        let agent = Agent::new("n1".into(), configured, runtime_dir, clock, processes, log).unwrap();
         let threads = Threads::start(&agent).unwrap();
         let socket = Listener::bind(&self.socket(), me.uid).unwrap();
         let (stop, stopped) = UnixStream::pair().unwrap();

@@ -23,6 +23,8 @@ mod ordinary_user;
 #[cfg(test)]
 mod pending;
 #[cfg(test)]
+mod processes;
+#[cfg(test)]
 mod recovery;
 #[cfg(test)]
 mod reload;

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A reload of the agent's configuration.
 
+use mytokend::agent::{Configured, Intervals};
+
 use crate::harness::{FakeServices, RENEWAL, TestAgent, outage};
+
+/// The configuration of an agent with these services.
+pub fn configured(services: &FakeServices) -> Configured {
+    let (service, controller) = (Box::new(services.clone()), Box::new(services.clone()));
+    Configured { intervals: Intervals::default(), service, controller }
+}
 
 #[test]
 fn a_reload_keeps_the_leases_and_renews_them_with_the_new_configuration() {

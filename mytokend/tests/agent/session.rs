@@ -4,7 +4,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,13 +12,15 @@ use mytoken_login::Process;
 use mytoken_wire::agent::{Condition, RenewalCredential, SessionEnd, SessionStart, StatusQuery};
 
 use crate::harness::{BEFORE_RENEWAL, EXPIRY, LIFETIME, NOW, RENEWAL, SWEEP, TestAgent, eventually, me};
+use crate::processes::FakeProcesses;
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
-/// The files that the PAM module makes, and a process in place of sshd's monitor. The process ends with the test.
+/// The files that the PAM module makes, and a process in place of sshd's monitor.
 struct TestSession {
     directory: PathBuf,
-    monitor: Child,
+    processes: FakeProcesses,
+    monitor: u32,
 }
 
 impl TestSession {
@@ -34,7 +35,7 @@ impl TestSession {
         for name in ["bt", "mt"] {
             fs::write(directory.join(format!("{name}_u{uid}")), "first").unwrap();
         }
-        Self { directory, monitor: Command::new("sleep").arg("600").spawn().unwrap() }
+        Self { directory, processes: agent.processes.clone(), monitor: agent.processes.start() }
     }
 
     /// A start with an access token that was issued just now.
@@ -43,7 +44,7 @@ impl TestSession {
             session: ID.into(),
             uid: me().uid,
             gid: me().gid,
-            pid: self.monitor.id(),
+            pid: self.monitor,
             renewal: mytoken.map(|mytoken| RenewalCredential {
                 server: "testbed".into(),
                 mytoken: Secret::new(mytoken),
@@ -63,16 +64,8 @@ impl TestSession {
         fs::read_to_string(self.token()).expect("there is a token file at every moment")
     }
 
-    fn kill_monitor(&mut self) {
-        self.monitor.kill().unwrap();
-        self.monitor.wait().unwrap();
-    }
-}
-
-impl Drop for TestSession {
-    fn drop(&mut self) {
-        let _ = self.monitor.kill();
-        let _ = self.monitor.wait();
+    fn end_monitor(&self) {
+        self.processes.end(self.monitor);
     }
 }
 
@@ -117,13 +110,13 @@ fn the_condition_of_a_session_is_what_is_in_its_file() {
 #[test]
 fn a_session_ends_with_its_process_also_after_a_restart() {
     let mut agent = TestAgent::new();
-    let mut session = TestSession::new(&agent);
+    let session = TestSession::new(&agent);
     send(&agent, &session.start(Some("m.y.t")));
     agent.end();
     assert_eq!(fs::metadata(state_file(&agent)).unwrap().permissions().mode() & 0o7777, 0o600);
     agent.begin();
     assert!(session.directory.exists());
-    session.kill_monitor();
+    session.end_monitor();
     agent.move_clock(SWEEP);
     eventually("the removal", || !session.directory.exists());
 }
@@ -131,14 +124,14 @@ fn a_session_ends_with_its_process_also_after_a_restart() {
 #[test]
 fn without_a_mytoken_the_files_are_removed_but_not_renewed() {
     let agent = TestAgent::new();
-    let mut session = TestSession::new(&agent);
+    let session = TestSession::new(&agent);
     send(&agent, &session.start(None));
     agent.advance(RENEWAL);
     assert_eq!(session.read_token(), "first");
     agent.advance(EXPIRY - RENEWAL);
     assert!(!session.token().exists(), "it has expired");
     assert_eq!(agent.token_requests(), 0);
-    session.kill_monitor();
+    session.end_monitor();
     agent.move_clock(SWEEP);
     eventually("the removal", || !session.directory.exists());
 }
@@ -180,7 +173,7 @@ fn the_first_renewal_is_counted_from_the_login() {
 #[test]
 fn a_mytoken_that_ends_before_the_renewal_is_not_used() {
     let agent = TestAgent::new();
-    let mut session = TestSession::new(&agent);
+    let session = TestSession::new(&agent);
     let mytoken = mytoken_until(NOW + 300);
     let claims = mytoken.split('.').nth(1).unwrap().to_owned();
     send(&agent, &session.start(Some(&mytoken)));
@@ -190,7 +183,7 @@ fn a_mytoken_that_ends_before_the_renewal_is_not_used() {
     agent.advance(RENEWAL);
     assert_eq!(session.read_token(), "first", "the access token of the login stays");
     assert_eq!(agent.token_requests(), 0);
-    session.kill_monitor();
+    session.end_monitor();
     agent.move_clock(SWEEP);
     eventually("the removal", || !session.directory.exists());
 }
@@ -235,7 +228,7 @@ fn the_records_of_logins_without_a_session_are_removed() {
     for file in [&old, &orphan, &young] {
         fs::write(file, "").unwrap();
     }
-    agent.move_clock(SWEEP);
-    eventually("the removal", || !old.exists() && !orphan.exists());
+    agent.advance(SWEEP);
+    assert!(!old.exists() && !orphan.exists());
     assert!(young.exists(), "its session may be about to begin");
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The clocks of slurmctld, of the mytoken server and of this host differ, or sbatch takes long.
 
-use std::process::{Child, Command};
 use std::time::Duration;
 
 use mytoken_wire::agent::Submitted;
@@ -88,36 +87,17 @@ fn the_life_of_a_sub_token_counts_from_the_submission() {
     }
 }
 
-/// A process in the place of sbatch.
-struct Sbatch(Child);
-
-impl Sbatch {
-    fn start() -> Self {
-        Self(Command::new("sleep").arg("600").spawn().unwrap())
-    }
-
-    fn end(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Sbatch {
-    fn drop(&mut self) {
-        let _ = (self.0.kill(), self.0.wait());
-    }
-}
-
 #[test]
 fn sbatch_that_tries_again_for_minutes_still_submits_its_job() {
     for ends_before_the_question in [true, false] {
-        let (agent, mut sbatch) = (TestAgent::new(), Sbatch::start());
+        let agent = TestAgent::new();
+        let sbatch = agent.processes.start();
         agent.squeue_prints(&[]);
-        agent.ask(&Submitted { command: Some(sbatch.0.id()), ..submitted() }).unwrap();
+        agent.ask(&Submitted { command: Some(sbatch), ..submitted() }).unwrap();
         minutes(&agent, 20);
         assert_eq!(agent.revoked(), 0, "it may still submit");
         if ends_before_the_question {
-            sbatch.end();
+            agent.processes.end(sbatch);
         }
         is_kept_for_a_job_of(&agent, NOW + 20 * 60, &ends_before_the_question.to_string());
     }
@@ -125,18 +105,20 @@ fn sbatch_that_tries_again_for_minutes_still_submits_its_job() {
 
 #[test]
 fn a_submission_whose_command_has_ended_without_a_job_is_revoked() {
-    let (agent, mut sbatch) = (TestAgent::new(), Sbatch::start());
+    let agent = TestAgent::new();
+    let sbatch = agent.processes.start();
     agent.squeue_prints(&[]);
-    agent.ask(&Submitted { command: Some(sbatch.0.id()), ..submitted() }).unwrap();
+    agent.ask(&Submitted { command: Some(sbatch), ..submitted() }).unwrap();
     minutes(&agent, 10);
     assert_eq!(agent.revoked(), 0);
-    sbatch.end();
+    agent.processes.end(sbatch);
     minutes(&agent, 9);
     assert_eq!(agent.revoked(), 1);
     // salloc lives as long as its job.
-    let (agent, salloc) = (TestAgent::new(), Sbatch::start());
+    let agent = TestAgent::new();
+    let salloc = agent.processes.start();
     agent.squeue_prints(&[]);
-    agent.ask(&Submitted { command: Some(salloc.0.id()), ..submitted() }).unwrap();
+    agent.ask(&Submitted { command: Some(salloc), ..submitted() }).unwrap();
     shows(&agent, "PENDING", NOW + 3_600);
     minutes(&agent, 40);
     assert_eq!(agent.revoked(), 1, "a job of the next hour is another one");

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
-use mytoken_wire::agent::{LINE_LIMIT, StatusQuery};
+use mytoken_wire::agent::{LINE_LIMIT, StatusQuery, VERSION};
 
 use crate::harness::{TestAgent, me, step};
 use crate::ordinary_user::as_ordinary_user;
@@ -43,6 +43,19 @@ fn a_malformed_request_is_refused_and_not_quoted() {
     let answer = raw(&agent, &vec![b'x'; LINE_LIMIT + 5000]);
     assert!(answer.is_empty() || answer.contains("at most"), "{answer}");
     assert!(agent.ask(&StatusQuery::default()).is_ok(), "the agent still works");
+}
+
+#[test]
+fn a_program_of_a_neighbouring_version_is_told_what_to_do() {
+    let agent = TestAgent::new();
+    for v in [VERSION - 1, VERSION + 1] {
+        let answer = raw(&agent, format!("{{\"v\":{v},\"call\":\"status\"}}\n").as_bytes());
+        let told = format!("this agent uses version {VERSION} of the protocol, not {v}; restart it after an upgrade");
+        assert_eq!(answer, format!("{{\"v\":{VERSION},\"error\":\"{told}\"}}\n"));
+    }
+    // Of a later release, with the same version: what is new is not read.
+    let answer = raw(&agent, b"{\"v\":1,\"call\":\"status\",\"all\":false,\"news\":{\"a\":[1]}}\n");
+    assert!(answer.starts_with("{\"v\":1,\"status\":"), "{answer}");
 }
 
 #[test]

@@ -8,9 +8,11 @@ use mytokend::jobs::host_list;
 use crate::clock::FakeClock;
 use crate::harness::{FakeServices, NOW};
 
-/// Every job of these tests runs on this node.
-pub const ALL_RUNNING: [(u32, &str, &str, &str); 3] =
-    [(7, "7", "RUNNING", "n1"), (8, "8", "RUNNING", "n1"), (20, "20", "RUNNING", "n1")];
+/// The jobs of these tests run on this node. One that is not here has ended for slurmctld, and loses its token after [`MISSING`].
+///
+/// [`MISSING`]: crate::harness::MISSING
+pub const ALL_RUNNING: [(u32, &str, &str, &str); 4] =
+    [(7, "7", "RUNNING", "n1"), (8, "8", "RUNNING", "n1"), (9, "9", "RUNNING", "n1"), (20, "20", "RUNNING", "n1")];
 
 /// Lines of squeue: `job shown state nodes`. The script runs on the first node.
 pub fn squeue(lines: &[(u32, &str, &str, &str)]) -> String {

@@ -12,7 +12,7 @@ use mytoken_wire::agent::{JobStart, JobState, Replace, StatusQuery, Submitted};
 use mytokend::agent::budget::ledger::Purpose;
 use mytokend::agent::credential_service::{Charge, RequestFailure};
 
-use crate::harness::{NOW, TestAgent, me, step};
+use crate::harness::{NOW, TestAgent, eventually, me, step};
 
 const HANDLE: &str = "0123456789abcdef0123456789abcdef";
 
@@ -35,6 +35,16 @@ pub fn submitted() -> Submitted {
 fn mytoken() -> String {
     let claims = r#"{"ver":"0.7","token_type":"mytoken","iss":"https://mt.example","jti":"j"}"#;
     format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(r#"{"alg":"ES512","typ":"JWT"}"#), URL_SAFE_NO_PAD.encode(claims))
+}
+
+/// What brokers answer when they are told that a submission is over.
+pub fn forget((told, failures): &mut (Vec<String>, usize), uid: u32, handle: &str) -> Result<(), String> {
+    if *failures > 0 {
+        *failures -= 1;
+        return Err("a broker is away".to_owned());
+    }
+    told.push(format!("{uid} {handle}"));
+    Ok(())
 }
 
 pub fn minutes(agent: &TestAgent, count: u32) {
@@ -230,4 +240,61 @@ fn the_host_where_a_replacing_credential_is_made_may_be_a_node_of_the_job() {
     agent.finish(7);
     minutes(&agent, 90);
     assert_eq!(agent.revoked(), 2, "the old one, which was not retired, and the new one");
+}
+
+/// Waits until the brokers were told that the submission is over.
+fn until_forgotten(agent: &TestAgent) {
+    let own = format!("{} {HANDLE}", me().uid);
+    eventually("the brokers are told", || agent.services.with(|script| script.forgotten.0 == [own.clone()]));
+}
+
+#[test]
+fn the_brokers_are_told_when_a_submission_of_this_host_is_over() {
+    // It was never submitted; it was cancelled; it ran elsewhere.
+    for (end, revoked) in [(&[][..], 1), (&[(7, "7", "CANCELLED", "")], 1), (&[(7, "7", "COMPLETED", "n5")], 0)] {
+        let agent = TestAgent::new();
+        agent.squeue_prints(&[(7, "7", "PENDING", "")]);
+        agent.ask(&submitted()).unwrap();
+        minutes(&agent, 30);
+        assert!(agent.services.with(|script| script.forgotten.0.is_empty()), "its job waits");
+        agent.squeue_prints(end);
+        minutes(&agent, 60);
+        until_forgotten(&agent);
+        assert_eq!(agent.revoked(), revoked, "{end:?}");
+    }
+}
+
+#[test]
+fn the_brokers_are_told_too_when_the_job_ran_on_the_host_of_its_submission() {
+    let mut agent = TestAgent::new();
+    agent.squeue_prints(&[(7, "7", "RUNNING", "n1"), (8, "8", "RUNNING", "n1")]);
+    agent.ask(&submitted()).unwrap();
+    agent.start(7, HANDLE);
+    agent.start(8, "submitted-elsewhere");
+    // It is kept over a restart.
+    agent.end();
+    agent.begin();
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1"), (8, "8", "COMPLETED", "n1")]);
+    agent.finish(7);
+    agent.finish(8);
+    minutes(&agent, 30);
+    until_forgotten(&agent);
+    assert_eq!(agent.revoked(), 2);
+}
+
+#[test]
+fn a_broker_that_is_away_is_told_later() {
+    let agent = TestAgent::new();
+    agent.services.with(|script| script.forgotten.1 = 2);
+    agent.squeue_prints(&[]);
+    agent.ask(&submitted()).unwrap();
+    minutes(&agent, 10);
+    eventually("a first attempt", || agent.services.with(|script| script.forgotten.1 < 2));
+    // The pauses are 30 s and 60 s.
+    eventually("the brokers are told", || {
+        minutes(&agent, 1);
+        agent.services.with(|script| script.forgotten.0.len() == 1)
+    });
+    minutes(&agent, 60);
+    until_forgotten(&agent);
 }

@@ -111,7 +111,7 @@ fn the_agent_stops_on_sigterm_and_continues_after_a_restart() {
 
 #[test]
 fn the_log_contains_no_secret() {
-    let site = site_with_agent(3);
+    let mut site = site_with_agent(3);
     let (sealed, _) = site.submit();
     let file = PathBuf::from(site.start(7, me(), &sealed).path);
     let access_token = fs::read_to_string(&file).unwrap();
@@ -120,6 +120,8 @@ fn the_log_contains_no_secret() {
     eventually("a failed renewal", || site.has_event(7, &EventKind::Retry));
     site.squeue_prints("7|7|COMPLETED|1|2|n1|n1");
     site.end(7);
+    // A thread of the agent writes the lines. They are all there when the agent has ended.
+    assert_eq!(site.end_agent().code(), Some(0));
     let log = fs::read_to_string(site.dir.path().join("agent.log")).unwrap();
     let sub_token = site.open(&sealed).sub_token;
     assert!(log.contains("job 7") && log.contains("retry"), "{log}");

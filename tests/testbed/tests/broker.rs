@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Jobs whose nodes ask a broker: it alone has the cluster's private key. Brokers and nodes have networks and munged of their own.
 
+mod broker_request;
+
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use broker_request::ask;
+use serde_json::json;
 use testbed::drive::jobs::{Calls, Job, calling_script, calls};
 use testbed::drive::journal::Journal;
 use testbed::drive::people;
@@ -14,6 +17,12 @@ use testbed::{Options, Result, Site, story_with_own_servers, wait};
 
 /// How long a story waits for a job.
 const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Key and certificate of n1.
+const N1: &str = "/var/lib/mytoken.n1";
+
+/// Those of n2.
+const N2: &str = "/var/lib/mytoken.n2";
 
 /// A site with a stored mytoken of alice and an empty journal. Access tokens live 15 s.
 fn with_brokers(brokers: u8, nodes: u8, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
@@ -123,19 +132,6 @@ fn without_network_to_the_broker_and_without_slurmctld_running_jobs_keep_their_t
     })
 }
 
-/// Sends a request to the broker from `node`, with the certificate of `identity`. Returns status and body.
-fn ask(site: &Site, node: &str, identity: Option<&str>, path: &str, body: &Value) -> Result<(String, String)> {
-    let own = identity.map_or_else(String::new, |of| {
-        format!("--cert /var/lib/mytoken.{of}/node.pem --key /var/lib/mytoken.{of}/node.key")
-    });
-    let script = format!(
-        "curl -s --max-time 20 --cacert /etc/mytoken/keys/broker-ca.pem {own} -w '\\n%{{http_code}}' -d @- https://b1:7512{path}"
-    );
-    let outcome = site.script("root", &script).on(node).stdin(body.to_string()).run()?;
-    let (body, status) = outcome.stdout.rsplit_once('\n').unwrap_or_default();
-    Ok((status.to_owned(), body.to_owned()))
-}
-
 #[test]
 fn who_has_no_right_to_a_token_is_refused_and_logged_once() -> Result<()> {
     with_brokers(1, 2, |site| {
@@ -155,12 +151,12 @@ fn who_has_no_right_to_a_token_is_refused_and_logged_once() -> Result<()> {
             Ok(Some(first.output(site)?.trim().to_owned()).filter(|text| text.starts_with("mt1.")))
         })?;
         let request = |job: &Job, uid: u32| json!({"job": job.id, "uid": uid, "sealed": sealed, "patience": 5000});
-        let own = ask(site, "n1", Some("n1"), "/v1/token", &request(&first, 2001))?;
+        let own = ask(site, "n1", Some(N1), "/v1/token", &request(&first, 2001))?;
         assert!(own.0 == "200" && own.1.contains("\"token\""), "{own:?}");
         for (what, node, identity, job, uid, status, reason) in [
-            ("a job on another node", "n2", Some("n2"), &first, 2001, "200", "does not run on n2"),
-            ("another user's job", "n2", Some("n2"), &of_bob, 2002, "200", "was made for user 2001"),
-            ("a copied text", "n2", Some("n2"), &second, 2001, "200", "the credential belongs to job"),
+            ("a job on another node", "n2", Some(N2), &first, 2001, "200", "does not run on n2"),
+            ("another user's job", "n2", Some(N2), &of_bob, 2002, "200", "was made for user 2001"),
+            ("a copied text", "n2", Some(N2), &second, 2001, "200", "the credential belongs to job"),
             ("no certificate", "n1", None, &first, 2001, "403", "no certificate"),
         ] {
             for _ in 0..2 {

@@ -12,6 +12,9 @@ use testbed::{Options, Result, Site, story_with_own_servers, wait};
 /// How long the story waits for what a job or a broker does.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long the agent of the submit host may take to be sure that a submission is over of which no job has started.
+const SURE: Duration = Duration::from_secs(240);
+
 /// What each job prints: whether it has a token, and how much of the credential is in its environment.
 const LOOK: &str = "test -s \"$BEARER_TOKEN_FILE\" && echo has a token; echo carries $(env | grep -c ^SLURM_MYTOKEN=)";
 
@@ -41,8 +44,8 @@ fn looks(site: &Site, options: &str) -> Result<(Job, String)> {
     Ok((job, output))
 }
 
-fn held(site: &Site) -> Result<Job> {
-    Ok(Job::submit(site, "alice", &format!("sbatch --hold --mytoken --wrap '{LOOK}'"))?.0)
+fn held(site: &Site, user: &str) -> Result<Job> {
+    Ok(Job::submit(site, user, &format!("sbatch --hold --mytoken --wrap '{LOOK}'"))?.0)
 }
 
 fn released(site: &Site, job: &Job) -> Result<String> {
@@ -85,7 +88,7 @@ fn brokers_keep_the_credentials_of_submissions() -> Result<()> {
         wait::until("the end of the texts", TIMEOUT, || Ok(kept(site, "b1")?.is_empty().then_some(())))?;
 
         // A job that waits outlives the broker, and needs only one of them.
-        let (restarted, alone) = (held(site)?, held(site)?);
+        let (restarted, alone) = (held(site, "alice")?, held(site, "alice")?);
         let names = kept(site, "b1")?;
         assert_eq!(names.len(), 2, "{names:?}");
         assert!(names.iter().all(|name| kept(site, "b2").is_ok_and(|own| own.contains(name))));
@@ -106,10 +109,19 @@ fn brokers_keep_the_credentials_of_submissions() -> Result<()> {
         site.restart(&broker::name("b2"))?;
         assert_eq!(released(site, &carried)?.trim(), "has a token\ncarries 1");
 
-        // Cancelled in the queue: revoked once.
-        let before = revoked(site)?;
-        let cancelled = held(site)?;
-        site.sh("alice", &format!("scancel {}", cancelled.id))?.ok()?;
+        // Cancelled in the queue: revoked once, by the agent of the submit host, which tells both brokers. Bob has no other jobs: among
+        // several of the same minutes, the agent would wait 20 minutes for a node to revoke it.
+        people::first_mytoken(site, "bob")?;
+        wait_until_revoked(site, 7)?;
+        let (before, earlier) = (revoked(site)?, kept(site, "b1")?);
+        let cancelled = held(site, "bob")?;
+        let new: Vec<String> = kept(site, "b1")?.into_iter().filter(|name| !earlier.contains(name)).collect();
+        let [text] = new.as_slice() else { panic!("{new:?} beside {earlier:?}") };
+        assert!(kept(site, "b2")?.contains(text));
+        site.sh("bob", &format!("scancel {}", cancelled.id))?.ok()?;
+        for broker in ["b1", "b2"] {
+            wait::until("the end of the text", SURE, || Ok((!kept(site, broker)?.contains(text)).then_some(())))?;
+        }
         wait_until_revoked(site, before + 1)?;
         assert_eq!(site.sh("root", "sinfo -h -t drain,drained,down,fail -o %N")?.ok()?.stdout.trim(), "");
         Ok(())

@@ -13,10 +13,17 @@ use mytoken::private_files::{Directory, Owner};
 use mytoken::{Clock, SystemClock};
 use mytokend::broker::identity::{Authority, CertificateRequest, StateDir};
 use mytokend::control::check::kinds_broker;
-use testbed::site::services::broker;
+use testbed::site::daemon::Daemon;
+use testbed::site::services::{agent, broker};
 use testbed::{Options, Result, Site, story};
 
 const KEYS: &str = "/etc/mytoken/keys";
+
+/// What the only host of a site, which runs jobs as well, lacks as a node.
+const NODE: &str = "node-not-enrolled";
+
+/// How long a story waits for a broker.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// jobs.toml with brokers of these names. No broker runs in this site.
 fn brokers(names: &str) -> String {
@@ -141,6 +148,58 @@ fn each_fault_of_a_node_is_found_alone() -> Result<()> {
         // Without brokers, the agent needs the key again.
         sees(site, "rm /etc/mytoken/jobs.d/broker.toml", &["agent-key-file"])?;
         Ok(())
+    })
+}
+
+/// Another broker at the socket. Its answer is that of the site's own, changed by this command of sed.
+fn other_broker(edit: &str) -> String {
+    format!(
+        "mytokenctl broker status --json | sed '{edit}' >/root/status; cd /run/mytoken-broker; mv broker.sock broker.away; \
+         setsid --fork perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Local => \"broker.sock\", Listen => 5) or die; \
+         while ($c = $s->accept) {{ print $c `cat /root/status`; close $c }}' >/dev/null 2>&1 </dev/null; \
+         for i in $(seq 50); do test -S broker.sock && break; sleep 0.1; done"
+    )
+}
+
+const END_OTHER_BROKER: &str = "pkill -f '[I]O::Socket::UNIX'; cd /run/mytoken-broker && mv -f broker.away broker.sock";
+
+#[test]
+fn a_broker_that_runs_with_other_keys_settings_or_programs_than_on_disk_is_found() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        site.sh("root", &format!("{}; mytokenctl broker-ca", brokers("\"testbed\"")))?.ok()?;
+        site.start_daemon(Daemon::new("broker", [agent::PROGRAM, "broker"]))?;
+        let until = |condition: &str| site.wait_for("the broker", TIMEOUT, "root", condition);
+        until("mytokenctl broker status")?;
+        sees(site, "true", &[NODE])?;
+
+        sees(site, "mytokenctl key new >/root/new", &["broker-key-not-read", NODE])?;
+        let new = site.sh("root", "awk '{ printf \"%s\", substr($3, 1, 8); exit }' /root/new")?.ok()?.stdout;
+        let put_new = format!("cp {KEYS}/{new}.pub {KEYS}/cluster.pub");
+        let found = sees(site, &put_new, &["broker-key", NODE])?;
+        site.sh("root", &found[0].fix)?.ok()?;
+        until(&format!("mytokenctl broker status | grep -q '^keys: .*{new}'"))?;
+        sees(site, "true", &[NODE])?;
+        let put_other = format!("mytokenctl keygen --dir /root/other; cp /root/other/cluster.pub {KEYS}/cluster.pub");
+        sees(site, &put_other, &["keys-differ", "broker-key", NODE])?;
+        sees(site, &put_new, &[NODE])?;
+
+        // `systemctl reload` asks the check first, and sends no signal then. Others do.
+        let refused = format!("chmod 644 {KEYS}/cluster.key; pkill -HUP -f '^[^ ]*mytokend broker'");
+        site.sh("root", &refused)?.ok()?;
+        until("mytokenctl broker status | grep -q '^configuration: .* was refused: '")?;
+        sees(site, "true", &["private-key", "broker-reload-refused", NODE])?;
+        let found = sees(site, &format!("chmod 600 {KEYS}/cluster.key"), &["broker-reload-refused", NODE])?;
+        site.sh("root", &found[0].fix)?.ok()?;
+        until("mytokenctl broker status >/root/status && ! grep '^configuration' /root/status")?;
+        sees(site, "true", &[NODE])?;
+
+        // A broker of another version, and one of the first, which does not tell it.
+        for edit in ["s/\"version\": \"[^\"]*\"/\"version\": \"0.0.9\"/", "/\"version\"/d"] {
+            sees(site, &other_broker(edit), &["broker-version", NODE])?;
+            site.sh("root", END_OTHER_BROKER)?.ok()?;
+        }
+        sees(site, "true", &[NODE]).map(drop)
     })
 }
 

@@ -13,7 +13,8 @@ const MEND: &str = "rm -rf /etc/mytoken && cp -a /root/healthy /etc/mytoken && c
                     curl -sf -X POST http://127.0.0.1:9440/clear";
 
 /// A provider of the story's own, at `own.testbed:9443`, with a certificate of the story's authority. `own CERT
-/// SECONDS CLAIMS` starts it with a clock that differs by SECONDS.
+/// SECONDS CLAIMS EDIT` starts it with a clock that differs by SECONDS. With EDIT, an expression of sed, it is also a
+/// mytoken server with the edited document of the site's.
 const OWN: &str = r#"
 set -e
 mkdir -p /root/own/web/.well-known && cd /root/own
@@ -48,6 +49,8 @@ test -e jwks.json || curl -sf --cacert /etc/ssl/testbed-ca.pem https://op.testbe
 url=https://own.testbed:9443
 printf '{"issuer":"%s","jwks_uri":"%s/jwks","claims_supported":["sub"%s]}' $url $url "$3" >document.json
 printf '{"issuer":"https://elsewhere.example.org","access_token_endpoint":"%s/at","mytoken_endpoint":"%s/my"}' $url $url >server.json
+there=https://mytoken.testbed:8443
+test -z "$4" || curl -sf --cacert /etc/ssl/testbed-ca.pem $there/.well-known/mytoken-configuration | sed "s,$there,$url,g; $4" >server.json
 answer document.json "$2" >.well-known/openid-configuration
 answer server.json "$2" >.well-known/mytoken-configuration
 answer jwks.json "$2" >jwks
@@ -168,6 +171,20 @@ const NETWORK: &[(&str, &str, i32)] = &[
         "server-provider",
         2,
     ),
+    ("SERVER s/\"revocation_endpoint\"/\"x\"/", "server-revocation", 2),
+    ("SERVER s/\"token_transfer_endpoint\"/\"x\"/", "server-transfer-codes", 1),
+    ("SERVER s/\"tokeninfo_endpoint\"/\"x\"/", "server-tokeninfo", 1),
+    ("SERVER s/\"polling_code\"/\"x\"/", "server-login-flow", 1),
+    // A host that accepts no transfer codes.
+    (
+        "sed -i 's/^.exchange.$/&\\naccept = [\"mytoken\"]/' /etc/mytoken/login.toml; \
+         SERVER s/\\(grant_types_supported[^]]*\"oidc_flow\",\\)\"mytoken\"/\\1\"x\"/",
+        "server-sub-tokens",
+        2,
+    ),
+    ("SERVER s/\"exp\",//", "server-restriction", 2),
+    ("sed -i 's/^scope = .*/scope = \"no.such\"/' /etc/mytoken/jobs.toml", "server-scope", 1),
+    ("sed -i 's/^scope = .*/scope = \"openid no.such\"/' /etc/mytoken/login.toml", "server-scope", 1),
     ("FAULT discovery 500-html", "issuer-unavailable", 2),
     ("FAULT discovery refused", "issuer-unavailable", 2),
     ("FAULT discovery 200-html", "issuer-address", 2),
@@ -211,6 +228,10 @@ fn command(row: &str) -> String {
     }
     if let Some(proxy) = row.strip_prefix("PROXY ") {
         return format!("sed -i 's,^ca_file.*,&\\nproxy = \"{proxy}\",' /etc/mytoken/mytoken.toml");
+    }
+    if let Some((before, edit)) = row.split_once("SERVER ") {
+        let there = "sed -i s,mytoken.testbed:8443,own.testbed:9443, /etc/mytoken/mytoken.toml";
+        return format!("{before} own good 0 '' '{edit}'; {there}");
     }
     row.replace("MAP ", WITH_MAP).replace("MAP", WITH_MAP).replace("OWN ", WITH_OWN)
 }
@@ -283,7 +304,7 @@ fn another_audience_of_jobs_is_told_and_no_mistake() -> Result<()> {
             "{screen}"
         );
         // Also if a further file alone wants another one.
-        let files = "sed -i 's,https://other,https://testbed,; /^audience/a files = [{ name = \"ce\", scope = \"a\", audience = \"https://ce\" }]' \
+        let files = "sed -i 's,https://other,https://testbed,; /^audience/a files = [{ name = \"ce\", scope = \"storage.read\", audience = \"https://ce\" }]' \
                      /etc/mytoken/jobs.toml";
         site.sh("root", files)?.ok()?;
         assert_eq!(findings(site, "")?, (vec![], 0));

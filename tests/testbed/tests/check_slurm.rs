@@ -163,8 +163,12 @@ fn keys_that_the_agent_has_not_read_are_found_with_the_command_that_mends_it() -
         site.sh("root", "mv /etc/mytoken/jobs.toml /root/; pkill -HUP -x mytokend; sleep 1")?.ok()?;
         let log = site.logs();
         assert!(log.contains("not reloaded: /etc/mytoken/jobs.toml is gone; put it back"), "{log}");
-        site.sh("root", "mv /root/jobs.toml /etc/mytoken/; pkill -HUP -x mytokend; sleep 1")?.ok()?;
-        assert_healthy(site, "the reload with jobs.toml")
+        // The file is good again, and the agent has not been told.
+        let reload = "pkill -HUP -x mytokend; sleep 1";
+        assert_found(site, "mv /root/jobs.toml /etc/mytoken/", "agent-reload-refused", 1, reload)?;
+        assert_healthy(site, "the reload with jobs.toml")?;
+        assert_found(site, "mytokenctl key new", "agent-key-not-read", 1, reload)?;
+        assert_healthy(site, "the reload with the next key")
     })
 }
 

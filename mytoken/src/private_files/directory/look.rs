@@ -41,4 +41,15 @@ impl Directory {
         }
         Ok(())
     }
+
+    /// Bytes that are free on its file system. `None`: the file system does not count them.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    #[allow(clippy::useless_conversion, reason = "32 bits on some systems")]
+    pub fn free_bytes(&self) -> Result<Option<u64>, FileError> {
+        let space = fstatvfs(&self.fd).map_err(|errno| failed(&self.path, errno))?;
+        let free = u64::from(space.blocks_free()).saturating_mul(u64::from(space.fragment_size()));
+        Ok((space.blocks() > 0).then_some(free))
+    }
 }

@@ -88,6 +88,14 @@ impl StateDir {
         Replacements::open(self.0.make(REPLACEMENTS, me, MODE)?, me)
     }
 
+    /// The directory with those, as it is: nothing is made or changed. `None` if there is none.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn look_at_escrow(&self) -> Result<Option<Directory>, FileError> {
+        if self.0.has(ESCROW)? { self.0.enter(ESCROW, Owner::current(), MODE).map(Some) } else { Ok(None) }
+    }
+
     /// Key and certificate of this host, which is `node`.
     #[must_use]
     pub fn node_files(self, node: NodeName) -> NodeFiles {

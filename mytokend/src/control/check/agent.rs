@@ -14,14 +14,11 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use super::configuration::word;
 use super::kinds::Kind;
+use super::running::{KeysOnDisk, Running, VERSION, has_systemd, on_host};
 use super::{Findings, Severity, kinds_slurm as kinds};
 use crate::agent::process;
 use crate::agent::runtime_dir::UNREADABLE_RECORDS;
-use crate::jobs::keys::{PrivateKey, PublicKey};
 use crate::jobs::settings::JobsSettings;
-
-/// The version of this program.
-pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What is seen of the agent.
 struct Seen {
@@ -37,27 +34,20 @@ struct Seen {
 /// The cluster's private key on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum KeyOnDisk {
-    /// Its id.
-    Id(String),
+    /// It is there. The ids of the keys, as far as whoever checks can read them.
+    Ids(KeysOnDisk),
     /// There is none.
     Missing,
-    /// Not known to whoever checks, or not configured.
-    Unknown,
 }
 
 impl KeyOnDisk {
     fn of(jobs: Option<&JobsSettings>, trust: FileTrust) -> Self {
-        let Some(jobs) = jobs else { return Self::Unknown };
+        let Some(jobs) = jobs else { return Self::Ids(KeysOnDisk::default()) };
         let file = &jobs.cluster.private_key_file;
         if matches!(file.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound) {
             return Self::Missing;
         }
-        if let Ok(private) = PrivateKey::load(file, trust) {
-            return Self::Id(private.id().to_owned());
-        }
-        // An ordinary user cannot read it, but its pair has one id. Whether the two belong together is a finding of its own.
-        PublicKey::load(&jobs.cluster.public_key_file, trust)
-            .map_or(Self::Unknown, |public| Self::Id(public.id().to_owned()))
+        Self::Ids(KeysOnDisk::of(&jobs.cluster, trust))
     }
 }
 
@@ -68,14 +58,15 @@ impl Findings {
             answer: ask(socket, &StatusQuery::default(), Deadline::after(Duration::from_secs(3))),
             socket_mode: socket.metadata().ok().map(|meta| meta.mode() & 0o777),
             key: KeyOnDisk::of(jobs, trust),
-            systemd: Path::new("/run/systemd/system").exists(),
+            systemd: has_systemd(),
             slurmd: !process::named("slurmd").is_empty(),
         };
         self.agent_seen(&seen, socket, jobs);
     }
 
     fn agent_seen(&mut self, seen: &Seen, socket: &Path, jobs: Option<&JobsSettings>) {
-        let here = |kind: Kind| if seen.systemd { kind } else { without_systemd(kind) };
+        let here = |kind: Kind| on_host(kind, seen.systemd);
+        let running = Running::agent(seen.systemd);
         let status = match &seen.answer {
             Ok(status) => status,
             Err(error @ AgentError::Unreachable { .. }) => {
@@ -86,19 +77,14 @@ impl Findings {
             Err(error) => return self.add_kind(here(kinds::AGENT_PROTOCOL), error.to_string()),
         };
         let before = self.findings.len();
-        match status.version.as_deref() {
-            Some(VERSION) => {}
-            version => {
-                let version =
-                    version.map_or_else(|| "an older version".to_owned(), |version| format!("version {version}"));
-                let text = format!("the agent is of {version}, mytokenctl of {VERSION}");
-                self.add_kind(here(kinds::AGENT_VERSION), text);
-            }
-        }
+        self.running_version(running, status.version.as_deref());
         // An agent of the first version does not tell its keys.
         // With brokers, a node has none.
         if status.version.is_some() && !jobs.is_some_and(|jobs| jobs.broker.is_used()) {
-            self.agent_keys(seen, &status.keys, here, jobs);
+            self.agent_keys(seen, &status.keys, running, jobs);
+        }
+        if let Some(refused) = &status.refused_reload {
+            self.refused_reload(running, Some(refused.time), &refused.reason);
         }
         if seen.socket_mode.is_some_and(|mode| mode & 0o666 != 0o666) {
             let mode = seen.socket_mode.unwrap_or_default();
@@ -122,22 +108,18 @@ impl Findings {
         }
     }
 
-    fn agent_keys(&mut self, seen: &Seen, keys: &[String], here: impl Fn(Kind) -> Kind, jobs: Option<&JobsSettings>) {
+    fn agent_keys(&mut self, seen: &Seen, keys: &[String], running: Running, jobs: Option<&JobsSettings>) {
         let file = jobs.map(|jobs| jobs.cluster.private_key_file.display().to_string()).unwrap_or_default();
         match &seen.key {
-            KeyOnDisk::Id(id) if keys.is_empty() => {
-                let text = format!(
-                    "the agent has no key and serves sessions only, but {file} has key {id}: it was put there later"
-                );
-                self.add_kind(here(kinds::AGENT_KEY), text);
-            }
-            KeyOnDisk::Id(id) if !keys.contains(id) => {
-                let text = format!(
-                    "the agent has key {}, the files have key {id}: jobs that are submitted now get no token",
-                    keys.join(" ")
-                );
-                self.add_kind(here(kinds::AGENT_KEY), text);
-            }
+            KeyOnDisk::Ids(disk) => match disk.of_pair() {
+                Some(id) if keys.is_empty() => {
+                    let text = format!(
+                        "the agent has no key and serves sessions only, but {file} has key {id}: it was put there later"
+                    );
+                    self.add_kind(running.key, text);
+                }
+                id => self.running_keys(running, keys, disk, id.map(|id| (id, running.key.fix.to_owned()))),
+            },
             KeyOnDisk::Missing if !keys.is_empty() => {
                 let text = format!(
                     "the agent has key {}, but there is no {file} any more: jobs get no token after its next start",
@@ -148,11 +130,11 @@ impl Findings {
             }
             KeyOnDisk::Missing if seen.slurmd => {
                 let text = format!("slurmd runs here, but there is no {file}: jobs on this host get no token");
-                let (file, reload) = (word(&file), here(kinds::AGENT_KEY).fix);
+                let (file, reload) = (word(&file), running.key.fix);
                 let fix = format!("scp -p HOST:{file} {file} && {reload}   # HOST: another node");
                 self.add_fixed(kinds::NODE_WITHOUT_KEY, text, fix);
             }
-            _ => {}
+            KeyOnDisk::Missing => {}
         }
     }
 
@@ -205,18 +187,10 @@ impl Findings {
     }
 }
 
-/// The same finding with a command for hosts without systemd.
-fn without_systemd(kind: Kind) -> Kind {
-    let fix = match kind.id {
-        id if id == kinds::AGENT_DOWN.id => "setsid --fork mytokend agent   # as root, and at every start of this host",
-        id if id == kinds::AGENT_KEY.id => "pkill -HUP -x mytokend",
-        _ => "pkill -TERM -x mytokend; setsid --fork mytokend agent   # as root",
-    };
-    Kind { fix, ..kind }
-}
-
 #[cfg(test)]
 mod tests {
+    use mytoken_wire::agent::RefusedReload;
+
     use super::*;
 
     fn jobs() -> JobsSettings {
@@ -226,6 +200,12 @@ mod tests {
     fn status(version: Option<&str>, keys: &[&str]) -> Status {
         let keys = keys.iter().map(ToString::to_string).collect();
         Status { node: "n1".into(), version: version.map(str::to_owned), keys, ..Status::default() }
+    }
+
+    /// A pair with this id, and further private keys.
+    fn disk(id: &str, further: &[&str]) -> KeyOnDisk {
+        let further = further.iter().map(ToString::to_string).collect();
+        KeyOnDisk::Ids(KeysOnDisk { public: Some(id.to_owned()), private: Some(id.to_owned()), further })
     }
 
     /// Ids and commands of the findings.
@@ -239,25 +219,44 @@ mod tests {
 
     #[test]
     fn each_state_of_the_agent_has_its_finding() {
-        let disk = || KeyOnDisk::Id("new".into());
+        let pair = || disk("new", &[]);
         let good = || status(Some(VERSION), &["new"]);
         let none: [(&str, &str); 0] = [];
+        let next = KeyOnDisk::Ids(KeysOnDisk {
+            public: Some("next".into()),
+            private: Some("new".into()),
+            further: vec!["next".into()],
+        });
+        let refused_reload = Some(RefusedReload { time: 1, reason: "the key is gone".into() });
         let unreachable = AgentError::Unreachable { reason: "x".into() };
         let protocol = AgentError::Protocol { reason: "x".into() };
         let rows = [
-            (Ok(good()), 0o666, disk(), &none[..]),
-            (Ok(good()), 0o660, disk(), &[("agent-socket-mode", "chmod 666 /run/mytoken/agent.sock")]),
-            (Err(unreachable), 0o666, disk(), &[("agent-not-running", "systemctl enable --now mytokend")]),
-            (Err(protocol), 0o666, disk(), &[("agent-protocol", "systemctl restart mytokend")]),
-            (Ok(status(Some("0.0.9"), &["new"])), 0o666, disk(), &[("agent-version", "systemctl restart mytokend")]),
-            (Ok(status(None, &[])), 0o666, disk(), &[("agent-version", "systemctl restart mytokend")]),
-            (Ok(status(Some(VERSION), &["old"])), 0o666, disk(), &[("agent-key", "systemctl reload mytokend")]),
-            (Ok(status(Some(VERSION), &[])), 0o666, disk(), &[("agent-key", "systemctl reload mytokend")]),
+            (Ok(good()), 0o666, pair(), &none[..]),
+            (Ok(good()), 0o660, pair(), &[("agent-socket-mode", "chmod 666 /run/mytoken/agent.sock")]),
+            (Err(unreachable), 0o666, pair(), &[("agent-not-running", "systemctl enable --now mytokend")]),
+            (Err(protocol), 0o666, pair(), &[("agent-protocol", "systemctl restart mytokend")]),
+            (Ok(status(Some("0.0.9"), &["new"])), 0o666, pair(), &[("agent-version", "systemctl restart mytokend")]),
+            (Ok(status(None, &[])), 0o666, pair(), &[("agent-version", "systemctl restart mytokend")]),
+            (Ok(status(Some(VERSION), &["old"])), 0o666, pair(), &[("agent-key", "systemctl reload mytokend")]),
+            (Ok(status(Some(VERSION), &[])), 0o666, pair(), &[("agent-key", "systemctl reload mytokend")]),
             // After a reload, and with the earlier pair put back.
-            (Ok(status(Some(VERSION), &["new", "old"])), 0o666, disk(), &none[..]),
-            (Ok(status(Some(VERSION), &["old", "new"])), 0o666, disk(), &none[..]),
+            (Ok(status(Some(VERSION), &["new", "old"])), 0o666, pair(), &none[..]),
+            (Ok(status(Some(VERSION), &["old", "new"])), 0o666, pair(), &none[..]),
             (Ok(status(Some(VERSION), &[])), 0o666, KeyOnDisk::Missing, &none[..]),
-            (Ok(good()), 0o666, KeyOnDisk::Unknown, &none[..]),
+            (Ok(good()), 0o666, KeyOnDisk::Ids(KeysOnDisk::default()), &none[..]),
+            // While a key is being replaced: first the next private key is there, then the next public one.
+            (Ok(good()), 0o666, disk("new", &["next"]), &[("agent-key-not-read", "systemctl reload mytokend")]),
+            (Ok(status(Some(VERSION), &["new", "next"])), 0o666, disk("new", &["next"]), &none[..]),
+            (Ok(good()), 0o666, next, &[("agent-key", "systemctl reload mytokend")]),
+            (
+                Ok(Status { refused_reload, ..good() }),
+                0o666,
+                pair(),
+                &[(
+                    "agent-reload-refused",
+                    "mytokend agent --check && systemctl reload mytokend   # the check says what is still wrong",
+                )],
+            ),
         ];
         for (answer, mode, key, wanted) in rows {
             let shown = format!("{answer:?} {mode:o} {key:?}");
@@ -272,8 +271,14 @@ mod tests {
     fn commands_fit_hosts_without_systemd() {
         let unreachable = Err(AgentError::Unreachable { reason: "x".into() });
         let of_key = Ok(status(Some(VERSION), &["old"]));
-        for (answer, command) in [(unreachable, "setsid --fork mytokend agent "), (of_key, "pkill -HUP -x mytokend")] {
-            let found = found(answer, 0o666, KeyOnDisk::Id("new".into()), false);
+        let refused_reload = Some(RefusedReload { time: 1, reason: "x".into() });
+        let refused = Ok(Status { refused_reload, ..status(Some(VERSION), &["new"]) });
+        for (answer, command) in [
+            (unreachable, "setsid --fork mytokend agent "),
+            (of_key, "pkill -HUP -x mytokend"),
+            (refused, "mytokend agent --check && pkill -HUP -x mytokend "),
+        ] {
+            let found = found(answer, 0o666, disk("new", &[]), false);
             assert!(found.len() == 1 && found[0].1.starts_with(command), "{found:?}");
         }
     }
@@ -283,7 +288,7 @@ mod tests {
         let seen = Seen {
             answer: Err(AgentError::Unreachable { reason: "x".into() }),
             socket_mode: None,
-            key: KeyOnDisk::Unknown,
+            key: KeyOnDisk::Ids(KeysOnDisk::default()),
             systemd: true,
             slurmd: false,
         };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The findings of `mytokenctl check` about brokers: the authority's files on a broker, the enrolment of a node, and whether brokers answer.
 
+mod escrow;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 
 use super::configuration::{exists, word};
-use super::{Findings, kinds_broker as kinds};
+use super::{Findings, kinds_broker as kinds, running};
 use crate::agent::process;
 use crate::broker::client::ClientError;
 use crate::broker::identity::authority::{Authority, read_certificates};
@@ -28,6 +29,9 @@ use crate::broker::identity::munge::SystemResolver;
 use crate::broker::identity::node_files::{CERTIFICATE, KEY, client_config};
 use crate::broker::identity::{Enrolment, NodeName, StateDir, certificate};
 use crate::broker::settings::BrokerSettings;
+use crate::broker::startup::RUNTIME_DIR;
+use crate::broker::status::BrokerStatus;
+use crate::control::broker_status::{self, NoStatus};
 use crate::jobs::settings::JobsSettings;
 
 /// Time limit for one broker, and for one question to the resolver.
@@ -57,6 +61,8 @@ struct Seen {
     node: Option<NodeName>,
     /// Whether root checks. Others read no key.
     root: bool,
+    /// Whether systemd runs services here.
+    systemd: bool,
     /// Unix seconds.
     now: u64,
 }
@@ -65,6 +71,8 @@ struct Seen {
 trait Network {
     fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>>;
     fn is_known_at(&self, broker: &str, tls: ClientConfig) -> Result<bool, ClientError>;
+    /// The status of the broker on this host.
+    fn status(&self) -> Result<BrokerStatus, NoStatus>;
 }
 
 struct ThisNetwork;
@@ -76,6 +84,10 @@ impl Network for ThisNetwork {
 
     fn is_known_at(&self, broker: &str, tls: ClientConfig) -> Result<bool, ClientError> {
         EnrolClient::is_known_at(broker, tls, Deadline::after(BROKER))
+    }
+
+    fn status(&self) -> Result<BrokerStatus, NoStatus> {
+        broker_status::ask(Path::new(RUNTIME_DIR))
     }
 }
 
@@ -105,6 +117,7 @@ impl Findings {
             slurmd: !process::named("slurmd").is_empty(),
             node: NodeName::of_this_host().ok(),
             root: Owner::current().uid == 0,
+            systemd: running::has_systemd(),
             now: SystemClock.now(),
         };
         self.brokers_seen(jobs, &seen, trust, &ThisNetwork);
@@ -125,13 +138,20 @@ impl Findings {
         }
         if is_broker {
             self.broker_files(jobs, seen, trust);
+            // Only root can ask it.
+            if seen.root {
+                self.running_broker(jobs, &network.status(), seen.systemd, trust);
+                if settings.escrow {
+                    self.escrow_directory(settings);
+                }
+            }
         } else if exists(&jobs.cluster.private_key_file) {
             let key = jobs.cluster.private_key_file.display();
             let text = format!("{key} opens the credentials of all jobs, and only brokers need it");
             self.add_fixed(kinds::KEY_ON_NODE, text, format!("rm {}", word(&key.to_string())));
         }
         if !is_broker && !seen.slurmd {
-            return self.ok(PART, "this host is neither a broker nor a node that runs jobs");
+            return self.other_host(settings);
         }
         let Some(authority) = self.authority_certificates(settings, trust, is_broker) else { return };
         let shown = if is_broker && !seen.slurmd {

@@ -17,10 +17,16 @@ use crate::control::keygen::PUBLIC;
 use crate::jobs::SealError;
 use crate::jobs::further_keys;
 use crate::jobs::keys::{PrivateKey, PublicKey};
-use crate::jobs::settings::JobsSettings;
+use crate::jobs::settings::{ClusterSettings, JobsSettings};
 
 /// Where `mytokenctl keygen` makes keys without `--dir`.
 const KEYS: &str = "/etc/mytoken/keys";
+
+/// The commands that copy both keys from HOST.
+pub(super) fn copy_pair(cluster: &ClusterSettings) -> String {
+    let files = [&cluster.public_key_file, &cluster.private_key_file].map(|file| word(&file.to_string_lossy()));
+    files.map(|file| format!("scp -p HOST:{file} {file}")).join(" && ")
+}
 
 impl Findings {
     /// Checks the key pair of the cluster. Only nodes have the private key.
@@ -67,9 +73,7 @@ impl Findings {
             (Err(error), _) => drop(self.unusable_key::<()>(kinds::PRIVATE_KEY, &error, private_file)),
             (Ok(private), Some(public)) if private.id() != public.id() && !opens(&public) => {
                 let text = format!("{} does not belong to the public key {}", private.id(), public.id());
-                let files = [public_file, private_file].map(|file| word(&file.to_string_lossy()));
-                let copies = files.map(|file| format!("scp -p HOST:{file} {file}"));
-                let fix = format!("{}   # HOST: where mytokenctl keygen ran", copies.join(" && "));
+                let fix = format!("{}   # HOST: where mytokenctl keygen ran", copy_pair(&jobs.cluster));
                 self.add_fixed(kinds::KEY_PAIR, text, fix);
             }
             (Ok(private), _) => self.ok("private key", format!("{} ({})", private.id(), private_file.display())),

@@ -180,6 +180,20 @@ kinds! {
     SERVER_LIMIT_SET: "server-request-limit-set", "mytoken server", Warning, "grep -rn request_limit /etc/mytoken   # remove it: the agent then learns the limit from the server's answers";
     /// A mytoken server knows none of the providers whose tokens log in.
     SERVER_PROVIDER: "server-provider", "mytoken server", Error, "";
+    /// A mytoken server revokes no mytokens: those of ended jobs and refused logins stay valid until they expire. If only `mytoken-ssh logout` needs it: a warning.
+    SERVER_REVOCATION: "server-revocation", "mytoken server", Error, "";
+    /// A mytoken server gives no transfer codes, which logins accept and `mytoken-ssh` needs.
+    SERVER_CODES: "server-transfer-codes", "mytoken server", Warning, "";
+    /// A mytoken server tells nothing about mytokens: after a refused login `mytoken-ssh` warns of a mytoken that is already revoked.
+    SERVER_TOKENINFO: "server-tokeninfo", "mytoken server", Warning, "";
+    /// A mytoken server does not list what `mytoken-ssh login` needs to get a mytoken.
+    SERVER_LOGIN_FLOW: "server-login-flow", "mytoken server", Warning, "";
+    /// A mytoken server does not list what submissions need to make sub-tokens.
+    SERVER_SUB_TOKENS: "server-sub-tokens", "mytoken server", Error, "";
+    /// A mytoken server does not enforce a restriction of the sub-tokens of jobs, so submissions get no credential. If only logins by `mytoken-ssh` need it: a warning.
+    SERVER_RESTRICTION: "server-restriction", "mytoken server", Error, "";
+    /// No provider of a mytoken server lists all scopes that a profile or `[exchange]` asks for.
+    SERVER_SCOPE: "server-scope", "mytoken server", Warning, "";
     /// A provider gives no usable answer at the moment.
     ISSUER_UNAVAILABLE: "issuer-unavailable", "issuer", Error, "";
     /// A provider's certificate is not accepted.

@@ -15,6 +15,14 @@ kinds! {
     WITHOUT_KEY: "broker-without-key", "private key", Error, "";
     /// There are brokers, and this other host has the cluster's private key, too.
     KEY_ON_NODE: "cluster-key-on-node", "private key", Warning, "";
+    /// The broker that runs on this host is of another version than this program.
+    BROKER_VERSION: "broker-version", "brokers", Warning, "systemctl restart mytokend-broker";
+    /// The broker on this host has not loaded the cluster's key to which submissions are sealed.
+    BROKER_KEY: "broker-key", "brokers", Error, "systemctl reload mytokend-broker";
+    /// The broker on this host has not loaded a private key that is on disk.
+    BROKER_KEY_UNREAD: "broker-key-not-read", "brokers", Warning, "systemctl reload mytokend-broker";
+    /// The broker on this host refused its last reload, and goes on as before.
+    BROKER_RELOAD: "broker-reload-refused", "brokers", Warning, "mytokend broker --check && systemctl reload mytokend-broker   # the check says what is still wrong";
     /// A node cannot use the certificate of the brokers' authority.
     CA_FILE: "broker-ca-file", "brokers", Error, "";
     /// A node has no certificate for the brokers that is valid.
@@ -31,6 +39,12 @@ kinds! {
     ALL_UNREACHABLE: "brokers-unreachable", "brokers", Error, "";
     /// The cluster has more than 16 nodes and no broker.
     DIRECT_MODE: "direct-mode-nodes", "brokers", Warning, "${EDITOR:-vi} /etc/mytoken/jobs.toml   # [broker] names";
+    /// Escrow is on, and this broker cannot keep credentials: its directory for them is missing or cannot be used, or the disk is full.
+    ESCROW: "broker-escrow", "brokers", Error, "";
+    /// Escrow is on, and the disk of this broker has little room for credentials.
+    ESCROW_ROOM: "broker-escrow-room", "brokers", Warning, "";
+    /// Escrow is on, and a host that submits has no certificate of the brokers' authority: its jobs carry their credentials.
+    ESCROW_CA_FILE: "escrow-ca-file", "brokers", Warning, "";
 }
 
 #[cfg(test)]
@@ -49,8 +63,9 @@ mod tests {
         // Their command has a path or a name in it.
         let computed = ["broker-authority-elsewhere", "broker-without-key", "cluster-key-on-node", "broker-ca-file"];
         let of_name = ["broker-name", "broker-unreachable", "brokers-unreachable"];
+        let of_escrow = ["broker-escrow", "broker-escrow-room", "escrow-ca-file"];
         for kind in ALL.iter().filter(|kind| kind.fix.is_empty()) {
-            assert!(computed.iter().chain(&of_name).any(|id| *id == kind.id), "{}", kind.id);
+            assert!(computed.iter().chain(&of_name).chain(&of_escrow).any(|id| *id == kind.id), "{}", kind.id);
         }
     }
 }

@@ -13,6 +13,10 @@ kinds! {
     AGENT_VERSION: "agent-version", "agent", Warning, "systemctl restart mytokend";
     /// The agent does not have the cluster's key that is on disk.
     AGENT_KEY: "agent-key", "agent", Error, "systemctl reload mytokend";
+    /// The agent has not loaded a further private key that is on disk.
+    AGENT_KEY_UNREAD: "agent-key-not-read", "agent", Warning, "systemctl reload mytokend";
+    /// The agent refused its last reload, and goes on as before.
+    AGENT_RELOAD: "agent-reload-refused", "agent", Warning, "mytokend agent --check && systemctl reload mytokend   # the check says what is still wrong";
     /// The agent has a key, but its file is gone.
     AGENT_KEY_FILE: "agent-key-file", "agent", Warning, "";
     /// Users cannot connect to the agent.

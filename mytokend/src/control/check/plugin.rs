@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The findings of `mytokenctl check` about the Slurm plugin, and about the version of the PAM module.
 
-use super::agent::VERSION;
+use super::running::VERSION;
 use mytoken_wire::{PluginSettings, printable};
 
 use super::configuration::{edit, word};

@@ -11,8 +11,10 @@ use mytoken_login::LoginSettings;
 
 use super::configuration::word;
 use super::kinds::{self, Kind};
+use super::offers::Configured;
 use super::request_limit::{ServerLimit, set_too_high};
 use super::{Findings, Severity};
+use crate::jobs::settings::JobsSettings;
 
 const PART: &str = "mytoken server";
 
@@ -24,7 +26,12 @@ const SKEW: u64 = 10;
 
 impl Findings {
     /// Asks each server and each issuer for its discovery document. Returns what servers say of their limits.
-    pub(super) fn network(&mut self, shared: &Shared, login: Option<&LoginSettings>) -> Vec<ServerLimit> {
+    pub(super) fn network(
+        &mut self,
+        shared: &Shared,
+        login: Option<&LoginSettings>,
+        jobs: Option<&JobsSettings>,
+    ) -> Vec<ServerLimit> {
         let http = match HttpClient::new(&shared.http_settings()) {
             Ok(http) => http,
             Err(error @ HttpError::Roots { .. }) => {
@@ -53,19 +60,16 @@ impl Findings {
         shared
             .servers
             .iter()
-            .filter_map(|server| self.server(&http, shared, server, login_of(server), issuers_answer))
+            .filter_map(|server| {
+                let configured = Configured { server, shared, login: login_of(server), jobs };
+                self.server(&http, configured, issuers_answer)
+            })
             .collect()
     }
 
-    /// Asks a server. `login`: the settings of logins, if they use it. Returns its limit, if it has one.
-    fn server(
-        &mut self,
-        http: &HttpClient,
-        shared: &Shared,
-        named: &ServerSettings,
-        login: Option<&LoginSettings>,
-        issuers_answer: bool,
-    ) -> Option<ServerLimit> {
+    /// Asks a server. Returns its limit, if it has one.
+    fn server(&mut self, http: &HttpClient, configured: Configured<'_>, issuers_answer: bool) -> Option<ServerLimit> {
+        let Configured { server: named, shared, login, .. } = configured;
         let found = shared
             .server_url(&named.name)
             .map_err(Error::from)
@@ -113,6 +117,7 @@ impl Findings {
                 self.add_kind(kinds::SERVER_LIMIT, text);
             }
         }
+        self.offers(&server, configured, &curl());
         if self.findings.len() == before {
             let release = server.discovery().version.as_ref().map(|version| format!(" {version}"));
             let limit = server.head().request_limit.map(|limit| {
@@ -164,14 +169,19 @@ pub(super) fn uses(login: &LoginSettings, server: &ServerSettings) -> bool {
     login.exchange.as_ref().is_some_and(|exchange| exchange.server == server.name)
 }
 
+/// The issuers whose tokens log in.
+pub(super) fn issuers_of_rules<'s>(shared: &'s Shared, login: &LoginSettings) -> Vec<&'s IssuerSettings> {
+    let in_use = |issuer: &&IssuerSettings| login.rules.iter().any(|rule| rule.issuer == issuer.name);
+    shared.issuers.iter().filter(in_use).collect()
+}
+
 /// Tells that a server knows no issuer of the rules: then no mytoken of it can log in.
 fn unknown_providers(
     shared: &Shared,
     login: &LoginSettings,
     known: impl Fn(&&IssuerSettings) -> bool,
 ) -> Option<String> {
-    let in_use = |issuer: &&IssuerSettings| login.rules.iter().any(|rule| rule.issuer == issuer.name);
-    let issuers: Vec<&IssuerSettings> = shared.issuers.iter().filter(in_use).collect();
+    let issuers = issuers_of_rules(shared, login);
     let urls: Vec<&str> = issuers.iter().map(|issuer| issuer.url.as_str()).collect();
     (!issuers.is_empty() && !issuers.iter().any(known))
         .then(|| format!("has no provider of the rules in login.toml: no mytoken logs in ({})", urls.join(" ")))

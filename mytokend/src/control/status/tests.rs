@@ -92,9 +92,11 @@ fn the_screen_shows_jobs_sessions_and_events() {
         events: vec![event(NOW - 5, "refused", "the credential was made for user 2001\u{1b}[2J")],
         ..job(Condition::Refused)
     };
-    let status = Status { omitted: 3, ..status(vec![session, task, refused]) };
+    let refused_reload = Some(RefusedReload { time: NOW - 60, reason: "the key is gone\u{1b}".into() });
+    let status = Status { omitted: 3, refused_reload, ..status(vec![session, task, refused]) };
     let expected = "\
 (3 older jobs and sessions are not shown; for one job: mytokenctl status JOB)
+(the agent goes on with its earlier configuration: the reload of 20:57 was refused: the key is gone?)
 SESSION 0a1b2c3d  user alice                  access token valid until 21:38, not renewed: the login brought no mytoken
 JOB 4700_3  profile data  user alice          access token valid until 21:38, renewed 3 min ago; credential until Sun 18:00
   20:24:51  opened     n1       sub-token: scopes storage.read, audience https://se.example.org
@@ -155,7 +157,8 @@ fn each_condition_has_a_headline_and_an_exit_status() {
 fn the_names_of_the_json_are_stable() {
     let session = JobStatus { job: 0, session: Some("0a".into()), events: Vec::new(), ..job(Condition::NotRenewed) };
     let waits = JobStatus { from: Some(NOW), since: Some(1), reason: Some("why".into()), ..job(Condition::Waiting) };
-    let status = status(vec![session, waits]);
+    let refused_reload = Some(RefusedReload { time: NOW, reason: "the key is gone".into() });
+    let status = Status { refused_reload, ..status(vec![session, waits]) };
     let expected = serde_json::json!({
         "node": "n1",
         "version": "1.2.3",
@@ -188,6 +191,7 @@ fn the_names_of_the_json_are_stable() {
             "credential_until": NOW + 75_709,
             "events": [],
         }],
+        "refused_reload": {"time": NOW, "reason": "the key is gone"},
     });
     assert_eq!(serde_json::to_value(Report::of(&status, &alice)).unwrap(), expected);
 }

@@ -52,10 +52,15 @@ fn once() -> usize {
 /// `seconds`, and prints a report.
 #[must_use]
 pub fn calling_script(seconds: u32) -> String {
+    format!("end=$((SECONDS + {seconds}))\n{}", calling_script_while("(( SECONDS < end ))"))
+}
+
+/// The same, while the shell's `condition` is true.
+#[must_use]
+pub fn calling_script_while(condition: &str) -> String {
     format!(
         r#"node=$SLURMD_NODENAME accepted=0 refused=0 tokens=0 last=
-end=$((SECONDS + {seconds}))
-while (( SECONDS < end )); do
+while {condition}; do
   token=$(cat "$BEARER_TOKEN_FILE")
   [[ $token == "$last" ]] || tokens=$((tokens+1)); last=$token
   code=$({call})

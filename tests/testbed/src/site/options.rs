@@ -71,6 +71,7 @@ const SERVER: &str = "TESTBED_SERVER";
 const ISSUER: &str = "TESTBED_ISSUER";
 const CA_FILE: &str = "TESTBED_CA";
 const MYTOKEN_FILE: &str = "TESTBED_MYTOKEN_FILE";
+const LONG: &str = "TESTBED_LONG";
 
 impl Options {
     /// Four nodes with the product. Release and foreign server are read from the environment:
@@ -104,6 +105,12 @@ impl Options {
             request_limit: "100/300s",
             foreign: Foreign::new(env(SERVER), env(ISSUER), env(MYTOKEN_FILE), env(CA_FILE))?,
         })
+    }
+
+    /// Whether a story that has a long form plays that one: with `TESTBED_LONG=1`.
+    #[must_use]
+    pub fn is_long() -> bool {
+        env(LONG).is_some()
     }
 
     /// The environment that makes [`Options::new`] choose the same release and server.

@@ -3,8 +3,11 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use mytoken::config::Shared;
+
 use super::*;
 use crate::broker::identity::{CertificateRequest, StateDir};
+use crate::broker::status::OF_FIRST_VERSION;
 use crate::control::broker_ca;
 use crate::control::keygen::keygen;
 
@@ -15,9 +18,11 @@ struct Fake {
     missing: &'static [&'static str],
     away: &'static [&'static str],
     stranger_at: &'static [&'static str],
+    /// Of a broker on this host. `None`: it cannot be asked.
+    status: Option<BrokerStatus>,
 }
 
-const ALL_WELL: Fake = Fake { missing: &[], away: &[], stranger_at: &[] };
+const ALL_WELL: Fake = Fake { missing: &[], away: &[], stranger_at: &[], status: None };
 
 impl Network for Fake {
     fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
@@ -29,6 +34,10 @@ impl Network for Fake {
             return Err(ClientError::Unreachable(format!("{broker}: Connection refused")));
         }
         Ok(!self.stranger_at.contains(&broker))
+    }
+
+    fn status(&self) -> Result<BrokerStatus, NoStatus> {
+        self.status.clone().ok_or(NoStatus::Away { socket: "x".to_owned(), reason: "away".to_owned() })
     }
 }
 
@@ -52,7 +61,8 @@ impl Site {
         keygen(dir.path(), "").unwrap();
         broker_ca::make(dir.path(), trust(), None, NOW).unwrap();
         let node = Some("n1".parse().unwrap());
-        let seen = Seen { has_name: true, has_address: true, slurmd: false, node, root: true, now: NOW + DAY };
+        let seen =
+            Seen { has_name: true, has_address: true, slurmd: false, node, root: true, systemd: true, now: NOW + DAY };
         Self { dir, seen }
     }
 
@@ -75,6 +85,12 @@ impl Site {
 
     fn remove(&self, name: &str) {
         std::fs::remove_file(self.dir.path().join(name)).unwrap();
+    }
+
+    /// Adds a line to `[broker]` of jobs.toml.
+    fn set(&self, line: &str) {
+        let file = self.dir.path().join("jobs.toml");
+        std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + line + "\n").unwrap();
     }
 
     fn jobs(&self) -> JobsSettings {
@@ -103,7 +119,7 @@ fn a_broker_and_a_node_that_work_have_no_finding() {
     {
         let findings = site.findings(&ALL_WELL);
         assert_eq!(findings.problems().count(), 0, "{findings:?}");
-        assert!(findings.findings[0].text.starts_with(says), "{findings:?}");
+        assert!(findings.findings.last().unwrap().text.starts_with(says), "{findings:?}");
     }
     let mut login = Site::node();
     login.seen.slurmd = false;
@@ -131,6 +147,17 @@ fn each_fault_of_a_broker_is_found() {
         site.seen.now = NOW + days * DAY;
         assert_eq!(site.ids(&ALL_WELL), found, "{days}");
     }
+}
+
+#[test]
+fn only_root_on_a_broker_compares_what_runs_there() {
+    let status: BrokerStatus = serde_json::from_str(OF_FIRST_VERSION).unwrap();
+    let network = Fake { status: Some(status), ..ALL_WELL };
+    let mut site = Site::broker();
+    assert_eq!(site.ids(&network), ["broker-version", "broker-reload-refused"]);
+    site.seen.root = false;
+    assert_eq!(site.ids(&network), Vec::<String>::new());
+    assert_eq!(Site::node().ids(&network), Vec::<String>::new());
 }
 
 #[test]
@@ -224,4 +251,50 @@ fn a_host_is_found_among_the_names_of_brokers() {
         assert_eq!(is_name(broker, name), same, "{broker} {name}");
     }
     assert!(is_of_this_host([127, 0, 0, 1].into()) && !is_of_this_host([192, 0, 2, 200].into()));
+}
+
+#[test]
+fn a_broker_with_escrow_needs_a_safe_directory_with_room() {
+    let site = Site::broker();
+    assert_eq!(site.ids(&ALL_WELL), Vec::<String>::new(), "escrow is off");
+    site.set("escrow = true");
+    assert_eq!(site.ids(&ALL_WELL), ["broker-escrow"]);
+    assert!(!site.dir.path().join("state").exists(), "a check makes no directory");
+    let state = StateDir::open_or_make(&site.dir.path().join("state")).unwrap();
+    state.escrow().unwrap();
+    assert_eq!(site.ids(&ALL_WELL), Vec::<String>::new());
+    let path = site.dir.path().join("state/escrow");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let findings = site.findings(&ALL_WELL).render();
+    assert!(findings.contains("with mode 0755, expected") && findings.contains("fix: namei -l "), "{findings}");
+    let mut others = Site::broker();
+    others.set("escrow = true");
+    others.seen.root = false;
+    assert_eq!(others.ids(&ALL_WELL), Vec::<String>::new(), "only root can look");
+    for (free, found) in [(None, 0), (Some(1 << 40), 0), (Some(5 << 20), 1), (Some(0), 1)] {
+        let mut findings = Findings::default();
+        findings.escrow_room(&path, free);
+        assert_eq!(findings.problems().count(), found, "{free:?}");
+    }
+}
+
+#[test]
+fn a_host_that_submits_needs_brokers_and_their_authority_for_escrow() {
+    let mut login = Site::node();
+    login.seen.slurmd = false;
+    login.set("escrow = true");
+    assert_eq!(login.ids(&ALL_WELL), Vec::<String>::new());
+    login.remove("broker-ca.pem");
+    assert_eq!(login.ids(&ALL_WELL), ["escrow-ca-file"]);
+    assert!(login.findings(&ALL_WELL).render().contains("fix: scp -p BROKER:"));
+    // Without brokers, jobs.toml cannot be used.
+    let jobs = login.dir.path().join("jobs.toml");
+    let without = std::fs::read_to_string(&jobs).unwrap().replace("names = ['b1', 'b2:99']", "");
+    std::fs::write(&jobs, without).unwrap();
+    let shared = Shared::load(login.dir.path(), trust()).unwrap();
+    let mut findings = Findings::default();
+    assert!(findings.jobs_settings(login.dir.path(), &shared, trust(), false).is_none());
+    let found: Vec<_> = findings.problems().collect();
+    assert!(found.len() == 1 && found[0].text.contains("broker.escrow needs brokers"), "{found:?}");
+    assert_eq!(found[0].id.as_deref(), Some("configuration-invalid"));
 }

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Work that waits for the disk, in threads beside those of the connections. A disk can hang for ever: then the caller gets an answer all
+//! the same, and the threads that wait for the disk stay few.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// Most threads at a time, of each [`DiskWork`]. One that hangs keeps its place.
+pub(super) const PLACES: usize = 8;
+
+/// Longest wait, for a place and the disk together. An agent waits two seconds for each of two brokers, and a user for the agent.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Why the work was not done. A sentence for the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum DiskTrouble {
+    /// It may be done later.
+    #[error("the disk of the broker does not answer")]
+    Hangs,
+    /// It panicked, or the broker stops.
+    #[error("internal error of the broker")]
+    Internal,
+}
+
+/// Threads for work of one kind.
+#[derive(Debug)]
+pub(super) struct DiskWork {
+    places: Arc<Semaphore>,
+}
+
+impl Default for DiskWork {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(PLACES)) }
+    }
+}
+
+impl DiskWork {
+    /// Does the work in a thread, and returns what it returns. Work that has begun ends later when the wait is over; other work is dropped.
+    ///
+    /// # Errors
+    /// [`DiskTrouble`].
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, DiskTrouble> {
+        let places = Arc::clone(&self.places);
+        let done = timeout(PATIENCE, async move {
+            let place = places.acquire_owned().await.ok()?;
+            let working = spawn_blocking(move || {
+                let _place = place;
+                work()
+            });
+            working.await.ok()
+        });
+        done.await.map_err(|_| DiskTrouble::Hangs)?.ok_or(DiskTrouble::Internal)
+    }
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Kept texts on a real disk.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::*;
+
+impl Escrow {
+    /// Keeps a text, and waits for the disk. The same text again is no error.
+    pub(crate) fn keep(self: &Arc<Self>, key: &SubmissionKey, text: &KeptText) -> Result<(), EscrowError> {
+        match self.reserve(key, text)? {
+            Reserved::Kept => self.check_same(key, &text.sealed),
+            Reserved::Free(writer, _claim) => writer.write(),
+        }
+    }
+}
+
+fn text(sealed: &str) -> KeptText {
+    KeptText { sealed: format!("mt1.00000000.{sealed}"), exp: 1_000, follows: true, host: "login1".into() }
+}
+
+fn key(uid: u32, digit: char) -> SubmissionKey {
+    SubmissionKey { uid, handle: digit.to_string().repeat(32) }
+}
+
+fn open(path: &Path) -> Arc<Escrow> {
+    Arc::new(Escrow::open(Directory::open(path).unwrap(), Owner::current()).unwrap())
+}
+
+fn count(escrow: &Escrow) -> usize {
+    escrow.status(true).texts
+}
+
+fn reserved(escrow: &Arc<Escrow>, key: &SubmissionKey) -> (Writer, Claim) {
+    match escrow.reserve(key, &text("AAAA")).unwrap() {
+        Reserved::Free(writer, claim) => (writer, claim),
+        Reserved::Kept => panic!("{key:?} is kept"),
+    }
+}
+
+#[test]
+fn a_text_survives_the_broker_and_ends_with_its_sub_token() {
+    let temp = tempfile::tempdir().unwrap();
+    let (alice, bob) = (key(2001, 'a'), key(2002, 'a'));
+    let escrow = open(temp.path());
+    escrow.keep(&alice, &text("AAAA")).unwrap();
+    escrow.keep(&alice, &text("AAAA")).unwrap();
+    assert!(matches!(escrow.keep(&alice, &text("BBBB")), Err(EscrowError::InUse)));
+    escrow.keep(&bob, &KeptText { exp: 2_000, ..text("BBBB") }).unwrap();
+    let file = temp.path().join(format!("2001-{}.json", "a".repeat(32)));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+    drop(escrow);
+
+    std::fs::write(temp.path().join("other"), "x").unwrap();
+    let escrow = open(temp.path());
+    assert_eq!((count(&escrow), escrow.get(&alice).unwrap()), (2, Some(text("AAAA"))));
+    assert_eq!(escrow.get(&key(2001, 'b')).unwrap(), None);
+    escrow.expire(999);
+    assert_eq!(count(&escrow), 2);
+    escrow.expire(1_000);
+    assert_eq!((escrow.keys(), escrow.get(&alice).unwrap()), (vec![bob.clone()], None));
+    escrow.sweep().unwrap();
+    assert!(!file.exists());
+    escrow.forget(&bob);
+    escrow.forget(&bob);
+    assert_eq!((count(&escrow), escrow.get(&bob).unwrap()), (0, None));
+    escrow.sweep().unwrap();
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1, "the other file");
+    escrow.keep(&bob, &text("CCCC")).unwrap();
+}
+
+#[test]
+fn a_file_that_cannot_be_read_stays() {
+    let temp = tempfile::tempdir().unwrap();
+    let broken = key(2001, 'c');
+    let escrow = open(temp.path());
+    escrow.keep(&broken, &text("AAAA")).unwrap();
+    std::fs::write(temp.path().join(file_name(&broken)), "{").unwrap();
+    let escrow = open(temp.path());
+    assert_eq!(escrow.get(&broken).unwrap(), None);
+    assert!(matches!(escrow.keep(&broken, &text("AAAA")), Err(EscrowError::InUse)));
+    escrow.expire(1 << 40);
+    assert_eq!(escrow.status(true), EscrowStatus { on: true, texts: 1, bytes: 1, first_expiry: None });
+}
+
+#[test]
+fn what_a_killed_broker_was_writing_is_removed_at_the_next_start() {
+    let temp = tempfile::tempdir().unwrap();
+    let half = temp.path().join(format!(".{}.00112233445566ff", file_name(&key(2001, 'a'))));
+    std::fs::write(&half, "{\"sealed\":\"mt1.").unwrap();
+    std::fs::write(temp.path().join(".other.json.x"), "x").unwrap();
+    let escrow = open(temp.path());
+    assert_eq!((count(&escrow), half.exists()), (0, false));
+    assert!(temp.path().join(".other.json.x").exists(), "it is none of these files");
+}
+
+#[test]
+fn a_text_of_which_nobody_waits_for_the_end_of_the_write_is_removed() {
+    let temp = tempfile::tempdir().unwrap();
+    let (escrow, key) = (open(temp.path()), key(2001, 'a'));
+    let file = temp.path().join(file_name(&key));
+    let (writer, claim) = reserved(&escrow, &key);
+    assert!(matches!(escrow.keep(&key, &text("AAAA")), Err(EscrowError::Busy)));
+    assert_eq!((count(&escrow), escrow.get(&key).unwrap()), (0, None), "it is not written yet");
+    assert!(!claim.give_up());
+    escrow.sweep().unwrap();
+    writer.write().unwrap();
+    assert!(file.exists() && !escrow.has(&key), "the disk was late");
+    assert!(matches!(escrow.keep(&key, &text("AAAA")), Err(EscrowError::Busy)));
+    escrow.sweep().unwrap();
+    assert!(!file.exists());
+    // Now it is written at the last moment.
+    let (writer, second) = reserved(&escrow, &key);
+    drop(claim);
+    writer.write().unwrap();
+    assert!(second.give_up());
+    drop(second);
+    assert_eq!((count(&escrow), escrow.get(&key).unwrap()), (1, Some(text("AAAA"))));
+}
+
+#[test]
+fn a_user_cannot_fill_the_disk() {
+    let temp = tempfile::tempdir().unwrap();
+    let escrow = open(temp.path());
+    let of = |number| SubmissionKey { uid: 1, handle: format!("{number:032x}") };
+    let known = || Known { exp: 1, bytes: 1, host: String::new(), writer: None, is_over: false };
+    escrow.texts().known.extend((0..MOST_OF_USER).map(|number| (of(number), known())));
+    assert!(matches!(escrow.keep(&key(1, 'f'), &text("AAAA")), Err(EscrowError::TooManyOfUser)));
+    escrow.keep(&key(2, 'f'), &text("AAAA")).unwrap();
+    assert_eq!(escrow.status(true).first_expiry, Some(1));
+}

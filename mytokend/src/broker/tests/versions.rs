@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Nodes and brokers of neighbouring versions: during an upgrade both are there. Nothing is negotiated. A new version may add paths and
+//! members, which an older one does not know; the number in the paths is for a change that cannot be made so.
+
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+
+use mytoken::Clock as _;
+use mytoken::config::FileTrust;
+use mytoken::private_files::{Directory, Owner};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::super::client::{BrokerClient, ClientError};
+use super::super::connection_threads::ConnectionThreads;
+use super::super::entrance::Entrance;
+use super::super::identity::authority::{CERTIFICATE, KEY};
+use super::super::identity::enrolment::Enrolments;
+use super::super::identity::munge::{ConnectionAddress, NodeAddresses};
+use super::super::identity::{Authority, BrokerTls, CertificateRequest, NodeName, Proof, Repin, StateDir};
+use super::super::messages::{
+    CertificateAnswer, END_PATH, EnrolRequest, JobsAnswer, JobsRequest, KeepAnswer, KeepRequest, KeptAnswer,
+    KeptRequest, PERMIT_PATH, PermitRequest, Refusal, RenewRequest, StartAnswer, StartRequest, TOKEN_PATH,
+};
+use super::super::server::Server;
+use super::*;
+use crate::agent::budget::ledger::Purpose;
+use crate::agent::budget::site::SitePermit;
+
+/// Nobody enrols here.
+struct NoAddresses;
+
+impl NodeAddresses for NoAddresses {
+    fn addresses(&self, _node: &NodeName) -> std::io::Result<Vec<IpAddr>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A broker that listens, and the connection of a node that is enrolled there.
+struct Connected {
+    client: BrokerClient,
+    address: String,
+    _test: TestBroker,
+    /// The connections end when it is dropped.
+    _stop: watch::Sender<()>,
+    _temp: tempfile::TempDir,
+}
+
+fn connected() -> Connected {
+    let temp = tempfile::tempdir().unwrap();
+    let now = SystemClock.now();
+    Authority::create(&Directory::open(temp.path()).unwrap(), "testbed", now).unwrap();
+    let [key, certificate] = [KEY, CERTIFICATE].map(|name| temp.path().join(name));
+    let authority = Arc::new(Authority::load(&key, &certificate, FileTrust::user(Owner::current().uid)).unwrap());
+
+    let state = StateDir::open_or_make(&temp.path().join("broker")).unwrap();
+    let register = Arc::new(state.register(Arc::new(SystemClock)).unwrap());
+    let files = StateDir::open_or_make(&temp.path().join("node")).unwrap().node_files("n1".parse().unwrap());
+    let identity = files.load().unwrap();
+    let request = CertificateRequest::read(&identity.request().unwrap()).unwrap();
+    let signed = authority.sign_node(&request, files.node(), now).unwrap();
+    let identity = files.store(identity, &signed.pem).unwrap();
+    register.pin(files.node(), identity.key(), Proof::Code, authority.node_end(now), Repin::Refused).unwrap();
+
+    let names = vec!["127.0.0.1".to_owned()];
+    let tls = BrokerTls::new(Arc::clone(&authority), names, None, Arc::new(SystemClock)).unwrap();
+    let shown = identity.client_config(authority.certificates(), Arc::new(SystemClock)).unwrap();
+    let enrolments = Enrolments {
+        authority,
+        register,
+        cluster: "testbed".to_owned(),
+        munge: None,
+        resolver: Arc::new(NoAddresses),
+        check: ConnectionAddress::Checked,
+        repin: Repin::Refused,
+        codes: state.codes().unwrap(),
+        attempts: Default::default(),
+        clock: Arc::new(SystemClock),
+    };
+    let entrance = Entrance::new(tls, enrolments, Arc::new(SystemClock), Arc::new(Log::stderr("broker")));
+    let test = TestBroker::new(RUNNING);
+    let server = Server::new(Arc::clone(&test.broker), watch::channel(Arc::new(entrance)).1);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (stop, stopped) = watch::channel(());
+    drop(ConnectionThreads::start(&server, &listener, &stopped).unwrap());
+    let client = BrokerClient::new(vec![address.clone()], shown).unwrap();
+    Connected { client, address, _test: test, _stop: stop, _temp: temp }
+}
+
+impl Connected {
+    fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, ClientError> {
+        self.client.post(path, body, Deadline::after(Duration::from_secs(20)))
+    }
+
+    /// What the node's agent says of a request that the broker does not answer.
+    fn failure(&self, path: &str, body: &Value) -> String {
+        self.post::<Value>(path, body).unwrap_err().to_string()
+    }
+}
+
+/// A request for a token as the first version wrote it.
+fn first_request() -> Value {
+    json!({"job": 1, "uid": 7, "sealed": "7:a", "patience": 20_000})
+}
+
+#[test]
+fn a_node_of_a_later_version_is_served_and_told_what_the_broker_does_not_know() {
+    let site = connected();
+    let mut later = first_request();
+    later["news"] = json!({"a": [1]});
+    assert_eq!(said(site.post(TOKEN_PATH, &later).unwrap()), Ok("token-0".to_owned()));
+    let purpose = json!({"server": "https://mytoken", "purpose": "news", "uid": 7});
+    assert_eq!(site.post::<SitePermit>(PERMIT_PATH, &purpose), Ok(SitePermit::Unlimited {}));
+    let unknown = format!(
+        "the broker {} answered 404: this broker does not know the request; it may be of an older version",
+        site.address
+    );
+    assert_eq!(site.failure("/v2/token", &later), unknown);
+    assert_eq!(site.failure("/v1/news", &later), unknown);
+}
+
+#[test]
+fn a_node_of_an_earlier_version_is_served_and_told_if_that_cannot_be() {
+    let site = connected();
+    assert_eq!(said(site.post(TOKEN_PATH, &first_request()).unwrap()), Ok("token-0".to_owned()));
+    let end = json!({"job": 1, "uid": 7, "sealed": "7:a"});
+    assert!(matches!(site.post(END_PATH, &end), Ok(EndAnswer::Waits { .. })));
+    let other_form = format!("the broker {} answered 400: the request has another form", site.address);
+    assert_eq!(site.failure(TOKEN_PATH, &json!({"job": 1, "text": "7:a"})), other_form);
+}
+
+/// What a node of another version expects for an answer.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OtherAnswer {
+    News {},
+}
+
+#[test]
+fn a_node_that_cannot_read_an_answer_says_so_in_one_sentence() {
+    let site = connected();
+    let failure = site.post::<OtherAnswer>(TOKEN_PATH, &first_request()).unwrap_err();
+    let sentence = format!("the answer of the broker {} cannot be read; it may be of another version", site.address);
+    assert_eq!(failure.to_string(), sentence);
+}
+
+/// Fails if a message that has one more member is not the same message.
+fn reads_from_later<T: Serialize + DeserializeOwned + PartialEq + Debug>(message: &T) {
+    let mut later = serde_json::to_value(message).unwrap();
+    later["news"] = json!({"a": [1]});
+    assert_eq!(&serde_json::from_value::<T>(later).unwrap(), message);
+}
+
+fn read<T: DeserializeOwned>(message: Value) -> T {
+    serde_json::from_value(message).unwrap()
+}
+
+#[test]
+fn members_of_a_later_version_are_not_read() {
+    let (node, text): (NodeName, String) = ("n1".parse().unwrap(), "x".into());
+    let code = Some(Secret::new("code"));
+    reads_from_later(&EnrolRequest { node, request: text.clone(), munge: Some(text.clone()), code });
+    reads_from_later(&RenewRequest { request: text.clone() });
+    reads_from_later(&CertificateAnswer { certificate: text.clone() });
+    reads_from_later(&Refusal { error: text.clone(), wait: Some(5) });
+    reads_from_later(&TokenRequest { job: 1, uid: 7, sealed: text.clone(), file: None, patience: 5 });
+    reads_from_later(&EndRequest { job: 1, uid: 7, sealed: text.clone() });
+    reads_from_later(&KeepRequest { uid: 7, handle: text.clone(), sealed: text.clone(), follows: true });
+    reads_from_later(&KeptRequest { uid: 7, handle: text.clone() });
+    reads_from_later(&JobsRequest { uid: 7 });
+    reads_from_later(&JobsAnswer { lines: text.clone() });
+    reads_from_later(&StartRequest { job: 1 });
+    reads_from_later(&StartAnswer { started: Some(5) });
+    reads_from_later(&PermitRequest { server: text, purpose: Purpose::Token, uid: 7 });
+
+    let token = json!({"outcome": {"token": {"token": "t", "left": 5, "lifetime": 9, "news": 1}}, "news": 1});
+    assert_eq!(said(read(token)), Ok("t".to_owned()));
+    let later = json!({"outcome": {"later": {"reason": "r", "wait": 5, "news": 1}}});
+    assert_eq!(said(read(later)), Err("later: r".to_owned()));
+    assert_eq!(read::<EndAnswer>(json!({"settled": {"news": 1}})), EndAnswer::Settled {});
+    assert_eq!(read::<EndAnswer>(json!({"waits": {"wait": 5, "news": 1}})), EndAnswer::Waits { wait: 5 });
+    assert_eq!(read::<KeepAnswer>(json!({"kept": {"news": 1}})), KeepAnswer::Kept {});
+    assert_eq!(read::<KeptAnswer>(json!({"unknown": {"news": 1}})), KeptAnswer::Unknown {});
+    assert_eq!(read::<SitePermit>(json!({"granted": {"news": 1}})), SitePermit::Granted {});
+    let wait = json!({"wait": {"wait": 5, "only_his": true, "news": 1}});
+    assert_eq!(read::<SitePermit>(wait), SitePermit::Wait { wait: 5, only_his: true });
+}
+
+#[test]
+fn members_that_an_earlier_version_does_not_write_have_a_meaning() {
+    let enrol: EnrolRequest = read(json!({"node": "n1", "request": "x"}));
+    assert_eq!((enrol.munge, enrol.code), (None, None));
+    assert_eq!(read::<TokenRequest>(first_request()).file, None);
+    assert!(!read::<KeepRequest>(json!({"uid": 7, "handle": "h", "sealed": "x"})).follows);
+    assert_eq!(read::<StartAnswer>(json!({})).started, None);
+    assert_eq!(read::<Refusal>(json!({"error": "e"})).wait, None);
+    let answer: TokenAnswer = read(json!({"outcome": {"refused": {"reason": "r"}}}));
+    assert!(answer.admitted.is_none() && matches!(answer.outcome, TokenOutcome::Refused { required: false, .. }));
+    let answer: TokenAnswer = read(json!({"outcome": {"later": {"reason": "r"}}}));
+    assert!(matches!(answer.outcome, TokenOutcome::Later { wait: None, .. }));
+}
