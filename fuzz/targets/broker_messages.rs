@@ -9,9 +9,11 @@ use mytokend::broker::cluster_jobs::ClusterJobs;
 use mytokend::broker::escrow::KeptText;
 use mytokend::broker::messages::{
     CertificateAnswer, EndAnswer, EndRequest, EnrolRequest, ForgetAnswer, ForgetRequest, JobsAnswer, JobsRequest,
-    KeepAnswer, KeepRequest, KeptAnswer, KeptRequest, PermitRequest, Refusal, RenewRequest, StartAnswer, StartRequest,
+    KeepAnswer, KeepRequest, KeptAnswer, KeptRequest, PermitRequest, Refusal, RenewRequest, ReplaceAnswer,
+    ReplaceRequest, ReplacedAnswer, ReplacedRequest, StartAnswer, StartRequest,
     TokenAnswer, TokenRequest,
 };
+use mytokend::broker::replacements::Replacement;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -47,6 +49,12 @@ fuzz_target!(|data: &[u8]| {
     round::<ForgetAnswer>(data);
     // In a file that a broker has kept.
     round::<KeptText>(data);
+    round::<ReplaceRequest>(data);
+    round::<ReplaceAnswer>(data);
+    round::<ReplacedRequest>(data);
+    round::<ReplacedAnswer>(data);
+    // In a file that a broker has kept.
+    round::<Replacement>(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Some(jobs) = ClusterJobs::parse(text) else { return };
     for id in 0..64 {

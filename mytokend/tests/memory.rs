@@ -56,6 +56,7 @@ impl CredentialService for Services {
             profile: "default".into(),
             handle: format!("{:032x}", start.job),
             required: false,
+            made: 0,
             exp: u64::MAX / 1_000_000,
             windows: Vec::new(),
             start_windows: Vec::new(),

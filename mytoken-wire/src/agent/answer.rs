@@ -21,6 +21,8 @@ pub enum Answer {
     Status(Status),
     /// To [`Permit`](super::Permit).
     Permit(Permitted),
+    /// To [`ReplacePending`](super::ReplacePending).
+    HandedOver(HandedOver),
     /// To all other requests.
     Done {},
     /// A refusal, with a sentence that says why.
@@ -98,6 +100,34 @@ impl FromAnswer for Permitted {
     fn from_answer(line: &AnswerLine<'_>) -> Result<Self, Malformed> {
         line.deserialized()
     }
+}
+
+/// What became of a credential that the brokers were given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedOver {
+    /// Whether a broker has it.
+    pub outcome: HandOver,
+    /// Why not every broker has it. A sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl FromAnswer for HandedOver {
+    fn from_answer(line: &AnswerLine<'_>) -> Result<Self, Malformed> {
+        line.deserialized()
+    }
+}
+
+/// Whether a broker has a credential that the brokers were given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandOver {
+    /// One has it, on disk too. It revokes the sub-token when nobody needs it any more.
+    Held,
+    /// None has it.
+    Refused,
+    /// Perhaps one that gave no answer.
+    Unknown,
 }
 
 /// State of a job's access token on a node.

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use super::envelope::VERSION;
 use super::{
-    JobEnd, JobStart, Permit, Permitted, Register, Renew, Replace, Retire, Revoke, SessionEnd, SessionStart, Started,
-    Status, StatusQuery, Submitted,
+    HandedOver, JobEnd, JobStart, Permit, Permitted, Register, Renew, Replace, ReplacePending, Retire, Revoke,
+    SessionEnd, SessionStart, Started, Status, StatusQuery, Submitted,
 };
 use crate::Malformed;
 use crate::members::{self, Document, Json, short_number, text};
@@ -96,6 +96,11 @@ impl Call for Retire {
     type Answer = Status;
 }
 
+impl Call for ReplacePending {
+    const NAME: &'static str = "replace_pending";
+    type Answer = HandedOver;
+}
+
 impl Call for StatusQuery {
     const NAME: &'static str = "status";
     type Answer = Status;
@@ -125,7 +130,7 @@ pub struct AnswerLine<'l> {
 }
 
 /// The kinds of answers.
-const KINDS: [&str; 4] = ["started", "status", "permit", "done"];
+const KINDS: [&str; 5] = ["started", "status", "permit", "handed_over", "done"];
 
 impl<'l> AnswerLine<'l> {
     pub(super) fn parse(line: &'l [u8]) -> Result<Self, Malformed> {
@@ -156,7 +161,7 @@ fn answer_of<J: Json>(line: &J) -> Option<&J> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Answer, Envelope, JobState, RefusedReload, Request, StartedFile};
+    use super::super::{Answer, Envelope, HandOver, JobState, RefusedReload, Request, StartedFile};
     use super::*;
     use crate::FileName;
 
@@ -183,6 +188,7 @@ mod tests {
         let replace = Replace { job: revoke.job, sealed: "mt1.x".into() };
         let register = Register { handle: "0".into(), sealed: "mt1.x".into() };
         let retire = Retire { job: revoke.job, old: "leave".parse().unwrap() };
+        let pending = ReplacePending { job: 8, handle: "0".into(), sealed: "mt1.x".into() };
         let requests = [
             (line(&end(None)), Request::JobEnd(end(None))),
             (line(&end(Some("n[1-2]"))), Request::JobEnd(end(Some("n[1-2]")))),
@@ -200,6 +206,7 @@ mod tests {
             (line(&revoke), Request::Revoke(revoke)),
             (line(&replace), Request::Replace(replace)),
             (line(&retire), Request::Retire(retire)),
+            (line(&pending), Request::ReplacePending(pending)),
             (line(&StatusQuery::default()), Request::Status(StatusQuery::default())),
         ];
         assert_eq!(requests[0].0, r#"{"v":1,"call":"job_end","job":4711}"#);
@@ -234,6 +241,10 @@ mod tests {
         assert_eq!(read::<JobEnd>(Answer::Done {}), Some(Done {}));
         for permitted in [Permitted { wait: None }, Permitted { wait: Some(1200) }] {
             assert_eq!(read::<Permit>(Answer::Permit(permitted)), Some(permitted));
+        }
+        for outcome in [HandOver::Held, HandOver::Refused, HandOver::Unknown] {
+            let handed = HandedOver { outcome, reason: (outcome != HandOver::Held).then(|| "why".into()) };
+            assert_eq!(read::<ReplacePending>(Answer::HandedOver(handed.clone())), Some(handed));
         }
         let refused = serde_json::to_vec(&Envelope::of(Answer::Error("no".into()))).unwrap();
         let refused = AnswerLine::parse(&refused).unwrap();

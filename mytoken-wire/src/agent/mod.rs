@@ -2,8 +2,8 @@
 //! The protocol of a node's agent (`mytokend agent`): one JSON line as request, one as answer, one request per connection.
 //!
 //! The socket is [`AGENT_SOCKET`](crate::paths::AGENT_SOCKET). The agent identifies its caller by `SO_PEERCRED`: all requests except
-//! [`StatusQuery`], [`Renew`], [`Revoke`], [`Replace`], [`Retire`], [`Submitted`] and [`Permit`] are for root only. A line has at most
-//! [`LINE_LIMIT`] bytes. A longer line, or one of another version, is refused.
+//! [`StatusQuery`], [`Renew`], [`Revoke`], [`Replace`], [`Retire`], [`ReplacePending`], [`Submitted`], [`Register`] and [`Permit`] are for
+//! root only. A line has at most [`LINE_LIMIT`] bytes. A longer line, or one of another version, is refused.
 
 mod answer;
 mod call;
@@ -25,12 +25,16 @@ pub fn is_answer(line: &[u8]) -> bool {
         let is_answer = |line: call::AnswerLine<'_>| line.answer().is_none() || C::Answer::from_answer(&line).is_ok();
         call::AnswerLine::parse(line).is_ok_and(is_answer)
     }
-    reads::<JobStart>(line) || reads::<JobEnd>(line) || reads::<StatusQuery>(line) || reads::<Permit>(line)
+    reads::<JobStart>(line)
+        || reads::<JobEnd>(line)
+        || reads::<StatusQuery>(line)
+        || reads::<Permit>(line)
+        || reads::<ReplacePending>(line)
 }
 
 pub use answer::{
-    Answer, BudgetStatus, BudgetUse, FileStatus, JobState, JobStatus, Permitted, RefusedReload, Started, StartedFile,
-    Status,
+    Answer, BudgetStatus, BudgetUse, FileStatus, HandOver, HandedOver, JobState, JobStatus, Permitted, RefusedReload,
+    Started, StartedFile, Status,
 };
 pub use call::{Call, Done};
 pub use client::ask;
@@ -41,6 +45,6 @@ pub use event::{Event, EventKind};
 pub use missed::{MissedEnd, MissedRecord, MissedStart};
 pub use renewal::RenewalCredential;
 pub use request::{
-    JobEnd, JobStart, OldCredential, Permit, Register, Renew, Replace, Request, Retire, Revoke, SessionEnd,
-    SessionStart, StatusQuery, Submitted,
+    JobEnd, JobStart, OldCredential, Permit, Register, Renew, Replace, ReplacePending, Request, Retire, Revoke,
+    SessionEnd, SessionStart, StatusQuery, Submitted,
 };

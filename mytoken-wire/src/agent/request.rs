@@ -35,6 +35,8 @@ pub enum Request {
     Replace(Replace),
     /// All nodes of the job have the new credential (the owner, or root).
     Retire(Retire),
+    /// The brokers keep a new credential for a job that waits (its user; from mytokenctl replace on the host of the submission).
+    ReplacePending(ReplacePending),
     /// The events of the caller's jobs and sessions; root may ask for those of all users.
     Status(StatusQuery),
 }
@@ -219,6 +221,18 @@ pub struct Replace {
     /// The job.
     pub job: JobName,
     /// The new sealed credential, with a handle of its own. It was made for the job's owner.
+    pub sealed: String,
+}
+
+/// The brokers keep a new credential for a job of the caller that waits, and give its nodes access tokens of it. The job itself goes on
+/// with the sealed text of its submission, which is in Slurm's own files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacePending {
+    /// The job; of an array the array job, of a heterogeneous job the first component. All jobs that it leads get the credential.
+    pub job: u32,
+    /// The handle of the new credential.
+    pub handle: String,
+    /// The new sealed credential.
     pub sealed: String,
 }
 

@@ -2,15 +2,18 @@
 //! Broker mode: this node has no key of the cluster. It asks a broker for the access tokens of its jobs, and tells it when they have ended.
 //! Login sessions, and submissions of this host, need no key: their requests go to the mytoken servers as in direct mode.
 
+mod kept_texts;
+mod pending;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mytoken::Deadline;
-use mytoken_wire::agent::{JobStart, Register, RenewalCredential};
+use mytoken_wire::agent::{HandedOver, JobStart, Register, RenewalCredential, ReplacePending};
 use mytoken_wire::{FileName, Handle, sealed};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,8 +30,8 @@ use super::slurm::{Controller, ControllerFacts, Squeue, SqueueError};
 use crate::broker::client::ClientError;
 use crate::broker::messages::{
     END_PATH, EndAnswer, EndRequest, FORGET_PATH, ForgetAnswer, ForgetRequest, JOBS_PATH, JobsAnswer, JobsRequest,
-    KEEP_PATH, KEPT_PATH, KeepAnswer, KeepRequest, KeptAnswer, KeptRequest, PERMIT_PATH, PermitRequest, START_PATH,
-    StartAnswer, StartRequest, TOKEN_PATH, TokenAnswer, TokenOutcome, TokenRequest,
+    KEEP_PATH, KeepAnswer, KeepRequest, PERMIT_PATH, PermitRequest, START_PATH, StartAnswer, StartRequest, TOKEN_PATH,
+    TokenAnswer, TokenOutcome, TokenRequest,
 };
 use crate::jobs::job_start::StartRefusal;
 
@@ -69,45 +72,6 @@ impl BrokerMode {
         if learned.len() < MOST_LEARNED {
             learned.extend(hash_of(credential).map(|hash| (hash, admitted)));
         }
-    }
-
-    /// The sealed text that the brokers keep under a handle. `None`: each of them has said that it keeps none.
-    fn text(&self, uid: u32, handle: &str, deadline: Deadline) -> Result<Option<String>, RequestFailure> {
-        let key = (uid, handle.to_owned());
-        if let Some(text) = self.texts().get(&key) {
-            return Ok(Some(text.clone()));
-        }
-        let (mut found, mut failed) = (None, None);
-        let mut take = |answer: Result<KeptAnswer, ClientError>| match answer {
-            Ok(KeptAnswer::Sealed(text)) => {
-                found = Some(text);
-                ControlFlow::Break(())
-            }
-            Ok(KeptAnswer::Unknown {}) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Continue(())
-            }
-        };
-        let question = KeptRequest { uid, handle: handle.to_owned() };
-        let asked = self.connection.post_each(KEPT_PATH, deadline, &mut || question.clone(), &mut take);
-        asked.map_err(|error| failure(&error))?;
-        match (found, failed) {
-            (Some(text), _) => {
-                let mut texts = self.texts();
-                if texts.len() < MOST_LEARNED {
-                    texts.insert(key, text.clone());
-                }
-                Ok(Some(text))
-            }
-            // The broker that did not answer may keep it.
-            (None, Some(error)) => Err(failure(&error)),
-            (None, None) => Ok(None),
-        }
-    }
-
-    fn texts(&self) -> MutexGuard<'_, HashMap<(u32, String), String>> {
-        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn token(
@@ -168,6 +132,7 @@ fn provisional(handle: String, description: &str) -> Admitted {
         profile: "-".to_owned(),
         handle,
         required: false,
+        made: 0,
         exp: u64::MAX,
         windows: Vec::new(),
         start_windows: Vec::new(),
@@ -245,6 +210,10 @@ impl CredentialService for BrokerMode {
         if is_kept.get() { Ok(problems) } else { Err(problems.pop().unwrap_or_default()) }
     }
 
+    fn replace_pending(&self, uid: u32, pending: &ReplacePending, deadline: Deadline) -> HandedOver {
+        self.hand_over(uid, pending, deadline)
+    }
+
     fn forget(&self, uid: u32, handle: &str, deadline: Deadline) -> Result<(), String> {
         if !self.connection.keeps_texts() {
             return Ok(());
@@ -281,7 +250,7 @@ impl CredentialService for BrokerMode {
     ) -> Result<IssuedToken, RequestFailure> {
         match credential {
             LeaseCredential::Sealed(text) => self.token(credential, text, file, charge, deadline),
-            LeaseCredential::Registered { uid, handle } => match self.text(*uid, handle, deadline)? {
+            LeaseCredential::Registered { uid, handle } => match self.text(*uid, handle, charge.job, deadline)? {
                 Some(text) => self.token(credential, &text, file, charge, deadline),
                 None => Err(RequestFailure::permanent(StartRefusal::NotKept.to_string())),
             },
@@ -302,7 +271,7 @@ impl CredentialService for BrokerMode {
             LeaseCredential::Sealed(text) => self.end(text, charge, deadline),
             LeaseCredential::Registered { uid, handle } => {
                 // Whoever keeps no text has revoked its sub-token, or it has expired.
-                let ended = match self.text(*uid, handle, deadline)? {
+                let ended = match self.text(*uid, handle, None, deadline)? {
                     Some(text) => self.end(&text, charge, deadline),
                     None => Ok(()),
                 };

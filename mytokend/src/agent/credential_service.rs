@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mytoken::{Deadline, Secret};
 use mytoken_wire::FileName;
-use mytoken_wire::agent::{JobStart, Register, RenewalCredential};
+use mytoken_wire::agent::{HandOver, HandedOver, JobStart, Register, RenewalCredential, ReplacePending};
 use serde::{Deserialize, Serialize};
 
 use super::budget::Budgets;
@@ -23,6 +23,9 @@ pub struct Admitted {
     pub handle: String,
     /// Whether the job must fail without a credential.
     pub required: bool,
+    /// When the sub-token was made, Unix seconds of its server's clock. 0: not known.
+    #[serde(default)]
+    pub made: u64,
     /// Expiry of the sub-token, Unix seconds.
     pub exp: u64,
     /// When the sub-token gives access tokens, as its own text says. Empty: always.
@@ -113,6 +116,11 @@ pub trait CredentialService: Send + Sync {
     /// [`Denied`].
     fn admit(&self, start: &JobStart, sealed: &str) -> Result<Admitted, Denied>;
 
+    /// The content of a credential that has expired: another one may have replaced it. `None`: it cannot be used for another reason, too.
+    fn admit_expired(&self, _start: &JobStart, _sealed: &str) -> Option<Admitted> {
+        None
+    }
+
     /// The content of a credential of which the job has brought only the handle. `None`: nobody keeps such credentials.
     fn registered(&self, _start: &JobStart) -> Option<Admitted> {
         None
@@ -124,6 +132,11 @@ pub trait CredentialService: Send + Sync {
     /// Why no broker keeps it: a sentence for the user.
     fn register(&self, _uid: u32, _register: &Register, _deadline: Deadline) -> Result<Vec<String>, String> {
         Err("this host asks no brokers".to_owned())
+    }
+
+    /// Gives the brokers a new credential for a job of the user `uid` that waits.
+    fn replace_pending(&self, _uid: u32, _pending: &ReplacePending, _deadline: Deadline) -> HandedOver {
+        HandedOver { outcome: HandOver::Refused, reason: Some("this host asks no brokers".to_owned()) }
     }
 
     /// A submission that was made on this host is over: the brokers need not keep its credential any more.

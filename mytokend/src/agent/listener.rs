@@ -172,6 +172,7 @@ fn is_for_caller(request: &Request) -> bool {
         | Request::Revoke(_)
         | Request::Replace(_)
         | Request::Retire(_)
+        | Request::ReplacePending(_)
         | Request::Submitted(_)
         | Request::Register(_)
         | Request::SessionStart(_)

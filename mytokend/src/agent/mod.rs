@@ -24,6 +24,7 @@ pub mod listener;
 mod missed;
 mod named_files;
 mod on_request;
+mod pending;
 mod permits;
 pub mod process;
 mod recovery;

@@ -66,8 +66,10 @@ impl Agent {
         let took = self.clock.elapsed().saturating_sub(begin);
         let mut table = self.leases();
         let Some(lease) = table.finish(task) else { return };
-        if let Some(admitted) = learned.filter(|_| lease.is_unopened) {
-            self.take_content(lease, admitted, now);
+        match learned {
+            Some(admitted) if lease.is_unopened => self.take_content(lease, admitted, now),
+            Some(admitted) => self.take_newer_content(lease, admitted, now),
+            None => {}
         }
         let asked = lease.asked.take();
         // A job that ended during the request gets no file.

@@ -32,6 +32,7 @@ impl Agent {
             Request::Revoke(revoke) => self.in_turn(by, || self.revoke_on_request(&revoke, by)),
             Request::Replace(replace) => self.in_turn(by, || self.replace(&replace, by)),
             Request::Retire(retire) => self.in_turn(by, || self.retire(&retire, by)),
+            Request::ReplacePending(pending) => self.in_turn(by, || self.replace_pending(&pending, caller)),
             Request::Submitted(submitted) => self.submitted(submitted, caller),
             Request::Permit(asked) => self.permit(&asked, caller),
             Request::Register(register) => self.register(&register, caller),

@@ -74,7 +74,7 @@ fn main() -> ExitCode {
                 true
             })
         }
-        ControlCommand::Replace { job, config, .. } => replace_credentials(&config, job),
+        ControlCommand::Replace { job, profile, config, .. } => replace_credentials(&config, job, profile.as_deref()),
         ControlCommand::Keygen { dir } => make_keys(&dir),
         ControlCommand::BrokerCa { dir, config } => make_authority(&config, dir.as_deref()),
         ControlCommand::Broker { command: BrokerCommand::Status { json, runtime_dir } } => {
@@ -175,8 +175,12 @@ fn show_result<C: Call<Answer = Status>>(
 }
 
 /// Gives jobs new credentials, and says for each what was done.
-fn replace_credentials(config: &std::path::Path, job: Option<JobName>) -> Result<ExitCode, String> {
-    let done = replace::replace(config, job)?;
+fn replace_credentials(
+    config: &std::path::Path,
+    job: Option<JobName>,
+    profile: Option<&str>,
+) -> Result<ExitCode, String> {
+    let done = replace::replace(config, job, profile)?;
     for (line, replaced) in &done {
         if *replaced {
             print(line);

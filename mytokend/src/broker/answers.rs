@@ -6,9 +6,11 @@ use std::time::Duration;
 use mytoken_wire::agent::JobStart;
 
 use super::binding::{self, Asked, BindingRefusal};
+use super::brought::{Brought, Served};
 use super::messages::{
     EndAnswer, EndRequest, JobsAnswer, PermitRequest, StartAnswer, TokenAnswer, TokenOutcome, TokenRequest,
 };
+use super::replacements::Leader;
 use super::slurmctld::{self, Answered};
 use super::submission::{End, TokenState};
 use super::{Broker, State, SubmissionKey, millis, submission};
@@ -33,8 +35,8 @@ const END_PAUSE: Duration = Duration::from_secs(120);
 impl Broker {
     /// The access token of a job that runs on `node`.
     pub async fn token(&self, node: &str, request: &TokenRequest) -> TokenAnswer {
-        let admitted = match self.admit(request.job, request.uid, &request.sealed) {
-            Ok(admitted) => admitted,
+        let brought = match self.brought(request.job, request.uid, &request.sealed) {
+            Ok(brought) => brought,
             Err(Denied { reason, required }) => {
                 self.tell(request.uid, node, request.job, &reason);
                 return TokenAnswer { outcome: TokenOutcome::Refused { reason, required }, admitted: None };
@@ -42,32 +44,55 @@ impl Broker {
         };
         let patience = Duration::from_millis(request.patience).min(LONGEST_PATIENCE);
         let begin = self.clock.elapsed();
-        let outcome = tokio::time::timeout(patience, self.outcome(node, request, &admitted));
-        let outcome = outcome.await.unwrap_or_else(|_| self.when_time_is_up(request, &admitted, begin));
-        TokenAnswer { outcome, admitted: Some(admitted) }
+        let mut served = self.served_at_first(request.uid, &brought);
+        let outcome = tokio::time::timeout(patience, self.outcome(node, request, &brought, &mut served)).await;
+        let required = brought.admitted.required;
+        let outcome = outcome.unwrap_or_else(|_| self.when_time_is_up(request, (&served.key, required), begin));
+        TokenAnswer { outcome, admitted: served.told }
     }
 
     /// No job of the submission runs on `node` any more.
     pub async fn end(&self, node: &str, request: &EndRequest) -> EndAnswer {
         // A credential that cannot be opened, or is of another user, cannot be revoked.
-        let Ok(admitted) = self.admit(request.job, request.uid, &request.sealed) else { return EndAnswer::Settled {} };
+        let Ok(brought) = self.brought(request.job, request.uid, &request.sealed) else {
+            return EndAnswer::Settled {};
+        };
+        let Brought { admitted, expired } = brought;
         let key = SubmissionKey { uid: request.uid, handle: admitted.handle.clone() };
         let leader = self.leader_of_ended(node, request, &key).await;
+        let replacing = self.replacing_ended(request, leader, &admitted);
+        let mut waits = Vec::new();
+        let is_retired = replacing.as_ref().is_some_and(|own| own.replacement.has_retired(&key.handle));
+        if expired.is_none() && !is_retired {
+            waits.extend(self.note_end((&key, request.sealed.as_str(), &admitted), leader, request.job));
+        }
+        if let Some(own) = replacing {
+            let about = (&own.key, own.replacement.sealed.as_str(), &own.admitted);
+            waits.extend(self.note_end(about, Some(own.leader), request.job));
+        }
+        waits.into_iter().min().map_or(EndAnswer::Settled {}, |wait| EndAnswer::Waits { wait: millis(wait) })
+    }
+
+    /// Notes that a job of a submission has ended on a node. Returns when the node tells it again; `None` if nothing is left to do.
+    fn note_end(
+        &self,
+        (key, sealed, admitted): (&SubmissionKey, &str, &Admitted),
+        leader: Option<u32>,
+        job: u32,
+    ) -> Option<Duration> {
         let mut state = self.state();
-        let Some(submission) = submission(&mut state, &key, &request.sealed, &admitted) else {
-            return EndAnswer::Waits { wait: millis(END_PAUSE) };
-        };
+        let Some(submission) = submission(&mut state, key, sealed, admitted) else { return Some(END_PAUSE) };
         submission.binding.leaders.extend(leader);
-        submission.jobs.insert(request.job);
+        submission.jobs.insert(job);
         submission.judged_from = Duration::ZERO;
+        let now = self.clock.elapsed();
         match submission.end {
-            End::Settled { .. } => EndAnswer::Settled {},
+            End::Settled { .. } => None,
             End::Open { .. } => {
-                let now = self.clock.elapsed();
                 self.questions.plan(now);
-                EndAnswer::Waits { wait: millis(submission.node_ended(now)) }
+                Some(submission.node_ended(now))
             }
-            End::Revoking { .. } => EndAnswer::Waits { wait: millis(submission.node_ended(self.clock.elapsed())) },
+            End::Revoking { .. } => Some(submission.node_ended(now)),
         }
     }
 
@@ -126,18 +151,30 @@ impl Broker {
         if let Some(admitted) = self.opened.get(uid, sealed, now) {
             return Ok(admitted);
         }
-        let (step, gid, array_job, name, handle) = (0, 0, None, None, None);
-        let start = JobStart { job, step, uid, gid, array_job, name, sealed: None, handle, at: None };
+        let start = JobStart { job, uid, ..JobStart::default() };
         let admitted = self.service().admit(&start, sealed)?;
         self.opened.keep(uid, sealed, &admitted, now);
         Ok(admitted)
     }
 
-    async fn outcome(&self, node: &str, request: &TokenRequest, admitted: &Admitted) -> TokenOutcome {
-        let key = SubmissionKey { uid: request.uid, handle: admitted.handle.clone() };
-        if let Err(outcome) = self.bind(node, request, admitted, &key).await {
-            return outcome;
+    async fn outcome(
+        &self,
+        node: &str,
+        request: &TokenRequest,
+        brought: &Brought,
+        served: &mut Served,
+    ) -> TokenOutcome {
+        match self.bind(node, request, brought).await {
+            Ok(found) => *served = found,
+            Err(outcome) => {
+                // No other credential comes for this job: the node must know whether it may run without one.
+                if matches!(outcome, TokenOutcome::Refused { .. }) && brought.expired.is_none() {
+                    served.told = Some(brought.admitted.clone());
+                }
+                return outcome;
+            }
         }
+        let (key, required) = (served.key.clone(), brought.admitted.required);
         loop {
             let mut answered = {
                 let mut state = self.state();
@@ -145,15 +182,15 @@ impl Broker {
                 if !matches!(submission.end, End::Open { .. }) {
                     return TokenOutcome::Refused {
                         reason: "the submission is over, and its credential was revoked".to_owned(),
-                        required: admitted.required,
+                        required,
                     };
                 }
                 let lane = submission.admitted.lane.clone();
                 let file = submission.tokens.entry(request.file.clone()).or_default();
                 let answered = file.answered.subscribe();
                 match file.state(self.clock.elapsed()) {
-                    TokenState::Ready(token) => return outcome_of(Ok(token), admitted.required),
-                    TokenState::Failed(failure) => return outcome_of(Err(failure), admitted.required),
+                    TokenState::Ready(token) => return outcome_of(Ok(token), required),
+                    TokenState::Failed(failure) => return outcome_of(Err(failure), required),
                     TokenState::Wait => {}
                     TokenState::Ask => {
                         file.asked = true;
@@ -171,19 +208,20 @@ impl Broker {
         }
     }
 
-    /// Finds out from slurmctld whether the job may have the token, and notes it.
-    async fn bind(
-        &self,
-        node: &str,
-        request: &TokenRequest,
-        admitted: &Admitted,
-        key: &SubmissionKey,
-    ) -> Result<(), TokenOutcome> {
+    /// Finds out from slurmctld whether the job may have the token, and of which credential, and notes it.
+    async fn bind(&self, node: &str, request: &TokenRequest, brought: &Brought) -> Result<Served, TokenOutcome> {
+        let required = brought.admitted.required;
         let begin = self.clock.elapsed();
         let mut answered = self.questions.last();
         loop {
-            let refusal = match self.judge(node, request, admitted, key, &answered) {
-                Ok(()) => return Ok(()),
+            let refusal = match self.judge(node, request, brought, &answered) {
+                Ok(Some(served)) => return Ok(served),
+                Ok(None) => {
+                    let expired = brought.expired.as_ref();
+                    let reason = expired.map(|denied| denied.reason.clone()).unwrap_or_default();
+                    self.tell(request.uid, node, request.job, &reason);
+                    return Err(TokenOutcome::Refused { reason, required });
+                }
                 Err(refusal) => refusal,
             };
             // The job may have started since the answer.
@@ -206,48 +244,64 @@ impl Broker {
             return Err(if refusal.may_be_late() {
                 self.later(&reason)
             } else {
-                TokenOutcome::Refused { reason, required: admitted.required }
+                TokenOutcome::Refused { reason, required }
             });
         }
     }
 
-    /// Judges by one answer of slurmctld. `Err(None)`: there is no room, or no answer yet.
+    /// Judges by one answer of slurmctld. `Ok(None)`: the credential has expired, and none has replaced it. `Err(None)`: there is no room,
+    /// or no answer yet.
     fn judge(
         &self,
         node: &str,
         request: &TokenRequest,
-        admitted: &Admitted,
-        key: &SubmissionKey,
+        Brought { admitted, expired }: &Brought,
         answered: &Answered,
-    ) -> Result<(), Option<BindingRefusal>> {
+    ) -> Result<Option<Served>, Option<BindingRefusal>> {
         let jobs = answered.jobs.as_ref().ok_or(None)?;
+        let (job, uid) = (jobs.job(request.job), request.uid);
+        let key = SubmissionKey { uid, handle: admitted.handle.clone() };
         let submitted = self.submitted(admitted, answered);
+        let own = job.filter(|job| job.uid == uid);
+        let replacing = own.and_then(|job| self.replacing(Leader { uid, job: job.leader }, admitted));
         let mut state = self.state();
-        let mut bound = state.submissions.get(key).map(|known| known.binding.clone()).unwrap_or_default();
+        let mut bound = state.submissions.get(&key).map(|known| known.binding.clone()).unwrap_or_default();
         bound.submitted = submitted;
-        let asked = Asked { job: request.job, uid: request.uid, node };
-        let leader = binding::judge(jobs.job(request.job), asked, &bound)?;
-        let submission = submission(&mut state, key, &request.sealed, admitted).ok_or(None)?;
-        submission.binding.submitted = submitted;
-        submission.binding.leaders.insert(leader);
-        submission.jobs.insert(request.job);
-        submission.judged_from = Duration::ZERO;
-        Ok(())
+        // By the credential that it has brought, also if another one serves it: a copy of that gives a job nothing.
+        let leader = binding::judge(job, Asked { job: request.job, uid, node }, &bound)?;
+        let is_retired = replacing.as_ref().is_some_and(|own| own.replacement.has_retired(&key.handle));
+        if expired.is_none() && !is_retired {
+            let submission = submission(&mut state, &key, &request.sealed, admitted).ok_or(None)?;
+            submission.binding.submitted = submitted;
+            submission.serve(leader, request.job);
+        }
+        let Some(replacing) = replacing else {
+            return Ok(expired.is_none().then(|| Served { key, told: Some(admitted.clone()) }));
+        };
+        let sealed = &replacing.replacement.sealed;
+        let submission = submission(&mut state, &replacing.key, sealed, &replacing.admitted).ok_or(None)?;
+        submission.serve(leader, request.job);
+        let told = Some(replacing.told(admitted));
+        Ok(Some(Served { key: replacing.key, told }))
     }
 
     /// The token that there is, or that there is none yet.
-    fn when_time_is_up(&self, request: &TokenRequest, admitted: &Admitted, begin: Duration) -> TokenOutcome {
-        let key = SubmissionKey { uid: request.uid, handle: admitted.handle.clone() };
+    fn when_time_is_up(
+        &self,
+        request: &TokenRequest,
+        (key, required): (&SubmissionKey, bool),
+        begin: Duration,
+    ) -> TokenOutcome {
         let now = self.clock.elapsed();
         let state = self.state();
-        let bound = state.submissions.get(&key).filter(|submission| submission.jobs.contains(&request.job));
+        let bound = state.submissions.get(key).filter(|submission| submission.jobs.contains(&request.job));
         let token = bound.and_then(|submission| submission.tokens.get(&request.file)?.usable(now));
         drop(state);
         if let Some(token) = token {
-            return outcome_of(Ok(token), admitted.required);
+            return outcome_of(Ok(token), required);
         }
         let seconds = now.saturating_sub(begin).as_secs();
-        let (what, wait) = if bound_to(&self.state(), &key, request.job) {
+        let (what, wait) = if bound_to(&self.state(), key, request.job) {
             ("the mytoken server", Duration::ZERO)
         } else {
             ("slurmctld", LATER)

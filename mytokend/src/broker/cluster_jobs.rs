@@ -115,6 +115,16 @@ impl ClusterJobs {
         places.filter_map(|place| own.lines.get(place.clone())).collect()
     }
 
+    /// The lines about a user's jobs but for those of these leaders.
+    #[must_use]
+    pub fn without(&self, uid: u32, leaders: &BTreeSet<u32>) -> String {
+        let Some(own) = self.by_user.get(&uid) else { return String::new() };
+        let others = own.of_leader.iter().filter(|(leader, _)| !leaders.contains(leader));
+        let mut places: Vec<&Range<usize>> = others.flat_map(|(_, places)| places).collect();
+        places.sort_unstable_by_key(|place| place.start);
+        places.into_iter().filter_map(|place| own.lines.get(place.clone())).collect()
+    }
+
     /// The leaders of a user's jobs that are not final.
     pub fn live_leaders(&self, uid: u32) -> impl Iterator<Item = u32> {
         self.by_user.get(&uid).into_iter().flat_map(|jobs| jobs.live.iter().copied())
@@ -186,6 +196,9 @@ mod tests {
         ] {
             assert_eq!(about(uid, asked), expected, "{uid} {asked:?}");
         }
+        let without = |uid, leaders: &[u32]| jobs.without(uid, &leaders.iter().copied().collect());
+        assert_eq!((without(2001, &[8]), without(2001, &[7])), (seven.to_owned(), nine.to_owned()));
+        assert_eq!((without(2001, &[9]), without(2002, &[12])), (format!("{seven}{nine}"), String::new()));
     }
 
     #[test]

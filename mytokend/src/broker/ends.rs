@@ -32,6 +32,8 @@ pub struct Known<'a> {
     pub complete: bool,
     /// A job of this user that is not final belongs to no submission whose leaders are known: [`unclaimed`].
     pub unclaimed: bool,
+    /// Leaders whose jobs have another credential now. Submissions of a loop share one, and each has a leader.
+    pub replaced: &'a BTreeSet<u32>,
 }
 
 /// Whether a job of a user that is not final has none of these leaders, which are those of all submissions of the user.
@@ -47,16 +49,21 @@ pub fn judge(jobs: &ClusterJobs, known: Known<'_>, now: u64) -> (Standing, BTree
         // Nobody has seen a job of it on its node. A node may have told a wrong one, so any job of the user that may have it keeps it.
         return (if known.unclaimed { Standing::GoesOn } else { Standing::NotShown }, BTreeSet::new());
     }
+    if known.binding.submitted.is_none() && is_replaced(known.binding, known.replaced) {
+        return (Standing::Over, BTreeSet::new());
+    }
+    let has_own = |job: &u32| jobs.job(*job).is_none_or(|own| !known.replaced.contains(&own.leader));
     let held = HeldSubmission {
-        jobs: jobs.shown(known.uid, known.jobs),
-        leaders: known.binding.leaders.clone(),
+        jobs: jobs.shown(known.uid, known.jobs).into_iter().filter(has_own).collect(),
+        leaders: known.binding.leaders.difference(known.replaced).copied().collect(),
         submitted: known.binding.submitted,
         complete: known.complete,
         ..HeldSubmission::default()
     };
     // Of jobs that share a credential, the time decides which are of the submission.
     let lines = match held.submitted {
-        Some(_) => Cow::from(jobs.of_user(known.uid)),
+        Some(_) if known.replaced.is_empty() => Cow::from(jobs.of_user(known.uid)),
+        Some(_) => Cow::from(jobs.without(known.uid, known.replaced)),
         None => Cow::from(jobs.about(known.uid, &held.jobs.union(&held.leaders).copied().collect())),
     };
     let (decision, leaders) = decide_end(&lines, &held, "", now);
@@ -66,6 +73,11 @@ pub fn judge(jobs: &ClusterJobs, known: Known<'_>, now: u64) -> (Standing, BTree
         EndDecision::Revoke { .. } | EndDecision::Leave => Standing::NotShown,
     };
     (standing, leaders)
+}
+
+/// Whether all jobs of a submission that are known have another credential.
+fn is_replaced(binding: &Binding, replaced: &BTreeSet<u32>) -> bool {
+    !binding.leaders.is_empty() && binding.leaders.is_subset(replaced)
 }
 
 #[cfg(test)]
@@ -78,11 +90,22 @@ mod tests {
     const NOW: u64 = 2_000;
 
     fn standing(lines: &str, jobs: &[u32], leaders: &[u32], submitted: Option<(u64, u64)>, others: &[u32]) -> Standing {
+        standing_beside(lines, jobs, leaders, submitted, (others, &[]))
+    }
+
+    fn standing_beside(
+        lines: &str,
+        jobs: &[u32],
+        leaders: &[u32],
+        submitted: Option<(u64, u64)>,
+        (others, replaced): (&[u32], &[u32]),
+    ) -> Standing {
         let jobs_here = ClusterJobs::parse(lines).unwrap();
         let binding = Binding { leaders: leaders.iter().copied().collect(), submitted };
         let jobs = jobs.iter().copied().collect();
         let unclaimed = unclaimed(&jobs_here, 7, &others.iter().chain(leaders).copied().collect());
-        let known = Known { uid: 7, jobs: &jobs, binding: &binding, complete: true, unclaimed };
+        let replaced = replaced.iter().copied().collect();
+        let known = Known { uid: 7, jobs: &jobs, binding: &binding, complete: true, unclaimed, replaced: &replaced };
         judge(&jobs_here, known, NOW).0
     }
 
@@ -123,6 +146,25 @@ mod tests {
         assert_eq!(standing(ended, &[1], &[1], Some((990, NOW - 1)), &[]), Standing::Over);
         let more = format!("{ended}7|1000|5|5|PENDING|1001|N/A||\n");
         assert_eq!(standing(&more, &[1], &[1], Some((990, NOW - 1)), &[]), Standing::GoesOn);
+    }
+
+    #[test]
+    fn a_submission_whose_jobs_have_another_credential_is_over_unless_others_share_it() {
+        let one = "7|1000|1|1|RUNNING|1000|N/A|n1|n1\n";
+        let waits = "7|N/A|2|2_[1-9]|PENDING|1000|N/A||\n7|1000|3|2_1|RUNNING|1000|N/A|n1|n1\n";
+        let standing = |lines: &str, jobs: &[u32], leaders: &[u32], submitted, replaced: &[u32]| {
+            standing_beside(lines, jobs, leaders, submitted, (&[], replaced))
+        };
+        assert_eq!(standing(one, &[1], &[1], None, &[1]), Standing::Over);
+        assert_eq!(standing(waits, &[3], &[2], None, &[2]), Standing::Over, "all tasks of an array have the new one");
+        assert_eq!(standing(one, &[1], &[1], None, &[2]), Standing::GoesOn);
+        let (both, time) = (format!("{one}{waits}"), Some((990, 1_010)));
+        assert_eq!(standing(&both, &[1], &[1, 2], time, &[1]), Standing::GoesOn, "the array needs it");
+        assert_eq!(standing(&both, &[1], &[1], time, &[1]), Standing::GoesOn, "the array has not asked yet");
+        assert_eq!(standing(&both, &[1, 3], &[1, 2], time, &[1, 2]), Standing::NotShown);
+        assert_eq!(standing(&both, &[1, 3], &[1, 2], Some((990, NOW + 1)), &[1, 2]), Standing::GoesOn);
+        let ended = both.replace("PENDING", "CANCELLED").replace("3|2_1|RUNNING", "3|2_1|COMPLETED");
+        assert_eq!(standing(&ended, &[1, 3], &[1, 2], time, &[1]), Standing::Over);
     }
 
     proptest! {

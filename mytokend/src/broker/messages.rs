@@ -33,6 +33,12 @@ pub const KEEP_PATH: &str = "/v1/keep";
 /// A node wants the sealed credential that was kept for a job.
 pub const KEPT_PATH: &str = "/v1/kept";
 
+/// A host wants the broker to keep a new credential for a job that waits.
+pub const REPLACE_PATH: &str = "/v1/replace";
+
+/// A node wants the sealed credential that has replaced the one under the handle of a job.
+pub const REPLACED_PATH: &str = "/v1/replaced";
+
 /// The agent of a submission's host has seen its end.
 pub const FORGET_PATH: &str = "/v1/forget";
 
@@ -182,6 +188,53 @@ pub enum KeptAnswer {
     /// The sealed credential.
     Sealed(String),
     /// This broker keeps none.
+    Unknown {},
+}
+
+/// Body of [`REPLACE_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplaceRequest {
+    /// The user.
+    pub uid: u32,
+    /// The job that waits; of an array the array job, of a heterogeneous job the first component. It was submitted from the host that sends
+    /// this.
+    pub job: u32,
+    /// The new sealed credential.
+    pub sealed: String,
+    /// This broker revokes the sub-token if the job never starts. Others that have it leave that to it.
+    #[serde(default)]
+    pub follows: bool,
+}
+
+/// Answer to [`ReplaceRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplaceAnswer {
+    /// The job gets access tokens of the new credential. It is kept on disk, too.
+    Replaced {},
+    /// The broker does not have it.
+    Refused {
+        /// The reason, a sentence for the user.
+        reason: String,
+    },
+}
+
+/// Body of [`REPLACED_PATH`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacedRequest {
+    /// The user of the job.
+    pub uid: u32,
+    /// A job that runs on this node.
+    pub job: u32,
+}
+
+/// Answer to [`ReplacedRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplacedAnswer {
+    /// The new sealed credential.
+    Sealed(String),
+    /// Nothing has replaced its own at this broker.
     Unknown {},
 }
 

@@ -7,6 +7,7 @@
 
 mod answers;
 pub mod binding;
+mod brought;
 pub mod client;
 pub mod cluster_jobs;
 mod connection_threads;
@@ -22,6 +23,8 @@ pub mod metrics;
 mod metrics_port;
 pub mod opened;
 pub mod permits;
+mod replaced;
+pub mod replacements;
 mod server;
 pub mod settings;
 pub mod slurmctld;
@@ -44,6 +47,7 @@ use crate::log::{Level, Log};
 use kept::Kept;
 use opened::Opened;
 use permits::HostPermits;
+use replaced::Replaced;
 use slurmctld::{Answered, ClusterController, Questions};
 pub use submission::SubmissionKey;
 use submission::{End, Submission, name};
@@ -74,6 +78,7 @@ pub struct Broker {
     hosts: HostPermits,
     opened: Opened,
     kept: Kept,
+    replaced: Replaced,
     /// Gives a random number of [0, 1).
     draw: fn() -> f64,
     state: Mutex<State>,
@@ -107,6 +112,7 @@ impl Broker {
             hosts: HostPermits::default(),
             opened: Opened::default(),
             kept: Kept::default(),
+            replaced: Replaced::default(),
             draw: rand::random::<f64>,
             state: Mutex::new(state),
             queued: Condvar::new(),
@@ -119,6 +125,7 @@ impl Broker {
     pub fn configure(&self, service: Arc<dyn CredentialService>) {
         *self.service.write().unwrap_or_else(PoisonError::into_inner) = service;
         self.opened.clear();
+        self.replaced.expired.clear();
     }
 
     /// Returns when the state is free. If it never is, the caller hangs too, and the watchdog restarts the broker.
@@ -151,8 +158,9 @@ impl Broker {
         let here = self.clock.unix_millis() / 1000;
         let now = answered.clock.and_then(|clock| elapsed.as_secs().checked_add_signed(clock)).unwrap_or(here);
         let mut state = self.state();
+        let in_use = self.in_use(&state);
         let mut leaders: HashMap<u32, BTreeSet<u32>> = HashMap::new();
-        for (key, submission) in &state.submissions {
+        for (key, submission) in state.submissions.iter().filter(|(key, _)| !in_use.unproven.contains(*key)) {
             leaders.entry(key.uid).or_default().extend(&submission.binding.leaders);
         }
         let unclaimed: HashMap<u32, bool> =
@@ -163,26 +171,35 @@ impl Broker {
                 continue;
             }
             submission.binding.submitted = self.submitted(&submission.admitted, answered);
+            let replaced = in_use.leaders_beside(key, submission.admitted.made);
             let known = ends::Known {
                 uid: key.uid,
                 jobs: &submission.jobs,
                 binding: &submission.binding,
                 complete: submission.complete,
                 unclaimed: unclaimed.get(&key.uid).copied().unwrap_or(true),
+                replaced: &replaced,
             };
             let (standing, seen) = ends::judge(jobs, known, now);
             submission.binding.leaders.extend(seen);
             submission.complete |= submission.binding.submitted.is_some_and(|(_, end)| end < now);
             if submission.note(standing, elapsed) {
-                over.push(key.clone());
+                over.push((key.clone(), replaced.is_empty()));
             }
         }
         state.submissions.retain(|_, submission| {
             !matches!(submission.end, End::Settled { since } if elapsed.saturating_sub(since) > REMEMBERED)
         });
+        self.replaced.prune(|key| state.submissions.contains_key(key));
         drop(state);
-        for key in over {
-            self.log.line_of(key.uid, Level::Info, &format!("{}: the submission is over", name(&key)));
+        for (key, is_alone) in over {
+            let name = name(&key);
+            let text = if is_alone {
+                format!("{name}: the submission is over")
+            } else {
+                format!("{name}: its jobs have a new credential")
+            };
+            self.log.line_of(key.uid, Level::Info, &text);
         }
         self.queue_revocations();
     }

@@ -26,8 +26,9 @@ use super::identity::Peer;
 use super::identity::enrolment::{EnrolmentRefusal, RefusalKind};
 use super::messages::{
     BODY_LIMIT, END_PATH, ENROL_PATH, EndRequest, EnrolRequest, FORGET_PATH, ForgetRequest, JOBS_PATH, JobsRequest,
-    KEEP_PATH, KEPT_PATH, KeepRequest, KeptRequest, PERMIT_PATH, PermitRequest, RENEW_PATH, Refusal, RenewRequest,
-    START_PATH, StartRequest, TOKEN_PATH, TokenRequest,
+    KEEP_PATH, KEPT_PATH, KeepRequest, KeptRequest, PERMIT_PATH, PermitRequest, RENEW_PATH, REPLACE_PATH,
+    REPLACED_PATH, Refusal, RenewRequest, ReplaceRequest, ReplacedRequest, START_PATH, StartRequest, TOKEN_PATH,
+    TokenRequest,
 };
 use super::{Broker, millis};
 
@@ -245,6 +246,15 @@ async fn respond(
         (KEPT_PATH, Some(_)) => {
             let kept = shared.broker.kept(&parse::<KeptRequest>(body)?).await;
             kept.map(|kept| Answer::json(&kept))
+                .map_err(|reason| Answer::fault(StatusCode::SERVICE_UNAVAILABLE, &reason))
+        }
+        (REPLACE_PATH, Some(peer)) => {
+            Ok(Answer::json(&shared.broker.replace(peer.node.as_str(), &parse::<ReplaceRequest>(body)?).await))
+        }
+        (REPLACED_PATH, Some(peer)) => {
+            let found = shared.broker.replaced(peer.node.as_str(), &parse::<ReplacedRequest>(body)?).await;
+            found
+                .map(|found| Answer::json(&found))
                 .map_err(|reason| Answer::fault(StatusCode::SERVICE_UNAVAILABLE, &reason))
         }
         (FORGET_PATH, Some(peer)) => {

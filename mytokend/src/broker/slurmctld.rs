@@ -2,6 +2,7 @@
 //! Asks slurmctld about all jobs of the cluster: once a minute while there are submissions, and at once for a job that the last answer does
 //! not show on its node. Questions that come meanwhile share the next answer.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,12 @@ pub trait ClusterController: Send + Sync {
 
     /// slurmctld's time of day, Unix seconds. `None`: it does not tell it.
     fn time_of_day(&self) -> Option<u64>;
+
+    /// The hosts on which the jobs that `job` leads were submitted, each once (SLURM-88). Empty: slurmctld does not tell them.
+    ///
+    /// # Errors
+    /// [`SqueueError`].
+    fn submit_hosts(&self, job: u32) -> Result<BTreeSet<String>, SqueueError>;
 }
 
 /// `squeue` and `scontrol` at the configured path, or at the usual ones.
@@ -60,6 +67,33 @@ impl ClusterController for SlurmCommands {
     fn time_of_day(&self) -> Option<u64> {
         self.user.itself().map(|facts| facts.now)
     }
+
+    fn submit_hosts(&self, job: u32) -> Result<BTreeSet<String>, SqueueError> {
+        let program = self.configured.clone().or_else(|| command("squeue", None)).ok_or(SqueueError::Missing)?;
+        let mut squeue = Command::new(program);
+        squeue.args(["--noheader", "--states=all", HOST_FORMAT, "--jobs"]).arg(job.to_string());
+        let outcome = program::run_limited(&mut squeue, Deadline::after(HOST_DEADLINE), OUTPUT_LIMIT)?;
+        if !outcome.success {
+            return Err(SqueueError::Failed(outcome.first_error().to_owned()));
+        }
+        Ok(hosts_in(&outcome.output).unwrap_or_default())
+    }
+}
+
+/// Job id and the host of its submission. The format of `--format` has no letter for the host. A field is cut to its width.
+const HOST_FORMAT: &str = "--Format=JobID:20,AllocNodes:80";
+
+/// Time limit of a question about one job.
+const HOST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The hosts in lines of [`HOST_FORMAT`]. `None` if a line has another form: a part of the jobs decides nothing.
+fn hosts_in(output: &str) -> Option<BTreeSet<String>> {
+    let host = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (job, host) = (words.next()?, words.next()?);
+        (job.parse::<u32>().is_ok() && words.next().is_none()).then(|| host.to_owned())
+    };
+    output.lines().filter(|line| !line.trim().is_empty()).map(host).collect()
 }
 
 /// The last answer.
@@ -222,5 +256,41 @@ impl Questions {
 
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_hosts_of_a_submission_are_those_of_all_its_jobs() {
+        let hosts = |output: &str| hosts_in(output).map(|hosts| hosts.into_iter().collect::<Vec<_>>().join(" "));
+        let one = "40                  login1                          \n";
+        let other = "43                  login2\n";
+        assert_eq!(hosts(one).as_deref(), Some("login1"));
+        assert_eq!(hosts(&format!("{one}{one}\n{other}")).as_deref(), Some("login1 login2"));
+        assert_eq!(hosts("").as_deref(), Some(""));
+        for wrong in ["40\n", "login1 40\n", "40 login1 login2\n", "squeue: error: no answer\n"] {
+            assert_eq!(hosts(&format!("{one}{wrong}")), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn squeue_is_asked_for_the_hosts_of_one_job() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("squeue");
+        let ask = |script: &str| {
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            SlurmCommands::new(Some(path.clone())).submit_hosts(40)
+        };
+        let told =
+            "test \"$*\" = '--noheader --states=all --Format=JobID:20,AllocNodes:80 --jobs 40' && echo '40 login1'";
+        assert_eq!(ask(told).unwrap(), BTreeSet::from(["login1".to_owned()]));
+        let unknown = ask("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1").unwrap_err();
+        assert!(unknown.to_string().contains("Invalid job id"), "{unknown}");
     }
 }

@@ -272,7 +272,7 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
     let controller = Box::new(SlurmCommands::new(read.jobs.agent.squeue.clone()));
     let broker = Broker::new(read.service, controller, Arc::clone(&configuration.clock), Arc::clone(log));
     broker.configured(Ok(()));
-    broker.configure_escrow(&read.jobs.broker)?;
+    broker.open_stores(&read.jobs.broker)?;
     let bound = listener.local_addr().map_err(BrokerStartupError::System)?;
     let addresses = Addresses { listen: read.jobs.broker.listen, bound, metrics: read.jobs.broker.metrics };
     let status = status(&read.jobs.cluster.name, bound, &entrance);

@@ -191,6 +191,13 @@ impl Submission {
         }
     }
 
+    /// A job under this leader gets access tokens of it.
+    pub fn serve(&mut self, leader: u32, job: u32) {
+        self.binding.leaders.insert(leader);
+        self.jobs.insert(job);
+        self.judged_from = Duration::ZERO;
+    }
+
     /// A node has no job of it any more. Returns after which time it tells that again. Most submissions are over soon after the first such
     /// news; in a long array, with nodes that come and go, this must not become a burden.
     pub fn node_ended(&mut self, now: Duration) -> Duration {
@@ -209,9 +216,16 @@ impl Submission {
         if *not_shown < NOT_SHOWN {
             return false;
         }
-        self.tokens.clear();
-        self.end = End::Revoking { tries: 0, due: now, asked: false };
+        self.give_up(now);
         true
+    }
+
+    /// Its sub-token is to be revoked from now on: it is over, or another credential has taken its place.
+    pub fn give_up(&mut self, now: Duration) {
+        if matches!(self.end, End::Open { .. }) {
+            self.tokens.clear();
+            self.end = End::Revoking { tries: 0, due: now, asked: false };
+        }
     }
 
     /// The attempt to revoke its sub-token was answered.
@@ -282,6 +296,7 @@ mod tests {
             profile: "default".into(),
             handle: "0".repeat(32),
             required: false,
+            made: 0,
             exp: 1,
             windows: Vec::new(),
             start_windows: Vec::new(),

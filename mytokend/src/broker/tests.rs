@@ -16,10 +16,12 @@ use crate::agent::slurm::SqueueError;
 mod day;
 mod disk;
 mod kept;
+mod replaced;
 mod status;
 mod versions;
 
-/// Sealed texts have the form `user:handle`, or `mt1.00000000.user-handle` where they must have that of real ones.
+/// Sealed texts have the form `user:handle`, or `mt1.00000000.user-handle` where they must have that of real ones, with `@` and a number
+/// behind it if the time counts at which they were made.
 #[derive(Default)]
 struct Fakes {
     /// Life of access tokens in seconds.
@@ -33,6 +35,11 @@ struct Fakes {
     revocations: AtomicUsize,
     questions: AtomicUsize,
     squeue: Mutex<Option<String>>,
+    /// The hosts on which all jobs were submitted.
+    hosts: Mutex<BTreeSet<String>>,
+    /// The sealed texts with which tokens were requested, and those that were revoked.
+    asked: Mutex<Vec<String>>,
+    revoked: Mutex<Vec<String>>,
     panics: std::sync::atomic::AtomicBool,
 }
 
@@ -46,14 +53,18 @@ impl CredentialService for Of {
         if user != start.uid.to_string() {
             return Err(Denied { reason: format!("made for user {user}"), required: false });
         }
+        if handle.starts_with("expired") {
+            return Err(Denied { reason: "the credential expired".into(), required: false });
+        }
         Ok(Admitted {
             profile: "data".into(),
             handle: handle.into(),
             required: handle.starts_with("required"),
+            made: handle.split_once('@').map_or(0, |(_, made)| made.parse().unwrap()),
             exp: u64::MAX,
             windows: Vec::new(),
             start_windows: Vec::new(),
-            submitted: None,
+            submitted: handle.starts_with("shared").then_some((990, 1_010)),
             followed: false,
             lane: "https://mytoken https://provider".into(),
             limited_uses: false,
@@ -63,15 +74,21 @@ impl CredentialService for Of {
         })
     }
 
+    fn admit_expired(&self, start: &JobStart, sealed: &str) -> Option<Admitted> {
+        let admitted = self.admit(start, &sealed.replacen("expired", "past", 1)).ok()?;
+        Some(Admitted { handle: admitted.handle.replacen("past", "expired", 1), ..admitted })
+    }
+
     fn access_token(
         &self,
-        _credential: &LeaseCredential,
+        credential: &LeaseCredential,
         _file: Option<&FileName>,
         _comment: &str,
         _charge: Charge,
         _deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
         let number = self.0.tokens.fetch_add(1, Ordering::Relaxed);
+        self.0.asked.lock().unwrap().push(text_of(credential));
         std::thread::sleep(self.0.delay);
         let life = self.0.life;
         Ok(IssuedToken { token: Secret::new(format!("token-{number}")), left: life, lifetime: life })
@@ -85,13 +102,9 @@ impl CredentialService for Of {
         true
     }
 
-    fn revoke(
-        &self,
-        _credential: &LeaseCredential,
-        _charge: Charge,
-        _deadline: Deadline,
-    ) -> Result<(), RequestFailure> {
+    fn revoke(&self, credential: &LeaseCredential, _charge: Charge, _deadline: Deadline) -> Result<(), RequestFailure> {
         self.0.revocations.fetch_add(1, Ordering::Relaxed);
+        self.0.revoked.lock().unwrap().push(text_of(credential));
         Ok(())
     }
 
@@ -116,6 +129,14 @@ impl ClusterController for Of {
     fn time_of_day(&self) -> Option<u64> {
         None
     }
+
+    fn submit_hosts(&self, _job: u32) -> Result<BTreeSet<String>, SqueueError> {
+        Ok(self.0.hosts.lock().unwrap().clone())
+    }
+}
+
+fn text_of(credential: &LeaseCredential) -> String {
+    if let LeaseCredential::Sealed(text) = credential { text.clone() } else { String::new() }
 }
 
 struct TestBroker {

@@ -61,6 +61,7 @@ impl Threads {
         spawn("slurmctld".to_owned(), Box::new(Broker::ask_slurmctld))?;
         spawn("turns".to_owned(), Box::new(Broker::run_turns))?;
         spawn("escrow".to_owned(), Box::new(Broker::run_sweeps))?;
+        spawn("replacements".to_owned(), Box::new(Broker::run_replacements))?;
         Ok(Self { broker: Arc::clone(broker), handles })
     }
 
@@ -110,6 +111,7 @@ impl Broker {
                 let comment = job.map_or_else(|| "jobs".to_owned(), |job| format!("job {job}"));
                 let result = self.service().access_token(&credential, file.as_ref(), &comment, charge, deadline);
                 self.counts.answered(&result);
+                let is_first = result.is_ok() && !proven;
                 if let Err(failure) = &result {
                     let text = format!("{}: no access token: {}", name(key), failure.reason);
                     self.log.line_of(key.uid, Level::Warning, &text);
@@ -118,6 +120,10 @@ impl Broker {
                 if let Some(submission) = self.state().submissions.get_mut(key) {
                     submission.proven |= result.is_ok();
                     submission.tokens.entry(file.clone()).or_default().answer(result, now, (self.draw)());
+                }
+                if is_first && self.replaced.has(key) {
+                    // The credential that it replaces is not needed any more, if slurmctld shows no other job of it.
+                    self.questions.plan(now);
                 }
             }
             Work::Revoke(key) => {
@@ -135,14 +141,15 @@ impl Broker {
                 self.log.line_of(key.uid, level, &format!("{}: {text}", name(key)));
                 let now = self.clock.elapsed();
                 let mut state = self.state();
-                let submission = state.submissions.get_mut(key);
-                let is_settled = submission.is_some_and(|submission| {
+                let settled = state.submissions.get_mut(key).and_then(|submission| {
                     submission.revoked(&result, now, (self.draw)());
-                    matches!(submission.end, End::Settled { .. })
+                    let is_settled = matches!(submission.end, End::Settled { .. });
+                    is_settled.then(|| (submission.admitted.made, submission.binding.leaders.clone()))
                 });
                 drop(state);
-                if is_settled {
+                if let Some((made, leaders)) = settled {
                     self.forget_kept(key);
+                    self.retire_replaced(key, made, &leaders);
                 }
             }
         }

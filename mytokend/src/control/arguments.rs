@@ -85,14 +85,19 @@ pub enum ControlCommand {
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,
     },
-    /// Gives a running job a new credential, made from your mytoken, and revokes the old one. It asks the nodes of the job by srun
+    /// Gives a job a new credential, made from your mytoken, and revokes the old one. A running job is reached by srun, one that waits
+    /// through the brokers
     Replace {
         /// The job, as squeue shows it
         #[arg(required_unless_present = "all")]
         job: Option<JobName>,
-        /// All your jobs that run
+        /// All your jobs
         #[arg(long, conflicts_with = "job")]
         all: bool,
+        /// Profile of the new credential of a job that waits. Without it the one of a submission to its partition. A job that runs keeps
+        /// its profile
+        #[arg(long, value_name = "PROFILE", conflicts_with_all = ["ask", "take", "retire"])]
+        profile: Option<String>,
         /// In a step on a node of the job: tell which profile it has there
         #[arg(long, hide = true, conflicts_with_all = ["take", "retire"])]
         ask: bool,

@@ -9,7 +9,7 @@ use mytoken::config::{FileTrust, Shared};
 use mytoken::restrictions::Clause;
 use mytoken::time_format::TimeFormat;
 use mytoken::{Clock, Deadline, Error};
-use mytoken_wire::printable;
+use mytoken_wire::{CredentialOption, printable};
 
 use super::check::slurm::site_default;
 use super::explain_submission::described;
@@ -55,6 +55,22 @@ pub fn list(config: &Path, caller: Caller<'_>) -> Result<String, SubmitError> {
 fn defaults<'a>(jobs: &'a JobsSettings, own: &'a OwnProfiles, caller: Caller<'a>) -> Result<Defaults<'a>, SubmitError> {
     let of_user = own.defaults(jobs).map_err(SubmitError::OwnProfiles)?;
     Ok(Defaults { variable: caller.variable, own: of_user, site: &jobs.default, plugstack: site_default() })
+}
+
+/// The profile of a submission by the caller to this partition and with this account that names none.
+///
+/// # Errors
+/// An error in the caller's own file.
+pub(super) fn of_submission(
+    jobs: &JobsSettings,
+    caller: Caller<'_>,
+    (partition, account): (Option<&str>, Option<&str>),
+) -> Result<String, SubmitError> {
+    if let Some(CredentialOption::On { profile: Some(named), .. }) = caller.variable.and_then(CredentialOption::parse) {
+        return Ok(named.to_string());
+    }
+    let own = OwnProfiles::load(caller.environment.home.as_deref()).map_err(SubmitError::OwnProfiles)?;
+    Ok(defaults(jobs, &own, caller)?.of_option(jobs.destination(partition, account)).0)
 }
 
 fn printable_lines(text: &str) -> String {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokenctl replace`: gives running jobs a new credential.
+//! `mytokenctl replace`: gives jobs a new credential.
 //!
-//! The credential is made here, from the caller's mytoken, and sealed. Steps of the job (`srun --overlap`) bring the sealed text to the
+//! The credential is made here, from the caller's mytoken, and sealed. Steps of a running job (`srun --overlap`) bring the sealed text to the
 //! agents of its nodes. When it has given an access token on each of them, one node revokes the old sub-token. If nobody knows what became
-//! of the new one, the agent of this host revokes it after the job.
+//! of the new one, the agent of this host revokes it after the job. Of a job that waits, the brokers keep the new one.
 
 mod answers;
+mod waiting;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use nix::unistd::Uid;
 
 use super::attach::make;
 use crate::agent::slurm;
+use crate::jobs::settings::JobsSettings;
 use crate::program::{self, ProgramOutcome};
 use crate::submit::{Follower, SubmitConfig, SubmittedCredential};
 use answers::{Holders, NONE, REFUSED, TAKEN, holders, profile_in, profile_line};
@@ -32,8 +35,8 @@ const STEP: Duration = Duration::from_secs(90);
 /// How long squeue may take.
 const SQUEUE: Duration = Duration::from_secs(10);
 
-/// Job id, id as Slurm prints it, state, number of nodes.
-const FORMAT: &str = "%A|%i|%T|%D";
+/// Job id, id as Slurm prints it, state, number of nodes, partitions, account.
+const FORMAT: &str = "%A|%i|%T|%D|%P|%a";
 
 /// A job of the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct OwnJob {
     name: JobName,
     state: String,
     nodes: u32,
+    partition: Option<String>,
+    account: Option<String>,
 }
 
 /// What to do for a job.
@@ -49,24 +54,27 @@ pub struct OwnJob {
 pub enum Plan {
     /// Replace its credential. `alone` says that no other job of its submission waits or runs.
     Replace(OwnJob, bool),
-    /// It cannot be done, for this reason.
-    Refuse(JobName, String),
+    /// Give the brokers a new credential for all jobs of its submission: one of them waits.
+    HandOver(OwnJob),
 }
 
 /// Reads squeue's output about the jobs of one user. Tasks of an array that wait have one line, `8_[4-9]`.
 #[must_use]
 pub fn jobs(output: &str) -> Vec<OwnJob> {
     let job = |line: &str| {
-        let mut fields = line.trim().splitn(4, '|');
+        let mut fields = line.trim().splitn(6, '|');
         let (job, shown, state, nodes) = (fields.next()?.parse().ok()?, fields.next()?, fields.next()?, fields.next()?);
+        let mut named = || fields.next().filter(|name| !name.is_empty() && *name != "(null)").map(str::to_owned);
+        let (partition, account) = (named(), named());
         let leader = || shown.split(['_', '+']).next()?.parse().ok().map(JobName::Job);
         let name = shown.parse().ok().or_else(leader)?;
-        Some(OwnJob { job, name, state: state.to_owned(), nodes: nodes.parse().ok()? })
+        Some(OwnJob { job, name, state: state.to_owned(), nodes: nodes.parse().ok()?, partition, account })
     };
     output.lines().filter_map(job).collect()
 }
 
-/// What to do for the job `asked`, or for all jobs.
+/// What to do for the job `asked`, or for all jobs. Those that wait come first: a broker replaces older credentials, and that of a running
+/// task must be the newer one.
 #[must_use]
 pub fn plan(jobs: &[OwnJob], asked: Option<JobName>) -> Vec<Plan> {
     let is_live = |job: &&OwnJob| !matches!(job.state.as_str(), "COMPLETING" | "STAGE_OUT");
@@ -77,16 +85,16 @@ pub fn plan(jobs: &[OwnJob], asked: Option<JobName>) -> Vec<Plan> {
             let others = live.iter().filter(|other| other.name.leader() == job.name.leader()).count();
             Plan::Replace((*job).clone(), others == 1)
         }
-        state => Plan::Refuse(
-            job.name,
-            format!(
-                "it is {}: its credential is in Slurm's own files, where nobody can change it. Replace it when the job runs, \
-                 or cancel the job and submit it again",
-                state.to_lowercase()
-            ),
-        ),
+        _ => Plan::HandOver((*job).clone()),
     };
-    live.iter().filter(means).map(one).collect()
+    let mut plans: Vec<Plan> = live.iter().filter(means).map(one).collect();
+    let mut leaders = BTreeSet::new();
+    plans.retain(|plan| match plan {
+        Plan::HandOver(job) => leaders.insert(job.name.leader()),
+        Plan::Replace(..) => true,
+    });
+    plans.sort_by_key(|plan| matches!(plan, Plan::Replace(..)));
+    plans
 }
 
 /// A step on a node tells which profile the job has there, in one line. No step of the job may have run on that node.
@@ -125,20 +133,23 @@ pub fn of_this_node(old: OldCredential) -> OldCredential {
     if old == OldCredential::Revoke && !is_first { OldCredential::Leave } else { old }
 }
 
-/// Replaces the credential of the job `asked`, or of all jobs of the caller that run. Returns a line for each job, and whether it has a
-/// new credential.
+/// Replaces the credential of the job `asked`, or of all jobs of the caller. `profile` is that of the credentials for jobs that wait.
+/// Returns a line for each job, and whether it has, or will have, a new credential.
 ///
 /// # Errors
 /// A sentence, if nothing could be done.
-pub fn replace(config: &Path, asked: Option<JobName>) -> Result<Vec<(String, bool)>, String> {
+pub fn replace(config: &Path, asked: Option<JobName>, profile: Option<&str>) -> Result<Vec<(String, bool)>, String> {
     let settings = SubmitConfig::load(config).map_err(|error| error.to_string())?;
-    let agent = &settings.jobs.agent;
-    Replacing { config, squeue: agent.squeue.as_deref(), runtime_dir: &agent.runtime_dir }.replace(asked)
+    let (jobs, agent) = (&settings.jobs, &settings.jobs.agent);
+    let (squeue, runtime_dir) = (agent.squeue.as_deref(), agent.runtime_dir.as_path());
+    Replacing { config, jobs, profile, squeue, runtime_dir }.replace(asked)
 }
 
 /// Where the commands of Slurm and the configuration are.
 struct Replacing<'a> {
     config: &'a Path,
+    jobs: &'a JobsSettings,
+    profile: Option<&'a str>,
     squeue: Option<&'a Path>,
     runtime_dir: &'a Path,
 }
@@ -160,7 +171,13 @@ impl Replacing<'_> {
             return Err(format!("you have {what} that waits or runs"));
         }
         let done = plans.into_iter().map(|plan| match plan {
-            Plan::Refuse(job, reason) => (format!("job {job}: not replaced: {reason}"), false),
+            Plan::HandOver(job) => {
+                let leader = job.name.leader();
+                match self.hand_over(&job) {
+                    Ok(line) => (format!("job {leader}: {line}"), true),
+                    Err(reason) => (format!("job {leader}: not replaced: {reason}"), false),
+                }
+            }
             Plan::Replace(job, alone) => match self.replace_one(&job, alone) {
                 Ok(line) => (format!("job {}: {line}", job.name), true),
                 Err(reason) => (format!("job {}: not replaced: {reason}", job.name), false),
@@ -299,22 +316,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_running_jobs_get_a_new_credential() {
-        let jobs =
-            jobs("7|7|RUNNING|2\n11|10_1|RUNNING|1\n10|10_[2-9%2]|PENDING|1\n31|30+1|COMPLETING|1\n40|40|PENDING|1\n");
+    fn jobs_that_run_get_a_new_credential_at_once_and_those_that_wait_through_the_brokers() {
+        let jobs = jobs(
+            "7|7|RUNNING|2|cpu|physics\n11|10_1|RUNNING|1|cpu|(null)\n10|10_[2-9%2]|PENDING|1|cpu|\n\
+             31|30+1|COMPLETING|1|cpu|\n40|40|PENDING|1|gpu,cpu|\n50|50+0|PENDING|1|cpu|\n51|50+1|PENDING|1|gpu|\n\
+             62|60_2|REQUEUE_HOLD|1|cpu|\n63|60_3|CONFIGURING|1|cpu|\n",
+        );
+        let place = |job: &OwnJob| (job.partition.clone().unwrap_or_default(), job.account.clone());
+        assert_eq!(jobs.first().map(place), Some(("cpu".to_owned(), Some("physics".to_owned()))));
+        assert_eq!(jobs.get(1).map(place), Some(("cpu".to_owned(), None)));
+        assert_eq!(jobs.get(4).map(place), Some(("gpu,cpu".to_owned(), None)));
         let names = |plans: Vec<Plan>| -> Vec<String> {
             let one = |plan| match plan {
                 Plan::Replace(job, alone) => format!("{} {alone}", job.name),
-                Plan::Refuse(job, reason) => format!("{job} {}", reason.split(':').next().unwrap_or_default()),
+                Plan::HandOver(job) => format!("{} waits", job.name.leader()),
             };
             plans.into_iter().map(one).collect()
         };
         for (asked, expected) in [
-            (None, &["7 true", "10_1 false", "10 it is pending", "40 it is pending"][..]),
+            (None, &["10 waits", "40 waits", "50 waits", "60 waits", "7 true", "10_1 false"][..]),
             (Some("7"), &["7 true"]),
-            (Some("10"), &["10_1 false", "10 it is pending"]),
+            (Some("10"), &["10 waits", "10_1 false"]),
             (Some("10_1"), &["10_1 false"]),
-            (Some("40"), &["40 it is pending"]),
+            (Some("10_5"), &[]),
+            (Some("40"), &["40 waits"]),
+            (Some("50+1"), &["50 waits"]),
+            (Some("60_3"), &["60 waits"]),
             (Some("31"), &[]),
             (Some("8"), &[]),
         ] {

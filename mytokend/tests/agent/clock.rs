@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A clock that only the test moves.
+//! A clock that only the test moves, and the times that count for it.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -7,6 +7,21 @@ use std::time::{Duration, Instant};
 use mytoken::ScheduleClock;
 
 use crate::harness::NOW;
+
+/// Lifetime of the access tokens, in seconds. They are renewed when between 25 and 40 percent of it are left.
+pub const LIFETIME: u64 = 3_600;
+/// Until this age no token is renewed.
+pub const BEFORE_RENEWAL: Duration = Duration::from_secs(2_159);
+/// At this age every token has been renewed.
+pub const RENEWAL: Duration = Duration::from_secs(2_700);
+/// At this age a token has expired.
+pub const EXPIRY: Duration = Duration::from_secs(3_600);
+/// Within this time there is a sweep.
+pub const SWEEP: Duration = Duration::from_secs(20);
+/// After this time, the agent asks slurmctld about a job without a process. Jobs have none unless a test says so.
+pub const MISSING: Duration = Duration::from_secs(141);
+/// Within this time, the agent asks slurmctld about an ended job.
+pub const SETTLE: Duration = Duration::from_secs(2);
 
 /// A clock that stands still until the test moves it: elapsed time, and by how many seconds somebody has set the time of day.
 #[derive(Clone, Default)]

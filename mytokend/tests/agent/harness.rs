@@ -12,8 +12,8 @@ use std::time::Duration;
 use mytoken::private_files::Owner;
 use mytoken::{Deadline, ScheduleClock, Secret};
 use mytoken_wire::agent::{
-    AgentError, Answer, Call, EventKind, JobEnd, JobStart, JobStatus, RenewalCredential, Request, Started, StatusQuery,
-    ask,
+    AgentError, Answer, Call, EventKind, HandOver, HandedOver, JobEnd, JobStart, JobStatus, RenewalCredential,
+    ReplacePending, Request, Started, StatusQuery, ask,
 };
 use mytoken_wire::{FileName, JobName};
 use mytokend::agent::credential_service::{Admitted, Charge, CredentialService, Denied, IssuedToken, RequestFailure};
@@ -25,7 +25,7 @@ use mytokend::jobs::{StartWindow, Window};
 use mytokend::log::Log;
 
 use crate::clock::FakeClock;
-pub use crate::clock::eventually;
+pub use crate::clock::{BEFORE_RENEWAL, EXPIRY, LIFETIME, MISSING, RENEWAL, SETTLE, SWEEP, eventually};
 pub use crate::failures::{outage, revocation};
 use crate::files::FileScript;
 use crate::processes::FakeProcesses;
@@ -34,21 +34,6 @@ use crate::squeue::squeue;
 
 /// Unix time when a test begins.
 pub const NOW: u64 = 1_800_000_000;
-
-/// Lifetime of the access tokens, in seconds. They are renewed when between 25 and 40 percent of it are left.
-pub const LIFETIME: u64 = 3_600;
-/// Until this age no token is renewed.
-pub const BEFORE_RENEWAL: Duration = Duration::from_secs(2_159);
-/// At this age every token has been renewed.
-pub const RENEWAL: Duration = Duration::from_secs(2_700);
-/// At this age a token has expired.
-pub const EXPIRY: Duration = Duration::from_secs(3_600);
-/// Within this time there is a sweep.
-pub const SWEEP: Duration = Duration::from_secs(20);
-/// After this time, the agent asks slurmctld about a job without a process. Jobs have none unless a test says so.
-pub const MISSING: Duration = Duration::from_secs(141);
-/// Within this time, the agent asks slurmctld about an ended job.
-pub const SETTLE: Duration = Duration::from_secs(2);
 
 /// The answers of the fake services, and the requests that they got.
 #[derive(Default)]
@@ -106,6 +91,10 @@ pub struct ServiceScript {
     /// slurmctld's clock: [`NOW`], the elapsed time of this clock, and these seconds. `None`: it cannot be asked.
     pub slurmctld: Option<(FakeClock, i64)>,
     pub message_timeout: Option<u64>,
+    /// What the brokers say to a new credential of a job that waits. `None`: there are no brokers.
+    pub handed: Option<HandOver>,
+    /// What a broker tells of a credential with its next access token.
+    pub learned: Option<Admitted>,
 }
 
 #[derive(Clone)]
@@ -138,6 +127,7 @@ impl CredentialService for FakeServices {
             profile: "data".into(),
             handle: handle.into(),
             required: handle.starts_with("required"),
+            made: 0,
             exp: NOW + if handle.starts_with("short") { 1 } else { 2 * 86_400 },
             windows: self.with(|script| script.windows.clone()),
             start_windows: self.with(|script| script.start_windows.clone()),
@@ -181,6 +171,14 @@ impl CredentialService for FakeServices {
         failure.map_or(Ok(()), Err)?;
         let left = left.unwrap_or(LIFETIME.try_into().unwrap()).try_into().unwrap_or(0);
         Ok(IssuedToken { token: Secret::new(format!("token-{number}")), left, lifetime: LIFETIME })
+    }
+
+    fn learned(&self, _credential: &LeaseCredential) -> Option<Admitted> {
+        self.with(|script| script.learned.take())
+    }
+
+    fn replace_pending(&self, _uid: u32, _pending: &ReplacePending, _deadline: Deadline) -> HandedOver {
+        HandedOver { outcome: self.with(|script| script.handed).unwrap_or(HandOver::Refused), reason: None }
     }
 
     fn lane_of(&self, renewal: &RenewalCredential) -> String {

@@ -21,6 +21,8 @@ mod on_request;
 #[path = "../../../tests/ordinary_user.rs"]
 mod ordinary_user;
 #[cfg(test)]
+mod pending;
+#[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod recovery;

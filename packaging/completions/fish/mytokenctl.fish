@@ -29,7 +29,7 @@ complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -s V -l version -d '
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "status" -d 'Shows the credentials of your jobs and sessions on this node, and what happened to them'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "renew" -d 'Gets a new access token now for your jobs and sessions on this node, and writes files that are missing'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "revoke" -d 'Revokes the credential of a running job, for all jobs of its submission, and removes its access tokens on this node'
-complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "replace" -d 'Gives a running job a new credential, made from your mytoken, and revokes the old one. It asks the nodes of the job by srun'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "replace" -d 'Gives a job a new credential, made from your mytoken, and revokes the old one. A running job is reached by srun, one that waits through the brokers'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "keygen" -d 'Makes the cluster\'s key pair'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "broker-ca" -d 'Makes the authority that signs the certificates of brokers and nodes'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "broker" -d 'Shows what the broker on this host does (root)'
@@ -52,10 +52,11 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand renew" -l all -d '
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand renew" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand revoke" -l socket -d 'The agent\'s socket. Without it the one in the runtime directory of jobs.toml' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand revoke" -s h -l help -d 'Print help'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l profile -d 'Profile of the new credential of a job that waits. Without it the one of a submission to its partition. A job that runs keeps its profile' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l retire -d 'In a step on a node of the job: settle the old credential' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l config -d 'Directory of the configuration' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l socket -d 'The agent\'s socket. Without it the one in the runtime directory of jobs.toml' -r -F
-complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l all -d 'All your jobs that run'
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l all -d 'All your jobs'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l ask -d 'In a step on a node of the job: tell which profile it has there'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l take -d 'In a step on a node of the job: bring the agent the credential of the environment'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -s h -l help -d 'Print help'

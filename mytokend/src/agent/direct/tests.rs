@@ -66,6 +66,9 @@ fn only_the_servers_clock_says_that_a_credential_has_expired() {
     }
     let denied = direct.admit(&start(2001), &text).unwrap_err();
     assert!(denied.reason.contains("expired") && denied.required, "{denied:?}");
+    // What it says is known all the same, to its user.
+    assert_eq!(direct.admit_expired(&start(2001), &text).map(|admitted| admitted.exp), Some(1000));
+    assert_eq!(direct.admit_expired(&start(2002), &text), None);
     // By this host's clock this one has expired.
     let valid = JobCredential { exp: 1_700_001_000, ..credential() };
     assert!(direct.admit(&start(2001), &sealed::seal(&valid, &public).unwrap()).is_ok());

@@ -13,6 +13,7 @@ use super::node_files::NodeFiles;
 use super::node_name::NodeName;
 use super::register::Register;
 use crate::broker::escrow::Escrow;
+use crate::broker::replacements::Replacements;
 use crate::directories::open_or_make;
 
 /// Name of the directory with the register.
@@ -22,6 +23,9 @@ pub const CODES: &str = "codes";
 
 /// Name of the directory with the sealed credentials of submissions.
 pub const ESCROW: &str = "escrow";
+
+/// Name of the directory with new credentials for jobs that wait.
+pub const REPLACEMENTS: &str = "replacements";
 
 /// Mode of all.
 const MODE: u32 = 0o700;
@@ -73,6 +77,15 @@ impl StateDir {
     pub fn escrow(&self) -> Result<Escrow, FileError> {
         let me = Owner::current();
         Escrow::open(self.0.make(ESCROW, me, MODE)?, me)
+    }
+
+    /// New credentials for jobs that wait, and what is wrong with files that cannot be read.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn replacements(&self) -> Result<(Replacements, Vec<String>), FileError> {
+        let me = Owner::current();
+        Replacements::open(self.0.make(REPLACEMENTS, me, MODE)?, me)
     }
 
     /// The directory with those, as it is: nothing is made or changed. `None` if there is none.

@@ -120,6 +120,24 @@ fn scontrol_and_squeue_print_times_of_slurmctlds_clock() -> Result<()> {
 }
 
 #[test]
+fn squeue_tells_on_which_host_a_job_was_submitted() -> Result<()> {
+    story(without_product()?, |site| {
+        site.sh("alice", "sbatch --hold --array=1-3 --wrap true; srun sleep 60 >/dev/null 2>&1 &")?.ok()?;
+        site.wait_for("the step", Duration::from_secs(20), "root", "squeue -h -t R -j 2 | grep .")?;
+        for job in ["1", "2"] {
+            let ask = format!("squeue --noheader --states=all --Format=JobID:20,AllocNodes:80 --jobs {job}");
+            let told = site.sh("root", &ask)?.ok()?.stdout;
+            let words: Vec<&str> = told.split_whitespace().collect();
+            assert_eq!(words, [job, "testbed"], "{told}");
+            assert_eq!(told.find("testbed"), Some(20), "{told}");
+        }
+        let shown = site.sh("root", "scontrol -o show job 1")?.ok()?.stdout;
+        assert!(shown.contains("AllocNode:Sid=testbed:"), "{shown}");
+        site.sh("alice", "scancel 1 2")?.ok().map(drop)
+    })
+}
+
+#[test]
 fn squeue_tells_when_the_present_run_of_a_job_began() -> Result<()> {
     story(without_product()?, |site| {
         let ask = |job: u32| -> Result<Option<u64>> {

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Takes new credentials for jobs that wait (`mytokenctl replace`), and revokes them and those that they have replaced.
+//!
+//! A sealed text is no proof: anybody can make one for any user. So a host may bring one for the jobs only that were submitted there, as
+//! slurmctld says. A node that was taken over cannot give jobs of other hosts a credential of its own.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use mytoken::Error;
+use mytoken_wire::printable;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::timeout;
+
+use super::identity::StateDir;
+use super::messages::{ReplaceAnswer, ReplaceRequest};
+use super::opened::Opened;
+use super::replacements::{Leader, Replacement, Replacements};
+use super::settings::BrokerSettings;
+use super::submission::{SubmissionKey, name};
+use super::{Broker, MOST_SUBMISSIONS, submission};
+use crate::agent::credential_service::Admitted;
+use crate::log::Level;
+
+/// Longest wait for slurmctld's answer about all jobs, and as long for the turn. An agent waits longer than both.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Between two questions about the host of a submission. slurmctld serves the whole cluster.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Between two looks at whether the broker stops.
+const TURN: Duration = Duration::from_secs(2);
+
+/// Turns between two looks for those that have expired.
+const EXPIRY: u32 = 30;
+
+/// The new credentials, and whose turn it is to bring one.
+#[derive(Default)]
+pub(super) struct Replaced {
+    store: OnceLock<Replacements>,
+    /// When slurmctld was last asked about the host of a submission, elapsed time. Held during the question, and while the disk is written.
+    turn: Arc<AsyncMutex<Duration>>,
+    /// Credentials that have expired, opened in the last seconds.
+    pub expired: Opened,
+}
+
+impl Replaced {
+    /// Whether a job of this user has a new credential.
+    pub(super) fn has_any(&self, uid: u32) -> bool {
+        self.store.get().is_some_and(|store| store.has_any(uid))
+    }
+
+    pub(super) fn get(&self, leader: Leader) -> Option<Arc<Replacement>> {
+        self.store.get()?.get(leader)
+    }
+
+    pub(super) fn of_user(&self, uid: u32) -> Vec<(Leader, Arc<Replacement>)> {
+        self.store.get().map(|store| store.of_user(uid)).unwrap_or_default()
+    }
+
+    pub(super) fn all(&self) -> Vec<(Leader, Arc<Replacement>)> {
+        self.store.get().map(Replacements::all).unwrap_or_default()
+    }
+
+    /// Whether this submission has replaced another one.
+    pub(super) fn has(&self, key: &SubmissionKey) -> bool {
+        self.of_user(key.uid).iter().any(|(_, own)| own.handle == key.handle)
+    }
+
+    /// Forgets those that are over, but for submissions that are remembered.
+    pub(super) fn prune(&self, is_remembered: impl Fn(&SubmissionKey) -> bool) {
+        if let Some(store) = self.store.get() {
+            store.prune(|leader, own| is_remembered(&SubmissionKey { uid: leader.uid, handle: own.handle.clone() }));
+        }
+    }
+}
+
+impl Broker {
+    /// Uses what `broker.state_dir` keeps: new credentials of jobs that wait, and the texts of escrow.
+    ///
+    /// # Errors
+    /// When a directory cannot be used.
+    pub fn open_stores(&self, settings: &BrokerSettings) -> Result<(), Error> {
+        if self.replaced.store.get().is_none() {
+            let (store, unreadable) = StateDir::open_or_make(&settings.state_dir)?.replacements()?;
+            for problem in unreadable {
+                let text = format!("a new credential of a job that waits cannot be read: {problem}");
+                self.log.line(Level::Error, &text);
+            }
+            self.use_replacements(store);
+        }
+        self.configure_escrow(settings)
+    }
+
+    /// Those that an earlier run has left. From now on jobs get their tokens.
+    pub(super) fn use_replacements(&self, store: Replacements) {
+        for (leader, own) in store.all().into_iter().filter(|(_, own)| own.follows) {
+            match self.admit(leader.job, leader.uid, &own.sealed) {
+                Ok(admitted) => self.follow_replacement(leader, &own.sealed, &admitted),
+                Err(denied) => self.tell_unopened(leader, &denied.reason),
+            }
+        }
+        let _ = self.replaced.store.set(store);
+    }
+
+    /// Keeps a new credential for a job that waits, which was submitted on `host`.
+    pub async fn replace(self: &Arc<Self>, host: &str, request: &ReplaceRequest) -> ReplaceAnswer {
+        match self.try_to_replace(host, request).await {
+            Ok(()) => ReplaceAnswer::Replaced {},
+            Err(reason) => {
+                let ReplaceRequest { uid, job, .. } = request;
+                let text = format!("host {host}, job {job} uid {uid}: its credential is not replaced: {reason}");
+                if self.told.is_new(&text, self.clock.elapsed()) {
+                    self.log.line_of(*uid, Level::Warning, &text);
+                }
+                ReplaceAnswer::Refused { reason }
+            }
+        }
+    }
+
+    async fn try_to_replace(self: &Arc<Self>, host: &str, request: &ReplaceRequest) -> Result<(), String> {
+        let opened = self.admit(request.job, request.uid, &request.sealed);
+        let admitted = opened.map_err(|denied| denied.reason)?;
+        if admitted.submitted.is_some() {
+            return Err("a credential that the submissions of a loop share replaces none".to_owned());
+        }
+        self.is_live(request.uid, request.job).await?;
+        let turn = timeout(PATIENCE, Arc::clone(&self.replaced.turn).lock_owned()).await;
+        let mut turn = turn.map_err(|_| "the broker is busy with other jobs; try again in a minute".to_owned())?;
+        let (broker, host, request) = (Arc::clone(self), host.to_owned(), request.clone());
+        // It waits for slurmctld and for the disk. The turn goes with it: a caller who gives up starts no second one beside it.
+        let work = move || {
+            broker.was_submitted_on(&host, request.job, &mut turn)?;
+            broker.take_replacement(&host, &request, &admitted)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| "internal error of the broker".to_owned())?
+    }
+
+    /// Refuses a job that slurmctld does not show as one of this user that leads its submission and has not ended.
+    async fn is_live(&self, uid: u32, job: u32) -> Result<(), String> {
+        let answered = timeout(PATIENCE, self.questions.after(self.clock.elapsed())).await;
+        let answered = answered.map_err(|_| "slurmctld does not answer the broker".to_owned())?;
+        if let Some(trouble) = answered.trouble {
+            return Err(format!("the broker cannot ask slurmctld about the job: {trouble}"));
+        }
+        let jobs = answered.jobs.ok_or("slurmctld does not answer the broker")?;
+        if jobs.live_leaders(uid).any(|leader| leader == job) {
+            return Ok(());
+        }
+        Err(match jobs.job(job) {
+            Some(known) if known.uid != uid => format!("job {job} belongs to another user"),
+            Some(known) if known.leader != job => format!("job {job} belongs to job {}", known.leader),
+            Some(_) => format!("job {job} has ended"),
+            None => format!("slurmctld knows no job {job} of this user that waits"),
+        })
+    }
+
+    /// Refuses a job that was submitted on another host, or of which slurmctld does not tell the host. It waits for slurmctld.
+    fn was_submitted_on(&self, host: &str, job: u32, last: &mut Duration) -> Result<(), String> {
+        std::thread::sleep(last.saturating_add(PAUSE).saturating_sub(self.clock.elapsed()).min(PAUSE));
+        let hosts = self.controller.submit_hosts(job);
+        *last = self.clock.elapsed();
+        let hosts = hosts.map_err(|error| format!("the broker cannot ask slurmctld about the job: {error}"))?;
+        if hosts.is_empty() {
+            return Err(format!("slurmctld does not tell on which host job {job} was submitted"));
+        }
+        // Slurm cuts the name of the host at its first dot.
+        let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+        match hosts.iter().find(|other| short(other) != short(host)) {
+            Some(other) => {
+                let other = printable(other, 64);
+                Err(format!("job {job} was submitted on {other}, and only there its credential can be replaced"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the credential. It waits for the disk.
+    fn take_replacement(&self, host: &str, request: &ReplaceRequest, admitted: &Admitted) -> Result<(), String> {
+        let ReplaceRequest { uid, job, sealed, follows } = request;
+        let store = self.replaced.store.get().ok_or("this broker has no directory for new credentials")?;
+        let leader = Leader { uid: *uid, job: *job };
+        if store.get(leader).is_some_and(|known| known.sealed == *sealed) {
+            return Ok(());
+        }
+        let key = SubmissionKey { uid: *uid, handle: admitted.handle.clone() };
+        {
+            let state = self.state();
+            if self.replaced.has(&key) || state.submissions.contains_key(&key) {
+                return Err("this credential is in use already".to_owned());
+            }
+            if state.submissions.len() >= MOST_SUBMISSIONS {
+                return Err("the broker has too many submissions".to_owned());
+            }
+        }
+        let new = Replacement {
+            sealed: sealed.clone(),
+            handle: key.handle,
+            made: admitted.made,
+            exp: admitted.exp,
+            follows: *follows,
+            retired: Vec::new(),
+        };
+        let before = store.put(leader, new).map_err(|error| error.to_string())?;
+        if *follows {
+            self.follow_replacement(leader, sealed, admitted);
+        }
+        if let Some(before) = before {
+            let key = SubmissionKey { uid: *uid, handle: before.handle.clone() };
+            if let Some(earlier) = self.state().submissions.get_mut(&key) {
+                earlier.give_up(self.clock.elapsed());
+            }
+            self.queue_revocations();
+        }
+        let text = format!("job {job} uid {uid}: host {host} has brought a new credential for it");
+        self.log.line_of(*uid, Level::Info, &text);
+        Ok(())
+    }
+
+    /// Revokes the sub-token when the jobs of the leader have ended, also if none of them has ever asked for a token.
+    fn follow_replacement(&self, leader: Leader, sealed: &str, admitted: &Admitted) {
+        let key = SubmissionKey { uid: leader.uid, handle: admitted.handle.clone() };
+        let mut state = self.state();
+        if let Some(own) = submission(&mut state, &key, sealed, admitted) {
+            own.binding.leaders.insert(leader.job);
+        }
+    }
+
+    /// The sub-token of a submission with these leaders, made at `made`, is revoked, or need not be. It waits for the disk.
+    pub(super) fn retire_replaced(&self, key: &SubmissionKey, made: u64, leaders: &BTreeSet<u32>) {
+        let Some(store) = self.replaced.store.get() else { return };
+        for (leader, own) in store.of_user(key.uid) {
+            let done = if own.handle == key.handle {
+                store.forget(leader, &key.handle)
+            } else if leaders.contains(&leader.job) && own.replaces(&key.handle, made) {
+                store.retire(leader, &key.handle)
+            } else {
+                continue;
+            };
+            if let Err(error) = done {
+                self.log.line_of(key.uid, Level::Error, &format!("{}: {error}", name(key)));
+            }
+        }
+    }
+
+    /// Removes those that have expired, in a thread of its own: a disk that hangs holds up nothing else.
+    pub(super) fn run_replacements(&self) {
+        let mut turns = 0_u32;
+        while !self.state().stopping {
+            std::thread::sleep(TURN);
+            turns = turns.wrapping_add(1);
+            if turns % EXPIRY == 0 {
+                let _ = catch_unwind(AssertUnwindSafe(|| self.expire_replacements()));
+            }
+        }
+    }
+
+    fn expire_replacements(&self) {
+        let now = self.clock.unix_millis() / 1000;
+        if let Some(Err(error)) = self.replaced.store.get().map(|store| store.expire(now)) {
+            let text = format!("an expired new credential of a job could not be removed: {error}");
+            if self.told.is_new(&text, self.clock.elapsed()) {
+                self.log.line(Level::Error, &text);
+            }
+        }
+    }
+}
