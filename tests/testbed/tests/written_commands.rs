@@ -27,13 +27,10 @@ const COMMANDS: &[(&str, &str)] = &[
         "docs/admin/architectures.md",
         "not run: the cross build is a target of its own; the test arm64 installs its packages",
     ),
-    (
-        "docs/admin/broker.md",
-        "not run: they need several machines; the test broker_commands runs them on the hosts of a site",
-    ),
+    ("docs/admin/broker.md", "not run: they need several machines; the test broker runs them on the hosts of a site"),
     (
         "docs/admin/broker-operation.md",
-        "not run: they need the files of a broker; the test broker_service starts the unit and asks for its status",
+        "not run: they need the files of a broker; the test broker starts the unit and asks for its status",
     ),
     ("docs/admin/check.md", "run by the_plugin_is_switched_on_and_off"),
     (

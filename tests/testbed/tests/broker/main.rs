@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Jobs whose nodes ask a broker: it alone has the cluster's private key. Brokers and nodes have networks and munged of their own.
 
-mod broker_request;
+#[path = "../built_packages/mod.rs"]
+mod built_packages;
+mod commands;
+mod escrow;
+mod keys;
+mod permits;
+mod replace;
+mod request;
+mod service;
+mod slurmctld;
+mod theft;
 
 use std::time::Duration;
 
-use broker_request::ask;
 use serde_json::json;
 use testbed::drive::jobs::{Calls, Job, calling_script, calls};
 use testbed::drive::journal::Journal;
@@ -14,6 +23,8 @@ use testbed::site::addresses;
 use testbed::site::plan::STATE_DIR;
 use testbed::site::services::{agent, broker};
 use testbed::{Options, Result, Site, story_with_own_servers, wait};
+
+use request::ask;
 
 /// How long a story waits for a job.
 const TIMEOUT: Duration = Duration::from_secs(120);

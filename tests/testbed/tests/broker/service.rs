@@ -7,8 +7,7 @@ use testbed::drive::machine::{Machine, machine_story};
 use testbed::drive::people;
 use testbed::{Result, Site, wait};
 
-mod built_packages;
-use built_packages::{PURGE, bring_packages};
+use crate::built_packages::{PURGE, bring_packages};
 
 const UNIT: &str = "mytokend-broker";
 

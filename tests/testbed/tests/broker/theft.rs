@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who has a copy of a node's key and certificate is that node for the broker, at any address, until root keeps it out.
 
-mod broker_request;
-
 use std::time::Duration;
 
-use broker_request::ask;
 use serde_json::{Value, json};
 use testbed::drive::jobs::Job;
 use testbed::drive::journal::Journal;
 use testbed::drive::people;
 use testbed::site::services::agent;
 use testbed::{Options, Result, Site, story_with_own_servers, wait};
+
+use crate::request::ask;
 
 /// How long the story waits for a job, an agent or the broker.
 const TIMEOUT: Duration = Duration::from_secs(60);
