@@ -10,8 +10,7 @@ use mytokend::broker::escrow::KeptText;
 use mytokend::broker::messages::{
     CertificateAnswer, EndAnswer, EndRequest, EnrolRequest, ForgetAnswer, ForgetRequest, JobsAnswer, JobsRequest,
     KeepAnswer, KeepRequest, KeptAnswer, KeptRequest, PermitRequest, Refusal, RenewRequest, ReplaceAnswer,
-    ReplaceRequest, ReplacedAnswer, ReplacedRequest, StartAnswer, StartRequest,
-    TokenAnswer, TokenRequest,
+    ReplaceRequest, ReplacedAnswer, ReplacedRequest, StartAnswer, StartRequest, TokenAnswer, TokenRequest,
 };
 use mytokend::broker::replacements::Replacement;
 use serde::Serialize;
