@@ -18,6 +18,8 @@ use crate::jobs::settings::{ClusterSettings, JobsSettings};
 /// The keys of this host.
 pub struct Keys {
     cluster: ClusterSettings,
+    /// Brokers have the private keys, not the nodes.
+    has_brokers: bool,
     trust: FileTrust,
 }
 
@@ -33,7 +35,7 @@ impl Keys {
     fn of_with(config: &Path, trust: FileTrust) -> Result<Self, String> {
         let shared = Shared::load(config, trust).map_err(|error| error.to_string())?;
         let jobs = JobsSettings::load(config, trust, &shared).map_err(|error| error.to_string())?;
-        Ok(Self { cluster: jobs.cluster, trust })
+        Ok(Self { has_brokers: jobs.broker.is_used(), cluster: jobs.cluster, trust })
     }
 
     /// Makes a key pair beside the one in use, and returns what to do with it.
@@ -58,16 +60,22 @@ impl Keys {
             .write_durably(&names.1, public.to_text(comment).as_bytes(), me, 0o644)
             .map_err(|error| error.to_string())?;
         let private = further_keys::directory(private_file).join(&names.0);
+        let (holders, unit) = self.holders();
         Ok(format!(
             "key pair {id}; nothing is sealed to it yet\n\
-             1. copy {} to all nodes (root, mode 0600; the directory 0700), and there run: systemctl reload mytokend\n\
-             2. then copy {} over {} on all hosts that submit or run jobs\n\
-             3. when no job from before step 2 waits or runs, on all nodes: mytokenctl key retire {}",
+             1. copy {} to all {holders} (root, mode 0600; the directory 0700), and there run: systemctl reload {unit}\n\
+             2. then copy {} over {} on all hosts that submit or run jobs, and on brokers\n\
+             3. when no job from before step 2 waits or runs, on all {holders}: mytokenctl key retire {}",
             private.display(),
             public_file.with_file_name(&names.1).display(),
             public_file.display(),
             old.id()
         ))
+    }
+
+    /// The hosts with the private keys, and the unit that reads them there.
+    fn holders(&self) -> (&'static str, &'static str) {
+        if self.has_brokers { ("brokers", "mytokend-broker") } else { ("nodes", "mytokend") }
     }
 
     /// The keys, one line for each file.
@@ -145,7 +153,8 @@ impl Keys {
         directory.remove(&format!("{id}{KEY}")).map_err(|error| error.to_string())?;
         Ok(format!(
             "the private key {id} is removed from this host; jobs that are sealed to it get no further token here\n\
-             now run: systemctl reload mytokend"
+             now run: systemctl reload {}",
+            self.holders().1
         ))
     }
 }
@@ -186,6 +195,24 @@ mod tests {
             let private = lines.lines().filter(|line| line.contains("  private  "));
             private.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
         }
+    }
+
+    #[test]
+    fn with_brokers_they_alone_get_the_private_key() {
+        let (site, first) = Site::new();
+        assert!(site.keys().make("test").unwrap().contains("to all nodes (root"));
+        let file = site.0.path().join("jobs.toml");
+        let jobs = std::fs::read_to_string(&file).unwrap() + "[broker]\nnames = ['b1']\n";
+        std::fs::write(&file, jobs).unwrap();
+        let told = site.keys().make("test").unwrap();
+        for words in
+            ["to all brokers (root", "systemctl reload mytokend-broker\n", "on all brokers: mytokenctl key retire"]
+        {
+            assert!(told.contains(words), "{told}");
+        }
+        let new = told.strip_prefix("key pair ").unwrap()[..8].to_owned();
+        std::fs::rename(site.file(&format!("{new}.pub")), site.file("cluster.pub")).unwrap();
+        assert!(site.keys().retire(&first).unwrap().ends_with("systemctl reload mytokend-broker"));
     }
 
     #[test]

@@ -42,6 +42,17 @@ pub fn directory(private_key_file: &Path) -> PathBuf {
     private_key_file.with_file_name(DIRECTORY)
 }
 
+/// The files with private keys of this host: `private_key_file` and those in the directory, as far as they exist and can be seen.
+#[must_use]
+pub fn all_files(private_key_file: &Path) -> Vec<PathBuf> {
+    let is_key = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(KEY));
+    let further = std::fs::read_dir(directory(private_key_file)).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = further.map(|entry| entry.path()).filter(is_key).collect();
+    files.sort();
+    files.extend(private_key_file.symlink_metadata().is_ok().then(|| private_key_file.to_owned()));
+    files
+}
+
 /// Reads the directory. A file that cannot be used costs the other keys nothing.
 #[must_use]
 pub fn load(private_key_file: &Path, trust: FileTrust) -> FurtherKeys {

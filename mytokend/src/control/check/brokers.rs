@@ -32,6 +32,7 @@ use crate::broker::settings::BrokerSettings;
 use crate::broker::startup::RUNTIME_DIR;
 use crate::broker::status::BrokerStatus;
 use crate::control::broker_status::{self, NoStatus};
+use crate::jobs::further_keys;
 use crate::jobs::settings::JobsSettings;
 
 /// Time limit for one broker, and for one question to the resolver.
@@ -133,7 +134,10 @@ impl Findings {
             let text = format!(
                 "{key} is the key of the brokers' authority, and broker.names does not name this host: whoever has it can pass for any node"
             );
-            let fix = format!("rm {}   # or add this host to broker.names", word(&key.to_string()));
+            let fix = format!(
+                "mv {} /root/   # delete it there if a broker has it; or add this host to broker.names",
+                word(&key.to_string())
+            );
             self.add_fixed(kinds::AUTHORITY_ELSEWHERE, text, fix);
         }
         if is_broker {
@@ -145,10 +149,16 @@ impl Findings {
                     self.escrow_directory(settings);
                 }
             }
-        } else if exists(&jobs.cluster.private_key_file) {
-            let key = jobs.cluster.private_key_file.display();
-            let text = format!("{key} opens the credentials of all jobs, and only brokers need it");
-            self.add_fixed(kinds::KEY_ON_NODE, text, format!("rm {}", word(&key.to_string())));
+        } else {
+            for key in further_keys::all_files(&jobs.cluster.private_key_file) {
+                let text = format!("{} opens the credentials of all jobs, and only brokers need it", key.display());
+                // It may be the only copy.
+                let fix = format!(
+                    "mv {} /root/   # delete it there when `mytokenctl broker status` shows its id on each broker",
+                    word(&key.to_string_lossy())
+                );
+                self.add_fixed(kinds::KEY_ON_NODE, text, fix);
+            }
         }
         if !is_broker && !seen.slurmd {
             return self.other_host(settings);

@@ -17,19 +17,24 @@ const MOST_NAMED: usize = 8;
 /// The command that gives a host the keys of another, with the configured paths.
 pub(super) struct CopyKeys {
     public: String,
-    private: String,
+    /// `None` with brokers: only they may have it.
+    private: Option<String>,
 }
 
 impl CopyKeys {
     pub(super) fn of(jobs: &JobsSettings) -> Self {
         let (public, private) = (&jobs.cluster.public_key_file, &jobs.cluster.private_key_file);
-        Self { public: word(&public.to_string_lossy()), private: word(&private.to_string_lossy()) }
+        let private = (!jobs.broker.is_used()).then(|| word(&private.to_string_lossy()));
+        Self { public: word(&public.to_string_lossy()), private }
     }
 
     /// Only nodes may have the private key. srun reaches nothing else; what ssh reaches may be a login host, and its own word on this
     /// does not count.
     fn command(&self, host: &str, launcher: Launcher) -> String {
-        let Self { public, private } = self;
+        let public = &self.public;
+        let Some(private) = &self.private else {
+            return format!("scp -p {public} {host}:{public}   # from a host with the brokers' key");
+        };
         match launcher {
             Launcher::Srun => format!(
                 "scp -p {public} {host}:{public} && scp -p {private} {host}:{private} && ssh {host} systemctl reload mytokend   # from a node with the right pair"
@@ -39,6 +44,13 @@ impl CopyKeys {
             ),
         }
     }
+}
+
+/// The command that upgrades packages on another host: their files go to the home directory of root there.
+fn upgrade_on(host: &str, upgrade: &str) -> String {
+    let (command, note) = upgrade.split_once("   #").unwrap_or((upgrade, ""));
+    let files: Vec<&str> = command.split(' ').filter(|word| word.starts_with("./")).collect();
+    format!("scp {} {host}: && ssh -t {host} '{command}'   #{note}", files.join(" "))
 }
 
 /// The command that shows a host's findings with the fixes. Not those from the host's answer: they would be pasted here, as root.
@@ -158,8 +170,7 @@ impl Findings {
         for (version, hosts) in versions {
             let version = version.map_or_else(|| "an older one".to_owned(), |version| version.to_string());
             let text = format!("{} has version {version}, this host {here}", named(&hosts));
-            let upgrade = self.package_tool.fix(kinds::PLUGIN_VERSION);
-            let fix = format!("ssh {} {upgrade}", first(&hosts));
+            let fix = upgrade_on(first(&hosts), &self.package_tool.fix(kinds::PLUGIN_VERSION));
             self.add_hosts(kinds::NODE_VERSION, text, fix, hosts);
         }
     }
@@ -208,7 +219,7 @@ mod tests {
     }
 
     fn keys() -> CopyKeys {
-        CopyKeys { public: word("/srv/a b.pub"), private: word("/srv/x.key") }
+        CopyKeys { public: word("/srv/a b.pub"), private: Some(word("/srv/x.key")) }
     }
 
     /// The findings for answers of n1, n2, ...
@@ -297,6 +308,20 @@ mod tests {
         let (command, words) = to_host[0].split_once("   # ").unwrap();
         assert_eq!(command, "scp -p '/srv/a b.pub' n1:'/srv/a b.pub'");
         assert!(words.contains("Only if slurmd runs on n1, it also needs /srv/x.key"), "{words}");
+        for launcher in [Launcher::Srun, Launcher::Ssh] {
+            let with_brokers = CopyKeys { private: None, ..keys() }.command("n1", launcher);
+            assert_eq!(with_brokers, "scp -p '/srv/a b.pub' n1:'/srv/a b.pub'   # from a host with the brokers' key");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_of_another_host_takes_the_files_there() {
+        let command =
+            upgrade_on("n1", "apt install --only-upgrade ./a_*.deb ./b_*.deb   # in the directory of the packages");
+        assert_eq!(
+            command,
+            "scp ./a_*.deb ./b_*.deb n1: && ssh -t n1 'apt install --only-upgrade ./a_*.deb ./b_*.deb'   # in the directory of the packages"
+        );
     }
 
     #[test]

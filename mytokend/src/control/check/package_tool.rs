@@ -68,6 +68,11 @@ impl PackageTool {
         };
         match other {
             None => kind.fix.into(),
+            // dnf reinstalls only what is installed.
+            Some(command) if self == Self::Dnf && command.starts_with("REINSTALL ./") => {
+                let (file, note) = command.trim_start_matches("REINSTALL ").split_once("   ").unwrap_or((command, ""));
+                format!("{reinstall} {file} || {install} {file}   {note}").into()
+            }
             Some(command) => command
                 .replace("REINSTALL", reinstall)
                 .replace("INSTALL", install)
@@ -125,7 +130,7 @@ mod tests {
             (
                 kinds::PAM_FILE,
                 "apt install --reinstall ./libpam-mytoken_*.deb   # in the directory of the packages",
-                "dnf reinstall ./pam_mytoken-[0-9]*.rpm   # in the directory of the packages",
+                "dnf reinstall ./pam_mytoken-[0-9]*.rpm || dnf install ./pam_mytoken-[0-9]*.rpm   # in the directory of the packages",
                 "zypper install --force ./pam_mytoken-[0-9]*.rpm   # in the directory of the packages",
             ),
             (
@@ -143,7 +148,7 @@ mod tests {
             (
                 kinds_slurm::PLUGIN_FILE,
                 "apt install --reinstall ./slurm-spank-mytoken_*.deb   # in the directory of the packages",
-                "dnf reinstall ./slurm-spank-mytoken-[0-9]*.rpm   # in the directory of the packages",
+                "dnf reinstall ./slurm-spank-mytoken-[0-9]*.rpm || dnf install ./slurm-spank-mytoken-[0-9]*.rpm   # in the directory of the packages",
                 "zypper install --force ./slurm-spank-mytoken-[0-9]*.rpm   # in the directory of the packages",
             ),
             (

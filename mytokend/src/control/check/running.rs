@@ -180,7 +180,7 @@ fn without_systemd(kind: Kind) -> Kind {
         // The broker that ends holds the lock of its directory until then.
         "while pkill -f '^[^ ]*mytokend broker'; do sleep 1; done; setsid --fork mytokend broker   # as root"
     } else {
-        "pkill -TERM -x mytokend; setsid --fork mytokend agent   # as root"
+        "while pkill -f '^[^ ]*mytokend agent'; do sleep 1; done; setsid --fork mytokend agent   # as root"
     };
     Kind { fix, ..kind }
 }

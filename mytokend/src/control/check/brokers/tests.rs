@@ -165,6 +165,15 @@ fn keys_where_they_should_not_be_are_found() {
     let mut site = Site::broker();
     site.seen = Seen { has_name: false, has_address: false, ..site.seen };
     assert_eq!(site.ids(&ALL_WELL), ["broker-authority-elsewhere", "cluster-key-on-node"]);
+    // The next key or an earlier one, as `mytokenctl key new` makes them.
+    let further = site.dir.path().join("private.d");
+    std::fs::create_dir(&further).unwrap();
+    for name in ["0123abcd.key", "89abcdef.retired"] {
+        std::fs::write(further.join(name), "").unwrap();
+    }
+    assert_eq!(site.ids(&ALL_WELL), ["broker-authority-elsewhere", "cluster-key-on-node", "cluster-key-on-node"]);
+    assert!(site.findings(&ALL_WELL).render().contains("/private.d/0123abcd.key /root/   # delete it there when"));
+    std::fs::remove_dir_all(&further).unwrap();
     site.seen.has_address = true;
     assert_eq!(site.ids(&ALL_WELL), Vec::<String>::new(), "nodes know it by another name");
 }
