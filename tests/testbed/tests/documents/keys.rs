@@ -24,6 +24,7 @@ const OTHERS: &[&str] = &[
     "response_types_supported",
     "restriction_claims_supported",
     "to_revoke",
+    "transfer_code",
     "unconfined_service_t",
     "user_readenv",
     "voperson_id",
