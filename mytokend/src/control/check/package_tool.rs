@@ -20,9 +20,9 @@ pub enum PackageTool {
     Zypper,
 }
 
-/// The two systems with RPM packages have one command for this, with the words below in it.
+/// The two systems with RPM packages have one command for this, with the words below in it. The package may be there without its file.
 const SSHD_CONFIG: &str =
-    "INSTALL ./mytoken-sshd-config-[0-9]*.rpm && systemctl reload sshd   # in the directory of the packages";
+    "REINSTALL ./mytoken-sshd-config-[0-9]*.rpm && systemctl reload sshd   # in the directory of the packages";
 /// Neither system has pam-auth-update, and authselect does not manage the file.
 const PAM_LINES: &str = "diff /etc/pam.d/sshd /usr/share/mytoken/pam-sshd.example   # write its lines with pam_mytoken.so into /etc/pam.d/sshd, and keep a shell of root open meanwhile";
 
@@ -70,8 +70,8 @@ impl PackageTool {
             None => kind.fix.into(),
             // dnf reinstalls only what is installed.
             Some(command) if self == Self::Dnf && command.starts_with("REINSTALL ./") => {
-                let (file, note) = command.trim_start_matches("REINSTALL ").split_once("   ").unwrap_or((command, ""));
-                format!("{reinstall} {file} || {install} {file}   {note}").into()
+                let (file, rest) = command.trim_start_matches("REINSTALL ").split_once(' ').unwrap_or((command, ""));
+                format!("{reinstall} {file} || {install} {file} {rest}").into()
             }
             Some(command) => command
                 .replace("REINSTALL", reinstall)
@@ -123,8 +123,8 @@ mod tests {
             (
                 kinds::SSHD_USE_PAM,
                 "apt install ./mytoken-sshd-config_*.deb && systemctl reload ssh   # in the directory of the packages",
-                "dnf install ./mytoken-sshd-config-[0-9]*.rpm && systemctl reload sshd   # in the directory of the packages",
-                "zypper install ./mytoken-sshd-config-[0-9]*.rpm && systemctl reload sshd   # in the directory of the packages",
+                "dnf reinstall ./mytoken-sshd-config-[0-9]*.rpm || dnf install ./mytoken-sshd-config-[0-9]*.rpm && systemctl reload sshd   # in the directory of the packages",
+                "zypper install --force ./mytoken-sshd-config-[0-9]*.rpm && systemctl reload sshd   # in the directory of the packages",
             ),
             (kinds::PAM_AUTH, "pam-auth-update --enable mytoken mytoken-session", PAM_LINES, PAM_LINES),
             (
