@@ -166,9 +166,7 @@ impl Broker {
         if hosts.is_empty() {
             return Err(format!("slurmctld does not tell on which host job {job} was submitted"));
         }
-        // Slurm cuts the name of the host at its first dot.
-        let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
-        match hosts.iter().find(|other| short(other) != short(host)) {
+        match hosts.iter().find(|other| !is_host(host, other)) {
             Some(other) => {
                 let other = printable(other, 64);
                 Err(format!("job {job} was submitted on {other}, and only there its credential can be replaced"))
@@ -266,4 +264,10 @@ impl Broker {
             }
         }
     }
+}
+
+/// Whether the host with this name in its certificate is the one that slurmctld shows. Slurm may show it with its domain. The name of the
+/// certificate is not cut: who owns a domain may have one for `login1.evil.org`, and that is not `login1`.
+fn is_host(certificate: &str, shown: &str) -> bool {
+    certificate == shown || shown.split_once('.').is_some_and(|(short, _)| certificate == short)
 }

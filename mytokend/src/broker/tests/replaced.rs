@@ -129,7 +129,12 @@ fn who_has_no_right_to_a_job_replaces_nothing() {
 
     test.prints(Some(&format!("{WAITS}{array}")));
     test.fakes.hosts.lock().unwrap().insert("login1".to_owned());
-    assert_eq!(test.replace_from("login1.cluster", 7, 2, "7:new@5"), "", "Slurm knows hosts without their domain");
+    let from = |host: &str| test.replace_from(host, 7, 2, "7:new@5");
+    assert!(from("login1.evil.org").contains("was submitted on login1, and only there"), "a domain of its own");
+    *test.fakes.hosts.lock().unwrap() = ["login1.cluster".to_owned()].into();
+    assert!(from("login1.evil.org").contains("was submitted on login1.cluster, and only there"));
+    assert!(from("login").contains("only there"));
+    assert_eq!([from("login1"), from("login1.cluster")], ["", ""], "Slurm may show the domain");
     assert!(test.replace("7:new@5").contains("in use already"), "for another job");
 }
 
