@@ -54,7 +54,7 @@ pub(super) struct Replaced {
     /// When slurmctld was last asked about the host of a submission, elapsed time. Held during the question, and while the disk is written.
     turn: Arc<AsyncMutex<Duration>>,
     /// Jobs that got a new credential not long ago, and when, elapsed time.
-    recent: Mutex<BTreeMap<Leader, Duration>>,
+    pub recent: Mutex<BTreeMap<Leader, Duration>>,
     /// Credentials that have expired, opened in the last seconds.
     pub expired: Opened,
 }
@@ -118,12 +118,6 @@ impl Replaced {
 
     fn keep_pause(&self, leader: Leader, now: Duration) {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner).insert(leader, now);
-    }
-
-    /// As if the pause of all jobs were over.
-    #[cfg(test)]
-    pub(super) fn end_pauses(&self) {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
