@@ -59,7 +59,7 @@ pub struct Replacement {
     pub exp: u64,
     /// This broker revokes the sub-token if the job never starts.
     pub follows: bool,
-    /// Handles of the credentials that it has replaced and that are revoked, or are being revoked.
+    /// Handles of the credentials that it has replaced: they are revoked, or will be when it has given a token.
     #[serde(default)]
     pub retired: Vec<String>,
 }
@@ -72,7 +72,7 @@ impl Replacement {
         handle != self.handle && (made <= self.made || self.has_retired(handle))
     }
 
-    /// Whether the sub-token with this handle is revoked already.
+    /// Whether the sub-token with this handle is revoked already, or will be.
     #[must_use]
     pub fn has_retired(&self, handle: &str) -> bool {
         self.retired.iter().any(|retired| retired == handle)
