@@ -240,6 +240,13 @@ impl CredentialService for BrokerMode {
         true
     }
 
+    fn job_for(&self, credential: &LeaseCredential, jobs: &[u32], deadline: Deadline) -> Option<u32> {
+        match credential {
+            LeaseCredential::Registered { uid, handle } => self.job_with_text(*uid, handle, jobs, deadline),
+            _ => jobs.first().copied(),
+        }
+    }
+
     fn access_token(
         &self,
         credential: &LeaseCredential,

@@ -147,6 +147,11 @@ pub trait CredentialService: Send + Sync {
         Ok(())
     }
 
+    /// The job for which a token of this credential is asked, of those that run with it here.
+    fn job_for(&self, _credential: &LeaseCredential, jobs: &[u32], _deadline: Deadline) -> Option<u32> {
+        jobs.first().copied()
+    }
+
     /// Obtains an access token: for the main file, or for a further one. The mytoken server writes `comment` into the token's history.
     ///
     /// # Errors

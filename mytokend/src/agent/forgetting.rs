@@ -51,13 +51,16 @@ pub(super) struct Forgetting {
 }
 
 impl Forgetting {
-    fn add(&self, ended: Ended) {
+    /// Returns it when too many wait.
+    fn add(&self, ended: Ended) -> Result<(), Ended> {
         let mut queue = self.queue();
-        if queue.waiting.len() < MOST {
-            queue.waiting.push(Reverse(ended));
+        if queue.waiting.len() >= MOST {
+            return Err(ended);
         }
+        queue.waiting.push(Reverse(ended));
         drop(queue);
         self.changed.notify_all();
+        Ok(())
     }
 
     /// Waits for the next one. `None`: the agent stops.
@@ -100,8 +103,21 @@ impl Agent {
         let LeaseKey::Submission { uid, handle } = &lease.key else { return };
         if lease.made_here {
             let (uid, handle) = (*uid, handle.clone());
-            self.forgetting.add(Ended { due: self.clock.elapsed(), uid, handle, tries: 0 });
+            self.tell_later(Ended { due: self.clock.elapsed(), uid, handle, tries: 0 });
         }
+    }
+
+    fn tell_later(&self, ended: Ended) {
+        if let Err(ended) = self.forgetting.add(ended) {
+            self.log_kept(&ended, "too many submissions wait to be told");
+        }
+    }
+
+    /// A broker is not told of it any more.
+    fn log_kept(&self, ended: &Ended, reason: &str) {
+        let (begin, uid) = (ended.handle.get(..8).unwrap_or_default(), ended.uid);
+        let text = format!("submission {begin} uid {uid}: a broker keeps its credential until it expires: {reason}");
+        self.log.line_of(uid, Level::Warning, &text);
     }
 
     /// Tells the brokers until [`Forgetting::stop`]. It has a thread of its own: a broker that hangs holds up no job.
@@ -115,13 +131,25 @@ impl Agent {
             let tries = ended.tries.saturating_add(1);
             if tries < MOST_TRIES {
                 let due = self.clock.elapsed().saturating_add(FIRST_PAUSE.saturating_mul(1 << ended.tries.min(16)));
-                self.forgetting.add(Ended { due, tries, ..ended });
+                self.tell_later(Ended { due, tries, ..ended });
             } else {
-                let (begin, uid) = (ended.handle.get(..8).unwrap_or_default(), ended.uid);
-                let text =
-                    format!("submission {begin} uid {uid}: a broker keeps its credential until it expires: {reason}");
-                self.log.line_of(uid, Level::Warning, &text);
+                self.log_kept(&ended, &reason);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_finds_no_room_is_told() {
+        let forgetting = Forgetting::default();
+        let ended = |number: usize| Ended { due: Duration::ZERO, uid: 7, handle: number.to_string(), tries: 0 };
+        assert!((0..MOST).all(|number| forgetting.add(ended(number)).is_ok()));
+        assert_eq!(forgetting.add(ended(MOST)), Err(ended(MOST)));
+        assert!(forgetting.next(&|| Duration::ZERO).is_some());
+        assert_eq!(forgetting.add(ended(MOST)), Ok(()));
     }
 }

@@ -70,8 +70,8 @@ impl Agent {
                     None if lease.proven => Purpose::Token,
                     None => Purpose::FirstToken,
                 };
-                let charge = Charge { uid: lease.uid, purpose, job: lease.running_jobs().next() };
-                let about = (file.name.clone(), comment, charge, file.token.map(|token| token.exp));
+                let jobs: Vec<u32> = lease.running_jobs().collect();
+                let about = (file.name.clone(), comment, (lease.uid, purpose, jobs), file.token.map(|token| token.exp));
                 Some((credential, about, validity(&file.windows, self.server_time(lease)), file.times(now, longest)))
             });
             // While this request has no answer, a second one may become due.
@@ -86,12 +86,15 @@ impl Agent {
             }
             begun
         };
-        let Some((credential, (name, comment, charge, replaced), validity, times)) = begun else { return };
+        let Some((credential, (name, comment, (uid, purpose, jobs), replaced), validity, times)) = begun else {
+            return;
+        };
         let begin = self.clock.elapsed();
         let result = match validity {
             Validity::Now | Validity::Over => {
-                let deadline = Deadline::after(times.deadline);
-                self.configured().service.access_token(&credential, Some(&name), &comment, charge, deadline)
+                let (configured, deadline) = (self.configured(), Deadline::after(times.deadline));
+                let charge = Charge { uid, purpose, job: configured.service.job_for(&credential, &jobs, deadline) };
+                configured.service.access_token(&credential, Some(&name), &comment, charge, deadline)
             }
             Validity::From(_) => Err(RequestFailure::permanent("the credential is not valid yet")),
         };

@@ -34,8 +34,8 @@ impl Agent {
                     None if lease.proven => Purpose::Token,
                     None => Purpose::FirstToken,
                 };
-                let charge = Charge { uid: lease.uid, purpose, job: lease.running_jobs().next() };
-                let about = (self.comment(lease), charge, lease.token.map(|token| token.exp));
+                let jobs: Vec<u32> = lease.running_jobs().collect();
+                let about = (self.comment(lease), (lease.uid, purpose, jobs), lease.token.map(|token| token.exp));
                 Some((credential, about, validity(&lease.windows, self.server_time(lease)), times))
             });
             // While this request has no answer, a second one may become due.
@@ -47,17 +47,15 @@ impl Agent {
             }
             begun
         };
-        let Some((credential, (comment, charge, replaced), validity, times)) = begun else { return };
+        let Some((credential, (comment, (uid, purpose, jobs), replaced), validity, times)) = begun else { return };
         let begin = self.clock.elapsed();
         let result = match validity {
             // Only the server's clock says whether a credential has expired.
-            Validity::Now | Validity::Over => self.configured().service.access_token(
-                &credential,
-                None,
-                &comment,
-                charge,
-                Deadline::after(times.deadline),
-            ),
+            Validity::Now | Validity::Over => {
+                let (configured, deadline) = (self.configured(), Deadline::after(times.deadline));
+                let charge = Charge { uid, purpose, job: configured.service.job_for(&credential, &jobs, deadline) };
+                configured.service.access_token(&credential, None, &comment, charge, deadline)
+            }
             Validity::From(_) => Err(RequestFailure::permanent("the credential is not valid yet")),
         };
         let learned = self.configured().service.learned(&credential);

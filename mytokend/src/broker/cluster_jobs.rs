@@ -130,6 +130,13 @@ impl ClusterJobs {
         self.by_user.get(&uid).into_iter().flat_map(|jobs| jobs.live.iter().copied())
     }
 
+    /// Whether a job that this one leads is not final. `None`: none is shown.
+    #[must_use]
+    pub fn is_live(&self, uid: u32, leader: u32) -> Option<bool> {
+        let own = self.by_user.get(&uid)?;
+        own.of_leader.contains_key(&leader).then(|| own.live.contains(&leader))
+    }
+
     /// Those of `jobs` that are a user's. An array that has run for a day has many more than slurmctld shows.
     #[must_use]
     pub fn shown(&self, uid: u32, jobs: &BTreeSet<u32>) -> BTreeSet<u32> {
@@ -175,6 +182,7 @@ mod tests {
         assert_eq!(jobs.live_leaders(2001).collect::<Vec<_>>(), [7, 8]);
         assert_eq!(jobs.live_leaders(2002).collect::<Vec<_>>(), [12]);
         assert_eq!(jobs.live_leaders(2003).count(), 0);
+        assert_eq!([jobs.is_live(2001, 7), jobs.is_live(2002, 7), jobs.is_live(2003, 7)], [Some(true), None, None]);
     }
 
     #[test]

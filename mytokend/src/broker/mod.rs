@@ -190,7 +190,7 @@ impl Broker {
         state.submissions.retain(|_, submission| {
             !matches!(submission.end, End::Settled { since } if elapsed.saturating_sub(since) > REMEMBERED)
         });
-        self.replaced.prune(|key| state.submissions.contains_key(key));
+        self.replaced.note(jobs, |key| state.submissions.contains_key(key));
         drop(state);
         for (key, is_alone) in over {
             let name = name(&key);

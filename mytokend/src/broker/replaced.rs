@@ -4,9 +4,9 @@
 //! A sealed text is no proof: anybody can make one for any user. So a host may bring one for the jobs only that were submitted there, as
 //! slurmctld says. A node that was taken over cannot give jobs of other hosts a credential of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mytoken::Error;
@@ -14,13 +14,15 @@ use mytoken_wire::printable;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::timeout;
 
+use super::cluster_jobs::ClusterJobs;
+use super::ends::Standing;
 use super::identity::StateDir;
 use super::messages::{ReplaceAnswer, ReplaceRequest};
 use super::opened::Opened;
 use super::replacements::{Leader, Replacement, Replacements};
 use super::settings::BrokerSettings;
-use super::submission::{SubmissionKey, name};
-use super::{Broker, MOST_SUBMISSIONS, submission};
+use super::submission::{End, Submission, SubmissionKey};
+use super::{Broker, MOST_SUBMISSIONS, State, submission};
 use crate::agent::credential_service::Admitted;
 use crate::log::Level;
 
@@ -30,11 +32,20 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// Between two questions about the host of a submission. slurmctld serves the whole cluster.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Between two looks at whether the broker stops.
+/// Between two times at which the files are brought in line with memory.
 const TURN: Duration = Duration::from_secs(2);
 
-/// Turns between two looks for those that have expired.
+/// Turns between two looks for those that have expired, or could not be read.
 const EXPIRY: u32 = 30;
+
+/// Between two new credentials of one job. Each makes two requests to a mytoken server, one of them to revoke the one before.
+const PAUSE_OF_JOB: Duration = Duration::from_secs(10);
+
+/// Most credentials of one job that are replaced.
+const MOST_OF_JOB: usize = 16;
+
+/// Most of a user's sub-tokens that have given no token and wait to be revoked. With more of them, no credential of his is replaced.
+const MOST_UNPROVEN: usize = 128;
 
 /// The new credentials, and whose turn it is to bring one.
 #[derive(Default)]
@@ -42,6 +53,8 @@ pub(super) struct Replaced {
     store: OnceLock<Replacements>,
     /// When slurmctld was last asked about the host of a submission, elapsed time. Held during the question, and while the disk is written.
     turn: Arc<AsyncMutex<Duration>>,
+    /// Jobs that got a new credential not long ago, and when, elapsed time.
+    pub recent: Mutex<BTreeMap<Leader, Duration>>,
     /// Credentials that have expired, opened in the last seconds.
     pub expired: Opened,
 }
@@ -69,11 +82,42 @@ impl Replaced {
         self.of_user(key.uid).iter().any(|(_, own)| own.handle == key.handle)
     }
 
-    /// Forgets those that are over, but for submissions that are remembered.
-    pub(super) fn prune(&self, is_remembered: impl Fn(&SubmissionKey) -> bool) {
-        if let Some(store) = self.store.get() {
-            store.prune(|leader, own| is_remembered(&SubmissionKey { uid: leader.uid, handle: own.handle.clone() }));
+    /// Whether there is any whose jobs have not ended.
+    pub(super) fn is_used(&self) -> bool {
+        self.store.get().is_some_and(Replacements::is_used)
+    }
+
+    /// Takes note of an answer of slurmctld about those without a submission that is remembered, and forgets the ones that are over. Another
+    /// broker revokes their sub-tokens.
+    pub(super) fn note(&self, jobs: &ClusterJobs, is_remembered: impl Fn(&SubmissionKey) -> bool) {
+        let Some(store) = self.store.get() else { return };
+        let has_submission = |leader: Leader, own: &Replacement| {
+            is_remembered(&SubmissionKey { uid: leader.uid, handle: own.handle.clone() })
+        };
+        store.note(|leader, own| {
+            let standing = || match jobs.is_live(leader.uid, leader.job) {
+                Some(true) => Standing::GoesOn,
+                Some(false) => Standing::Over,
+                None => Standing::NotShown,
+            };
+            (!has_submission(leader, own)).then(standing)
+        });
+        store.prune(has_submission);
+    }
+
+    /// Refuses a job that got a new credential a moment ago.
+    fn check_pause(&self, leader: Leader, now: Duration) -> Result<(), String> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.retain(|_, at| now.saturating_sub(*at) < PAUSE_OF_JOB);
+        if recent.contains_key(&leader) {
+            let (job, pause) = (leader.job, PAUSE_OF_JOB.as_secs());
+            return Err(format!("job {job} got a new credential a moment ago; wait {pause} seconds and try again"));
         }
+        Ok(())
+    }
+
+    fn keep_pause(&self, leader: Leader, now: Duration) {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).insert(leader, now);
     }
 }
 
@@ -96,13 +140,17 @@ impl Broker {
 
     /// Those that an earlier run has left. From now on jobs get their tokens.
     pub(super) fn use_replacements(&self, store: Replacements) {
-        for (leader, own) in store.all().into_iter().filter(|(_, own)| own.follows) {
+        self.follow_those_read(store.all());
+        let _ = self.replaced.store.set(store);
+    }
+
+    fn follow_those_read(&self, read: Vec<(Leader, Arc<Replacement>)>) {
+        for (leader, own) in read.into_iter().filter(|(_, own)| own.follows) {
             match self.admit(leader.job, leader.uid, &own.sealed) {
                 Ok(admitted) => self.follow_replacement(leader, &own.sealed, &admitted),
                 Err(denied) => self.tell_unopened(leader, &denied.reason),
             }
         }
-        let _ = self.replaced.store.set(store);
     }
 
     /// Keeps a new credential for a job that waits, which was submitted on `host`.
@@ -166,9 +214,7 @@ impl Broker {
         if hosts.is_empty() {
             return Err(format!("slurmctld does not tell on which host job {job} was submitted"));
         }
-        // Slurm cuts the name of the host at its first dot.
-        let short = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
-        match hosts.iter().find(|other| short(other) != short(host)) {
+        match hosts.iter().find(|other| !is_host(host, other)) {
             Some(other) => {
                 let other = printable(other, 64);
                 Err(format!("job {job} was submitted on {other}, and only there its credential can be replaced"))
@@ -182,9 +228,14 @@ impl Broker {
         let ReplaceRequest { uid, job, sealed, follows } = request;
         let store = self.replaced.store.get().ok_or("this broker has no directory for new credentials")?;
         let leader = Leader { uid: *uid, job: *job };
-        if store.get(leader).is_some_and(|known| known.sealed == *sealed) {
+        let known = store.get(leader);
+        if known.as_ref().is_some_and(|known| known.sealed == *sealed) {
             return Ok(());
         }
+        if known.is_some_and(|known| known.retired.len() >= MOST_OF_JOB) {
+            return Err(format!("{MOST_OF_JOB} credentials of job {job} were replaced already"));
+        }
+        self.replaced.check_pause(leader, self.clock.elapsed())?;
         let key = SubmissionKey { uid: *uid, handle: admitted.handle.clone() };
         {
             let state = self.state();
@@ -193,6 +244,11 @@ impl Broker {
             }
             if state.submissions.len() >= MOST_SUBMISSIONS {
                 return Err("the broker has too many submissions".to_owned());
+            }
+            if unproven(&state, *uid) >= MOST_UNPROVEN {
+                return Err(
+                    "the broker still revokes many credentials of this user; wait a while and try again".to_owned()
+                );
             }
         }
         let new = Replacement {
@@ -204,12 +260,14 @@ impl Broker {
             retired: Vec::new(),
         };
         let before = store.put(leader, new).map_err(|error| error.to_string())?;
+        self.replaced.keep_pause(leader, self.clock.elapsed());
         if *follows {
             self.follow_replacement(leader, sealed, admitted);
         }
         if let Some(before) = before {
             let key = SubmissionKey { uid: *uid, handle: before.handle.clone() };
-            if let Some(earlier) = self.state().submissions.get_mut(&key) {
+            // One that serves jobs is needed until the new one has given a token, as that of the submission is.
+            if let Some(earlier) = self.state().submissions.get_mut(&key).filter(|earlier| !earlier.proven) {
                 earlier.give_up(self.clock.elapsed());
             }
             self.queue_revocations();
@@ -228,42 +286,55 @@ impl Broker {
         }
     }
 
-    /// The sub-token of a submission with these leaders, made at `made`, is revoked, or need not be. It waits for the disk.
+    /// The sub-token of a submission with these leaders, made at `made`, is revoked, or need not be. It does not wait for the disk.
     pub(super) fn retire_replaced(&self, key: &SubmissionKey, made: u64, leaders: &BTreeSet<u32>) {
         let Some(store) = self.replaced.store.get() else { return };
         for (leader, own) in store.of_user(key.uid) {
-            let done = if own.handle == key.handle {
-                store.forget(leader, &key.handle)
+            if own.handle == key.handle {
+                store.forget(leader, &key.handle);
             } else if leaders.contains(&leader.job) && own.replaces(&key.handle, made) {
-                store.retire(leader, &key.handle)
-            } else {
-                continue;
-            };
-            if let Err(error) = done {
-                self.log.line_of(key.uid, Level::Error, &format!("{}: {error}", name(key)));
+                store.retire(leader, &key.handle);
             }
         }
     }
 
-    /// Removes those that have expired, in a thread of its own: a disk that hangs holds up nothing else.
+    /// Brings the files in line with memory, in a thread of its own: a disk that hangs holds up nothing else.
     pub(super) fn run_replacements(&self) {
         let mut turns = 0_u32;
-        while !self.state().stopping {
+        loop {
             std::thread::sleep(TURN);
-            turns = turns.wrapping_add(1);
-            if turns % EXPIRY == 0 {
-                let _ = catch_unwind(AssertUnwindSafe(|| self.expire_replacements()));
+            if self.state().stopping {
+                return;
             }
+            turns = turns.wrapping_add(1);
+            let _ = catch_unwind(AssertUnwindSafe(|| self.sweep_replacements(turns % EXPIRY == 0)));
         }
     }
 
-    fn expire_replacements(&self) {
-        let now = self.clock.unix_millis() / 1000;
-        if let Some(Err(error)) = self.replaced.store.get().map(|store| store.expire(now)) {
-            let text = format!("an expired new credential of a job could not be removed: {error}");
+    /// Writes and removes files; with `looks`, also those that have expired, and it reads again what could not be read.
+    pub(super) fn sweep_replacements(&self, looks: bool) {
+        let Some(store) = self.replaced.store.get() else { return };
+        if looks {
+            store.expire(self.clock.unix_millis() / 1000);
+            self.follow_those_read(store.read_again());
+        }
+        if let Err(error) = store.sweep() {
+            let text = format!("the file of a new credential could not be written or removed: {error}");
             if self.told.is_new(&text, self.clock.elapsed()) {
                 self.log.line(Level::Error, &text);
             }
         }
     }
+}
+
+/// How many of a user's sub-tokens have given no token and wait to be revoked.
+fn unproven(state: &State, uid: u32) -> usize {
+    let waits = |own: &Submission| !own.proven && matches!(own.end, End::Revoking { .. });
+    state.submissions.iter().filter(|(key, own)| key.uid == uid && waits(own)).count()
+}
+
+/// Whether the host with this name in its certificate is the one that slurmctld shows. Slurm may show it with its domain. The name of the
+/// certificate is not cut: who owns a domain may have one for `login1.evil.org`, and that is not `login1`.
+fn is_host(certificate: &str, shown: &str) -> bool {
+    certificate == shown || shown.split_once('.').is_some_and(|(short, _)| certificate == short)
 }

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! New credentials for jobs that wait, in place of those of their submissions. Memory has them all: a node's request must not wait for the
 //! disk. One file for each, because a job that waits outlives a broker. They are ciphertext.
+//!
+//! Who brings one waits until it is written. All other changes are made in memory, and a thread brings the files in line: the disk can hang.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mytoken::private_files::{Directory, FileError, Owner};
 use serde::{Deserialize, Serialize};
+
+use super::ends::Standing;
+use super::escrow::{TextDirectory, TextFiles};
+use super::submission::NOT_SHOWN;
 
 /// Most jobs of one user. An array is one job.
 const MOST_OF_USER: usize = 1_000;
 
 /// Most jobs.
 const MOST: usize = 20_000;
-
-/// Mode of the files.
-const MODE: u32 = 0o600;
-
-/// Largest file: a sealed text has at most 16 KiB.
-const LIMIT: usize = 24 * 1024;
 
 /// Most handles of earlier credentials that are remembered with one.
 const MOST_RETIRED: usize = 64;
@@ -59,7 +59,7 @@ pub struct Replacement {
     pub exp: u64,
     /// This broker revokes the sub-token if the job never starts.
     pub follows: bool,
-    /// Handles of the credentials that it has replaced and that are revoked, or are being revoked.
+    /// Handles of the credentials that it has replaced: they are revoked, or will be when it has given a token.
     #[serde(default)]
     pub retired: Vec<String>,
 }
@@ -72,7 +72,7 @@ impl Replacement {
         handle != self.handle && (made <= self.made || self.has_retired(handle))
     }
 
-    /// Whether the sub-token with this handle is revoked already.
+    /// Whether the sub-token with this handle is revoked already, or will be.
     #[must_use]
     pub fn has_retired(&self, handle: &str) -> bool {
         self.retired.iter().any(|retired| retired == handle)
@@ -92,16 +92,32 @@ struct Entry {
     replacement: Arc<Replacement>,
     /// Its jobs have ended, and its file is removed. Nodes may still tell their ends.
     is_over: bool,
+    /// Number of answers of slurmctld in a row that do not show its job.
+    not_shown: u32,
+}
+
+impl Entry {
+    fn new(replacement: Arc<Replacement>) -> Self {
+        Self { replacement, is_over: false, not_shown: 0 }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    entries: BTreeMap<Leader, Entry>,
+    /// Those whose files are perhaps not as memory says.
+    stale: BTreeSet<Leader>,
+    /// Those whose files could not be read yet.
+    unread: BTreeSet<Leader>,
 }
 
 /// The new credentials.
 #[derive(Debug)]
 pub struct Replacements {
-    directory: Directory,
-    owner: Owner,
-    /// Held while a file is changed. A disk that hangs holds it, and not `known`.
+    files: Box<dyn TextFiles>,
+    /// Held while a file is changed. A disk that hangs holds it, and not `memory`.
     changing: Mutex<()>,
-    known: Mutex<BTreeMap<Leader, Entry>>,
+    memory: Mutex<Memory>,
 }
 
 impl Replacements {
@@ -110,145 +126,240 @@ impl Replacements {
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn open(directory: Directory, owner: Owner) -> Result<(Self, Vec<String>), FileError> {
-        let (mut known, mut unreadable) = (BTreeMap::new(), Vec::new());
-        for name in directory.names()? {
-            if name.starts_with('.') {
-                // Left by a write that was interrupted. Nobody writes now.
-                directory.remove(&name)?;
+        Self::with_files(Box::new(TextDirectory::new(directory, owner)))
+    }
+
+    /// The same of these files.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn with_files(files: Box<dyn TextFiles>) -> Result<(Self, Vec<String>), FileError> {
+        let (mut memory, mut unreadable) = (Memory::default(), Vec::new());
+        for name in files.names()? {
+            if is_unfinished(&name) {
+                // The broker was killed while it wrote. If this fails, the next start tries again.
+                let _ = files.remove(&name);
             }
             let Some(leader) = leader_of(&name) else { continue };
-            let read = directory.read(&name, owner, MODE, LIMIT);
-            match read.map(|bytes| bytes.and_then(|bytes| serde_json::from_slice::<Replacement>(&bytes).ok())) {
-                Ok(Some(replacement)) => {
-                    known.insert(leader, Entry { replacement: Arc::new(replacement), is_over: false });
-                }
+            match files.read(&name).map(|content| content.and_then(|content| parse(&content))) {
+                Ok(Some(own)) => drop(memory.entries.insert(leader, Entry::new(Arc::new(own)))),
                 Ok(None) => unreadable.push(format!("the content of {name} is damaged")),
-                Err(error) => unreadable.push(error.to_string()),
+                Err(error) => {
+                    memory.unread.insert(leader);
+                    unreadable.push(error.to_string());
+                }
             }
         }
-        Ok((Self { directory, owner, changing: Mutex::default(), known: Mutex::new(known) }, unreadable))
+        Ok((Self { files, changing: Mutex::default(), memory: Mutex::new(memory) }, unreadable))
     }
 
     /// Keeps a new credential, and returns the one that it replaces. It waits for the disk.
     ///
     /// # Errors
-    /// [`ReplacementError`].
+    /// [`ReplacementError`]. What was kept before stays.
     pub fn put(&self, leader: Leader, mut new: Replacement) -> Result<Option<Arc<Replacement>>, ReplacementError> {
         let _changing = self.changing();
+        // One that cannot be read now may be read later, and must not be lost.
+        self.read(leader)?;
         let before = self.get(leader);
-        if before.is_none() {
-            let known = self.known();
-            if known.len() >= MOST {
-                return Err(ReplacementError::TooMany);
-            }
-            if range_of(&known, leader.uid).count() >= MOST_OF_USER {
-                return Err(ReplacementError::TooManyOfUser);
-            }
-        }
         if let Some(before) = &before {
             new.retired.clone_from(&before.retired);
             new.retire(before.handle.clone());
         }
-        self.write(leader, new)?;
+        {
+            let mut memory = self.memory();
+            if before.is_none() && memory.entries.len() >= MOST {
+                return Err(ReplacementError::TooMany);
+            }
+            if before.is_none() && range_of(&memory.entries, leader.uid).count() >= MOST_OF_USER {
+                return Err(ReplacementError::TooManyOfUser);
+            }
+            memory.stale.insert(leader);
+        }
+        if let Err(error) = self.files.write(&file_name(leader), &bytes_of(&new)) {
+            // The file may have the new content all the same, and whoever has brought it is told that nobody has it.
+            let _ = self.settle(leader);
+            return Err(error.into());
+        }
+        let mut memory = self.memory();
+        let Memory { entries, stale, .. } = &mut *memory;
+        stale.remove(&leader);
+        // What was revoked while the disk was written.
+        for handle in entries.get(&leader).into_iter().flat_map(|own| &own.replacement.retired) {
+            if !new.has_retired(handle) {
+                new.retire(handle.clone());
+                stale.insert(leader);
+            }
+        }
+        entries.insert(leader, Entry::new(Arc::new(new)));
         Ok(before)
     }
 
-    /// The sub-token with this handle, which the new credential has replaced, is revoked. It waits for the disk.
-    ///
-    /// # Errors
-    /// [`FileError`].
-    pub fn retire(&self, leader: Leader, handle: &str) -> Result<(), FileError> {
-        let _changing = self.changing();
-        let Some(known) = self.get(leader).filter(|known| !known.has_retired(handle)) else { return Ok(()) };
-        let mut new = (*known).clone();
-        new.retire(handle.to_owned());
-        self.write(leader, new)
-    }
-
-    /// The sub-token of the new credential is revoked: its jobs have ended. It waits for the disk.
-    ///
-    /// # Errors
-    /// [`FileError`].
-    pub fn forget(&self, leader: Leader, handle: &str) -> Result<(), FileError> {
-        let _changing = self.changing();
-        {
-            let mut known = self.known();
-            let own = known.get_mut(&leader).filter(|own| own.replacement.handle == handle && !own.is_over);
-            let Some(own) = own else { return Ok(()) };
-            own.is_over = true;
+    /// The sub-token with this handle, which the new credential has replaced, is revoked.
+    pub fn retire(&self, leader: Leader, handle: &str) {
+        let mut memory = self.memory();
+        let Memory { entries, stale, .. } = &mut *memory;
+        let own = entries.get_mut(&leader).filter(|own| !own.is_over && !own.replacement.has_retired(handle));
+        if let Some(own) = own {
+            Arc::make_mut(&mut own.replacement).retire(handle.to_owned());
+            stale.insert(leader);
         }
-        self.directory.remove(&file_name(leader)).map(drop)
     }
 
-    /// Removes those whose sub-tokens have expired at `now`, Unix seconds. It waits for the disk.
+    /// The sub-token of the new credential is revoked: its jobs have ended.
+    pub fn forget(&self, leader: Leader, handle: &str) {
+        let mut memory = self.memory();
+        let Memory { entries, stale, .. } = &mut *memory;
+        if let Some(own) = entries.get_mut(&leader).filter(|own| own.replacement.handle == handle && !own.is_over) {
+            own.is_over = true;
+            stale.insert(leader);
+        }
+    }
+
+    /// Forgets those whose sub-tokens have expired at `now`, Unix seconds.
+    pub fn expire(&self, now: u64) {
+        let mut memory = self.memory();
+        let Memory { entries, stale, .. } = &mut *memory;
+        entries.retain(|leader, own| {
+            let is_due = own.replacement.exp <= now && !own.is_over;
+            if is_due {
+                stale.insert(*leader);
+            }
+            !is_due
+        });
+    }
+
+    /// Takes note of an answer of slurmctld. `standing` says what it means for the job of one of which this broker knows no submission, and
+    /// `None` for the others: those are over with their submissions.
+    pub fn note(&self, standing: impl Fn(Leader, &Replacement) -> Option<Standing>) {
+        let mut memory = self.memory();
+        let Memory { entries, stale, .. } = &mut *memory;
+        for (leader, own) in entries.iter_mut().filter(|(_, own)| !own.is_over) {
+            own.not_shown = match standing(*leader, &own.replacement) {
+                None | Some(Standing::GoesOn) => 0,
+                Some(Standing::NotShown) => own.not_shown.saturating_add(1),
+                Some(Standing::Over) => NOT_SHOWN,
+            };
+            if own.not_shown >= NOT_SHOWN {
+                own.is_over = true;
+                stale.insert(*leader);
+            }
+        }
+    }
+
+    /// Writes and removes the files that are not as memory says. One thread calls it, which waits for the disk.
     ///
     /// # Errors
-    /// The first [`FileError`]. The others are removed.
-    pub fn expire(&self, now: u64) -> Result<(), FileError> {
-        let is_due = |own: &Entry| own.replacement.exp <= now && !own.is_over;
-        let known = self.known();
-        let due: Vec<Leader> = known.iter().filter(|(_, own)| is_due(own)).map(|(leader, _)| *leader).collect();
-        drop(known);
-        let remove = |leader: Leader| -> Result<(), FileError> {
+    /// The first [`FileError`]. The other files are changed, and this one is tried again.
+    pub fn sweep(&self) -> Result<(), FileError> {
+        let due: Vec<Leader> = self.memory().stale.iter().copied().collect();
+        let settle = |leader: Leader| {
             let _changing = self.changing();
-            // It may have been replaced since.
-            if self.known().get(&leader).is_some_and(is_due) {
-                self.directory.remove(&file_name(leader))?;
-                self.known().remove(&leader);
-            }
-            Ok(())
+            self.settle(leader)
         };
-        due.into_iter().map(remove).fold(Ok(()), Result::and)
+        due.into_iter().map(settle).fold(Ok(()), Result::and)
+    }
+
+    /// Reads the files again that could not be read, and returns those that can be now. It waits for the disk.
+    #[must_use]
+    pub fn read_again(&self) -> Vec<(Leader, Arc<Replacement>)> {
+        let due: Vec<Leader> = self.memory().unread.iter().copied().collect();
+        let read = |leader: Leader| {
+            let _changing = self.changing();
+            Some((leader, self.read(leader).ok()??))
+        };
+        due.into_iter().filter_map(read).collect()
     }
 
     /// Forgets those that are over, but for those that `is_needed` names.
     pub fn prune(&self, is_needed: impl Fn(Leader, &Replacement) -> bool) {
-        self.known().retain(|leader, own| !own.is_over || is_needed(*leader, &own.replacement));
+        self.memory().entries.retain(|leader, own| !own.is_over || is_needed(*leader, &own.replacement));
     }
 
     /// The new credential of a job.
     #[must_use]
     pub fn get(&self, leader: Leader) -> Option<Arc<Replacement>> {
-        let known = self.known();
-        let own = known.get(&leader).filter(|own| !own.is_over)?;
+        let memory = self.memory();
+        let own = memory.entries.get(&leader).filter(|own| !own.is_over)?;
         Some(Arc::clone(&own.replacement))
     }
 
     /// Whether a job of this user has one.
     #[must_use]
     pub fn has_any(&self, uid: u32) -> bool {
-        range_of(&self.known(), uid).any(|(_, own)| !own.is_over)
+        range_of(&self.memory().entries, uid).any(|(_, own)| !own.is_over)
+    }
+
+    /// Whether any job has one.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.memory().entries.values().any(|own| !own.is_over)
     }
 
     /// Those of a user, also those that are over.
     #[must_use]
     pub fn of_user(&self, uid: u32) -> Vec<(Leader, Arc<Replacement>)> {
-        range_of(&self.known(), uid).map(|(leader, own)| (*leader, Arc::clone(&own.replacement))).collect()
+        range_of(&self.memory().entries, uid).map(|(leader, own)| (*leader, Arc::clone(&own.replacement))).collect()
     }
 
     /// Those of all users that are not over.
     #[must_use]
     pub fn all(&self) -> Vec<(Leader, Arc<Replacement>)> {
-        let known = self.known();
-        let live = known.iter().filter(|(_, own)| !own.is_over);
+        let memory = self.memory();
+        let live = memory.entries.iter().filter(|(_, own)| !own.is_over);
         live.map(|(leader, own)| (*leader, Arc::clone(&own.replacement))).collect()
     }
 
-    fn write(&self, leader: Leader, new: Replacement) -> Result<(), FileError> {
-        // Texts and numbers always have a JSON form.
-        let bytes = serde_json::to_vec(&new).unwrap_or_default();
-        self.directory.write_durably(&file_name(leader), &bytes, self.owner, MODE)?;
-        self.known().insert(leader, Entry { replacement: Arc::new(new), is_over: false });
-        Ok(())
+    /// Reads a file if it could not be read before. The caller holds `changing`.
+    fn read(&self, leader: Leader) -> Result<Option<Arc<Replacement>>, FileError> {
+        if !self.memory().unread.contains(&leader) {
+            return Ok(None);
+        }
+        let content = self.files.read(&file_name(leader))?;
+        let found = content.and_then(|content| parse(&content)).map(Arc::new);
+        let mut memory = self.memory();
+        memory.unread.remove(&leader);
+        if let Some(own) = &found {
+            memory.entries.insert(leader, Entry::new(Arc::clone(own)));
+        }
+        Ok(found)
+    }
+
+    /// Makes a file as memory says. The caller holds `changing`.
+    fn settle(&self, leader: Leader) -> Result<(), FileError> {
+        let mut memory = self.memory();
+        if !memory.stale.remove(&leader) {
+            return Ok(());
+        }
+        let live = memory.entries.get(&leader).filter(|own| !own.is_over);
+        let live = live.map(|own| Arc::clone(&own.replacement));
+        drop(memory);
+        let settled = match live {
+            Some(own) => self.files.write(&file_name(leader), &bytes_of(&own)),
+            None => self.files.remove(&file_name(leader)),
+        };
+        if settled.is_err() {
+            self.memory().stale.insert(leader);
+        }
+        settled
     }
 
     fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<Leader, Entry>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn parse(content: &[u8]) -> Option<Replacement> {
+    serde_json::from_slice(content).ok()
+}
+
+fn bytes_of(own: &Replacement) -> Vec<u8> {
+    // Texts and numbers always have a JSON form.
+    serde_json::to_vec(own).unwrap_or_default()
 }
 
 fn range_of(known: &BTreeMap<Leader, Entry>, uid: u32) -> impl Iterator<Item = (&Leader, &Entry)> {
@@ -261,113 +372,14 @@ fn file_name(leader: Leader) -> String {
 
 fn leader_of(name: &str) -> Option<Leader> {
     let (uid, job) = name.strip_suffix(".json")?.split_once('-')?;
-    Some(Leader { uid: uid.parse().ok()?, job: job.parse().ok()? })
+    let leader = Leader { uid: uid.parse().ok()?, job: job.parse().ok()? };
+    (file_name(leader) == name).then_some(leader)
+}
+
+/// Whether a file was being written: [`Directory::write_durably`] puts a dot before its name and a random number behind it.
+fn is_unfinished(name: &str) -> bool {
+    name.strip_prefix('.').and_then(|name| name.rsplit_once('.')).is_some_and(|(name, _)| leader_of(name).is_some())
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
-
-    use super::*;
-
-    fn replacement(handle: &str) -> Replacement {
-        let sealed = format!("mt1.00000000.{handle}");
-        Replacement { sealed, handle: handle.into(), made: 100, exp: 1_000, follows: true, retired: Vec::new() }
-    }
-
-    fn of(uid: u32, job: u32) -> Leader {
-        Leader { uid, job }
-    }
-
-    fn open(path: &Path) -> (Replacements, Vec<String>) {
-        Replacements::open(Directory::open(path).unwrap(), Owner::current()).unwrap()
-    }
-
-    fn handle(replacements: &Replacements, leader: Leader) -> Option<String> {
-        replacements.get(leader).map(|own| own.handle.clone())
-    }
-
-    #[test]
-    fn a_new_credential_serves_older_ones_and_those_that_it_has_retired() {
-        let new = Replacement { retired: vec!["late".into()], ..replacement("new") };
-        for (handle, made, expected) in [
-            ("old", 0, true),
-            ("old", 100, true),
-            ("running", 101, false),
-            ("late", 101, true),
-            ("new", 100, false),
-            ("new", 0, false),
-        ] {
-            assert_eq!(new.replaces(handle, made), expected, "{handle} {made}");
-        }
-        let mut many = replacement("new");
-        (0..100).for_each(|number| many.retire(number.to_string()));
-        many.retire("99".into());
-        assert_eq!((many.retired.len(), many.has_retired("99"), many.has_retired("0")), (MOST_RETIRED, true, false));
-    }
-
-    #[test]
-    fn a_new_credential_survives_the_broker_and_the_next_one_remembers_it() {
-        let temp = tempfile::tempdir().unwrap();
-        let (alice, bob) = (of(2001, 40), of(2002, 40));
-        let (known, _) = open(temp.path());
-        assert_eq!(known.put(alice, replacement("a")).unwrap(), None);
-        known.put(bob, Replacement { exp: 2_000, ..replacement("b") }).unwrap();
-        known.retire(alice, "old").unwrap();
-        let before = known.put(alice, replacement("c")).unwrap().unwrap();
-        assert_eq!(before.handle, "a");
-        let file = temp.path().join("2001-40.json");
-        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
-        drop(known);
-
-        std::fs::write(temp.path().join("other"), "x").unwrap();
-        std::fs::write(temp.path().join(".2001-41.json.00"), "x").unwrap();
-        std::fs::write(temp.path().join("2001-42.json"), "{").unwrap();
-        std::fs::set_permissions(temp.path().join("2001-42.json"), std::fs::Permissions::from_mode(0o600)).unwrap();
-        let (known, unreadable) = open(temp.path());
-        assert_eq!(unreadable, ["the content of 2001-42.json is damaged"]);
-        assert!(!temp.path().join(".2001-41.json.00").exists() && temp.path().join("other").exists());
-        let own = known.get(alice).unwrap();
-        assert_eq!((own.handle.as_str(), &own.retired[..]), ("c", &["old".to_owned(), "a".to_owned()][..]));
-        assert!(known.has_any(2001) && known.has_any(2002) && !known.has_any(2003));
-        assert_eq!((known.all().len(), known.of_user(2001).len()), (2, 1));
-
-        known.expire(999).unwrap();
-        assert_eq!(known.all().len(), 2);
-        known.expire(1_000).unwrap();
-        assert_eq!((handle(&known, alice), handle(&known, bob), file.exists()), (None, Some("b".into()), false));
-    }
-
-    #[test]
-    fn one_that_is_over_has_no_file_and_is_known_until_nobody_needs_it() {
-        let temp = tempfile::tempdir().unwrap();
-        let (known, _) = open(temp.path());
-        let alice = of(2001, 40);
-        known.put(alice, replacement("a")).unwrap();
-        known.forget(alice, "other").unwrap();
-        assert_eq!(handle(&known, alice), Some("a".into()));
-        known.forget(alice, "a").unwrap();
-        known.forget(alice, "a").unwrap();
-        assert_eq!((handle(&known, alice), known.has_any(2001), known.of_user(2001).len()), (None, false, 1));
-        assert!(!temp.path().join("2001-40.json").exists());
-        known.prune(|_, own| own.handle == "a");
-        assert_eq!(known.of_user(2001).len(), 1);
-        known.prune(|_, _| false);
-        assert_eq!(known.of_user(2001).len(), 0);
-    }
-
-    #[test]
-    fn a_user_cannot_fill_the_disk() {
-        let temp = tempfile::tempdir().unwrap();
-        let (known, _) = open(temp.path());
-        let entry = || Entry { replacement: Arc::new(replacement("a")), is_over: false };
-        let many = (0..1_000).map(|job| (of(1, job), entry()));
-        known.known().extend(many);
-        assert!(matches!(known.put(of(1, 5_000), replacement("b")), Err(ReplacementError::TooManyOfUser)));
-        known.put(of(1, 7), replacement("b")).unwrap();
-        known.put(of(2, 7), replacement("b")).unwrap();
-        known.known().extend((0..20_000).map(|job| (of(3, job), entry())));
-        assert!(matches!(known.put(of(4, 7), replacement("b")), Err(ReplacementError::TooMany)));
-    }
-}
+mod tests;

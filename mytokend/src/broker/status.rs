@@ -361,18 +361,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn brokers_of_other_versions_are_understood() {
-        let first: BrokerStatus = serde_json::from_str(OF_FIRST_VERSION).unwrap();
-        assert_eq!((first.version, first.keys.len(), first.configuration.refused), (None, 0, None));
-        let later = OF_FIRST_VERSION
-            .replace("\"cluster\"", "\"version\": \"9.0.0\", \"keys\": [\"0a1b2c3d\"], \"later\": {}, \"cluster\"")
-            .replace("\"read\"", "\"refused\": 1799000600, \"later\": 1, \"read\"");
-        let later: BrokerStatus = serde_json::from_str(&later).unwrap();
-        assert_eq!((later.version.as_deref(), later.configuration.refused), (Some("9.0.0"), Some(1_799_000_600)));
-        assert_eq!(later.keys, ["0a1b2c3d"]);
-    }
-
-    #[test]
     fn a_reload_that_is_refused_is_told_until_one_is_accepted() {
         let counts = Counts::default();
         let state = || counts.configuration.lock().unwrap().clone();

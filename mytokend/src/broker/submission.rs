@@ -16,7 +16,7 @@ use crate::jobs::backoff;
 const REFUSED: Duration = Duration::from_secs(60);
 
 /// slurmctld has forgotten the jobs of a submission when so many answers in a row do not show them.
-const NOT_SHOWN: u32 = 3;
+pub(super) const NOT_SHOWN: u32 = 3;
 
 /// Longest pause between two attempts to revoke a sub-token.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);

@@ -181,7 +181,7 @@ impl Broker {
     }
 
     fn ask_slurmctld(&self) {
-        let has_work = || !self.state().submissions.is_empty();
+        let has_work = || !self.state().submissions.is_empty() || self.replaced.is_used();
         let run = || {
             self.questions.run(self.controller.as_ref(), &|| self.clock.elapsed(), &has_work, &|answered| {
                 self.note(answered);

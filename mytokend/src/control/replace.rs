@@ -35,6 +35,9 @@ const STEP: Duration = Duration::from_secs(90);
 /// How long squeue may take.
 const SQUEUE: Duration = Duration::from_secs(10);
 
+/// The next second of any clock has begun after it.
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Job id, id as Slurm prints it, state, number of nodes, partitions, account.
 const FORMAT: &str = "%A|%i|%T|%D|%P|%a";
 
@@ -95,6 +98,21 @@ pub fn plan(jobs: &[OwnJob], asked: Option<JobName>) -> Vec<Plan> {
     });
     plans.sort_by_key(|plan| matches!(plan, Plan::Replace(..)));
     plans
+}
+
+/// Does these plans in turn. Credentials tell the second in which they were made, and that of a running task must be made in a later one
+/// than that of the tasks that wait.
+fn in_turn<T>(plans: Vec<Plan>, pause: impl Fn(Duration), mut one: impl FnMut(Plan) -> T) -> Vec<T> {
+    let mut is_same_second = false;
+    let carry_out = |plan| {
+        match &plan {
+            Plan::HandOver(_) => is_same_second = true,
+            Plan::Replace(..) if std::mem::take(&mut is_same_second) => pause(SECOND),
+            Plan::Replace(..) => {}
+        }
+        one(plan)
+    };
+    plans.into_iter().map(carry_out).collect()
 }
 
 /// A step on a node tells which profile the job has there, in one line. No step of the job may have run on that node.
@@ -170,7 +188,7 @@ impl Replacing<'_> {
             let what = asked.map_or("no job".to_owned(), |job| format!("no job {job}"));
             return Err(format!("you have {what} that waits or runs"));
         }
-        let done = plans.into_iter().map(|plan| match plan {
+        Ok(in_turn(plans, std::thread::sleep, |plan| match plan {
             Plan::HandOver(job) => {
                 let leader = job.name.leader();
                 match self.hand_over(&job) {
@@ -182,8 +200,7 @@ impl Replacing<'_> {
                 Ok(line) => (format!("job {}: {line}", job.name), true),
                 Err(reason) => (format!("job {}: not replaced: {reason}", job.name), false),
             },
-        });
-        Ok(done.collect())
+        }))
     }
 
     fn replace_one(&self, job: &OwnJob, alone: bool) -> Result<String, String> {
@@ -313,7 +330,26 @@ impl Replacing<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
+
+    #[test]
+    fn a_running_task_gets_a_credential_of_a_later_second_than_those_that_wait() {
+        let both = jobs("11|10_1|RUNNING|1|cpu|\n12|10_2|RUNNING|1|cpu|\n10|10_[3-9]|PENDING|1|cpu|\n");
+        let done = |jobs: &[OwnJob]| -> Vec<String> {
+            let steps = RefCell::new(Vec::new());
+            let pause = |time: Duration| steps.borrow_mut().push(format!("{} ms", time.as_millis()));
+            let one = |plan| {
+                let waits = matches!(plan, Plan::HandOver(_));
+                steps.borrow_mut().push(if waits { "waits" } else { "runs" }.to_owned());
+            };
+            assert_eq!(in_turn(plan(jobs, None), pause, one).len(), jobs.len());
+            steps.into_inner()
+        };
+        assert_eq!(done(&both), ["waits", "1000 ms", "runs", "runs"]);
+        assert_eq!(done(&both[..2]), ["runs", "runs"], "nothing was made before");
+    }
 
     #[test]
     fn jobs_that_run_get_a_new_credential_at_once_and_those_that_wait_through_the_brokers() {

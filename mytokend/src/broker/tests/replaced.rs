@@ -6,7 +6,7 @@ use std::path::Path;
 use mytoken::private_files::{Directory, Owner};
 
 use super::super::messages::{ReplaceAnswer, ReplaceRequest, ReplacedAnswer, ReplacedRequest};
-use super::super::replacements::{Leader, Replacements};
+use super::super::replacements::{Leader, Replacement, Replacements};
 use super::*;
 
 /// Job 1 of user 7 waits.
@@ -35,8 +35,13 @@ impl TestBroker {
     }
 
     fn replace_from(&self, host: &str, uid: u32, job: u32, sealed: &str) -> String {
-        let request = ReplaceRequest { uid, job, sealed: sealed.to_owned(), follows: true };
-        match self.runtime.block_on(self.broker.replace(host, &request)) {
+        // As if the pause after the one before were over.
+        self.broker.replaced.recent.lock().unwrap().clear();
+        self.replace_at_once(host, &ReplaceRequest { uid, job, sealed: sealed.to_owned(), follows: true })
+    }
+
+    fn replace_at_once(&self, host: &str, request: &ReplaceRequest) -> String {
+        match self.runtime.block_on(self.broker.replace(host, request)) {
             ReplaceAnswer::Replaced {} => String::new(),
             ReplaceAnswer::Refused { reason } => reason,
         }
@@ -65,6 +70,7 @@ impl TestBroker {
     /// Waits until the broker remembers that this credential of job 1 is revoked.
     fn until_retired(&self, handle: &str) {
         self.until("the note", || self.broker.replaced.get(JOB).is_some_and(|own| own.has_retired(handle)));
+        self.broker.sweep_replacements(false);
     }
 }
 
@@ -129,7 +135,12 @@ fn who_has_no_right_to_a_job_replaces_nothing() {
 
     test.prints(Some(&format!("{WAITS}{array}")));
     test.fakes.hosts.lock().unwrap().insert("login1".to_owned());
-    assert_eq!(test.replace_from("login1.cluster", 7, 2, "7:new@5"), "", "Slurm knows hosts without their domain");
+    let from = |host: &str| test.replace_from(host, 7, 2, "7:new@5");
+    assert!(from("login1.evil.org").contains("was submitted on login1, and only there"), "a domain of its own");
+    *test.fakes.hosts.lock().unwrap() = ["login1.cluster".to_owned()].into();
+    assert!(from("login1.evil.org").contains("was submitted on login1.cluster, and only there"));
+    assert!(from("login").contains("only there"));
+    assert_eq!([from("login1"), from("login1.cluster")], ["", ""], "Slurm may show the domain");
     assert!(test.replace("7:new@5").contains("in use already"), "for another job");
 }
 
@@ -251,4 +262,76 @@ fn only_the_node_of_a_job_without_a_text_gets_the_new_one() {
     assert!(ask("n9", 7, 1).is_err_and(|reason| reason.contains("does not run on n9")));
     assert!(ask("n1", 7, 5).is_err_and(|reason| reason.contains("does not run on n1")), "another user's job");
     assert_eq!(test.token("n1", 1, 7, "7:new@5"), Ok("token-0".to_owned()), "with that text alone");
+}
+
+#[test]
+fn one_that_serves_jobs_is_revoked_when_the_next_one_has_given_a_token() {
+    let temp = tempfile::tempdir().unwrap();
+    let test = with_store(RUNS, temp.path());
+    assert_eq!(test.replace("7:a@5"), "");
+    assert_eq!(test.token("n1", 1, 7, "7:old"), Ok("token-0".to_owned()));
+    test.until_revoked(&["7:old"]);
+    test.until_retired("old");
+    assert_eq!(test.replace("7:b@5"), "");
+    (0..5).for_each(|_| test.ask_slurmctld());
+    assert_eq!(test.revoked(), ["7:old"], "running tasks use it");
+    assert_eq!(test.token("n1", 1, 7, "7:old"), Ok("token-1".to_owned()));
+    assert_eq!(test.asked(), ["7:a@5", "7:b@5"]);
+    test.until_revoked(&["7:old", "7:a@5"]);
+    test.prints(Some(OVER));
+    test.until_revoked(&["7:old", "7:a@5", "7:b@5"]);
+}
+
+#[test]
+fn a_user_cannot_replace_without_end() {
+    let temp = tempfile::tempdir().unwrap();
+    let test = with_store(&format!("{WAITS}7|N/A|2|2|PENDING|1000|N/A||\n"), temp.path());
+    let new = |job, sealed: &str| ReplaceRequest { uid: 7, job, sealed: sealed.to_owned(), follows: true };
+    assert_eq!(test.replace_at_once("login1", &new(1, "7:a@5")), "");
+    assert!(test.replace_at_once("login1", &new(1, "7:b@5")).contains("wait 10 seconds"));
+    assert_eq!(test.replace_at_once("login1", &new(1, "7:a@5")), "", "it is the same");
+    assert_eq!(test.replace_at_once("login1", &new(2, "7:c@5")), "", "another job");
+
+    let store = |retired: usize| {
+        let own = test.broker.replaced.get(JOB).unwrap();
+        Replacement { retired: (0..retired).map(|number| number.to_string()).collect(), ..(*own).clone() }
+    };
+    let path = temp.path().join("7-1.json");
+    let write = |retired| std::fs::write(&path, serde_json::to_vec(&store(retired)).unwrap()).unwrap();
+    write(15);
+    let again = with_store(WAITS, temp.path());
+    assert_eq!(again.replace("7:d@5"), "");
+    assert!(again.replace("7:e@5").contains("16 credentials of job 1 were replaced already"));
+}
+
+#[test]
+fn a_user_whose_sub_tokens_wait_to_be_revoked_replaces_no_credential() {
+    let temp = tempfile::tempdir().unwrap();
+    let test = with_store(WAITS, temp.path());
+    {
+        let mut state = test.broker.state();
+        for number in 0..128 {
+            let admitted = test.broker.admit(1, 7, &format!("7:x{number}")).unwrap();
+            let mut own = Submission::new("7:x".to_owned(), admitted);
+            own.end = End::Revoking { tries: 0, due: Duration::MAX, asked: false };
+            state.submissions.insert(SubmissionKey { uid: 7, handle: format!("x{number}") }, own);
+        }
+    }
+    assert!(test.replace("7:new@5").contains("still revokes many credentials"));
+    test.broker.state().submissions.remove(&SubmissionKey { uid: 7, handle: "x0".to_owned() });
+    assert_eq!(test.replace("7:new@5"), "");
+}
+
+#[test]
+fn one_that_another_broker_follows_goes_with_its_job() {
+    let temp = tempfile::tempdir().unwrap();
+    let test = with_store(WAITS, temp.path());
+    let request = ReplaceRequest { uid: 7, job: 1, sealed: "7:new@5".to_owned(), follows: false };
+    assert_eq!(test.replace_at_once("login1", &request), "");
+    (0..5).for_each(|_| test.ask_slurmctld());
+    assert!(temp.path().join("7-1.json").exists() && test.broker.replaced.get(JOB).is_some());
+    test.prints(Some(CANCELLED));
+    test.ask_slurmctld();
+    test.until("the end of the file", || !temp.path().join("7-1.json").exists());
+    assert!(test.revoked().is_empty() && test.broker.replaced.all().is_empty());
 }

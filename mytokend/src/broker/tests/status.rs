@@ -14,6 +14,7 @@ use crate::broker::identity::attempts::Attempts;
 use crate::broker::identity::enrolment::Enrolments;
 use crate::broker::identity::munge::{ConnectionAddress, SystemResolver};
 use crate::broker::identity::{Authority, BrokerTls, Repin, StateDir, authority};
+use crate::broker::status::{BrokerStatus, OF_FIRST_VERSION};
 
 /// An entrance with an authority of its own and no node.
 fn entrance(dir: &Path, broker: &Broker) -> Entrance {
@@ -53,4 +54,16 @@ fn a_broker_tells_its_version_its_keys_and_a_reload_that_it_refused() {
     let refused = status().configuration;
     assert_eq!((refused.trouble.as_deref(), refused.read), (Some("the key is gone"), started.configuration.read));
     assert!(started.configuration.read > 0 && refused.refused >= Some(refused.read), "{refused:?}");
+}
+
+#[test]
+fn brokers_of_other_versions_are_understood() {
+    let first: BrokerStatus = serde_json::from_str(OF_FIRST_VERSION).unwrap();
+    assert_eq!((first.version, first.keys.len(), first.configuration.refused), (None, 0, None));
+    let later = OF_FIRST_VERSION
+        .replace("\"cluster\"", "\"version\": \"9.0.0\", \"keys\": [\"0a1b2c3d\"], \"later\": {}, \"cluster\"")
+        .replace("\"read\"", "\"refused\": 1799000600, \"later\": 1, \"read\"");
+    let later: BrokerStatus = serde_json::from_str(&later).unwrap();
+    assert_eq!((later.version.as_deref(), later.configuration.refused), (Some("9.0.0"), Some(1_799_000_600)));
+    assert_eq!(later.keys, ["0a1b2c3d"]);
 }
