@@ -152,10 +152,10 @@ impl Findings {
         } else {
             for key in further_keys::all_files(&jobs.cluster.private_key_file) {
                 let text = format!("{} opens the credentials of all jobs, and only brokers need it", key.display());
+                let key = word(&key.to_string_lossy());
                 // It may be the only copy.
                 let fix = format!(
-                    "mv {} /root/   # delete it there when `mytokenctl broker status` shows its id on each broker",
-                    word(&key.to_string_lossy())
+                    "mv {key} /root/   # delete it there when each broker's `mytokenctl broker status` has its id"
                 );
                 self.add_fixed(kinds::KEY_ON_NODE, text, fix);
             }
