@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 
 /// The processes of this node, as far as the agent looks at them.
@@ -10,6 +11,11 @@ pub trait ProcessTable: Send + Sync {
     /// Start time of a process in clock ticks since boot; `None` when there is no such process. Process ids are reused; the pair of process
     /// id and start time is unique.
     fn start_time(&self, pid: u32) -> Option<u64>;
+
+    /// Whether the process with this start time has ended. One that cannot be looked at now counts as running.
+    fn has_ended(&self, pid: u32, start: u64) -> bool {
+        self.start_time(pid) != Some(start)
+    }
 
     /// The jobs that have a slurmstepd on this node.
     fn jobs_with_steps(&self) -> HashSet<u32>;
@@ -21,7 +27,11 @@ pub struct HostProcesses;
 
 impl ProcessTable for HostProcesses {
     fn start_time(&self, pid: u32) -> Option<u64> {
-        parse_start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        parse_start_time(&read_stat(pid).ok()?)
+    }
+
+    fn has_ended(&self, pid: u32, start: u64) -> bool {
+        shows_end(read_stat(pid), start)
     }
 
     /// Only processes of the agent's own user (root) count, because users can choose the titles of their own processes.
@@ -35,6 +45,19 @@ impl ProcessTable for HostProcesses {
             .filter(|entry| entry.metadata().is_ok_and(|process| process.uid() == own))
             .filter_map(|entry| job_of(&fs::read(entry.path().join("cmdline")).ok()?))
             .collect()
+    }
+}
+
+fn read_stat(pid: u32) -> io::Result<String> {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+}
+
+/// Whether the text of `/proc/PID/stat` is not that of the process with this start time.
+fn shows_end(stat: io::Result<String>, start: u64) -> bool {
+    match stat {
+        Ok(stat) => parse_start_time(&stat) != Some(start),
+        // Only these two mean that there is no such process. Another one can mean that this process has no descriptor left.
+        Err(error) => error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH),
     }
 }
 
@@ -75,11 +98,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_process_that_cannot_be_looked_at_has_not_ended() {
+        for (code, ended) in [
+            (libc::ENOENT, true),
+            (libc::ESRCH, true),
+            (libc::EMFILE, false),
+            (libc::ENOMEM, false),
+            (libc::EIO, false),
+        ] {
+            assert_eq!(shows_end(Err(io::Error::from_raw_os_error(code)), 4242), ended, "{code}");
+        }
+        let zombie = "7 (a) Z 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
+        assert!(shows_end(Ok(zombie.to_owned()), 4242) && !shows_end(Ok(zombie.replace("Z", "S")), 4242));
+    }
+
+    #[test]
     fn a_process_has_one_start_time() {
         let me = HostProcesses.start_time(std::process::id());
         assert!(me.is_some());
         assert_eq!(me, HostProcesses.start_time(std::process::id()));
         assert_eq!(HostProcesses.start_time(u32::MAX), None);
+        assert!(
+            !HostProcesses.has_ended(std::process::id(), me.unwrap()) && HostProcesses.has_ended(std::process::id(), 1)
+        );
         assert_eq!(parse_start_time("7 (a) b) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0"), Some(4242));
         assert_eq!(parse_start_time("7 (x) Z 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0"), None);
     }

@@ -286,7 +286,7 @@ impl Agent {
             running.filter_map(|lease| Some((lease.key.clone(), lease.process?))).collect()
         };
         for (key, (pid, start)) in sessions {
-            if self.processes.start_time(pid) != Some(start) {
+            if self.processes.has_ended(pid, start) {
                 self.end_session(&mut self.leases(), &key, "the session's process ended");
             }
         }

@@ -256,8 +256,8 @@ impl Agent {
     fn see_submitter(&self, task: &Task) {
         let now = self.now() / 1000;
         if let Some(lease) = self.leases().current(task) {
-            let start = |command: Submitter| self.processes.start_time(command.process.0);
-            lease.submitter = lease.submitter.map(|command| command.seen(start(command), now));
+            let lives = |Submitter { process: (pid, start), .. }| !self.processes.has_ended(pid, start);
+            lease.submitter = lease.submitter.map(|command| command.seen(lives(command), now));
         }
     }
 

@@ -94,10 +94,10 @@ impl Submitter {
         self.ended.unwrap_or(now)
     }
 
-    /// The same after a look at `now`. `start`: the start time of the process that has its id now.
+    /// The same after a look at `now`.
     #[must_use]
-    pub fn seen(self, start: Option<u64>, now: u64) -> Self {
-        let ended = (start != Some(self.process.1)).then_some(now);
+    pub fn seen(self, lives: bool, now: u64) -> Self {
+        let ended = (!lives).then_some(now);
         Self { ended: self.ended.or(ended), ..self }
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The findings of `mytokenctl check` about brokers: the authority's files on a broker, the enrolment of a node, and whether brokers answer.
 
+mod enrolment;
 mod escrow;
 #[cfg(test)]
 mod tests;
@@ -23,11 +24,11 @@ use super::configuration::{exists, word};
 use super::{Findings, kinds_broker as kinds, running};
 use crate::agent::process;
 use crate::broker::client::ClientError;
+use crate::broker::identity::NodeName;
 use crate::broker::identity::authority::{Authority, read_certificates};
 use crate::broker::identity::enrol_client::EnrolClient;
 use crate::broker::identity::munge::SystemResolver;
-use crate::broker::identity::node_files::{CERTIFICATE, KEY, client_config};
-use crate::broker::identity::{Enrolment, NodeName, StateDir, certificate};
+use crate::broker::identity::node_files::client_config;
 use crate::broker::settings::BrokerSettings;
 use crate::broker::startup::RUNTIME_DIR;
 use crate::broker::status::BrokerStatus;
@@ -43,9 +44,6 @@ const DAY: u64 = 86_400;
 
 /// An authority's certificate that ends within this time is told, in seconds.
 const AUTHORITY_LEFT: u64 = 90 * DAY;
-
-/// As above, for a node's: it is renewed at half of its life, half a year before.
-const NODE_LEFT: u64 = 30 * DAY;
 
 /// Most nodes of a cluster without brokers.
 pub(super) const MOST_DIRECT: u64 = 16;
@@ -161,7 +159,7 @@ impl Findings {
             }
         }
         if !is_broker && !seen.slurmd {
-            return self.other_host(settings);
+            return self.other_host(settings, seen, trust, network);
         }
         let Some(authority) = self.authority_certificates(settings, trust, is_broker) else { return };
         let shown = if is_broker && !seen.slurmd {
@@ -226,83 +224,6 @@ impl Findings {
             }
         }
         None
-    }
-
-    /// The key and the certificate of a node.
-    fn enrolment(
-        &mut self,
-        settings: &BrokerSettings,
-        seen: &Seen,
-        authority: &[CertificateDer<'static>],
-        trust: FileTrust,
-    ) -> Option<Shown> {
-        if let Some(file) = &settings.site_cert_file {
-            return self.site_certificate(file, seen, authority, trust);
-        }
-        if !seen.root {
-            self.ok(PART, "only root can check whether this node is enrolled");
-            return None;
-        }
-        let nothing = || client_config(authority, None, Arc::new(SystemClock)).ok().map(Shown::Nothing);
-        let files = (settings.state_dir.join(KEY), settings.state_dir.join(CERTIFICATE));
-        // Slurm may know this host by another name than its own.
-        let node = named_in(&files.1, trust).or_else(|| seen.node.clone())?;
-        if !exists(&files.0) || !exists(&files.1) {
-            let text = format!("{node} is not enrolled at a broker: its jobs get no token");
-            self.add_kind(kinds::NOT_ENROLLED, text);
-            return nothing();
-        }
-        let read = StateDir::open(&settings.state_dir)
-            .map_err(|error| error.to_string())
-            .and_then(|state| state.node_files(node.clone()).load().map_err(|error| error.to_string()));
-        let identity = match read {
-            Ok(identity) => identity,
-            Err(error) => {
-                self.add_fixed(kinds::NOT_ENROLLED, error, name_files(&[&files.0, &files.1]));
-                return nothing();
-            }
-        };
-        match identity.enrolment(seen.now) {
-            Enrolment::Missing => {
-                let expired = || format!("the certificate of {node} has expired: its jobs get no token");
-                let text = identity.problem().map_or_else(expired, str::to_owned);
-                self.add_kind(kinds::NOT_ENROLLED, text);
-                return nothing();
-            }
-            Enrolment::Valid { ends, .. } => self.node_certificate(ends, seen.now),
-        }
-        identity.client_config(authority, Arc::new(SystemClock)).ok().map(Shown::Certificate)
-    }
-
-    fn node_certificate(&mut self, ends: u64, now: u64) {
-        if ends < now.saturating_add(NODE_LEFT) {
-            let text = format!("the certificate of this node ends {}, and was not renewed", utc_minute(ends));
-            self.add_kind(kinds::CERTIFICATE_ENDS, text);
-        }
-    }
-
-    /// A certificate of the site's own authority. Its key is not read: the handshake with it is the agent's.
-    fn site_certificate(
-        &mut self,
-        file: &Path,
-        seen: &Seen,
-        authority: &[CertificateDer<'static>],
-        trust: FileTrust,
-    ) -> Option<Shown> {
-        let read = read_certificates(file, trust).map_err(|error| error.to_string());
-        let ends = read.and_then(|chain| {
-            let own = chain.first().ok_or("it holds no certificate")?;
-            certificate::read(own).map(|content| content.ends).map_err(|error| format!("{}: {error}", file.display()))
-        });
-        match ends {
-            Err(error) => self.add_fixed(kinds::NOT_ENROLLED, error, name_files(&[file])),
-            Ok(ends) if ends < seen.now => {
-                let text = format!("{} has expired: jobs on this node get no token", file.display());
-                self.add_fixed(kinds::NOT_ENROLLED, text, name_files(&[file]));
-            }
-            Ok(ends) => self.node_certificate(ends, seen.now),
-        }
-        client_config(authority, None, Arc::new(SystemClock)).ok().map(Shown::Nothing)
     }
 
     /// Asks each broker. Returns how many answer.
@@ -371,13 +292,6 @@ impl Findings {
 }
 
 const PART: &str = "brokers";
-
-/// The node of a certificate.
-fn named_in(file: &Path, trust: FileTrust) -> Option<NodeName> {
-    let certificates = read_certificates(file, trust).ok()?;
-    let content = certificate::read(certificates.first()?).ok()?;
-    NodeName::from_uri(content.uris.first()?)
-}
 
 /// Shows who may change files.
 fn name_files(files: &[&Path]) -> String {

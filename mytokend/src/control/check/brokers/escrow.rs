@@ -3,9 +3,11 @@
 
 use std::path::Path;
 
+use mytoken::config::FileTrust;
+
 use super::super::configuration::{exists, word};
-use super::super::{Findings, kinds_broker as kinds};
-use super::{PART, name_files};
+use super::super::{Findings, Severity, kinds_broker as kinds};
+use super::{Network, PART, Seen, name_files};
 use crate::broker::identity::StateDir;
 use crate::broker::identity::state_dir::ESCROW;
 use crate::broker::settings::BrokerSettings;
@@ -42,15 +44,36 @@ impl Findings {
         self.add_fixed(kinds::ESCROW_ROOM, text, usage(path));
     }
 
-    /// A host that is neither a broker nor a node: with escrow, its agent gives the brokers the credentials of its submissions.
-    pub(super) fn other_host(&mut self, settings: &BrokerSettings) {
-        let file = &settings.ca_file;
-        if !settings.escrow || exists(file) {
-            return self.ok(PART, "this host is neither a broker nor a node that runs jobs");
+    /// A host that is neither a broker nor a node: with escrow, its agent gives the brokers the credentials of its submissions. Without
+    /// that, jobs carry them: no more than a warning.
+    pub(super) fn other_host(
+        &mut self,
+        settings: &BrokerSettings,
+        seen: &Seen,
+        trust: FileTrust,
+        network: &dyn Network,
+    ) {
+        let neither = "this host is neither a broker nor a node that runs jobs";
+        if !settings.escrow {
+            return self.ok(PART, neither);
         }
-        let text = format!("there is no {}: jobs that are submitted here carry their credentials", file.display());
-        let path = word(&file.to_string_lossy());
-        self.add_fixed(kinds::ESCROW_CA_FILE, text, format!("scp -p BROKER:{path} {path}"));
+        let file = &settings.ca_file;
+        if !exists(file) {
+            let text = format!("there is no {}: jobs that are submitted here carry their credentials", file.display());
+            let path = word(&file.to_string_lossy());
+            return self.add_fixed(kinds::ESCROW_CA_FILE, text, format!("scp -p BROKER:{path} {path}"));
+        }
+        let (first, before) = (self.findings.len(), self.problems().count());
+        let shown = self
+            .authority_certificates(settings, trust, false)
+            .and_then(|authority| self.enrolment(settings, seen, &authority, trust));
+        let answered = shown.map_or(0, |shown| self.each_broker(settings, &shown, network));
+        if self.problems().count() == before {
+            self.ok(PART, format!("{neither}, {answered} of {} brokers answer", settings.names.len()));
+        }
+        for finding in self.findings.iter_mut().skip(first).filter(|finding| finding.level == Severity::Error) {
+            finding.level = Severity::Warning;
+        }
     }
 }
 

@@ -293,6 +293,22 @@ fn a_host_that_submits_needs_brokers_and_their_authority_for_escrow() {
     login.seen.slurmd = false;
     login.set("escrow = true");
     assert_eq!(login.ids(&ALL_WELL), Vec::<String>::new());
+    let away = Fake { away: &["b1:7512", "b2:99"], ..ALL_WELL };
+    for (network, ids) in [
+        (&away, &["brokers-unreachable"; 2][..]),
+        (&Fake { stranger_at: &["b1:7512", "b2:99"], ..ALL_WELL }, &["node-not-enrolled"; 2]),
+    ] {
+        assert_eq!(login.ids(network), ids);
+        let findings = login.findings(network);
+        assert!(
+            findings.problems().all(|finding| finding.level == super::super::Severity::Warning),
+            "{}",
+            findings.render()
+        );
+    }
+    login.remove("state/node.pem");
+    let findings = login.findings(&ALL_WELL).render();
+    assert!(findings.contains("is not enrolled at a broker: jobs that are submitted there carry"), "{findings}");
     login.remove("broker-ca.pem");
     assert_eq!(login.ids(&ALL_WELL), ["escrow-ca-file"]);
     assert!(login.findings(&ALL_WELL).render().contains("fix: scp -p BROKER:"));
