@@ -2,7 +2,12 @@
 //! The metrics of a broker, the page about them, the rules for Prometheus and the dashboard for Grafana know the same names.
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../../tests/skipped.rs"]
+mod skipped;
+
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 
 use mytoken_wire::agent::{BudgetStatus, BudgetUse};
 use mytokend::broker::metrics::text;
@@ -12,9 +17,9 @@ use mytokend::broker::status::{
 };
 use serde_json::Value;
 
-const PAGE: &str = include_str!("../../docs/admin/monitoring.md");
-const RULES: &str = include_str!("../../packaging/monitoring/mytoken-broker.rules.yml");
-const DASHBOARD: &str = include_str!("../../packaging/monitoring/mytoken-broker.dashboard.json");
+const PAGE: &str = include_str!("../../../docs/admin/monitoring.md");
+const RULES: &str = include_str!("../../../packaging/monitoring/mytoken-broker.rules.yml");
+const DASHBOARD: &str = include_str!("../../../packaging/monitoring/mytoken-broker.dashboard.json");
 
 fn status() -> BrokerStatus {
     BrokerStatus {
@@ -151,4 +156,30 @@ fn each_alert_says_what_to_do_and_the_page_has_it() {
         .filter_map(|line| line.strip_prefix("| `Mytoken").map(|_| line.split('`').nth(1).unwrap()))
         .collect();
     assert_eq!(documented, alerts);
+}
+
+/// Prometheus itself reads the rules, and raises each alert in its situation and none in a good one.
+#[test]
+fn prometheus_raises_each_alert() {
+    let run = |arguments: &[&str]| {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/monitoring");
+        Command::new("promtool").args(arguments).current_dir(here).output()
+    };
+    if run(&["--version"]).is_err() {
+        return skipped::skip("promtool is not installed (it is in Debian's package prometheus)").unwrap();
+    }
+    for arguments in
+        [&["check", "config", "../../../packaging/monitoring/prometheus.yml"][..], &["test", "rules", "alerts.yml"]]
+    {
+        let output = run(arguments).unwrap();
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    }
+    // No alert is left out.
+    let situations = include_str!("alerts.yml");
+    let alerts: Vec<&str> = RULES.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert_eq!(alerts.len(), 11);
+    for alert in alerts {
+        assert!(situations.contains(&format!("alertname=\"{alert}\"")), "{alert}");
+    }
 }
