@@ -202,10 +202,24 @@ fn the_agent_tells_its_health_and_ends_when_podman_stops_it() -> Result<()> {
 }
 
 #[test]
-fn the_agent_says_what_it_lacks() -> Result<()> {
-    let Some(podman) = Podman::with("mytokend")? else { return Ok(()) };
-    let output = podman.output(&[RUN, &[&podman.image]].concat())?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("/etc/mytoken/mytoken.toml"), "{output:?}");
+fn agent_and_broker_say_what_they_lack() -> Result<()> {
+    for image in ["mytokend", "mytokend-broker"] {
+        let Some(podman) = Podman::with(image)? else { return Ok(()) };
+        let output = podman.output(&[RUN, &[&podman.image]].concat())?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("/etc/mytoken/mytoken.toml"), "{output:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_broker_brings_the_programs_that_it_asks_and_no_key() -> Result<()> {
+    let Some(podman) = Podman::with("mytokend-broker")? else { return Ok(()) };
+    let look = "squeue --version | cut -d' ' -f1; scontrol --version | cut -d' ' -f1; unmunge --version | cut -d- -f1; \
+                munge --version | cut -d- -f1; id -u; ls -A /etc/munge";
+    let seen = podman.run(&["--entrypoint", "/bin/sh", "--cap-drop", "all"], &["-c", look])?;
+    assert_eq!(seen, "slurm\nslurm\nmunge\nmunge\n0\n");
+    podman.holds_what_it_should("mytokend")?;
+    assert_eq!(podman.label("title")?, "mytokend-broker");
     Ok(())
 }
