@@ -215,10 +215,12 @@ fn agent_and_broker_say_what_they_lack() -> Result<()> {
 #[test]
 fn the_broker_brings_the_programs_that_it_asks_and_no_key() -> Result<()> {
     let Some(podman) = Podman::with("mytokend-broker")? else { return Ok(()) };
-    let look = "squeue --version | cut -d' ' -f1; scontrol --version | cut -d' ' -f1; unmunge --version | cut -d- -f1; \
-                munge --version | cut -d- -f1; id -u; ls -A /etc/munge";
-    let seen = podman.run(&["--entrypoint", "/bin/sh", "--cap-drop", "all"], &["-c", look])?;
-    assert_eq!(seen, "slurm\nslurm\nmunge\nmunge\n0\n");
+    // Slurm's programs do nothing without a slurm.conf.
+    let look = "for program in squeue scontrol munge unmunge; do \
+                    ldd $(command -v $program) | grep 'not found' || echo $program; \
+                done; unmunge --version | cut -d- -f1; id -u; ls -A /etc/munge";
+    let seen = podman.run(&["--entrypoint", "/bin/sh"], &["-c", look])?;
+    assert_eq!(seen, "squeue\nscontrol\nmunge\nunmunge\nmunge\n0\n");
     podman.holds_what_it_should("mytokend")?;
     assert_eq!(podman.label("title")?, "mytokend-broker");
     Ok(())
