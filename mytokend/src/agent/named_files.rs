@@ -233,7 +233,7 @@ impl Agent {
 
     /// Forgets the expired tokens of the further files, and removes them from the files.
     pub(super) fn expire_named_files(&self, lease: &mut Lease) {
-        let now = self.now() / 1000;
+        let now = self.now();
         let expired: Vec<(FileName, Option<String>)> = lease
             .files
             .iter_mut()

@@ -391,7 +391,7 @@ mod tests {
     fn a_token_without_a_lease_is_removed_when_it_expires() {
         for key in [LeaseKey::Job(1), LeaseKey::Session("0".repeat(32))] {
             let lease = of_token(key);
-            assert_eq!(lease.next_action(), Some((2_000_000, Action::Expire)), "{lease:?}");
+            assert_eq!(lease.next_action(), Some((1_999_750, Action::Expire)), "{lease:?}");
             assert!(lease.reason.is_some_and(|reason| reason.starts_with("because")));
         }
     }

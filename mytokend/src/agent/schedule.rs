@@ -14,6 +14,7 @@ use super::lanes::{REVOCATIONS, TOKENS};
 use super::lease::{Action, Lease, LeaseKey};
 use super::lease_table::{LeaseTable, Queue, Task};
 use super::{Agent, millis};
+use crate::jobs::remove_at;
 use crate::log::Level;
 
 /// Number of worker threads of each queue.
@@ -219,13 +220,13 @@ impl Agent {
 
     fn expire(&self, table: &mut LeaseTable, key: &LeaseKey) {
         let Some(lease) = table.get_mut(key) else { return };
-        let now = self.now() / 1000;
+        let now = self.now();
         let mut removed = false;
-        if lease.token.is_some_and(|token| token.exp <= now) {
+        if lease.token.is_some_and(|token| remove_at(token.exp) <= now) {
             removed = matches!(key, LeaseKey::Session(_));
             (lease.token, lease.token_text, lease.write_due) = (None, None, None);
         }
-        for job in lease.jobs.values_mut().filter(|job| job.file.is_some_and(|exp| exp <= now)) {
+        for job in lease.jobs.values_mut().filter(|job| job.file.is_some_and(|exp| remove_at(exp) <= now)) {
             job.file = None;
             removed = true;
         }

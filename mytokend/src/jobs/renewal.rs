@@ -17,6 +17,17 @@ pub fn renew_at(exp: u64, lifetime: u64, draw: f64) -> u64 {
     exp.saturating_mul(1000).saturating_sub(early)
 }
 
+/// When to remove the file of a token that expires at `exp` (Unix seconds): a moment before, because a token is not accepted any more in
+/// the second of its `exp` (RFC 7519, 4.1.4), and so that no program reads an expired one. The renewal of a token that lives for three
+/// seconds comes earlier.
+#[must_use]
+pub fn remove_at(exp: u64) -> u64 {
+    exp.saturating_mul(1000).saturating_sub(REMOVAL_MARGIN)
+}
+
+/// Milliseconds in which the agent comes to remove a file.
+const REMOVAL_MARGIN: u64 = 250;
+
 /// The end of a new token by this host's clock, and when to renew it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
@@ -126,6 +137,7 @@ mod tests {
 
     #[test]
     fn a_token_of_three_seconds_is_renewed_in_time() {
+        assert_eq!(remove_at(1_003), 1_002_750, "not later, and not before its renewal");
         assert_eq!(renew_at(1000, 3, 0.0), 999_250);
         assert_eq!(renew_at(0, 3600, 0.5), 0, "after the expiry it is due at once");
     }

@@ -2,6 +2,7 @@
 //! The next action of a lease and its time.
 
 use super::{Action, Lease, NamedFile, Phase};
+use crate::jobs::remove_at;
 
 impl Lease {
     /// The next action and its time. While a worker thread processes the lease, only an expired token is removed, and a second request
@@ -22,7 +23,7 @@ impl Lease {
         };
         // A token that expires before the next request is removed first.
         let in_files = self.jobs.values().filter_map(|job| job.file);
-        let own = in_files.chain(self.token.map(|token| token.exp)).min().map(|exp| exp.saturating_mul(1000));
+        let own = in_files.chain(self.token.map(|token| token.exp)).min().map(remove_at);
         let expiry = own.into_iter().chain(self.files.iter().filter_map(NamedFile::next_expiry)).min();
         let write = self.write_due.into_iter().chain(self.files.iter().filter_map(|file| file.write_due)).min();
         [expiry.map(|at| (at, Action::Expire)), write.map(|at| (at, Action::Write)), Some((due, action))]

@@ -12,7 +12,7 @@ use mytoken_wire::agent::Condition;
 use serde::{Deserialize, Serialize};
 
 use super::CurrentToken;
-use crate::jobs::{AttemptTimes, Window, attempt_times, backoff, plan, windows};
+use crate::jobs::{AttemptTimes, Window, attempt_times, backoff, plan, remove_at, windows};
 
 /// A further file, as the credential service admits it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,11 +100,11 @@ impl NamedFile {
         if self.attempts == 0 { Some(due) } else { self.second_due }
     }
 
-    /// When the first of its tokens expires.
+    /// When the first of its tokens is removed, because it expires.
     #[must_use]
     pub fn next_expiry(&self) -> Option<u64> {
         let exp = self.written.values().copied().chain(self.token.map(|token| token.exp)).min();
-        exp.map(|exp| exp.saturating_mul(1000))
+        exp.map(remove_at)
     }
 
     /// Whether it is not decided yet if a starting job gets the file.
@@ -166,13 +166,13 @@ impl NamedFile {
         (self.due, self.reason) = (None, Some(reason));
     }
 
-    /// Forgets the tokens that have expired at `now`, Unix seconds. Returns whether a file held one.
+    /// Forgets the tokens that are to be removed at `now`, Unix milliseconds. Returns whether a file held one.
     pub fn expire(&mut self, now: u64) -> bool {
-        if self.token.is_some_and(|token| token.exp <= now) {
+        if self.token.is_some_and(|token| remove_at(token.exp) <= now) {
             (self.token, self.token_text) = (None, None);
         }
         let before = self.written.len();
-        self.written.retain(|_, exp| *exp > now);
+        self.written.retain(|_, exp| remove_at(*exp) > now);
         self.written.len() < before
     }
 
@@ -239,13 +239,13 @@ mod tests {
     #[test]
     fn a_file_is_renewed_in_time_and_its_tokens_expire() {
         let mut file = with_token();
-        assert_eq!((file.next_request(), file.next_expiry()), (Some(1_045_000), Some(1_060_000)));
+        assert_eq!((file.next_request(), file.next_expiry()), (Some(1_045_000), Some(1_059_750)));
         assert!(!file.is_undecided(7) && file.is_undecided(8));
         assert_eq!(file.install(Secret::new("b"), (60, 60), 1_045_000, 0.0), Some(false));
-        assert_eq!(file.next_expiry(), Some(1_060_000), "the job's file still holds the first token");
+        assert_eq!(file.next_expiry(), Some(1_059_750), "the job's file still holds the first token");
         assert_eq!(file.install(Secret::new("c"), (50, 60), 1_046_000, 0.0), None, "a shorter one");
-        assert!(file.expire(1_060) && file.token.is_some() && file.written.is_empty());
-        assert!(!file.expire(1_105) && file.token.is_none());
+        assert!(file.expire(1_059_750) && file.token.is_some() && file.written.is_empty());
+        assert!(!file.expire(1_104_750) && file.token.is_none());
         // A second token of the same end is written, too.
         let mut file = with_token();
         file.due = Some(NOW);

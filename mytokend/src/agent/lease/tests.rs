@@ -16,9 +16,9 @@ fn the_next_action_is_the_earliest() {
     for (lease, next, while_busy) in [
         (lease(Phase::Active { due: 5_000 }, None), Some((5_000, Action::Renew)), Some(5_000)),
         (lease(Phase::Active { due: 5_000 }, Some(10)), Some((5_000, Action::Renew)), Some(5_000)),
-        (lease(Phase::Active { due: 50_000 }, Some(10)), Some((10_000, Action::Expire)), Some(10_000)),
+        (lease(Phase::Active { due: 50_000 }, Some(10)), Some((9_750, Action::Expire)), Some(9_750)),
         (lease(Phase::Refused, None), None, None),
-        (lease(Phase::Refused, Some(10)), Some((10_000, Action::Expire)), Some(10_000)),
+        (lease(Phase::Refused, Some(10)), Some((9_750, Action::Expire)), Some(9_750)),
         (lease(ended, None), Some((7, Action::Settle)), None),
         (lease(Phase::Finished { due: 9 }, None), Some((9, Action::Delete)), None),
         (Lease { write_due: Some(3), ..lease(Phase::Refused, Some(10)) }, Some((3, Action::Write)), Some(3)),
@@ -34,7 +34,7 @@ fn the_next_action_is_the_earliest() {
 #[test]
 fn a_second_request_has_its_own_time() {
     let mut lease = Lease { attempts: 1, ..lease(Phase::Active { due: 5_000 }, Some(10)) };
-    assert_eq!(lease.next_action(), Some((10_000, Action::Expire)));
+    assert_eq!(lease.next_action(), Some((9_750, Action::Expire)));
     lease.second_due = Some(7_000);
     assert_eq!(lease.next_action(), Some((7_000, Action::Renew)));
 }
@@ -90,7 +90,7 @@ fn an_old_token_that_could_not_be_replaced_expires_at_its_own_time() {
     let mut lease = lease(Phase::Active { due: 900_000 }, Some(1_000));
     lease.add_job(8, 5, None, 1);
     lease.jobs.get_mut(&8).unwrap().file = Some(400);
-    assert_eq!(lease.next_action(), Some((400_000, Action::Expire)));
+    assert_eq!(lease.next_action(), Some((399_750, Action::Expire)));
     assert_eq!(lease.state(Some(8)), JobState::Ready);
 }
 
@@ -157,13 +157,13 @@ fn a_further_file_is_asked_for_and_expires_beside_the_main_one() {
     };
     let mut lease = lease(Phase::Active { due: 50_000 }, Some(100));
     lease.files = vec![file("a", 40_000, None), file("b", 30_000, Some(35))];
-    assert_eq!(lease.next_action(), Some((35_000, Action::Expire)), "nothing to ask with");
+    assert_eq!(lease.next_action(), Some((34_750, Action::Expire)), "nothing to ask with");
     lease.credential = Some(LeaseCredential::Sealed("mt1.x".into()));
     assert_eq!(lease.next_action(), Some((30_000, Action::RenewFile(1))));
     lease.phase = Phase::Refused;
     assert_eq!(lease.next_action(), Some((30_000, Action::RenewFile(1))), "the main file alone was refused");
     lease.files[1].attempts = 1;
-    assert_eq!(lease.next_action(), Some((35_000, Action::Expire)));
+    assert_eq!(lease.next_action(), Some((34_750, Action::Expire)));
     lease.end_task(Action::RenewFile(1));
     lease.end_task(Action::RenewFile(9));
     assert_eq!(lease.files[1].attempts, 0);

@@ -70,14 +70,14 @@ impl Submission {
     /// The shell command that submits it. Those of srun and salloc last as long as the job.
     pub fn command(&self) -> String {
         let task = format!("{TESTBED_INSIDE} soak-task {} {}", self.tag, self.seconds);
-        // What Slurm's programs say, for a job that is lost.
+        // What Slurm's programs say, for a job that is lost. Without `-vv` a step that srun ends has no cause.
         let output = format!("{RECORDS}/{}.%j.out", self.tag);
         let script = match self.shape {
-            Shape::Heterogeneous => format!("srun --het-group=0,1 {task}"),
+            Shape::Heterogeneous => format!("srun -vv --het-group=0,1 {task}"),
             Shape::Nested => {
-                format!("sbatch --mytoken --time=60 -n1 -o {output} --wrap 'srun {task}'; srun {task}")
+                format!("sbatch --mytoken --time=60 -n1 -o {output} --wrap 'srun -vv {task}'; srun -vv {task}")
             }
-            _ => format!("srun {task}"),
+            _ => format!("srun -vv {task}"),
         };
         let path = format!("{RECORDS}/{}.sh", self.tag);
         let batch = |options: &str| {

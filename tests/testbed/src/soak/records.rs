@@ -44,17 +44,18 @@ pub fn read(site: &Site) -> Result<Vec<Record>> {
     Ok(parse(&site.sh("root", &print)?.ok()?.stdout))
 }
 
-/// What is known of a submission that was lost: the last lines of its tasks, what Slurm's programs printed, and its jobs in the log of
-/// slurmctld.
+/// What is known of a submission that was lost: the last lines of its tasks, what Slurm's programs printed, and its jobs in the logs of
+/// slurmctld and the nodes.
 ///
 /// # Errors
 /// When it cannot be read.
 pub(super) fn of_lost(site: &Site, tag: &str) -> Result<String> {
     let print = format!(
-        "cd /home && tail -n 3 */{RECORDS}/{tag}.*.*.* && tail -n 20 */{RECORDS}/{tag}.*.out;
+        "cd /home && tail -n 3 */{RECORDS}/{tag}.*.*.* && tail -n 80 */{RECORDS}/{tag}.*.out;
          for job in $(ls */{RECORDS} | sed -n 's/^{tag}\\.\\([0-9]*\\)\\..*/\\1/p' | sort -u); do
              scontrol show job $job | grep -E 'JobState|Reason|ExitCode|EndTime';
              grep -E \"[=(]$job\\b\" /var/log/slurmctld.log;
+             grep -E \"[=([]$job\\b\" /var/log/slurm/slurmd.*.log;
          done 2>&1; true"
     );
     Ok(site.sh("root", &print)?.stdout)
