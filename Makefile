@@ -106,7 +106,7 @@ rpm: compiler
 	@packaging/make-rpm $(TARGET_DIR)/rpm $(RPM_BUILT)
 
 rpm-check: mmdebstrap site rpm
-	$(AS_ROOT) env CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" $(CARGO) test --locked -p testbed --test rpm
+	$(AS_ROOT) env CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" $(CARGO) test --locked -p testbed --test stories -- rpm::
 
 # The same build, as archives for systems without our packages.
 tarball: compiler
@@ -195,14 +195,14 @@ soak: mmdebstrap site
 matrix: mmdebstrap tools
 	@for root in $(or $(ROOT),bookworm trixie sid); do \
 	    $(AS_ROOT) env CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" TESTBED_PROFILE=debug TESTBED_MATRIX=long TESTBED_ROOT=$$root \
-	        $(CARGO) test --locked -p testbed --test failure_matrix -- --nocapture --test-threads 1 || exit 1; \
+	        $(CARGO) test --locked -p testbed --test stories -- --nocapture --test-threads 1 failure_matrix:: || exit 1; \
 	done
 
 # Stories of jobs with nodes that ask two brokers. `make test` has them in direct mode, and the stories of the broker itself.
 brokers: mmdebstrap tools
 	@for root in $(or $(ROOT),bookworm trixie); do \
 	    $(AS_ROOT) env CARGO_HOME="$${CARGO_HOME:-$$HOME/.cargo}" TESTBED_PROFILE=debug TESTBED_BROKERS=2 TESTBED_ROOT=$$root \
-	        $(CARGO) test --locked -p testbed --test shapes --test soak -- --test-threads 2 || exit 1; \
+	        $(CARGO) test --locked -p testbed --test stories -- --test-threads 2 shapes:: soak:: || exit 1; \
 	done
 
 # The documents as a book. Pages outside of docs belong to it, so it is built from a copy with one root.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a release consists of: versions, archives, licences.
+//!
+//! A program of its own: it compiles, and stories measure times.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;

@@ -109,23 +109,26 @@ fn read_all(path: &Path) -> String {
     fs::read_dir(path).unwrap().map(|entry| read_all(&entry.unwrap().path()) + "\n").collect()
 }
 
-/// The possible files of the test in `cargo test -p PACKAGE --test NAME`: one of them must exist. `packages` returns a
-/// package's folder.
-fn test_files(command: &str, packages: impl Fn(&str) -> Option<PathBuf>) -> Option<Vec<PathBuf>> {
+/// The possible files of the test and the modules in `cargo test -p PACKAGE --test NAME -- MODULE::`: of each list one must exist.
+/// `packages` returns a package's folder.
+fn test_files(command: &str, packages: impl Fn(&str) -> Option<PathBuf>) -> Option<Vec<Vec<PathBuf>>> {
     let mut words = command.strip_prefix("cargo test ")?.split(' ');
-    let (mut package, mut test) = (None, None);
+    let (mut package, mut test, mut modules) = (None, None, Vec::<&str>::new());
     while let Some(word) = words.next() {
         match word {
             "-p" => package = words.next(),
             "--test" => test = words.next(),
-            _ => {}
+            word => modules.extend(word.strip_suffix("::")),
         }
     }
     let folder = packages(package?).unwrap_or_default();
-    Some(test.map_or_else(
-        || vec![folder.join("Cargo.toml")],
-        |name| vec![folder.join(format!("tests/{name}.rs")), folder.join(format!("tests/{name}/main.rs"))],
-    ))
+    let Some(test) = test else { return Some(vec![vec![folder.join("Cargo.toml")]]) };
+    let either = |path: &str, in_folder: &str| {
+        [format!("{path}.rs"), format!("{path}/{in_folder}.rs")].map(|file| folder.join("tests").join(file)).to_vec()
+    };
+    let mut lists = vec![either(test, "main")];
+    lists.extend(modules.into_iter().map(|module| either(&format!("{test}/{}", module.replace("::", "/")), "mod")));
+    Some(lists)
 }
 
 /// The folder of a package of the workspace.
@@ -173,8 +176,10 @@ fn every_path_and_test_that_contributing_names_exists() {
     }
     let commands: Vec<_> = spans.iter().filter_map(|span| Some((span, test_files(span, package)?))).collect();
     assert!(commands.len() > 5, "only these commands were found: {commands:?}");
-    for (command, files) in commands {
-        assert!(files.iter().any(|file| file.exists()), "{command}: none of {files:?}");
+    for (command, lists) in commands {
+        for files in lists {
+            assert!(files.iter().any(|file| file.exists()), "{command}: none of {files:?}");
+        }
     }
 }
 
@@ -219,10 +224,10 @@ fn parts_of_a_document_are_recognised() {
     }
     let folder = |name: &str| (name == "one").then(|| PathBuf::from("one"));
     let files = |command| test_files(command, folder);
-    assert_eq!(files("cargo test -p one"), Some(vec!["one/Cargo.toml".into()]));
-    assert_eq!(
-        files("cargo test -p one --test two three"),
-        Some(vec!["one/tests/two.rs".into(), "one/tests/two/main.rs".into()])
-    );
+    assert_eq!(files("cargo test -p one"), Some(vec![vec!["one/Cargo.toml".into()]]));
+    let two: Vec<PathBuf> = vec!["one/tests/two.rs".into(), "one/tests/two/main.rs".into()];
+    assert_eq!(files("cargo test -p one --test two three"), Some(vec![two.clone()]));
+    let four: Vec<PathBuf> = vec!["one/tests/two/three/four.rs".into(), "one/tests/two/three/four/mod.rs".into()];
+    assert_eq!(files("cargo test -p one --test two -- three::four::"), Some(vec![two, four]));
     assert_eq!(files("cargo build -p one"), None);
 }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A site does not change the host, however the site ends.
+//!
+//! A program of its own: beside stories that use the host, such as those that run podman, or while other sites end, a difference would
+//! not be the fault of the site that is looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

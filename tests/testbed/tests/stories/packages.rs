@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The Debian packages: what they change on a host, and what they leave behind.
+
+use std::fs;
+use std::process::Command;
+
+use testbed::drive::{askpass, tokens};
+use testbed::site::paths;
+use testbed::site::root::{Recipe, Root};
+use testbed::{Error, Options, Result, Site, skip, story};
+
+use crate::built_packages::{PURGE, bring_packages, built, difference, etc, login_by_key};
+
+/// A login by the prompt of PAM.
+const BY_PROMPT: &str =
+    "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed id -un";
+
+fn one_node() -> Result<Options> {
+    Ok(Options { nodes: 1, ..Options::new()? })
+}
+
+/// A story in a site in which dpkg installed the packages of /root/packages, whatever the other stories run.
+fn with_packages(body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    story(Options { product: false, ..one_node()? }, |site| {
+        bring_packages(site)?;
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb")?.ok()?;
+        body(site)
+    })
+}
+
+#[test]
+fn installing_changes_two_links_and_purging_leaves_none() -> Result<()> {
+    story(Options { product: false, ..one_node()? }, |site| {
+        bring_packages(site)?;
+        let before = etc(site)?;
+        let installed = site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb")?.ok()?;
+        let after = etc(site)?;
+        let changed = difference(&before, &after);
+        // sshd's drop-in, and the service for the next boot.
+        let expected = [
+            "./ssh/sshd_config.d/10-mytoken.conf -> ",
+            "./systemd/system/multi-user.target.wants/mytokend.service -> ",
+        ];
+        assert!(
+            changed.len() == expected.len()
+                && expected.iter().all(|link| changed.iter().any(|line| line.starts_with(link))),
+            "{changed:#?}\n{installed:?}"
+        );
+        // sshd reads its configuration for each connection anew only at a reload; it must accept it by then.
+        site.sh("root", "sshd -t")?.ok()?;
+        login_by_key(site)?;
+        assert_eq!(site.sh("root", "dpkg --verify")?.ok()?.stdout, "");
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --remove $(cd /root/packages && ls | cut -d_ -f1)")?
+            .ok()?;
+        site.sh("root", "sshd -t")?.ok()?;
+        login_by_key(site)?;
+        site.sh("root", PURGE)?.ok()?;
+        assert_eq!(difference(&before, &etc(site)?), Vec::<&str>::new());
+        let left = site
+            .sh(
+                "root",
+                "find / -xdev -name '*mytoken*' -not -path '/root/*' -not -path '/home/*' -not -path '/proc/*'",
+            )?
+            .ok()?;
+        assert_eq!(left.stdout, "", "files of the packages are left");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_pam_profile_serves_sshd_and_no_other_service() -> Result<()> {
+    story(Options { example_stack: false, ..one_node()? }, |site| {
+        let enable = "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session";
+        site.sh("root", enable)?.ok()?;
+        let token = tokens::access_token(site, "alice")?;
+        let login = askpass::run_with_answers(site, "alice", &[&token], BY_PROMPT)?.ok()?;
+        assert!(login.stdout.contains("alice"), "{login:?}");
+        let refused = askpass::run_with_answers(site, "alice", &["aaaaaaaa.bbbbbbbb.cccccccc"], BY_PROMPT)?;
+        assert!(!refused.success(), "{refused:?}");
+        login_by_key(site)?;
+        // Another service asks for the password at once, and never for a token.
+        site.sh(
+            "root",
+            "printf 'auth include common-auth\\naccount include common-account\\n' >/etc/pam.d/other-service",
+        )?
+        .ok()?;
+        let other = site.script("root", "pamtester other-service alice authenticate").stdin("wrong\n").run()?;
+        let asked = format!("{}{}", other.stdout, other.stderr);
+        assert!(!other.success() && asked.starts_with("Password: ") && !asked.contains("oken"), "{other:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn removing_the_module_takes_its_lines_out_of_the_stacks() -> Result<()> {
+    with_packages(|site| {
+        let stacks = || Ok::<_, Error>(site.sh("root", "cd /etc/pam.d && cat common-*")?.ok()?.stdout);
+        let before = stacks()?;
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session")?.ok()?;
+        assert_eq!(stacks()?.matches("pam_mytoken.so").count(), 3, "auth, account and session");
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --remove libpam-mytoken mytoken-sshd-config")?.ok()?;
+        assert_eq!(stacks()?, before);
+        login_by_key(site)
+    })
+}
+
+/// Removes the module alone: mytoken-sshd-config, which depends on it, is gone.
+const REMOVE: &str = "DEBIAN_FRONTEND=noninteractive dpkg --remove libpam-mytoken";
+
+/// The removal is refused with these files and this advice. It has changed nothing, and people log in.
+fn removal_is_refused(site: &Site, stacks: &str, fix: &str) -> Result<()> {
+    let before = etc(site)?;
+    let refused = site.sh("root", REMOVE)?;
+    let message = format!("without it nobody could log in:\n{stacks}\nfix: {fix}");
+    assert!(!refused.success() && refused.stderr.contains(&message), "{refused:?}");
+    let state =
+        site.sh("root", "dpkg-query -W -f '${db:Status-Status}' libpam-mytoken; dpkg --verify libpam-mytoken")?;
+    assert_eq!(state.ok()?.stdout, "installed", "the package and all its files are there");
+    assert_eq!(difference(&before, &etc(site)?), Vec::<&str>::new());
+    login_by_key(site)
+}
+
+#[test]
+fn the_module_cannot_be_removed_while_a_stack_names_it() -> Result<()> {
+    with_packages(|site| {
+        site.sh("root", "dpkg --purge mytoken-sshd-config && cp /etc/pam.d/sshd /root/pam-sshd.before")?.ok()?;
+        let before = etc(site)?;
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session")?.ok()?;
+        site.sh("root", "cp /usr/share/mytoken/pam-sshd.example /etc/pam.d/sshd")?.ok()?;
+        let fix = "put back the file that you saved (cp /root/pam-sshd.before /etc/pam.d/sshd)";
+        removal_is_refused(site, "/etc/pam.d/sshd", fix)?;
+        // The "-" only keeps libpam from logging that the module is missing.
+        let other = "-account required \\\n/lib/security/pam_mytoken.so\n";
+        site.write("/etc/pam.d/other-service", other, "0644")?;
+        site.sh("root", "cp /root/pam-sshd.before /etc/pam.d/sshd")?.ok()?;
+        removal_is_refused(site, "/etc/pam.d/other-service", fix)?;
+        // An upgrade is no removal.
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/libpam-mytoken_*.deb")?.ok()?;
+        // Comments and leftovers of editors are read by nobody.
+        site.sh("root", "cd /etc/pam.d && rm other-service && cp /usr/share/mytoken/pam-sshd.example sshd.bak")?
+            .ok()?;
+        site.sh("root", "echo '# auth required pam_mytoken.so' >/etc/pam.d/other-service")?.ok()?;
+        site.sh("root", REMOVE)?.ok()?;
+        site.sh("root", "rm /etc/pam.d/other-service /etc/pam.d/sshd.bak")?.ok()?;
+        assert_eq!(difference(&before, &etc(site)?), Vec::<&str>::new());
+        login_by_key(site)
+    })
+}
+
+#[test]
+fn the_module_cannot_be_removed_while_pam_auth_update_leaves_edited_stacks_alone() -> Result<()> {
+    with_packages(|site| {
+        site.sh("root", "dpkg --purge mytoken-sshd-config")?.ok()?;
+        let before = etc(site)?;
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session")?.ok()?;
+        let edit =
+            "sed -i '/^# and here are more per-package/a account optional pam_permit.so' /etc/pam.d/common-account";
+        site.sh("root", edit)?.ok()?;
+        let stacks = "/etc/pam.d/common-account\n/etc/pam.d/common-auth\n/etc/pam.d/common-session";
+        let overwrite = "pam-auth-update --force --disable mytoken mytoken-session";
+        let fix = format!(
+            "undo your changes in the blocks of pam-auth-update, or let it overwrite them: {overwrite}; then remove"
+        );
+        removal_is_refused(site, stacks, &fix)?;
+        site.sh("root", &format!("DEBIAN_FRONTEND=noninteractive {overwrite}"))?.ok()?;
+        login_by_key(site)?;
+        site.sh("root", REMOVE)?.ok()?;
+        // What pam-auth-update has overwritten is in these; it names the module, and nobody reads it.
+        site.sh("root", "rm /etc/pam.d/common-*.pam-old")?.ok()?;
+        assert_eq!(difference(&before, &etc(site)?), Vec::<&str>::new());
+        login_by_key(site)
+    })
+}
+
+#[test]
+fn the_link_of_the_drop_in_is_the_administrators_once_he_changed_it() -> Result<()> {
+    with_packages(|site| {
+        let link = "/etc/ssh/sshd_config.d/10-mytoken.conf";
+        site.sh("root", &format!("rm {link} && echo 'UsePAM yes' >{link}"))?.ok()?;
+        site.sh("root", "dpkg --install /root/packages/mytoken-sshd-config_*.deb && dpkg --purge mytoken-sshd-config")?
+            .ok()?;
+        assert_eq!(site.read(link)?, "UsePAM yes\n");
+        site.sh("root", &format!("rm {link} && dpkg --install /root/packages/mytoken-sshd-config_*.deb"))?.ok()?;
+        assert!(site.exists(link)?, "a new installation makes the link");
+        site.sh("root", &format!("rm {link} && dpkg --install /root/packages/mytoken-sshd-config_*.deb"))?.ok()?;
+        assert!(!site.exists(link)?, "an upgrade does not make a link again that the administrator removed");
+        Ok(())
+    })
+}
+
+#[test]
+fn lintian_has_no_complaint() -> Result<()> {
+    let packages = built()?;
+    let Ok(output) = Command::new("lintian").args(["--no-cfg", "--fail-on", "error,warning"]).args(&packages).output()
+    else {
+        return skip("lintian is not installed");
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    Ok(())
+}
+
+#[test]
+fn piuparts_finds_nothing_that_installation_removal_and_purge_leave() -> Result<()> {
+    if let Err(error) = testbed::can_hold_a_site() {
+        return skip(&error.to_string());
+    }
+    if !testbed::has_program("piuparts") {
+        return skip("piuparts is not installed");
+    }
+    let options = one_node()?;
+    // It copies this root. Without a network it uses what is there: all dependencies are.
+    let root = Root::open(&Recipe::site(options.release))?;
+    let work = paths::target().join("tmp/piuparts");
+    let io = |what: &str| {
+        let what = what.to_owned();
+        |source| Error::Io { what, source }
+    };
+    // A killed test leaves its copy of the root. The mounts in it ended with their namespace.
+    if work.exists() {
+        fs::remove_dir_all(&work).map_err(io("removing piuparts' directory"))?;
+    }
+    fs::create_dir_all(&work).map_err(io("making piuparts' directory"))?;
+    // It ends with this process, even by SIGKILL.
+    let output = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare"])
+        .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "piuparts"])
+        .args(["--keep-sources-list", "--no-upgrade-test", "--no-eatmydata", "--skip-minimize", "--distribution"])
+        .args([options.release.name(), "--existing-chroot"])
+        .arg(root.directory())
+        .arg("--tmpdir")
+        .arg(&work)
+        .args(built()?)
+        .output()
+        .map_err(io("starting piuparts"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let passed = output.status.success() && said.contains("PASS: All tests");
+    let problems: Vec<&str> =
+        said.lines().filter(|line| [" ERROR:", "FAIL"].iter().any(|word| line.contains(word))).collect();
+    assert!(passed, "{problems:#?}\n{}", said.get(said.len().saturating_sub(4000)..).unwrap_or_default());
+    Ok(())
+}
+
+#[test]
+fn shell_scripts_pass_shellcheck() -> Result<()> {
+    let repository = paths::repository();
+    let scripts = Command::new("sh")
+        .args(["-c", "grep -rlE --exclude='*.rs' '^#!/bin/sh' packaging tests/testbed fuzz/run"])
+        .current_dir(&repository)
+        .output()
+        .map_err(|source| Error::Io { what: "finding the scripts".into(), source })?;
+    let names = String::from_utf8_lossy(&scripts.stdout).into_owned();
+    assert!(names.lines().count() >= 10, "{names}");
+    let Ok(output) = Command::new("shellcheck").args(names.lines()).current_dir(&repository).output() else {
+        return skip("shellcheck is not installed");
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    Ok(())
+}
