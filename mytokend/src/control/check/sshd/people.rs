@@ -11,7 +11,7 @@ use super::super::kinds::{self, Kind};
 use super::super::{Findings, Severity};
 use super::access::{Access, Left};
 use super::files::Files;
-use super::{Closing, Effective, LISTS, closing, effective, lines};
+use super::{Closing, Effective, LISTS, closing, effective};
 
 /// Most accounts of the map files for which sshd is asked one by one, where it has `Match` blocks for users.
 const MOST_ASKED: usize = 100;
@@ -30,7 +30,7 @@ struct ShutOut {
     fix: String,
 }
 
-fn shut_out(host: &dyn Host, access: &Access, name: &str, person: &Person) -> Option<ShutOut> {
+fn shut_out(host: &dyn Host, files: &Files, access: &Access, name: &str, person: &Person) -> Option<ShutOut> {
     let name = name.to_owned();
     if !host.is_program(&person.shell) {
         let fault = if host.exists(&person.shell) { "is not executable" } else { "does not exist" };
@@ -39,7 +39,7 @@ fn shut_out(host: &dyn Host, access: &Access, name: &str, person: &Person) -> Op
         return Some(ShutOut { name, reason, fix });
     }
     let reason = access.refuses(&name, person)?;
-    Some(ShutOut { name, reason, fix: lines(LISTS) })
+    Some(ShutOut { name, reason, fix: files.lines(LISTS) })
 }
 
 impl Findings {
@@ -56,7 +56,7 @@ impl Findings {
         let access = Access::of(sshd);
         if let Some(user) = user {
             let person = host.person(user).filter(|person| opens(login, user, person, true));
-            if let Some(shut) = person.and_then(|person| shut_out(host, &access, user, &person)) {
+            if let Some(shut) = person.and_then(|person| shut_out(host, files, &access, user, &person)) {
                 let text = format!("sshd does not let \"{user}\" in, whatever the token: {}", shut.reason);
                 self.add_fixed(kinds::SSHD_SHUT_OUT, text, shut.fix);
             }
@@ -69,7 +69,7 @@ impl Findings {
                 Left::Unknown => true,
                 Left::Only(names) => names.iter().any(|name| {
                     let person = host.person(name).filter(|person| opens(login, name, person, false));
-                    person.is_some_and(|person| shut_out(host, &access, name, &person).is_none())
+                    person.is_some_and(|person| shut_out(host, files, &access, name, &person).is_none())
                 }),
             };
         let shown: Vec<String> =
@@ -77,7 +77,7 @@ impl Findings {
         let more = shut.len().saturating_sub(MOST_SHOWN);
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         let shown = shown.join(", ") + &more;
-        let fix = shut.first().map_or_else(|| lines(LISTS), |shut| shut.fix.clone());
+        let fix = shut.first().map_or_else(|| files.lines(LISTS), |shut| shut.fix.clone());
         if open == 0 && !some_template && (templates || !shut.is_empty()) {
             let kind = Kind { level: Severity::Error, ..kinds::SSHD_SHUT_OUT };
             let whom = if templates { access.keywords() } else { shown };
@@ -123,8 +123,8 @@ impl Findings {
             let closed = own.as_ref().and_then(|own| closing(own).into_iter().find(|closed| !known(closed.kind)));
             let access = Access::of(own.as_ref().unwrap_or(sshd));
             let by_block =
-                |closed: Closing| ShutOut { name: name.clone(), reason: closed.text, fix: lines(closed.keyword) };
-            match shut_out(host, &access, name, &person).or(closed.map(by_block)) {
+                |closed: Closing| ShutOut { name: name.clone(), reason: closed.text, fix: files.lines(closed.keyword) };
+            match shut_out(host, files, &access, name, &person).or(closed.map(by_block)) {
                 Some(account) => shut.push(account),
                 None => open = open.saturating_add(1),
             }
