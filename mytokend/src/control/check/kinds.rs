@@ -143,7 +143,9 @@ kinds! {
     /// Lines of a map file with an account that does not exist.
     MAP_ACCOUNT: "map-file-account", "map file", Warning, "getent passwd NAME";
     /// Not all accounts of a map file were looked up.
-    MAP_LOOKUP: "map-file-lookup", "map file", Warning, "getent passwd   # does the directory server answer?";
+    MAP_LOOKUP: "map-file-lookup", "map file", Warning, "";
+    /// The look-up of an account or group did not answer in time. The accounts after it were not looked up.
+    NSS: "nss-no-answer", "accounts", Warning, "";
     /// The cluster's public key is missing or cannot be used.
     PUBLIC_KEY: "public-key", "public key", Error, "mytokenctl keygen   # on one host; then copy cluster.pub to every host, and cluster.key (mode 0600) to the nodes";
     /// The cluster's private key cannot be used.
@@ -238,6 +240,8 @@ mod tests {
                 "pam-password-expired",
                 "pam-account-unknown",
                 "keys-differ",
+                "map-file-lookup",
+                "nss-no-answer",
             ];
             // The commands about sshd depend on its files.
             assert!(kind.part == "sshd" || kind.id == "profile-audience" || of_line.contains(&kind.id), "{}", kind.id);

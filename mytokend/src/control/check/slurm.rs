@@ -307,7 +307,7 @@ impl Files for ThisHost {
     }
 
     fn expand(&self, pattern: &Path) -> Vec<PathBuf> {
-        host::ThisHost.expand(pattern)
+        host::ThisHost::default().expand(pattern)
     }
 }
 

@@ -55,7 +55,7 @@ impl Findings {
     ) {
         let access = Access::of(sshd);
         if let Some(user) = user {
-            let person = host.person(user).filter(|person| opens(login, user, person, true));
+            let person = host.person(user).ok().flatten().filter(|person| opens(login, user, person, true));
             if let Some(shut) = person.and_then(|person| shut_out(host, files, &access, user, &person)) {
                 let text = format!("sshd does not let \"{user}\" in, whatever the token: {}", shut.reason);
                 self.add_fixed(kinds::SSHD_SHUT_OUT, text, shut.fix);
@@ -68,7 +68,9 @@ impl Findings {
             && match access.left(host) {
                 Left::Unknown => true,
                 Left::Only(names) => names.iter().any(|name| {
-                    let person = host.person(name).filter(|person| opens(login, name, person, false));
+                    // Without an answer of NSS it can be one that sshd lets in.
+                    let Ok(person) = host.person(name) else { return true };
+                    let person = person.filter(|person| opens(login, name, person, false));
                     person.is_some_and(|person| shut_out(host, files, &access, name, &person).is_none())
                 }),
             };
@@ -113,7 +115,12 @@ impl Findings {
                 break;
             }
             asked = asked.saturating_add(1);
-            let Some(person) = host.person(name).filter(|person| opens(login, name, person, true)) else { continue };
+            let Ok(person) = host.person(name) else {
+                // NSS answers no more, which is a finding of its own.
+                open = open.saturating_add(1);
+                break;
+            };
+            let Some(person) = person.filter(|person| opens(login, name, person, true)) else { continue };
             let own = by_user.then(|| effective(host, Some(name)));
             let own = match &own {
                 Some(Ran::Output(text)) => Some(Effective::parse(text)),

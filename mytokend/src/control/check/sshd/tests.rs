@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::super::host::Person;
+use super::super::nss::NoAnswer;
 use super::files::MAIN;
 use super::*;
 
@@ -47,14 +48,15 @@ impl Host for Site {
     fn last_change(&self, path: &Path) -> Option<SystemTime> {
         self.times.get(path).map(|seconds| UNIX_EPOCH + Duration::from_secs(*seconds))
     }
-    fn person(&self, name: &str) -> Option<Person> {
+    fn person(&self, name: &str) -> Result<Option<Person>, NoAnswer> {
         let (uid, group) = match name {
             "alice" => (2_001, "hpc"),
             "bob" => (2_002, "users"),
             "daemon" => (2, "daemon"),
-            _ => return None,
+            "away" => return Err(NoAnswer("the look-up did not answer".to_owned())),
+            _ => return Ok(None),
         };
-        Some(Person { uid, gid: uid, groups: vec![group.to_owned()], shell: "/bin/sh".into() })
+        Ok(Some(Person { uid, gid: uid, groups: vec![group.to_owned()], shell: "/bin/sh".into() }))
     }
     fn has_group(&self, name: &str) -> bool {
         name == "hpc"
@@ -105,6 +107,13 @@ fn accounts_that_sshd_keeps_out_are_told_with_the_reason() {
             "Error sshd-accounts-shut-out: sshd lets nobody in for whom login.toml accepts a token: \
              alice (AllowGroups names none of its groups), bob (AllowGroups names none of its groups)",
         ),
+        // Nobody knows whether sshd lets this one in.
+        (
+            "allowusers away",
+            None,
+            TEMPLATE,
+            "Ok sshd-access-lists: sshd lets in only whom these allow, whatever the token: AllowUsers away",
+        ),
         (
             "allowusers daemon\nallowusers nosuch",
             None,
@@ -154,6 +163,19 @@ fn an_account_without_a_shell_is_kept_out() {
     findings.sshd(&site, Some("alice"), &toml::from_str(TEMPLATE).unwrap(), &[]);
     let reason = "sshd does not let \"alice\" in, whatever the token: its shell /bin/sh does not exist";
     assert_eq!(shown(&findings), [format!("Warning sshd-accounts-shut-out: {reason}")]);
+}
+
+#[test]
+fn an_account_that_nss_does_not_tell_can_be_one_that_sshd_lets_in() {
+    let mut site = Site::of(&[("/bin/sh", "")]);
+    site.answers = vec![("-T", format!("{HEALTHY}denyusers alice\n"))];
+    let login = toml::from_str("[[rule]]\nname = 'r'\nissuer = 'op'\nmap_file = '/m'\n").unwrap();
+    for (mapped, begin) in [(&["alice"][..], "Error "), (&["alice", "away"], "Warning ")] {
+        let mapped: Vec<String> = mapped.iter().map(ToString::to_string).collect();
+        let mut findings = Findings::default();
+        findings.sshd(&site, None, &login, &mapped);
+        assert!(shown(&findings)[0].starts_with(&format!("{begin}sshd-accounts-shut-out: ")), "{findings:?}");
+    }
 }
 
 #[test]
