@@ -58,6 +58,8 @@ kinds! {
     SSHD_MATCH: "sshd-match", "sshd", Warning, "";
     /// `AllowUsers` and similar lists, or a shell that does not exist or is not executable, keep out accounts that tokens open; all of them: an error.
     SSHD_SHUT_OUT: "sshd-accounts-shut-out", "sshd", Warning, "";
+    /// The shell of an account that tokens open ends each session at once, like `nologin`.
+    ACCOUNT_SHELL: "account-shell", "sshd", Warning, "";
     /// `AllowUsers` and similar lists are set. Which accounts the rules open is not known in advance.
     SSHD_LISTS: "sshd-access-lists", "sshd", Ok, "";
     /// The running sshd was started with options that count before its files.

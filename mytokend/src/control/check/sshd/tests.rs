@@ -19,7 +19,9 @@ pub(super) struct Site {
     /// When paths were changed.
     pub times: HashMap<PathBuf, u64>,
     /// What is in the arguments, and the answer; the first one counts.
-    answers: Vec<(&'static str, String)>,
+    pub answers: Vec<(&'static str, String)>,
+    /// The shell of its accounts, if it is another one than /bin/sh.
+    pub shell: Option<&'static str>,
 }
 
 impl Site {
@@ -56,7 +58,8 @@ impl Host for Site {
             "away" => return Err(NoAnswer("the look-up did not answer".to_owned())),
             _ => return Ok(None),
         };
-        Ok(Some(Person { uid, gid: uid, groups: vec![group.to_owned()], shell: "/bin/sh".into() }))
+        let shell = self.shell.unwrap_or("/bin/sh").into();
+        Ok(Some(Person { uid, gid: uid, groups: vec![group.to_owned()], shell }))
     }
     fn has_group(&self, name: &str) -> bool {
         name == "hpc"
@@ -70,128 +73,14 @@ impl Host for Site {
 }
 
 /// Levels, ids and texts, without what works.
-fn shown(findings: &Findings) -> Vec<String> {
+pub(super) fn shown(findings: &Findings) -> Vec<String> {
     let of_interest = findings.findings.iter().filter(|finding| finding.id.as_deref() != Some("sshd-ok"));
     of_interest
         .map(|finding| format!("{:?} {}: {}", finding.level, finding.id.as_deref().unwrap(), finding.text))
         .collect()
 }
 
-const TEMPLATE: &str = "[[rule]]\nname = 'r'\nissuer = 'op'\ntemplate = '{sub}'\n";
-
-#[test]
-fn accounts_that_sshd_keeps_out_are_told_with_the_reason() {
-    let file = "[[rule]]\nname = 'r'\nissuer = 'op'\nmap_file = '/m'\n";
-    let both = format!("{TEMPLATE}{file}");
-    for (lists, user, text, expected) in [
-        ("", None, TEMPLATE, ""),
-        ("allowusers alice", Some("alice"), TEMPLATE, ""),
-        (
-            "allowusers bob",
-            Some("alice"),
-            TEMPLATE,
-            "Warning sshd-accounts-shut-out: sshd does not let \"alice\" in, whatever the token: AllowUsers does not name it",
-        ),
-        ("allowusers bob", Some("daemon"), TEMPLATE, ""),
-        ("denyusers carol", None, file, ""),
-        (
-            "denygroups hpc",
-            None,
-            file,
-            "Warning sshd-accounts-shut-out: sshd does not let accounts of the map files in, whatever the token: alice (DenyGroups hpc)",
-        ),
-        (
-            "allowgroups wheel",
-            None,
-            file,
-            "Error sshd-accounts-shut-out: sshd lets nobody in for whom login.toml accepts a token: \
-             alice (AllowGroups names none of its groups), bob (AllowGroups names none of its groups)",
-        ),
-        // Nobody knows whether sshd lets this one in.
-        (
-            "allowusers away",
-            None,
-            TEMPLATE,
-            "Ok sshd-access-lists: sshd lets in only whom these allow, whatever the token: AllowUsers away",
-        ),
-        (
-            "allowusers daemon\nallowusers nosuch",
-            None,
-            TEMPLATE,
-            "Error sshd-accounts-shut-out: sshd lets nobody in for whom login.toml accepts a token: AllowUsers daemon nosuch",
-        ),
-        (
-            "allowgroups nosuch",
-            None,
-            &both,
-            "Error sshd-accounts-shut-out: sshd lets nobody in for whom login.toml accepts a token: AllowGroups nosuch",
-        ),
-        (
-            "denyusers *",
-            None,
-            &both,
-            "Error sshd-accounts-shut-out: sshd lets nobody in for whom login.toml accepts a token: DenyUsers *",
-        ),
-        (
-            "allowgroups hpc",
-            None,
-            TEMPLATE,
-            "Ok sshd-access-lists: sshd lets in only whom these allow, whatever the token: AllowGroups hpc",
-        ),
-        (
-            "allowusers alice",
-            None,
-            TEMPLATE,
-            "Ok sshd-access-lists: sshd lets in only whom these allow, whatever the token: AllowUsers alice",
-        ),
-    ] {
-        let mut site = Site::of(&[("/bin/sh", "")]);
-        site.answers = vec![("-T", format!("{HEALTHY}{lists}\n"))];
-        let login = toml::from_str(text).unwrap();
-        let mapped = if text.contains("map_file") { vec!["alice".to_owned(), "bob".to_owned()] } else { vec![] };
-        let mut findings = Findings::default();
-        findings.sshd(&site, user, &login, &mapped);
-        assert_eq!(shown(&findings).join("; "), expected, "{lists} {user:?}");
-    }
-}
-
-#[test]
-fn an_account_without_a_shell_is_kept_out() {
-    let mut site = Site::of(&[]);
-    site.answers = vec![("-T", HEALTHY.to_owned())];
-    let mut findings = Findings::default();
-    findings.sshd(&site, Some("alice"), &toml::from_str(TEMPLATE).unwrap(), &[]);
-    let reason = "sshd does not let \"alice\" in, whatever the token: its shell /bin/sh does not exist";
-    assert_eq!(shown(&findings), [format!("Warning sshd-accounts-shut-out: {reason}")]);
-}
-
-#[test]
-fn an_account_that_nss_does_not_tell_can_be_one_that_sshd_lets_in() {
-    let mut site = Site::of(&[("/bin/sh", "")]);
-    site.answers = vec![("-T", format!("{HEALTHY}denyusers alice\n"))];
-    let login = toml::from_str("[[rule]]\nname = 'r'\nissuer = 'op'\nmap_file = '/m'\n").unwrap();
-    for (mapped, begin) in [(&["alice"][..], "Error "), (&["alice", "away"], "Warning ")] {
-        let mapped: Vec<String> = mapped.iter().map(ToString::to_string).collect();
-        let mut findings = Findings::default();
-        findings.sshd(&site, None, &login, &mapped);
-        assert!(shown(&findings)[0].starts_with(&format!("{begin}sshd-accounts-shut-out: ")), "{findings:?}");
-    }
-}
-
-#[test]
-fn accounts_of_map_files_are_asked_for_where_blocks_are_about_users() {
-    let login = toml::from_str("[[rule]]\nname = 'r'\nissuer = 'op'\nmap_file = '/m'\n").unwrap();
-    let mut site = Site::of(&[("/bin/sh", ""), (MAIN, "Match User bob\n KbdInteractiveAuthentication no\n")]);
-    let off = HEALTHY.replace("kbdinteractiveauthentication yes", "kbdinteractiveauthentication no");
-    site.answers = vec![("user=bob", off), ("-T", HEALTHY.to_owned())];
-    let mut findings = Findings::default();
-    findings.sshd(&site, None, &login, &["alice".to_owned(), "bob".to_owned()]);
-    assert_eq!(
-        shown(&findings),
-        ["Warning sshd-accounts-shut-out: sshd does not let accounts of the map files in, whatever the token: \
-          bob (KbdInteractiveAuthentication is off: nobody is asked for a token)"]
-    );
-}
+pub(super) const TEMPLATE: &str = "[[rule]]\nname = 'r'\nissuer = 'op'\ntemplate = '{sub}'\n";
 
 #[test]
 fn blocks_for_addresses_are_asked_for_and_told() {
