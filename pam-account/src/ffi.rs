@@ -23,6 +23,9 @@ const MOST_MESSAGES: usize = 32;
 /// `PAM_MAX_MSG_SIZE`.
 const LONGEST: usize = 512;
 
+// The three structures of pam_conv(3), seen by the application. pam-mytoken/src/ffi.rs has them as a module sees them, where the callback
+// may be missing. They are not shared: of the crates that both use, only libc is about C, and it has no PAM; pamsm keeps its own to itself
+// and is under the GPL. A further crate in what sshd loads is not worth nine lines that have been the same since Linux-PAM began.
 #[repr(C)]
 struct Message {
     style: c_int,

@@ -20,6 +20,7 @@ mod map_files;
 mod node_answer;
 mod node_differences;
 mod nodes;
+mod nss;
 mod offers;
 mod package_tool;
 mod pam;
@@ -42,7 +43,7 @@ use std::path::Path;
 use mytoken::cache::DiskCache;
 use mytoken::config::FileTrust;
 use mytoken::private_files::Owner;
-use mytoken_login::NssAccounts;
+use mytoken_login::AccountDatabase;
 use mytoken_wire::paths::RUNTIME;
 use serde::{Deserialize, Serialize};
 
@@ -134,14 +135,16 @@ pub fn check(options: CheckOptions<'_>) -> Result<Findings, String> {
     if user.is_some() && !root {
         return Err("only root can check as another user; without --as the check runs as you".to_owned());
     }
+    let this = ThisHost::default();
     if let Some(user) = user {
-        as_user::account(user)?;
+        as_user::account(&this.nss, user)?;
     }
-    let host: Option<&dyn Host> = if root { Some(&ThisHost) } else { None };
-    let mut findings = check_with(FileTrust::current(), options, host);
+    let host: Option<&dyn Host> = if root { Some(&this) } else { None };
+    let mut findings = check_with(FileTrust::current(), options, &this.nss, host);
     if root {
-        findings.read_as(user, config, socket);
+        findings.read_as(&this.nss, user, config, socket);
     }
+    findings.silence(&this.nss);
     Ok(findings)
 }
 
@@ -159,16 +162,21 @@ pub fn check_nodes(options: CheckOptions<'_>, list: &str, launcher: Launcher) ->
     Ok(findings)
 }
 
-fn check_with(trust: FileTrust, options: CheckOptions<'_>, host: Option<&dyn Host>) -> Findings {
+fn check_with(
+    trust: FileTrust,
+    options: CheckOptions<'_>,
+    accounts: &dyn AccountDatabase,
+    host: Option<&dyn Host>,
+) -> Findings {
     let CheckOptions { config: dir, socket, user, offline } = options;
-    let package_tool = PackageTool::of(host.unwrap_or(&ThisHost));
+    let package_tool = PackageTool::of(host.unwrap_or(&ThisHost::default()));
     let mut findings = Findings { package_tool, ..Findings::default() };
     findings.host.version = Some(running::VERSION.to_owned());
     let Some(shared) = findings.shared(dir, trust) else { return findings };
-    let login = findings.login_settings(dir, &shared, trust, &NssAccounts, host);
+    let login = findings.login_settings(dir, &shared, trust, accounts, host);
     let jobs = findings.jobs_settings(dir, &shared, trust, host.is_some() && slurm::loads_us());
     if let Some(login) = &login {
-        findings.map_files(login, &shared.issuers, trust, &NssAccounts);
+        findings.map_files(login, &shared.issuers, trust, accounts);
         findings.id_tokens(&shared, login);
         if let Some(host) = host {
             let mapped = map_files::named(login, trust);
@@ -285,6 +293,8 @@ impl Findings {
 
 #[cfg(test)]
 mod tests {
+    use mytoken_login::NssAccounts;
+
     use super::*;
     use crate::control::keygen::keygen;
 
@@ -306,7 +316,7 @@ mod tests {
     /// With the trust for a directory below /tmp, where root's configuration must not be.
     fn check(dir: &Path, socket: &Path) -> Findings {
         let options = CheckOptions { config: dir, socket, user: None, offline: false };
-        check_with(FileTrust::user(Owner::current().uid), options, None)
+        check_with(FileTrust::user(Owner::current().uid), options, &NssAccounts, None)
     }
 
     #[test]

@@ -53,12 +53,9 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand renew" -s h -l hel
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand revoke" -l socket -d 'The agent\'s socket. Without it the one in the runtime directory of jobs.toml' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand revoke" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l profile -d 'Profile of the new credential of a job that waits. Without it the one of a submission to its partition. A job that runs keeps its profile' -r
-complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l retire -d 'In a step on a node of the job: settle the old credential' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l config -d 'Directory of the configuration' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l socket -d 'The agent\'s socket. Without it the one in the runtime directory of jobs.toml' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l all -d 'All your jobs'
-complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l ask -d 'In a step on a node of the job: tell which profile it has there'
-complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l take -d 'In a step on a node of the job: bring the agent the credential of the environment'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand keygen" -l dir -d 'Directory for the two files' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand keygen" -s h -l help -d 'Print help'
@@ -104,7 +101,6 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l as -d 'C
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l nodes -d 'Checks these hosts, too: each runs its own check, and differences from this host are findings. Names as in Slurm, for example n[1-99] (root)' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l via -d 'What starts the check on the hosts of --nodes' -r -f -a "srun\t'A job of Slurm. It reaches nodes that have a free processor'
 ssh\t'ssh as root, without a password'"
-complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l only-account -d 'In a child process: runs a stack of PAM' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l socket -d 'The agent\'s socket. Without it the one in the runtime directory of jobs.toml' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l offline -d 'Sends no request to providers and mytoken servers. The checks of --nodes do so, because those of a cluster would use up the servers\' limits'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l only-read -d 'Only reads the files, with the rights of USER. The check itself does so, in a child process'

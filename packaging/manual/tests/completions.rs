@@ -20,8 +20,9 @@ fn run(shell: &str, arguments: &[&str]) -> Option<String> {
 }
 
 /// Lines to complete, and some words of the answer.
-const LINES: [(&str, &[&str], &[&str]); 3] = [
+const LINES: [(&str, &[&str], &[&str]); 4] = [
     ("mytokenctl", &["ch"], &["check"]),
+    ("mytokenctl", &["check", "--only-"], &["--only-read"]),
     ("mytokend", &["agent", "--std"], &["--stderr"]),
     ("mytoken-ssh", &["login", "--sc"], &["--scope"]),
 ];
@@ -67,4 +68,27 @@ fn zsh_reads_the_completions() -> Result<()> {
         assert!(answer.trim().parse::<u32>().unwrap() > 1, "{program}: {answer}");
     }
     Ok(())
+}
+
+/// The long options that help does not show.
+fn hidden(command: &clap::Command) -> Vec<String> {
+    let own = command.get_arguments().filter(|argument| argument.is_hide_set());
+    let own = own.filter_map(|argument| argument.get_long().map(str::to_owned));
+    own.chain(command.get_subcommands().flat_map(hidden)).collect()
+}
+
+#[test]
+fn no_shell_offers_an_option_that_the_program_passes_to_itself() {
+    let typed = manual::programs::all().into_iter().filter(|program| program.is_typed);
+    let hidden: Vec<String> = typed.flat_map(|program| hidden(&program.command)).collect();
+    assert!(hidden.iter().any(|name| name == "only-account"), "{hidden:?}");
+    for file in manual::generated().unwrap().iter().filter(|file| file.path.starts_with("completions")) {
+        let words = file.text.split(|char: char| !char.is_ascii_alphanumeric() && char != '-');
+        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+        for name in &hidden {
+            let offered = words.contains(&format!("--{name}").as_str())
+                || words.windows(2).any(|two| two == ["-l", name.as_str()]);
+            assert!(!offered, "{}: --{name}", file.path.display());
+        }
+    }
 }

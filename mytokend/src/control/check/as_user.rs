@@ -19,6 +19,7 @@ use mytoken_wire::printable;
 use nix::unistd::{AccessFlags, Gid, Uid, User, access, initgroups, setgid, setuid};
 
 use super::configuration::{exists, word};
+use super::nss::{NoAnswer, Nss};
 use super::user_files::{LONGEST, Places, as_user};
 use super::{CheckFinding, Findings, Severity, kinds, kinds_slurm, kinds_user, slurm};
 use crate::jobs::SealError;
@@ -44,8 +45,8 @@ const NO_TOKEN: &str = "their jobs get no token, and they cannot use mytoken-ssh
 const LINKS: usize = 40;
 
 /// Starts the child.
-fn ask_child(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
-    account(user)?;
+fn ask_child(nss: &Nss, user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
+    account(nss, user)?;
     let mut child = Command::new("/proc/self/exe");
     child.args(["check", "--json", "--only-read", "--as", user, "--config"]).arg(dir).arg("--socket").arg(socket);
     let outcome = program::run(&mut child, Deadline::after(LIMIT))
@@ -60,7 +61,7 @@ fn ask_child(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> 
 /// A sentence, when this process cannot become the user.
 pub fn read(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
     terminal::leave()?;
-    let account = account(user)?;
+    let account = account(&Nss::default(), user)?;
     become_user(&account).map_err(|errno| format!("this process cannot become \"{user}\": {errno}"))?;
     let mut findings = Findings::default();
     let who = if user == ANYBODY { "ordinary users".to_owned() } else { format!("\"{user}\"") };
@@ -90,11 +91,12 @@ pub fn read(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
 ///
 /// # Errors
 /// A sentence, when there is none.
-pub fn account(name: &str) -> Result<User, String> {
-    match User::from_name(name) {
-        Ok(Some(user)) => Ok(user),
-        Ok(None) => Err(format!("this host has no account \"{name}\"")),
-        Err(errno) => Err(format!("the account \"{name}\" cannot be looked up: {errno}")),
+pub fn account(nss: &Nss, name: &str) -> Result<User, String> {
+    match nss.user(name) {
+        Ok(Ok(Some(user))) => Ok(user),
+        Ok(Ok(None)) => Err(format!("this host has no account \"{name}\"")),
+        Ok(Err(errno)) => Err(format!("the account \"{name}\" cannot be looked up: {errno}")),
+        Err(NoAnswer(reason)) => Err(reason),
     }
 }
 
@@ -114,8 +116,8 @@ fn become_user(user: &User) -> nix::Result<()> {
 
 impl Findings {
     /// Adds what a child process finds with the rights of `user`, or of an ordinary user.
-    pub(super) fn read_as(&mut self, user: Option<&str>, dir: &Path, socket: &Path) {
-        self.add_read(user, ask_child(user.unwrap_or(ANYBODY), dir, socket));
+    pub(super) fn read_as(&mut self, nss: &Nss, user: Option<&str>, dir: &Path, socket: &Path) {
+        self.add_read(user, ask_child(nss, user.unwrap_or(ANYBODY), dir, socket));
     }
 
     fn add_read(&mut self, user: Option<&str>, read: Result<Self, String>) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the checks of sshd and PAM look at, so that they are decided without a host in tests.
 
-use std::ffi::CString;
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read as _};
 use std::net::IpAddr;
@@ -13,9 +12,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mytoken::Deadline;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
-use nix::unistd::{Group, User, getgrouplist};
 
 use super::account_child;
+use super::nss::{NoAnswer, Nss};
 use super::pam_stack::ModuleLine;
 use crate::program::{self, ProgramError};
 
@@ -46,10 +45,13 @@ pub trait Host {
         None
     }
     /// An account with exactly this name.
-    fn person(&self, _name: &str) -> Option<Person> {
-        None
+    ///
+    /// # Errors
+    /// It cannot be said whether there is one.
+    fn person(&self, _name: &str) -> Result<Option<Person>, NoAnswer> {
+        Ok(None)
     }
-    /// Whether there is a group.
+    /// Whether there is a group. One that cannot be looked up counts.
     fn has_group(&self, _name: &str) -> bool {
         false
     }
@@ -128,8 +130,11 @@ pub enum Ran {
 }
 
 /// This host.
-#[derive(Debug, Clone, Copy)]
-pub struct ThisHost;
+#[derive(Debug, Default)]
+pub struct ThisHost {
+    /// Its accounts and groups.
+    pub nss: Nss,
+}
 
 impl Host for ThisHost {
     fn read(&self, path: &Path) -> Option<String> {
@@ -172,17 +177,12 @@ impl Host for ThisHost {
         changed(&target).max(path.symlink_metadata().ok().as_ref().and_then(changed))
     }
 
-    fn person(&self, name: &str) -> Option<Person> {
-        let user = User::from_name(name).ok().flatten().filter(|user| user.name == name)?;
-        let groups = getgrouplist(&CString::new(name).ok()?, user.gid).unwrap_or_default();
-        let groups = groups.into_iter().filter_map(|gid| Some(Group::from_gid(gid).ok()??.name)).collect();
-        // As in sshd.
-        let shell = if user.shell.as_os_str().is_empty() { "/bin/sh".into() } else { user.shell };
-        Some(Person { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups, shell })
+    fn person(&self, name: &str) -> Result<Option<Person>, NoAnswer> {
+        self.nss.person(name)
     }
 
     fn has_group(&self, name: &str) -> bool {
-        matches!(Group::from_name(name), Ok(Some(_)) | Err(_))
+        self.nss.has_group(name)
     }
 
     fn account(&self, question: &AccountQuestion<'_>) -> Result<AccountAnswer, AccountError> {
@@ -199,7 +199,7 @@ impl Host for ThisHost {
     }
 
     fn member(&self, group: &str) -> Option<String> {
-        Group::from_name(group).ok().flatten()?.mem.into_iter().next()
+        self.nss.member(group)
     }
 }
 

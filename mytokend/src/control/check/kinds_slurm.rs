@@ -50,7 +50,7 @@ kinds! {
     /// The plugin's line says `required`.
     PLUGIN_REQUIRED: "plugin-required", "Slurm plugin", Warning, "";
     /// The plugin's line does not reach hosts without configuration files.
-    PLUGIN_CONFIGLESS: "plugin-configless", "Slurm plugin", Warning, "cat /usr/share/mytoken/plugstack.conf >>/etc/slurm/plugstack.conf && scontrol reconfigure   # and remove the include";
+    PLUGIN_CONFIGLESS: "plugin-configless", "Slurm plugin", Warning, "";
     /// `default=` names a profile that jobs.toml does not have.
     PLUGIN_DEFAULT_PROFILE: "plugin-default-profile", "Slurm plugin", Error, "mytokenctl profile list   # the names; plugstack.conf must have one of them";
     /// `default=` switches the `[[default]]` tables of jobs.toml off.
@@ -100,6 +100,7 @@ mod tests {
         let computed = [
             "agent-key-file",
             "plugin-argument",
+            "plugin-configless",
             "plugin-users",
             "plugin-required",
             "slurm-run-hidden",

@@ -56,15 +56,16 @@ impl Findings {
                 format!("{path}: no [[issuer]] has the issuer of {}, so they match no identity", lines(&foreign));
             self.add_kind(kinds::MAP_ISSUER, text);
         }
-        let (missing, all) = missing(file, accounts);
+        let (missing, stopped) = missing(file, accounts);
         if let Some((_, first)) = missing.first() {
             let numbers: Vec<String> = missing.iter().map(|(line, _)| line.to_string()).collect();
             let text = format!("{path}: this host has no account with exactly the name in {}", lines(&numbers));
             self.add_fixed(kinds::MAP_ACCOUNT, text, format!("getent passwd {}", word(first)));
         }
-        if !all {
-            let text = format!("{path}: not all accounts were looked up: NSS takes too long or fails");
-            self.add_kind(kinds::MAP_LOOKUP, text);
+        if let Some((account, reason)) = stopped {
+            let text = format!("{path}: not all accounts were looked up: {reason}");
+            let fix = format!("timeout 10 getent passwd {}   # does the directory server answer?", word(account));
+            self.add_fixed(kinds::MAP_LOOKUP, text, fix);
         }
         if self.findings.len() == before {
             self.ok(PART, format!("{path}: {} lines are used", file.used_lines()));
@@ -80,21 +81,26 @@ pub(super) fn named(login: &LoginSettings, trust: FileTrust) -> Vec<String> {
     names.collect::<BTreeSet<String>>().into_iter().collect()
 }
 
-/// The lines whose account NSS does not return under exactly this name, and whether all accounts were looked up.
-fn missing<'a>(file: &'a MapFile, accounts: &dyn AccountDatabase) -> (Vec<(usize, &'a str)>, bool) {
+/// A line with its account.
+type Line<'a> = (usize, &'a str);
+
+/// The lines whose account NSS does not return under exactly this name. Also the account at which it was asked no more, and why.
+fn missing<'a>(file: &'a MapFile, accounts: &dyn AccountDatabase) -> (Vec<Line<'a>>, Option<(&'a str, String)>) {
     let began = Instant::now();
     let mut missing = Vec::new();
     for (line, account) in file.named_accounts() {
+        let account = account.as_str();
         if began.elapsed() > LOOKUP_LIMIT {
-            return (missing, false);
+            let reason = format!("NSS needs more than {} s for them", LOOKUP_LIMIT.as_secs());
+            return (missing, Some((account, reason)));
         }
-        match accounts.find(account.as_str()) {
+        match accounts.find(account) {
             Ok(Some(_)) => {}
-            Ok(None) => missing.push((line, account.as_str())),
-            Err(_) => return (missing, false),
+            Ok(None) => missing.push((line, account)),
+            Err(error) => return (missing, Some((account, error.reason))),
         }
     }
-    (missing, true)
+    (missing, None)
 }
 
 fn lines(numbers: &[String]) -> String {
@@ -175,7 +181,8 @@ mod tests {
     #[test]
     fn an_account_that_cannot_be_looked_up_is_not_called_missing() {
         let shown = shown(&checked(Some(b"op s-1 alice\nop s-2 unlucky\nop s-3 bob\n")));
-        assert!(shown[0].1.contains("not all accounts were looked up") && shown.len() == 1, "{shown:?}");
+        let reason = ": not all accounts were looked up: the directory server does not answer";
+        assert!(shown[0].1 == reason && shown.len() == 1, "{shown:?}");
     }
 
     #[test]

@@ -20,19 +20,12 @@ pub enum PackageTool {
     Zypper,
 }
 
-/// The two systems with RPM packages have one command for this, with the words below in it. The package may be there without its file.
-const SSHD_CONFIG: &str =
-    "REINSTALL ./mytoken-sshd-config-[0-9]*.rpm && systemctl reload sshd   # in the directory of the packages";
 /// Neither system has pam-auth-update, and authselect does not manage the file.
 const PAM_LINES: &str = "diff /etc/pam.d/sshd /usr/share/mytoken/pam-sshd.example   # write its lines with pam_mytoken.so into /etc/pam.d/sshd, and keep a shell of root open meanwhile";
 
 /// The commands on hosts with RPM packages, where they differ from Debian's. INSTALL, REINSTALL, UPGRADE and CERTIFICATES stand for
 /// commands of the host's tool.
 const RPM: &[(Kind, &str)] = &[
-    (kinds::SSHD_USE_PAM, SSHD_CONFIG),
-    (kinds::SSHD_KEYBOARD_INTERACTIVE, SSHD_CONFIG),
-    (kinds::SSHD_PASSWORD, SSHD_CONFIG),
-    (kinds::SSHD_MAX_STARTUPS, SSHD_CONFIG),
     (kinds::SSHD_NOT_RELOADED, "sshd -t && systemctl reload sshd"),
     (kinds::PAM_AUTH, PAM_LINES),
     (kinds::PAM_ACCOUNT, PAM_LINES),
@@ -56,6 +49,23 @@ impl PackageTool {
     pub(super) fn of(host: &dyn Host) -> Self {
         let tools = [(Self::Apt, "/usr/bin/apt-get"), (Self::Dnf, "/usr/bin/dnf"), (Self::Zypper, "/usr/bin/zypper")];
         tools.into_iter().find(|(_, program)| host.exists(Path::new(program))).map_or(Self::Apt, |(tool, _)| tool)
+    }
+
+    /// The command that installs sshd's drop-in. With RPM packages the package may be there without its file.
+    pub(super) fn sshd_config(self) -> &'static str {
+        match self {
+            Self::Apt => "apt install ./mytoken-sshd-config_*.deb",
+            // dnf reinstalls only what is installed.
+            Self::Dnf => {
+                "{ dnf reinstall ./mytoken-sshd-config-[0-9]*.rpm || dnf install ./mytoken-sshd-config-[0-9]*.rpm; }"
+            }
+            Self::Zypper => "zypper install --force ./mytoken-sshd-config-[0-9]*.rpm",
+        }
+    }
+
+    /// The unit of sshd.
+    pub(super) fn sshd_unit(self) -> &'static str {
+        if self == Self::Apt { "ssh" } else { "sshd" }
     }
 
     /// The command for a kind of finding.
@@ -121,10 +131,10 @@ mod tests {
     fn each_system_gets_its_own_commands() {
         for (kind, apt, dnf, zypper) in [
             (
-                kinds::SSHD_USE_PAM,
-                "apt install ./mytoken-sshd-config_*.deb && systemctl reload ssh   # in the directory of the packages",
-                "dnf reinstall ./mytoken-sshd-config-[0-9]*.rpm || dnf install ./mytoken-sshd-config-[0-9]*.rpm && systemctl reload sshd   # in the directory of the packages",
-                "zypper install --force ./mytoken-sshd-config-[0-9]*.rpm && systemctl reload sshd   # in the directory of the packages",
+                kinds::SSHD_NOT_RELOADED,
+                "sshd -t && systemctl reload ssh",
+                "sshd -t && systemctl reload sshd",
+                "sshd -t && systemctl reload sshd",
             ),
             (kinds::PAM_AUTH, "pam-auth-update --enable mytoken mytoken-session", PAM_LINES, PAM_LINES),
             (

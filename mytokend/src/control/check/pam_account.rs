@@ -16,6 +16,7 @@ use mytoken_wire::printable;
 use super::configuration::{edit, word};
 use super::host::{AccountAnswer, AccountError, AccountQuestion, Host};
 use super::kinds::{self, Kind};
+use super::nss::NoAnswer;
 use super::pam::{MODULE, NAME, read, run};
 use super::pam_stack::{Action, Group, ModuleLine, Stack, return_value};
 use super::sshd::{opens, origin_in};
@@ -239,7 +240,8 @@ impl Findings {
             unsupported: RefCell::default(),
         };
         let origins = origins(host, &stack);
-        let known = |name: &str| host.person(name).is_some_and(|person| opens(login, name, &person, true));
+        let known =
+            |name: &str| host.person(name).map(|person| person.is_some_and(|person| opens(login, name, &person, true)));
         let ask = |name: &str| {
             let (mut inside, mut outside) = (Vec::new(), Vec::new());
             for origin in &origins {
@@ -253,7 +255,7 @@ impl Findings {
             Asked { inside, outside }
         };
         match user {
-            Some(user) if known(user) => {
+            Some(user) if known(user) == Ok(true) => {
                 let asked = ask(user);
                 self.account_of(user, service, &asked, &asking);
             }
@@ -320,7 +322,7 @@ impl Findings {
         &mut self,
         mapped: &[String],
         began: Instant,
-        known: &dyn Fn(&str) -> bool,
+        known: &dyn Fn(&str) -> Result<bool, NoAnswer>,
         ask: &dyn Fn(&str) -> Asked,
     ) {
         let mut shut: Vec<(String, String, String)> = Vec::new();
@@ -330,8 +332,14 @@ impl Findings {
                 all = false;
                 break;
             }
-            if !known(name) {
-                continue;
+            match known(name) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                // NSS answers no more, which is a finding of its own.
+                Err(_) => {
+                    all = false;
+                    break;
+                }
             }
             match ask(name) {
                 Asked { inside, .. } if !inside.is_empty() => {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The findings of `mytokenctl check` about the Slurm plugin, and about the version of the PAM module.
 
+use std::path::Path;
+
 use super::running::VERSION;
 use mytoken_wire::{PluginSettings, printable};
 
 use super::configuration::{edit, word};
 use super::host::{Host, module_paths};
-use super::slurm::{InMemory, PLUGIN, Seen, library_version};
+use super::slurm::{InMemory, PLUGIN, SENT, Seen, library_version};
 use super::{Findings, kinds_slurm as kinds};
 
 impl Findings {
@@ -39,13 +41,14 @@ impl Findings {
         }
         let config = seen.config.as_ref().and_then(|config| config.as_ref().ok());
         let configless = config.is_some_and(|config| config.has("SlurmctldParameters", "enable_configless"));
-        if let Some(line) = seen.lines.iter().find(|line| configless && line.relative) {
+        let relative = seen.lines.iter().find(|line| configless && line.relative);
+        if let Some((line, served)) = relative.zip(seen.plugstack.as_deref()) {
             // SLURM-05.
             let text = format!(
                 "{} is included by a relative path: hosts without configuration files do not get it",
                 line.file.display()
             );
-            self.add_kind(kinds::PLUGIN_CONFIGLESS, text);
+            self.add_fixed(kinds::PLUGIN_CONFIGLESS, text, move_line(&line.file, served, Path::new(SHIPPED)));
         }
         if !loaded {
             return;
@@ -83,12 +86,26 @@ impl Findings {
     /// Why srun does not have the option.
     fn plugin_missing(&mut self, seen: &Seen, help: &str) {
         let complete = seen.file.is_some() && !seen.lines.is_empty();
+        let config = seen.config.as_ref().and_then(|config| config.as_ref().ok());
         if seen.file.is_none() {
-            let config = seen.config.as_ref().and_then(|config| config.as_ref().ok());
             let directory = config.and_then(|config| config.get("PluginDir")).unwrap_or("PluginDir");
             self.add_kind(kinds::PLUGIN_FILE, format!("there is no {PLUGIN} in {directory}: sbatch has no --mytoken"));
         }
-        if seen.lines.is_empty() {
+        let sent = seen.plugstack.as_deref() == Some(Path::new(SENT));
+        if seen.lines.is_empty() && sent && !seen.links {
+            // SLURM-05: no file on this host can change that.
+            let text = format!(
+                "slurmctld sends this host a plugstack.conf that does not load {PLUGIN}: sbatch has no --mytoken"
+            );
+            let controller = config.and_then(|config| config.get("SlurmctldHost[0]")).unwrap_or("SLURMCTLD");
+            // Slurm shows an address behind the name.
+            let controller = controller.split('(').next().unwrap_or(controller);
+            let fix = format!(
+                "ssh {} mytokenctl check   # the line belongs into plugstack.conf there, beside slurm.conf",
+                word(controller)
+            );
+            self.add_fixed(kinds::PLUGIN_LINE, text, fix);
+        } else if seen.lines.is_empty() {
             let text = format!("no line of plugstack.conf loads {PLUGIN}: sbatch has no --mytoken");
             self.add_kind(kinds::PLUGIN_LINE, text);
         }
@@ -112,6 +129,21 @@ impl Findings {
     }
 }
 
+/// The file with our line that the package has.
+const SHIPPED: &str = "/usr/share/mytoken/plugstack.conf";
+
+/// The command that moves our line from one file into the one that slurmctld sends. With both, Slurm would load the plugin twice
+/// (SLURM-83). A link to the file of the package is removed, because its file must stay as it is.
+fn move_line(from: &Path, to: &Path, shipped: &Path) -> String {
+    let [from, to, shipped] = [from, to, shipped].map(|path| word(&path.to_string_lossy()));
+    let line = "^[^#]*spank_mytoken[.]so";
+    format!(
+        "sed -i --follow-symlinks '$a\\' {to} && grep -h '{line}' {from} >>{to} && \
+         if test -L {from} && test {from} -ef {shipped}; then rm {from}; else sed -i --follow-symlinks '/{line}/d' {from}; fi && \
+         scontrol reconfigure   # on slurmctld's host; then restart slurmd where it has no files"
+    )
+}
+
 fn other_version(file: &str, version: Option<&str>) -> String {
     let version = version.map_or_else(|| "an older version".to_owned(), |version| format!("version {version}"));
     format!("{file} is of {version}, mytokenctl of {VERSION}")
@@ -119,15 +151,21 @@ fn other_version(file: &str, version: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::path::PathBuf;
+    use std::process::Command;
 
     use super::super::Severity;
     use super::super::plugstack::PluginLine;
+    use super::super::slurm::Config;
     use super::*;
 
     fn healthy() -> Seen {
         Seen {
             config: None,
+            plugstack: Some("/etc/slurm/plugstack.conf".into()),
+            links: true,
             help: Some(Ok("Usage\n      --mytoken=[PROFILE]\n".into())),
             lines: vec![PluginLine {
                 file: "/etc/slurm/plugstack.conf".into(),
@@ -198,5 +236,71 @@ mod tests {
             (seen.file, seen.slurmds) = (None, vec![(7, InMemory::Absent)]);
         };
         assert_eq!(ids(change), ["plugin-file"]);
+    }
+
+    #[test]
+    fn a_host_without_files_is_told_where_the_line_belongs() {
+        let found = |plugstack: &str, links, config: Option<&str>| {
+            found(|seen| {
+                seen.help = Some(Ok("Usage\n".to_owned()));
+                seen.config = config.map(|text| Ok(Config::parse(text)));
+                (seen.lines, seen.plugstack, seen.links) = (vec![], Some(plugstack.into()), links);
+            })
+        };
+        let controller = Some("SlurmctldHost[0]        = ctl1(10.0.0.1)\n");
+        let sent = found(SENT, false, controller);
+        assert!(sent.len() == 1 && sent[0].0 == "plugin-line", "{sent:?}");
+        assert!(sent[0].1.starts_with("slurmctld sends this host a plugstack.conf"), "{sent:?}");
+        assert!(sent[0].2.starts_with("ssh ctl1 mytokenctl check   # "), "{sent:?}");
+        assert!(found(SENT, false, None)[0].2.starts_with("ssh SLURMCTLD "));
+        // A link on this host helps.
+        for (plugstack, links) in [(SENT, true), ("/etc/slurm/plugstack.conf", false)] {
+            let here = found(plugstack, links, controller);
+            assert!(here.len() == 1 && here[0].2.starts_with("mkdir -p /etc/slurm/plugstack.conf.d; "), "{here:?}");
+        }
+    }
+
+    #[test]
+    fn the_line_moves_once_into_the_file_that_slurmctld_sends() {
+        let configless = "SlurmctldParameters = enable_configless\n";
+        let ids = ids(|seen| {
+            seen.config = Some(Ok(Config::parse(configless)));
+            seen.lines[0].relative = true;
+        });
+        assert_eq!(ids, ["plugin-configless"]);
+        let own = "# optional spank_mytoken.so\noptional  spank_mytoken.so default=x # c\noptional another.so\n";
+        for linked in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = |name: &str| dir.path().join(name);
+            std::fs::write(path("scontrol"), format!("#!/bin/sh\necho $* >>{}\n", path("called").display())).unwrap();
+            std::fs::set_permissions(path("scontrol"), Permissions::from_mode(0o755)).unwrap();
+            // Without an end of its last line.
+            std::fs::write(path("plugstack.conf"), "include d/*.conf\noptional other.so").unwrap();
+            std::fs::write(path("shipped"), own).unwrap();
+            std::fs::create_dir(path("d")).unwrap();
+            let from = path("d/mytoken.conf");
+            if linked {
+                symlink("../shipped", &from).unwrap();
+            } else {
+                std::fs::write(&from, own).unwrap();
+            }
+            let command = move_line(&from, &path("plugstack.conf"), &path("shipped"));
+            for first in [true, false] {
+                let search = format!("{}:/usr/bin:/bin", dir.path().display());
+                let ran = Command::new("sh").args(["-c", &command]).env("PATH", search).output().unwrap();
+                assert_eq!(ran.status.success(), first, "{command} {ran:?}");
+            }
+            let text = |name: &str| std::fs::read_to_string(path(name)).unwrap();
+            assert_eq!(
+                text("plugstack.conf"),
+                "include d/*.conf\noptional other.so\noptional  spank_mytoken.so default=x # c\n"
+            );
+            assert_eq!((text("shipped").as_str(), text("called").as_str()), (own, "reconfigure\n"));
+            if linked {
+                assert!(!from.is_symlink());
+            } else {
+                assert_eq!(text("d/mytoken.conf"), "# optional spank_mytoken.so\noptional another.so\n");
+            }
+        }
     }
 }

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use glob::Pattern;
+
 /// A line that loads a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PluginLine {
@@ -38,6 +40,29 @@ pub(super) trait Files {
 /// Includes deeper than this are not followed: a file may include itself.
 const DEEPEST: usize = 8;
 
+/// The words of a line. A # begins a comment anywhere; there is no quoting.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    let content = line.split('#').next().unwrap_or_default();
+    content.split([' ', '\t']).filter(|word| !word.is_empty())
+}
+
+/// The pattern of an include. A relative one starts at the directory of the file.
+fn pattern_of(file: &Path, pattern: &str) -> PathBuf {
+    // Path::join takes an absolute pattern as it is.
+    file.parent().unwrap_or(Path::new("/")).join(pattern)
+}
+
+/// Whether `file` itself includes a path, if this is there.
+pub(super) fn includes(files: &dyn Files, file: &Path, path: &Path) -> bool {
+    let text = files.read(file).unwrap_or_default();
+    text.lines().any(|line| {
+        let mut words = words(line);
+        let (Some("include"), Some(pattern)) = (words.next(), words.next()) else { return false };
+        let pattern = pattern_of(file, pattern);
+        Pattern::new(&pattern.to_string_lossy()).is_ok_and(|pattern| pattern.matches_path(path))
+    })
+}
+
 /// The lines of `file` and of the files that it includes, in their order.
 pub(super) fn lines(files: &dyn Files, file: &Path) -> Vec<PluginLine> {
     let mut found = Vec::new();
@@ -48,9 +73,7 @@ pub(super) fn lines(files: &dyn Files, file: &Path) -> Vec<PluginLine> {
 fn collect(files: &dyn Files, file: &Path, relative: bool, depth: usize, found: &mut Vec<PluginLine>) {
     let Some(text) = files.read(file).filter(|_| depth < DEEPEST) else { return };
     for (number, line) in (1..).zip(text.lines()) {
-        // A # begins a comment anywhere; there is no quoting.
-        let content = line.split('#').next().unwrap_or_default();
-        let mut words = content.split([' ', '\t']).filter(|word| !word.is_empty());
+        let mut words = words(line);
         match (words.next(), words.next()) {
             (Some(control @ ("required" | "optional")), Some(plugin)) => found.push(PluginLine {
                 file: file.to_owned(),
@@ -62,9 +85,7 @@ fn collect(files: &dyn Files, file: &Path, relative: bool, depth: usize, found: 
             }),
             (Some("include"), Some(pattern)) => {
                 let relative = relative || !pattern.starts_with('/');
-                // Path::join takes an absolute pattern as it is.
-                let pattern = file.parent().unwrap_or(Path::new("/")).join(pattern);
-                for included in files.expand(&pattern) {
+                for included in files.expand(&pattern_of(file, pattern)) {
                     collect(files, &included, relative, depth.saturating_add(1), found);
                 }
             }
@@ -121,6 +142,20 @@ mod tests {
         let found = lines(&files, Path::new("/p"));
         assert_eq!(found.iter().map(PluginLine::default).collect::<Vec<_>>(), [Some("d"), None]);
         assert_eq!(found.iter().map(|line| line.arguments.len()).collect::<Vec<_>>(), [2, 0]);
+    }
+
+    #[test]
+    fn what_a_file_would_include_is_known() {
+        let link = Path::new("/etc/slurm/plugstack.conf.d/mytoken.conf");
+        for (file, text, expected) in [
+            ("/etc/slurm/plugstack.conf", "include plugstack.conf.d/*.conf\n", true),
+            ("/run/slurm/conf/plugstack.conf", "include plugstack.conf.d/*.conf\n", false),
+            ("/run/slurm/conf/plugstack.conf", "optional a.so\n include\t/etc/slurm/plugstack.conf.d/* # all\n", true),
+            ("/run/slurm/conf/plugstack.conf", "#include /etc/slurm/plugstack.conf.d/*\ninclude\n", false),
+        ] {
+            assert_eq!(includes(&Texts(vec![(file, text)]), Path::new(file), link), expected, "{file} {text}");
+        }
+        assert!(!includes(&Texts(vec![]), Path::new("/none"), link));
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub(super) struct Seen {
     pub config: Option<Result<Config, String>>,
     /// The output of `srun --help` on both channels, or why there is none; `None` without srun.
     pub help: Option<Result<String, String>>,
+    /// The file plugstack.conf.
+    pub plugstack: Option<PathBuf>,
+    /// Whether it includes the place of the link to our line.
+    pub links: bool,
     /// The lines of plugstack.conf that load our plugin.
     pub lines: Vec<PluginLine>,
     /// The plugin's file where Slurm looks for it, with its version.
@@ -63,7 +67,7 @@ pub(super) struct Config(HashMap<String, String>);
 
 impl Config {
     /// Reads lines of the form `Name   = value`. Slurm writes `(null)` for a value that is not set.
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let mut values = HashMap::new();
         for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
             let value = value.trim();
@@ -85,7 +89,10 @@ impl Config {
 }
 
 /// What slurmctld sent to a host without configuration files (SLURM-05).
-const SENT: &str = "/run/slurm/conf/plugstack.conf";
+pub(super) const SENT: &str = "/run/slurm/conf/plugstack.conf";
+
+/// Where a link to our line belongs.
+const LINK: &str = "/etc/slurm/plugstack.conf.d/mytoken.conf";
 
 /// The lines of plugstack.conf at its usual places that load our plugin.
 fn usual_lines() -> Vec<PluginLine> {
@@ -169,10 +176,12 @@ impl Seen {
         let help = run("srun", &["--help"], squeue);
         let known = config.as_ref().and_then(|config| config.as_ref().ok());
         let directory = known.and_then(configuration_directory).unwrap_or(PathBuf::from("/etc/slurm"));
-        let plugstack = known.and_then(|config| config.get("PlugStackConfig")).map(PathBuf::from);
-        let candidates = [plugstack, Some(directory.join("plugstack.conf")), Some(SENT.into())];
-        let file = candidates.into_iter().flatten().find(|path| path.exists());
-        let mut lines = file.map(|file| plugstack::lines(&ThisHost, &file)).unwrap_or_default();
+        let set = known.and_then(|config| config.get("PlugStackConfig")).map(PathBuf::from);
+        let local = directory.join("plugstack.conf");
+        // Slurm reads the one beside slurm.conf. Debian's packages have one also where slurmctld sends slurm.conf.
+        let beside = if directory.join("slurm.conf").exists() { [local, SENT.into()] } else { [SENT.into(), local] };
+        let file = set.into_iter().chain(beside).find(|path| path.exists());
+        let mut lines = file.as_deref().map(|file| plugstack::lines(&ThisHost, file)).unwrap_or_default();
         lines.retain(|line| Path::new(&line.plugin).file_name().is_some_and(|name| name == PLUGIN));
         let plugin_dirs = known.and_then(|config| config.get("PluginDir")).unwrap_or_default();
         Self {
@@ -184,6 +193,8 @@ impl Seen {
             private: read_text(&directory.join("job_container.conf"))
                 .map(|text| private_directories(&text))
                 .unwrap_or_default(),
+            links: file.as_deref().is_some_and(|file| plugstack::includes(&ThisHost, file, Path::new(LINK))),
+            plugstack: file,
             config,
             help,
             lines,
@@ -307,7 +318,7 @@ impl Files for ThisHost {
     }
 
     fn expand(&self, pattern: &Path) -> Vec<PathBuf> {
-        host::ThisHost.expand(pattern)
+        host::ThisHost::default().expand(pattern)
     }
 }
 
@@ -321,7 +332,8 @@ mod tests {
     fn found(config: Option<Result<&str, &str>>, private: &[&str]) -> (Vec<String>, String) {
         let config = config.map(|config| config.map(Config::parse).map_err(str::to_owned));
         let private = private.iter().map(ToString::to_string).collect();
-        let seen = Seen { config, help: None, lines: vec![], file: None, slurmds: vec![], private };
+        let (lines, slurmds) = (vec![], vec![]);
+        let seen = Seen { config, help: None, plugstack: None, links: false, lines, file: None, slurmds, private };
         let mut findings = Findings::default();
         findings.slurm_config(&seen, Path::new("/run/mytoken"));
         let ids = findings.problems().filter_map(|finding| finding.id.clone()).collect();

@@ -4,6 +4,7 @@
 mod access;
 mod blocks;
 mod files;
+mod fixes;
 mod listeners;
 mod people;
 mod reload;
@@ -18,10 +19,9 @@ use mytoken_wire::printable;
 use super::configuration::word;
 use super::host::{Host, Ran};
 use super::kinds::{self, Kind};
-use super::package_tool::PackageTool;
 use super::pam;
 use super::{Findings, Severity};
-use files::{Block, Files, MAIN};
+use files::{Block, Files};
 use listeners::Listener;
 
 pub(super) use blocks::origin_in;
@@ -30,15 +30,14 @@ pub(super) use people::opens;
 /// sshd must be started by its path; Debian, Red Hat and SUSE have it here.
 const SSHD: &str = "/usr/sbin/sshd";
 
-/// Where our settings for sshd are, and what Debian's package links there.
-const DROP_IN: &str = "/etc/ssh/sshd_config.d/10-mytoken.conf";
-const SHIPPED: &str = "/usr/share/mytoken/sshd.conf";
-
 /// The methods that reach PAM's prompts.
 const TOKEN_METHODS: [&str; 2] = ["keyboard-interactive", "keyboard-interactive:pam"];
 
 /// The lines that say whom sshd lets in.
 const LISTS: &str = "(allow|deny)(users|groups)";
+
+/// The keyword whose last line counts.
+const MAX_STARTUPS: &str = "maxstartups";
 
 /// Longest reason of sshd in a sentence.
 const LONGEST: usize = 400;
@@ -60,8 +59,10 @@ struct Closing {
 /// The settings of `sshd` that are wrong, of those that `Match` blocks can have.
 fn closing(sshd: &Effective) -> Vec<Closing> {
     let mut found = Vec::new();
-    if sshd.is("kbdinteractiveauthentication", "no") {
-        let text = "KbdInteractiveAuthentication is off: nobody is asked for a token".to_owned();
+    // SSH-39: before OpenSSH 8.7 the second is a setting of its own, and both must be on.
+    let keywords = ["KbdInteractiveAuthentication", "ChallengeResponseAuthentication"];
+    if let Some(off) = keywords.into_iter().find(|keyword| sshd.is(&keyword.to_ascii_lowercase(), "no")) {
+        let text = format!("{off} is off: nobody is asked for a token");
         let keyword = "kbdinteractive|challengeresponse";
         found.push(Closing { kind: kinds::SSHD_KEYBOARD_INTERACTIVE, text, keyword });
     }
@@ -158,9 +159,9 @@ impl Findings {
         let before = self.findings.len();
         let sshd = Effective::parse(&text);
         let files = Files::read(host);
-        self.effective(host, &sshd, login.deadline.get());
-        self.by_connection(host, &sshd, &files.blocks, user);
-        self.root(&sshd, login);
+        self.effective(host, &sshd, &files, login.deadline.get());
+        self.by_connection(host, &sshd, &files, user);
+        self.root(&sshd, &files, login);
         self.shut_out(host, &sshd, &files, user, login, mapped);
         self.reload(host, &sshd, &files);
         if self.findings.len() == before {
@@ -194,7 +195,8 @@ impl Findings {
     }
 
     /// Adds the settings that `Match` blocks can have: for logins in general, and for those to which a block applies.
-    fn by_connection(&mut self, host: &dyn Host, sshd: &Effective, blocks: &[Block], user: Option<&str>) {
+    fn by_connection(&mut self, host: &dyn Host, sshd: &Effective, files: &Files, user: Option<&str>) {
+        let blocks = &files.blocks;
         let elsewhere = elsewhere(host, sshd, blocks, user);
         if blocks.len() > MOST_BLOCKS {
             self.ok("sshd", format!("it was asked about the first {MOST_BLOCKS} of {} Match blocks", blocks.len()));
@@ -208,9 +210,9 @@ impl Findings {
             let text = without.map_or_else(|| text.clone(), |other| format!("{text}. It differs {}", other.differs()));
             // The product's sshd.conf does not have it.
             if kind.id == kinds::SSHD_METHODS.id {
-                self.add_kind(kind, text);
+                self.add_fixed(kind, text, files.grep(keyword));
             } else {
-                self.setting(host, kind, &text, keyword);
+                self.setting(host, files, kind, &text, keyword);
             }
         }
         for other in &elsewhere {
@@ -223,39 +225,20 @@ impl Findings {
     }
 
     /// sshd refuses root's tokens unless `PermitRootLogin` is `yes`.
-    fn root(&mut self, sshd: &Effective, login: &LoginSettings) {
+    fn root(&mut self, sshd: &Effective, files: &Files, login: &LoginSettings) {
         let has_root = |names: &[String]| names.iter().any(|name| name == "root");
         let (allowed, denied) = (has_root(&login.accounts.allow_system), has_root(&login.accounts.deny));
         if let Some(value) = sshd.get("permitrootlogin").filter(|value| allowed && !denied && *value != "yes") {
             let text = format!("login.toml lets tokens open root, but PermitRootLogin is {value}: sshd refuses them");
-            self.add_kind(kinds::SSHD_ROOT, text);
+            let fix =
+                format!("{}   # yes; or take root out of allow_system in login.toml", files.grep("permitrootlogin"));
+            self.add_fixed(kinds::SSHD_ROOT, text, fix);
         }
     }
 
-    /// Adds the finding about a setting that the product's sshd.conf has. `keyword`: a regular expression.
-    fn setting(&mut self, host: &dyn Host, kind: Kind, text: &str, keyword: &str) {
-        let debian = self.package_tool == PackageTool::Apt;
-        let main = host.read(Path::new(MAIN)).unwrap_or_default().to_ascii_lowercase();
-        let included =
-            main.lines().any(|line| line.trim_start().starts_with("include") && line.contains("/sshd_config.d/"));
-        let fix = if host.exists(Path::new(DROP_IN)) && debian && !main.is_empty() && !included {
-            format!(
-                "sed -i --follow-symlinks '1i Include /etc/ssh/sshd_config.d/*.conf' {MAIN} && sshd -t && systemctl reload ssh"
-            )
-        } else if host.exists(Path::new(DROP_IN)) {
-            lines(keyword)
-        } else if host.exists(Path::new(SHIPPED)) && debian {
-            // The package is here, and somebody has removed its link.
-            format!("ln -sf {SHIPPED} {DROP_IN} && sshd -t && systemctl reload ssh")
-        } else {
-            self.package_tool.fix(kind).into_owned()
-        };
-        self.add_fixed(kind, text, fix);
-    }
-
-    fn effective(&mut self, host: &dyn Host, sshd: &Effective, deadline: Duration) {
+    fn effective(&mut self, host: &dyn Host, sshd: &Effective, files: &Files, deadline: Duration) {
         if sshd.is("usepam", "no") {
-            self.setting(host, kinds::SSHD_USE_PAM, "UsePAM is off: sshd asks no PAM module", "usepam");
+            self.setting(host, files, kinds::SSHD_USE_PAM, "UsePAM is off: sshd asks no PAM module", "usepam");
         }
         // 0: no limit.
         let grace = sshd.get("logingracetime").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
@@ -265,13 +248,17 @@ impl Findings {
                 grace.as_secs(),
                 deadline.as_secs()
             );
-            self.add_kind(kinds::SSHD_GRACE_TIME, text);
+            let fix = format!(
+                "{}   # at least deadline of login.toml, and 30 s for the person",
+                files.grep("logingracetime")
+            );
+            self.add_fixed(kinds::SSHD_GRACE_TIME, text, fix);
         }
         // SSH-11: from this many connections that wait for their login, sshd drops new ones, with keys as well.
-        let begin = sshd.get("maxstartups").and_then(|value| value.split(':').next()?.parse::<u32>().ok());
+        let begin = sshd.get(MAX_STARTUPS).and_then(|value| value.split(':').next()?.parse::<u32>().ok());
         if let Some(begin) = begin.filter(|begin| *begin < 30) {
             let text = format!("MaxStartups begins at {begin}: that many people at the token prompt shut others out");
-            self.setting(host, kinds::SSHD_MAX_STARTUPS, &text, "maxstartups");
+            self.setting(host, files, kinds::SSHD_MAX_STARTUPS, &text, MAX_STARTUPS);
         }
         // SSH-12.
         if sshd
@@ -279,7 +266,8 @@ impl Findings {
             .is_some_and(|penalties| penalties.split_whitespace().any(|class| class == "authfail:5"))
         {
             let text = "PerSourcePenalties is as shipped: four refused logins shut an address out, which matters where many people share one";
-            self.add_kind(kinds::SSHD_PENALTIES, text);
+            let fix = self.penalties(files);
+            self.add_fixed(kinds::SSHD_PENALTIES, text, fix);
         }
     }
 }
@@ -288,18 +276,6 @@ impl Findings {
 fn run_directory(message: &str) -> Option<&str> {
     let missing = message.strip_prefix("Missing privilege separation directory: ");
     missing.or_else(|| message.strip_suffix(" must be owned by root and not group or world-writable."))
-}
-
-/// The command that shows the lines of a keyword in the order in which sshd reads them.
-fn lines(keyword: &str) -> String {
-    let counts = match keyword {
-        "maxstartups" => "before OpenSSH 10.6 the last line counts",
-        LISTS => "all lines count",
-        _ => "the first line counts",
-    };
-    format!(
-        "grep -inE '^[^#]*({keyword}|include)' {MAIN} /etc/ssh/sshd_config.d/*.conf   # {counts}, in included files where they are included; then reload sshd"
-    )
 }
 
 /// The output of `sshd -T`, for a login of `user` from this host, or for everybody.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Compiles C programs and plugins of the bench on the host and installs them in the site.
+//! Compiles C programs and plugins on the host and installs them in the site.
 
 use std::process::{Command, Stdio};
 
@@ -8,7 +8,10 @@ use crate::{Error, Result, Site};
 
 /// Compiles `source` with these additional arguments for `cc` and writes the result to `path` in the site, executable
 /// by all users.
-pub(super) fn install(site: &Site, source: &str, arguments: &[&str], path: &str) -> Result<()> {
+///
+/// # Errors
+/// When the host has no compiler, or this one refuses the source.
+pub fn install(site: &Site, source: &str, arguments: &[&str], path: &str) -> Result<()> {
     let folder = tempfile::tempdir().with_context(|| "a temporary folder".into())?;
     let (file, built) = (folder.path().join("source.c"), folder.path().join("built"));
     std::fs::write(&file, source).with_context(|| format!("writing {}", file.display()))?;

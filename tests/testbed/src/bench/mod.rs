@@ -8,7 +8,7 @@ mod agent_load;
 mod amount;
 mod authentications;
 mod broker_load;
-mod c_program;
+pub mod c_program;
 mod figure;
 mod logins;
 mod plugin_load;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytokenctl check`: accounts that the account stack keeps out, compared with real logins by token.
 
+use std::time::{Duration, Instant};
+
+use testbed::bench::c_program;
 use testbed::drive::people;
 use testbed::{Options, Result, Site, story};
 
@@ -172,4 +175,32 @@ fn what_is_not_asked(site: &Site) -> Result<()> {
     assert!(!left.contains("mytoken-check-") && !left.contains("only-account"), "{left}");
     site.sh("root", MEND)?.ok()?;
     Ok(())
+}
+
+/// A service of NSS that gives no answer, as sssd when a part of it hangs.
+const SILENT_SERVICE: &str = "#include <unistd.h>\nint _nss_silent_getpwnam_r(void) { for (;;) pause(); }\n";
+
+#[test]
+fn a_look_up_without_an_answer_is_told_and_does_not_hold_up_the_check() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        let library = "/usr/lib/x86_64-linux-gnu/libnss_silent.so.2";
+        c_program::install(site, SILENT_SERVICE, &["-shared", "-fPIC"], library)?;
+        let map = "sed -i \"s,^template = .*,map_file = '/etc/mytoken/users.map',\" /etc/mytoken/login.toml; \
+                   printf 'op s-1 alice\\nop s-2 carola\\nop s-3 bob\\n' >/etc/mytoken/users.map";
+        let silent = "sed -i /^passwd:/d /etc/nsswitch.conf; echo 'passwd: files silent' >>/etc/nsswitch.conf";
+        let begin = Instant::now();
+        for arguments in ["", "--as alice"] {
+            let found = sees_alone(site, arguments, &format!("{map}; {silent}"), "nss-no-answer", 1)?;
+            let reason = "the look-up of the account \"carola\" did not answer in 5 s: ";
+            assert!(found.len() == 1 && found[0].text.starts_with(reason), "{found:?}");
+            let shown = site.sh("root", &found[0].fix)?;
+            assert!(shown.code == 124 && shown.stdout.contains("passwd: files silent"), "{found:?} {shown:?}");
+        }
+        let refused = site.sh("root", "mytokenctl check --as carola")?;
+        assert!(refused.code == 3 && refused.stderr.contains("\"carola\" did not answer in 5 s"), "{refused:?}");
+        assert!(begin.elapsed() < Duration::from_secs(120), "{:?}", begin.elapsed());
+        sees_alone(site, "", "sed -i 's/^passwd: .*/passwd: files/' /etc/nsswitch.conf", "map-file-account", 1)?;
+        Ok(())
+    })
 }

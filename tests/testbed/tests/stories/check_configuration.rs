@@ -147,7 +147,7 @@ const FILES: &[(&str, &str, i32)] = &[
     ),
     // NSS needs more time for these accounts than the check gives it.
     (
-        "MAP seq 20000 | sed 's/.*/u&:x:&000:65534::\\/:\\/bin\\/false/' >>/etc/passwd; seq 20000 | sed 's/.*/op s-& u&/' >/etc/mytoken/users.map",
+        "MAP seq 20000 | sed 's/.*/u&:x:&000:65534::\\/:\\/bin\\/sh/' >>/etc/passwd; seq 20000 | sed 's/.*/op s-& u&/' >/etc/mytoken/users.map",
         "map-file-lookup",
         1,
     ),

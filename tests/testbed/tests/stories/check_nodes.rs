@@ -187,6 +187,24 @@ fn a_host_without_files_of_slurm_is_checked() -> Result<()> {
         site.wait_for("slurmd", Duration::from_secs(60), "root", runs)?;
         let broken = site.on_node("n1", "mytokenctl check --json")?;
         assert!(broken.code == 2 && broken.stdout.contains("\"plugin-line\""), "{broken:?}");
+        // By a relative path, no file on the node can change that.
+        let restart_with = |change: &str| {
+            site.stop("slurmd.n1", "TERM")?;
+            site.sh("root", change)?.ok()?;
+            site.restart("slurmd.n1")?;
+            site.wait_for("slurmd", Duration::from_secs(60), "root", runs).map(drop)
+        };
+        restart_with(
+            "echo 'include plugstack.conf.d/*.conf' >/etc/slurm/plugstack.conf; scontrol reconfigure; sleep 1",
+        )?;
+        let broken = site.on_node("n1", "mytokenctl check --json")?;
+        assert!(broken.code == 2 && broken.stdout.contains("slurmctld sends this host a plugstack.conf"), "{broken:?}");
+        assert!(broken.stdout.contains("ssh testbed mytokenctl check"), "{broken:?}");
+        let (found, _) = findings(site, "")?;
+        let found = found.iter().find(|found| found.id == "plugin-configless");
+        restart_with(&format!("{}\nsleep 1", found.map(|found| found.fix.as_str()).unwrap_or("false")))?;
+        let mended = site.on_node("n1", "mytokenctl check")?;
+        assert!(mended.code == 0 && mended.stdout.contains("srun loads "), "{mended:?}");
         Ok(())
     })
 }

@@ -265,9 +265,11 @@ fn each_fault_of_slurm_and_the_plugin_is_found_alone() -> Result<()> {
                 ),
                 "plugin-configless",
                 1,
+                // The command of the finding, after which nothing is found.
                 format!(
-                    "sed -i /enable_configless/d {SLURM_CONF}; \
-                     echo 'include /etc/slurm/plugstack.conf.d/*.conf' >/etc/slurm/plugstack.conf; {RECONFIGURE}"
+                    "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(sed .*\\)/\\1/p')\"; sleep 1; mytokenctl check; \
+                     test ! -e {LINE}; grep ^optional {SNIPPET}; sed -i /enable_configless/d {SLURM_CONF}; \
+                     ln -s {SNIPPET} {LINE}; echo 'include /etc/slurm/plugstack.conf.d/*.conf' >/etc/slurm/plugstack.conf; {RECONFIGURE}"
                 ),
             ),
             (

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytokenctl check`: whom sshd keeps out, from where, and whether it has read its files.
 
+use std::time::Duration;
+
 use testbed::{Options, Release, Result, Site, story};
 
 use crate::checked::{RELOAD_SSHD, findings, healthy, sees_alone};
@@ -38,6 +40,8 @@ fn rows() -> Vec<(String, &'static str, &'static str, &'static str, i32)> {
             "/opt/shell is not executable",
             1,
         ),
+        ("usermod -s /usr/sbin/nologin alice".into(), "--as alice", "account-shell", "/usr/sbin/nologin ends", 1),
+        (format!("{WITH_MAP}usermod -s /bin/false bob"), "", "account-shell", "bob (/bin/false)", 1),
         (with("AllowUsers daemon nosuch"), "", SHUT_OUT, "lets nobody in", 2),
         (with("AllowGroups nosuch"), "", SHUT_OUT, "lets nobody in", 2),
         (with("DenyUsers *"), "", SHUT_OUT, "lets nobody in", 2),
@@ -132,12 +136,11 @@ fn whom_sshd_keeps_out_is_found_alone() -> Result<()> {
                 "sshd-match" => {
                     assert!(pasted.stdout.to_lowercase().contains("kbdinteractiveauthentication "), "{pasted:?}");
                 }
-                _ => assert!(
-                    pasted.stdout.contains("-broken.conf:")
-                        || pasted.stdout.ends_with(":/bin/nosuch\n")
-                        || pasted.stdout.ends_with(":/opt/shell\n"),
-                    "{pasted:?}"
-                ),
+                _ => {
+                    let shells = [":/bin/nosuch\n", ":/opt/shell\n", ":/usr/sbin/nologin\n", ":/bin/false\n"];
+                    let shell = shells.iter().any(|shell| pasted.stdout.ends_with(shell));
+                    assert!(pasted.stdout.contains("-broken.conf:") || shell, "{pasted:?}");
+                }
             }
             mend(site)?;
         }
@@ -243,6 +246,60 @@ fn the_lists_decide_as_sshd() -> Result<()> {
             }
         }
         assert!((5..30).contains(&refused), "{refused}");
+        Ok(())
+    })
+}
+
+/// Answers as OpenSSH 8.0, the release of RHEL 8, where that differs.
+const WITHOUT_INCLUDE: &str = r#"#!/bin/sh
+case "$*" in
+*Include=*) echo 'command-line: line 0: Bad configuration option: Include' >&2; exit 1 ;;
+esac
+exec /opt/openssh/sshd "$@"
+"#;
+
+/// Reads its configuration where sshd of SUSE does.
+const OF_SUSE: &str = "#!/bin/sh\nexec /opt/openssh/sshd -f /usr/etc/ssh/sshd_config \"$@\"\n";
+
+#[test]
+fn the_commands_help_an_sshd_without_include_and_one_of_suse() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        // SSH-40.
+        let refused = site.sh("root", "sshd -T -o Include=/dev/null")?;
+        assert!(refused.code != 0 && refused.stderr.contains("not supported as a command-line option"), "{refused:?}");
+        site.sh("root", "mkdir /opt/openssh; mv /usr/sbin/sshd /opt/openssh/; mv /etc/ssh/sshd_config.d /root/")?
+            .ok()?;
+        site.write("/usr/sbin/sshd", WITHOUT_INCLUDE, "0755")?;
+        let own = "cd /etc/ssh; sed -i /^Include/d sshd_config; printf 'Match User nosuch\\n X11Forwarding no\\n' >>sshd_config; \
+                   cp sshd_config /root/before";
+        site.sh("root", &format!("{own}; {RELOAD_SSHD}"))?.ok()?;
+        let (found, _) = findings(site, "")?;
+        let ids: Vec<&str> = found.iter().map(|found| found.id.as_str()).collect();
+        assert_eq!(ids, ["sshd-max-startups", "sshd-keyboard-interactive", "sshd-password"]);
+        let paste = |fix: &str| site.sh("root", &fix.replace("systemctl reload ssh", RELOAD_SSHD));
+        // Any number of them, in any order.
+        for one in found.iter().chain(&found) {
+            paste(&one.fix)?.ok()?;
+        }
+        assert_eq!(findings(site, "--as alice")?, (vec![], 0));
+        let changes = site.sh("root", "diff /root/before /etc/ssh/sshd_config")?.stdout;
+        assert!(changes.starts_with("0a1,6\n") && changes.lines().count() == 7, "{changes}");
+
+        let moved = "mv /root/sshd_config.d /etc/ssh/; mkdir -p /usr/etc/ssh; rm /etc/ssh/sshd_config /etc/ssh/sshd_config.d/10-mytoken.conf; \
+                     { echo 'Include /etc/ssh/sshd_config.d/*.conf'; cat /root/before; } >/usr/etc/ssh/sshd_config";
+        site.sh("root", moved)?.ok()?;
+        site.write("/usr/sbin/sshd", OF_SUSE, "0755")?;
+        site.stop("sshd", "TERM")?;
+        site.restart("sshd")?;
+        site.wait_for("sshd", Duration::from_secs(10), "root", "test -s /run/sshd.pid")?;
+        let (found, _) = findings(site, "")?;
+        assert!(found.iter().any(|found| found.id == "sshd-keyboard-interactive"), "{found:?}");
+        paste(&found[0].fix)?.ok()?;
+        assert_eq!(findings(site, "--as alice")?, (vec![], 0));
+        let found = sees_alone(site, "", &with("PasswordAuthentication yes"), "sshd-password", 1)?;
+        let shown = paste(&found[0].fix)?.ok()?.stdout;
+        assert!(shown.contains("/usr/etc/ssh/sshd_config:") && shown.contains(BROKEN), "{found:?} {shown}");
         Ok(())
     })
 }

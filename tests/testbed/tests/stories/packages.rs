@@ -147,6 +147,33 @@ fn the_module_cannot_be_removed_while_a_stack_names_it() -> Result<()> {
     })
 }
 
+/// dpkg removes what depends on the module first. What removal.md says about that state.
+#[test]
+fn a_refused_removal_that_took_the_drop_in_away_leaves_logins_by_key() -> Result<()> {
+    with_packages(|site| {
+        let way_2 =
+            "cp /etc/pam.d/sshd /root/pam-sshd.before && cp /usr/share/mytoken/pam-sshd.example /etc/pam.d/sshd";
+        site.sh("root", way_2)?.ok()?;
+        let reload = "kill -HUP $(cat /run/sshd.pid); sleep 1";
+        let methods = || -> Result<String> {
+            site.sh("root", reload)?.ok()?;
+            let options = "-o StrictHostKeyChecking=no -o PreferredAuthentications=none";
+            Ok(site.sh("alice", &format!("ssh {options} testbed true"))?.stderr)
+        };
+        let before = methods()?;
+        assert!(before.contains("(publickey,keyboard-interactive)"), "{before}");
+        let both = "DEBIAN_FRONTEND=noninteractive dpkg --remove libpam-mytoken mytoken-sshd-config";
+        let refused = site.sh("root", both)?;
+        assert!(!refused.success() && refused.stderr.contains("without it nobody could log in"), "{refused:?}");
+        assert!(!site.exists("/etc/ssh/sshd_config.d/10-mytoken.conf")?);
+        let half = methods()?;
+        assert!(half.contains("(publickey,password)"), "{half}");
+        login_by_key(site)?;
+        site.sh("root", &format!("cp /root/pam-sshd.before /etc/pam.d/sshd && {REMOVE}"))?.ok()?;
+        login_by_key(site)
+    })
+}
+
 #[test]
 fn the_module_cannot_be_removed_while_pam_auth_update_leaves_edited_stacks_alone() -> Result<()> {
     with_packages(|site| {

@@ -38,9 +38,12 @@ impl Host for Site {
     fn run(&self, _program: &Path, _arguments: &[&str]) -> Ran {
         Ran::Missing
     }
-    fn person(&self, name: &str) -> Option<Person> {
+    fn person(&self, name: &str) -> Result<Option<Person>, NoAnswer> {
+        if name == "away" {
+            return Err(NoAnswer("the look-up did not answer".to_owned()));
+        }
         let uid = if name == "daemon" { 2 } else { 2_001 };
-        (name != "nosuch").then(|| Person { uid, gid: uid, groups: Vec::new(), shell: "/bin/sh".into() })
+        Ok((name != "nosuch").then(|| Person { uid, gid: uid, groups: Vec::new(), shell: "/bin/sh".into() }))
     }
     fn account(&self, question: &AccountQuestion<'_>) -> Result<AccountAnswer, AccountError> {
         let AccountQuestion { line, user, origin, .. } = *question;
@@ -105,7 +108,7 @@ fn the_line_to_which_a_refusal_is_due_is_named() {
         let shown = found(&Site::new(stack, answers), Some("alice"), &[]).join("; ");
         assert_eq!(shown, expected, "{stack}");
     }
-    for nobody in ["nosuch", "daemon"] {
+    for nobody in ["nosuch", "daemon", "away"] {
         assert!(found(&Site::new(PLAIN, &[]), Some(nobody), &[]).is_empty(), "tokens do not open {nobody}");
     }
 }
@@ -166,6 +169,9 @@ fn accounts_of_map_files_are_asked_until_one_is_let_in() {
     let shown = found(&site, None, &["alice", "bob"]);
     assert!(shown[0].starts_with("Error pam-account-shut-out: PAM lets none of the 2 accounts of the map files in"));
     assert!(found(&site, None, &[]).is_empty());
+    // Without an answer of NSS the others are not known.
+    let shown = found(&site, None, &["alice", "away", "bob"]);
+    assert!(shown[0].starts_with("Ok pam-ok: 1 accounts of the map files were asked"), "{shown:?}");
     // Of those that are not asked, some can be let in.
     let many = vec!["alice"; MOST_ASKED + 1];
     let shown = found(&site, None, &many);

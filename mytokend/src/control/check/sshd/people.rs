@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Findings about accounts that tokens open by our rules, and that sshd keeps out.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mytoken_login::{LocalAccount, LoginSettings, Mapping};
@@ -11,7 +12,7 @@ use super::super::kinds::{self, Kind};
 use super::super::{Findings, Severity};
 use super::access::{Access, Left};
 use super::files::Files;
-use super::{Closing, Effective, LISTS, closing, effective, lines};
+use super::{Closing, Effective, LISTS, closing, effective};
 
 /// Most accounts of the map files for which sshd is asked one by one, where it has `Match` blocks for users.
 const MOST_ASKED: usize = 100;
@@ -22,6 +23,9 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Most accounts in a sentence.
 const MOST_SHOWN: usize = 5;
 
+/// Shells that end at once.
+const ENDING: [&str; 3] = ["nologin", "false", "true"];
+
 /// An account that sshd does not let in.
 struct ShutOut {
     name: String,
@@ -30,16 +34,47 @@ struct ShutOut {
     fix: String,
 }
 
-fn shut_out(host: &dyn Host, access: &Access, name: &str, person: &Person) -> Option<ShutOut> {
+/// What sshd does for the accounts of the map files.
+#[derive(Default)]
+struct Judged {
+    /// How many it lets in.
+    open: usize,
+    shut: Vec<ShutOut>,
+    /// Those that it lets in for nothing, with the shell.
+    ended: Vec<(String, PathBuf)>,
+}
+
+/// Whether the shell ends each session of an account. sshd itself asks only whether it can be executed.
+fn ends_at_once(sshd: &Effective, person: &Person) -> bool {
+    // For this command sshd starts no shell: it can be an account for files only.
+    let internal = |value: &String| value.split_whitespace().any(|word| word == "internal-sftp");
+    let files_only = sshd.all("forcecommand").iter().chain(sshd.all("subsystem")).any(internal);
+    let name = person.shell.file_name().and_then(|name| name.to_str());
+    !files_only && name.is_some_and(|name| ENDING.contains(&name))
+}
+
+/// The command that shows the shell of an account.
+fn show_shell(name: &str) -> String {
+    format!("getent passwd {}   # the last field is the shell", word(name))
+}
+
+/// The first of many.
+fn some(all: impl ExactSizeIterator<Item = String>) -> String {
+    let more = all.len().saturating_sub(MOST_SHOWN);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    all.take(MOST_SHOWN).collect::<Vec<_>>().join(", ") + &more
+}
+
+fn shut_out(host: &dyn Host, files: &Files, access: &Access, name: &str, person: &Person) -> Option<ShutOut> {
     let name = name.to_owned();
     if !host.is_program(&person.shell) {
         let fault = if host.exists(&person.shell) { "is not executable" } else { "does not exist" };
         let reason = format!("its shell {} {fault}", person.shell.display());
-        let fix = format!("getent passwd {}   # the last field is the shell", word(&name));
+        let fix = show_shell(&name);
         return Some(ShutOut { name, reason, fix });
     }
     let reason = access.refuses(&name, person)?;
-    Some(ShutOut { name, reason, fix: lines(LISTS) })
+    Some(ShutOut { name, reason, fix: files.lines(LISTS) })
 }
 
 impl Findings {
@@ -55,29 +90,32 @@ impl Findings {
     ) {
         let access = Access::of(sshd);
         if let Some(user) = user {
-            let person = host.person(user).filter(|person| opens(login, user, person, true));
-            if let Some(shut) = person.and_then(|person| shut_out(host, &access, user, &person)) {
+            let person = host.person(user).ok().flatten().filter(|person| opens(login, user, person, true));
+            let Some(person) = person else { return };
+            if let Some(shut) = shut_out(host, files, &access, user, &person) {
                 let text = format!("sshd does not let \"{user}\" in, whatever the token: {}", shut.reason);
                 self.add_fixed(kinds::SSHD_SHUT_OUT, text, shut.fix);
+            } else if ends_at_once(sshd, &person) {
+                let shell = person.shell.display();
+                let text = format!("sshd lets \"{user}\" in, and its shell {shell} ends each session at once");
+                self.add_fixed(kinds::ACCOUNT_SHELL, text, show_shell(user));
             }
             return;
         }
-        let (open, shut) = self.judge(host, sshd, files, login, mapped);
+        let Judged { open, shut, ended } = self.judge(host, sshd, files, login, mapped);
         let templates = login.rules.iter().any(|rule| matches!(rule.mapping, Mapping::Template(_)));
         let some_template = templates
             && match access.left(host) {
                 Left::Unknown => true,
                 Left::Only(names) => names.iter().any(|name| {
-                    let person = host.person(name).filter(|person| opens(login, name, person, false));
-                    person.is_some_and(|person| shut_out(host, &access, name, &person).is_none())
+                    // Without an answer of NSS it can be one that sshd lets in.
+                    let Ok(person) = host.person(name) else { return true };
+                    let person = person.filter(|person| opens(login, name, person, false));
+                    person.is_some_and(|person| shut_out(host, files, &access, name, &person).is_none())
                 }),
             };
-        let shown: Vec<String> =
-            shut.iter().take(MOST_SHOWN).map(|shut| format!("{} ({})", shut.name, shut.reason)).collect();
-        let more = shut.len().saturating_sub(MOST_SHOWN);
-        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        let shown = shown.join(", ") + &more;
-        let fix = shut.first().map_or_else(|| lines(LISTS), |shut| shut.fix.clone());
+        let shown = some(shut.iter().map(|shut| format!("{} ({})", shut.name, shut.reason)));
+        let fix = shut.first().map_or_else(|| files.lines(LISTS), |shut| shut.fix.clone());
         if open == 0 && !some_template && (templates || !shut.is_empty()) {
             let kind = Kind { level: Severity::Error, ..kinds::SSHD_SHUT_OUT };
             let whom = if templates { access.keywords() } else { shown };
@@ -90,9 +128,15 @@ impl Findings {
             let text = format!("sshd lets in only whom these allow, whatever the token: {}", access.keywords());
             self.add_kind(kinds::SSHD_LISTS, text);
         }
+        if let Some((first, _)) = ended.first() {
+            let shown = some(ended.iter().map(|(name, shell)| format!("{name} ({})", shell.display())));
+            let text =
+                format!("sshd lets accounts of the map files in, and their shells end each session at once: {shown}");
+            self.add_fixed(kinds::ACCOUNT_SHELL, text, show_shell(first));
+        }
     }
 
-    /// The number of accounts that sshd lets in, and those that it does not, with the reason.
+    /// Asks about each account of the map files.
     fn judge(
         &mut self,
         host: &dyn Host,
@@ -100,20 +144,25 @@ impl Findings {
         files: &Files,
         login: &LoginSettings,
         mapped: &[String],
-    ) -> (usize, Vec<ShutOut>) {
+    ) -> Judged {
         let by_user = files.blocks.iter().any(|block| block.get("user").or(block.get("group")).is_some());
         let began = Instant::now();
-        let (mut open, mut shut, mut asked) = (0_usize, Vec::new(), 0_usize);
+        let (mut judged, mut asked) = (Judged::default(), 0_usize);
         for name in mapped {
             if began.elapsed() > LIMIT || (by_user && asked >= MOST_ASKED) {
                 let text = format!("it was asked about {asked} of the {} accounts of the map files", mapped.len());
                 self.ok("sshd", text);
                 // Of the others some can be open.
-                open = open.saturating_add(1);
+                judged.open = judged.open.saturating_add(1);
                 break;
             }
             asked = asked.saturating_add(1);
-            let Some(person) = host.person(name).filter(|person| opens(login, name, person, true)) else { continue };
+            let Ok(person) = host.person(name) else {
+                // NSS answers no more, which is a finding of its own.
+                judged.open = judged.open.saturating_add(1);
+                break;
+            };
+            let Some(person) = person.filter(|person| opens(login, name, person, true)) else { continue };
             let own = by_user.then(|| effective(host, Some(name)));
             let own = match &own {
                 Some(Ran::Output(text)) => Some(Effective::parse(text)),
@@ -121,15 +170,21 @@ impl Findings {
             };
             let known = |kind: Kind| closing(sshd).iter().any(|closed| closed.kind.id == kind.id);
             let closed = own.as_ref().and_then(|own| closing(own).into_iter().find(|closed| !known(closed.kind)));
-            let access = Access::of(own.as_ref().unwrap_or(sshd));
+            let own = own.as_ref().unwrap_or(sshd);
+            let access = Access::of(own);
             let by_block =
-                |closed: Closing| ShutOut { name: name.clone(), reason: closed.text, fix: lines(closed.keyword) };
-            match shut_out(host, &access, name, &person).or(closed.map(by_block)) {
-                Some(account) => shut.push(account),
-                None => open = open.saturating_add(1),
+                |closed: Closing| ShutOut { name: name.clone(), reason: closed.text, fix: files.lines(closed.keyword) };
+            match shut_out(host, files, &access, name, &person).or(closed.map(by_block)) {
+                Some(account) => judged.shut.push(account),
+                None => {
+                    judged.open = judged.open.saturating_add(1);
+                    if ends_at_once(own, &person) {
+                        judged.ended.push((name.clone(), person.shell));
+                    }
+                }
             }
         }
-        (open, shut)
+        judged
     }
 }
 
@@ -139,3 +194,6 @@ pub(in super::super) fn opens(login: &LoginSettings, name: &str, person: &Person
     let account = LocalAccount::new(name, person.uid, person.gid, &login.accounts);
     !has(&login.accounts.deny) && (!account.system || (by_map && has(&login.accounts.allow_system)))
 }
+
+#[cfg(test)]
+mod tests;

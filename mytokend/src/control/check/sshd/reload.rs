@@ -15,9 +15,9 @@ use super::{Effective, LONGEST};
 
 impl Findings {
     /// `sshd -T` does not know the command line of the running sshd.
-    fn options(&mut self, host: &dyn Host, pid: u32) {
+    fn options(&mut self, host: &dyn Host, files: &Files, pid: u32) {
         let line = host.read(Path::new(&format!("/proc/{pid}/cmdline"))).unwrap_or_default();
-        let options = options(&line).join(" ");
+        let options = options(&line, &files.main).join(" ");
         if !options.is_empty() {
             let options = printable(&options, LONGEST);
             let text = format!("sshd (process {pid}) was started with {options}: this counts before what is said here");
@@ -31,7 +31,7 @@ impl Findings {
         let Some(file) = sshd.get("pidfile").filter(|file| *file != "none").map(Path::new) else { return };
         let pid = host.read(file).and_then(|text| text.trim().parse::<u32>().ok());
         let Some(pid) = pid.filter(|pid| runs(host, *pid)) else { return };
-        self.options(host, pid);
+        self.options(host, files, pid);
         let Some(read) = host.last_change(file) else { return };
         let changes = files.paths.iter().filter_map(|path| Some((host.last_change(path)?, path)));
         // File systems count in ticks of some milliseconds: a change in the same tick is taken for a later one.
@@ -59,8 +59,8 @@ const OPTIONS: [&str; 10] = [
     "deny",
 ];
 
-/// The options of a command line that count for tokens. sshd shows its own behind its name, with blanks between them.
-fn options(command_line: &str) -> Vec<String> {
+/// The options of a command line that count for tokens. `main`: the file that sshd reads without any. sshd shows its own behind its name, with blanks between them.
+fn options(command_line: &str, main: &Path) -> Vec<String> {
     let command = command_line.split('[').next().unwrap_or_default();
     let mut words = command.split([' ', '\0']).filter(|word| !word.is_empty());
     let mut found = Vec::new();
@@ -71,7 +71,7 @@ fn options(command_line: &str) -> Vec<String> {
         };
         let value = if value.is_empty() { words.next().unwrap_or_default() } else { value };
         let counts = if option == "-f" {
-            value != super::MAIN
+            Path::new(value) != main
         } else {
             OPTIONS.iter().any(|known| value.to_ascii_lowercase().starts_with(known))
         };
@@ -104,7 +104,7 @@ mod tests {
             ("/usr/sbin/sshd\0-f\0/etc/ssh/other\0", "-f /etc/ssh/other"),
             ("sshd: /usr/sbin/sshd -f /etc/ssh/sshd_config [listener]", ""),
         ] {
-            assert_eq!(options(line).join(" "), expected, "{line}");
+            assert_eq!(options(line, Path::new(MAIN)).join(" "), expected, "{line}");
         }
     }
 

@@ -107,6 +107,9 @@ fn the_module_cannot_be_removed_while_a_stack_names_it() -> Result<()> {
     assert!(said.contains("without it nobody could log in:\n/etc/pam.d/sshd\n"), "{said}");
     assert!(said.contains("fix: take the lines with pam_mytoken.so out"), "{said}");
     host.output("test -e /usr/lib64/security/pam_mytoken.so && rpm --query pam_mytoken")?;
+    // In one command the drop-in goes first, as README.rpm says.
+    host.failure("rpm --erase --nodeps pam_mytoken mytoken-sshd-config")?;
+    host.output("rpm --query pam_mytoken && test ! -e /etc/ssh/sshd_config.d/10-mytoken.conf")?;
     // An upgrade is no removal.
     host.output("rpm --upgrade --replacepkgs --nodeps /packages/pam_mytoken-*.rpm")?;
     host.output("cp /root/before /etc/pam.d/sshd && echo '# auth pam_mytoken.so' >>/etc/pam.d/sshd")?;

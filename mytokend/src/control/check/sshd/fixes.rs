@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The commands that switch on in sshd what tokens need. They depend on what this sshd knows and which files it reads, not on the name of
+//! the distribution: RHEL 8 has no `Include`, some releases of SUSE 15 have no line of it, and later SUSE has its file in /usr/etc.
+
+use std::path::Path;
+
+use super::super::Findings;
+use super::super::configuration::word;
+use super::super::host::{Host, Ran};
+use super::super::kinds::Kind;
+use super::super::package_tool::PackageTool;
+use super::files::{Files, MAIN, VENDOR};
+use super::{MAX_STARTUPS, SSHD};
+
+/// Where our settings for sshd are, and what Debian's package links there.
+const DROP_IN: &str = "/etc/ssh/sshd_config.d/10-mytoken.conf";
+const SHIPPED: &str = "/usr/share/mytoken/sshd.conf";
+
+/// Where the settings about penalties belong.
+const PENALTIES: &str = "/etc/ssh/sshd_config.d/11-mytoken-penalties.conf";
+
+/// The settings of our file behind a mark, for an sshd that cannot include it.
+const LINES: [&str; 6] = [
+    "# For logins by token (mytoken). Of most keywords sshd takes the first line:",
+    "UsePAM yes",
+    "KbdInteractiveAuthentication yes",
+    "ChallengeResponseAuthentication yes",
+    "PasswordAuthentication no",
+    "MaxStartups 100:30:200",
+];
+
+/// Our file alone: other files of the directory did not count before.
+const INCLUDE: &str = "Include /etc/ssh/sshd_config.d/10-mytoken.conf";
+
+/// What a host has to switch it on.
+#[derive(Debug, Clone, Copy)]
+struct Means {
+    tool: PackageTool,
+    /// sshd knows `Include`.
+    includes: bool,
+    /// There is our file in sshd's directory.
+    drop_in: bool,
+    /// There is our file elsewhere.
+    shipped: bool,
+}
+
+/// SSH-40: sshd before 8.2 has no such keyword. Later releases say that it is none for the command line.
+fn knows_include(host: &dyn Host) -> bool {
+    let refused = host.run(Path::new(SSHD), &["-T", "-o", "Include=/dev/null"]);
+    !matches!(refused, Ran::Failed(reason) if reason.contains("Bad configuration option"))
+}
+
+/// The command that gives a keyword its value, or shows its lines where only the administrator can say which one has to go.
+fn command(files: &Files, means: Means, keyword: &str) -> String {
+    let has = |line: &str| files.text.lines().any(|other| other == line);
+    let [mark, ..] = LINES;
+    // A file that cannot be read tells nothing.
+    let unknown = files.text.is_empty();
+    let read = unknown || files.reads(Path::new(DROP_IN));
+    let nothing_to_add = match (means.includes, read) {
+        (true, true) => means.drop_in,
+        // The line is there, but below `Match`.
+        (true, false) => has(INCLUDE),
+        (false, _) => unknown || has(mark),
+    };
+    // Of this keyword the last line counts, so that ours would not help.
+    let own = keyword == MAX_STARTUPS && files.keywords.contains(MAX_STARTUPS);
+    if nothing_to_add || own {
+        return files.lines(keyword);
+    }
+    let (mut steps, mut comment) = (Vec::new(), "");
+    if means.includes && !means.drop_in {
+        if means.shipped && means.tool == PackageTool::Apt {
+            // The package is here, and somebody has removed its link.
+            steps.push(format!("ln -sf {SHIPPED} {DROP_IN}"));
+        } else {
+            steps.push(means.tool.sshd_config().to_owned());
+            comment = "   # in the directory of the packages";
+        }
+    }
+    if !(means.includes && read) {
+        if files.main == Path::new(VENDOR) {
+            steps.push(format!("{{ test -e {MAIN} || cp -p {VENDOR} {MAIN}; }}"));
+        }
+        let lines: &[&str] = if means.includes { &[INCLUDE] } else { &LINES };
+        steps.push(put_first(MAIN, lines));
+    }
+    steps.push(reload(means.tool));
+    steps.join(" && ") + comment
+}
+
+/// The command that puts lines before all others of a file, unless the first of them is there. Nothing else is changed, and no `Match`
+/// block is before them.
+fn put_first(file: &str, lines: &[&str]) -> String {
+    let (file, first) = (word(file), lines.first().copied().unwrap_or_default());
+    format!("{{ grep -qxF '{first}' {file} || sed -i --follow-symlinks '1i {}' {file}; }}", lines.join("\\n"))
+}
+
+fn reload(tool: PackageTool) -> String {
+    format!("sshd -t && systemctl reload {}", tool.sshd_unit())
+}
+
+impl Findings {
+    /// Adds the finding about a setting that the product's sshd.conf has. `keyword`: a regular expression.
+    pub(super) fn setting(&mut self, host: &dyn Host, files: &Files, kind: Kind, text: &str, keyword: &str) {
+        let exists = |file: &str| host.exists(Path::new(file));
+        let means = Means {
+            tool: self.package_tool,
+            includes: knows_include(host),
+            drop_in: exists(DROP_IN),
+            shipped: exists(SHIPPED),
+        };
+        self.add_fixed(kind, text, command(files, means, keyword));
+    }
+
+    /// The command for penalties that fewer people feel.
+    pub(super) fn penalties(&self, files: &Files) -> String {
+        let read = files.text.is_empty() || files.main == Path::new(VENDOR) || files.reads(Path::new(PENALTIES));
+        let step = if read {
+            format!("ln -sf /usr/share/mytoken/sshd-penalties.conf {PENALTIES}")
+        } else {
+            put_first(MAIN, &["PerSourcePenalties authfail:1s"])
+        };
+        format!("{step} && {}", reload(self.package_tool))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::super::tests::Site;
+    use super::*;
+
+    const DEBIAN: &str = "Include /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n";
+    const VENDOR_TEXT: &str = "Include /etc/ssh/sshd_config.d/*.conf\nInclude /usr/etc/ssh/sshd_config.d/*.conf\n";
+    const RHEL_8: &str = "PasswordAuthentication yes\nChallengeResponseAuthentication no\nUsePAM yes\n";
+
+    fn fix(main: &str, text: &str, means: Means, keyword: &str) -> String {
+        command(&Files::read(&Site::of(&[(main, text)])), means, keyword)
+    }
+
+    #[test]
+    fn the_command_is_one_that_can_help_on_this_host() {
+        let (apt, dnf, zypper) = (PackageTool::Apt, PackageTool::Dnf, PackageTool::Zypper);
+        let means = |tool, includes, drop_in, shipped| Means { tool, includes, drop_in, shipped };
+        let marked = format!("{}\n{RHEL_8}", LINES.join("\n"));
+        let below_match = format!("Match User alice\n{INCLUDE}\n");
+        let include = "{ grep -qxF 'Include /etc/ssh/sshd_config.d/10-mytoken.conf' /etc/ssh/sshd_config || \
+                       sed -i --follow-symlinks '1i Include /etc/ssh/sshd_config.d/10-mytoken.conf' /etc/ssh/sshd_config; } && ";
+        let lines = "{ grep -qxF '# For logins by token (mytoken). Of most keywords sshd takes the first line:' /etc/ssh/sshd_config || \
+                     sed -i --follow-symlinks '1i # For logins by token (mytoken). Of most keywords sshd takes the first line:\\nUsePAM yes\\n\
+                     KbdInteractiveAuthentication yes\\nChallengeResponseAuthentication yes\\nPasswordAuthentication no\\n\
+                     MaxStartups 100:30:200' /etc/ssh/sshd_config; } && sshd -t && systemctl reload sshd";
+        let install = "zypper install --force ./mytoken-sshd-config-[0-9]*.rpm && ";
+        let there = "   # in the directory of the packages";
+        let reload = |unit: &str| format!("sshd -t && systemctl reload {unit}");
+        let grep = |files: &str| {
+            format!(
+                "grep -inE '^[^#]*(usepam|include)' {files}   # the first line counts, in included files where they are included; then reload sshd"
+            )
+        };
+        for (main, text, means, expected) in [
+            (
+                MAIN,
+                DEBIAN,
+                means(apt, true, false, false),
+                format!("apt install ./mytoken-sshd-config_*.deb && {}{there}", reload("ssh")),
+            ),
+            (MAIN, DEBIAN, means(apt, true, false, true), format!("ln -sf {SHIPPED} {DROP_IN} && {}", reload("ssh"))),
+            (MAIN, DEBIAN, means(apt, true, true, true), grep(MAIN)),
+            (MAIN, "UsePAM no\n", means(apt, true, true, true), format!("{include}{}", reload("ssh"))),
+            // RHEL 9.
+            (
+                MAIN,
+                DEBIAN,
+                means(dnf, true, false, true),
+                format!("{} && {}{there}", dnf.sshd_config(), reload("sshd")),
+            ),
+            // RHEL 8.
+            (MAIN, RHEL_8, means(dnf, false, false, true), lines.to_owned()),
+            (MAIN, marked.as_str(), means(dnf, false, false, true), grep(MAIN)),
+            // SUSE 15 without a line, with and without the package.
+            (
+                MAIN,
+                "#UsePAM no\n",
+                means(zypper, true, false, true),
+                format!("{install}{include}{}{there}", reload("sshd")),
+            ),
+            (MAIN, "#UsePAM no\n", means(zypper, true, true, true), format!("{include}{}", reload("sshd"))),
+            (MAIN, below_match.as_str(), means(zypper, true, true, true), grep(MAIN)),
+            // SUSE 16.
+            (VENDOR, VENDOR_TEXT, means(zypper, true, false, true), format!("{install}{}{there}", reload("sshd"))),
+            (VENDOR, VENDOR_TEXT, means(zypper, true, true, true), grep(VENDOR)),
+            (
+                VENDOR,
+                "UsePAM no\n",
+                means(zypper, true, true, true),
+                format!("{{ test -e {MAIN} || cp -p {VENDOR} {MAIN}; }} && {include}{}", reload("sshd")),
+            ),
+        ] {
+            assert_eq!(fix(main, text, means, "usepam"), expected, "{main} {text} {means:?}");
+        }
+        // The administrator's own line would count all the same.
+        for includes in [true, false] {
+            let shown = fix(MAIN, "MaxStartups 10:30:100\n", means(dnf, includes, false, true), MAX_STARTUPS);
+            assert!(shown.starts_with("grep -inE '^[^#]*(maxstartups|include)' /etc/ssh/sshd_config   # "), "{shown}");
+        }
+    }
+
+    #[test]
+    fn the_lines_are_those_of_the_drop_in() {
+        let shipped = include_str!("../../../../../packaging/sshd.conf").lines();
+        let settings: Vec<&str> = shipped.filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+        assert_eq!(settings, &LINES[1..]);
+    }
+
+    #[test]
+    fn lines_come_before_all_others_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("the file"), dir.path().join("link"));
+        let before = "# A comment\nPasswordAuthentication yes\n\nMatch User alice\n\tPasswordAuthentication yes\n";
+        std::fs::write(&file, before).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for path in [&file, &link, &file] {
+            let command = put_first(path.to_str().unwrap(), &LINES);
+            assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{}\n{before}", LINES.join("\n")));
+        }
+        assert!(link.is_symlink());
+    }
+
+    #[test]
+    fn an_sshd_says_itself_whether_it_knows_include() {
+        struct Sshd(Ran);
+        impl Host for Sshd {
+            fn read(&self, _path: &Path) -> Option<String> {
+                None
+            }
+            fn exists(&self, _path: &Path) -> bool {
+                false
+            }
+            fn run(&self, _program: &Path, _arguments: &[&str]) -> Ran {
+                self.0.clone()
+            }
+        }
+        for (reason, expected) in [
+            ("command-line: line 0: Bad configuration option: Include", false),
+            ("Include directive not supported as a command-line option", true),
+            ("it did not answer in time", true),
+        ] {
+            assert_eq!(knows_include(&Sshd(Ran::Failed(reason.to_owned()))), expected, "{reason}");
+        }
+    }
+
+    #[test]
+    fn penalties_are_changed_where_sshd_reads_them() {
+        let findings = Findings::default();
+        let penalties = |text: &str| findings.penalties(&Files::read(&Site::of(&[(MAIN, text)])));
+        assert!(penalties(DEBIAN).starts_with("ln -sf /usr/share/mytoken/sshd-penalties.conf "));
+        assert!(penalties(INCLUDE).contains("'1i PerSourcePenalties authfail:1s' /etc/ssh/sshd_config; } && sshd -t"));
+    }
+}
