@@ -158,7 +158,7 @@ install:
 test: mmdebstrap deb tools
 	@$(TESTBED) $(if $(ROOT),--root $(ROOT)) test
 
-# Packages of an earlier commit, for the stories about upgrades. None without the history.
+# Packages of an earlier commit and programs of another one, for the stories about upgrades. None without the history.
 earlier: debhelper
 	@CARGO='$(CARGO)' tests/testbed/earlier $(TARGET_DIR)/earlier
 

@@ -43,6 +43,15 @@ impl Daemon {
         self
     }
 
+    /// The same with another program, which gets the same arguments.
+    #[must_use]
+    pub(crate) fn with_program(mut self, program: &str) -> Self {
+        if let Some(first) = self.argv.first_mut() {
+            program.clone_into(first);
+        }
+        self
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -5,6 +5,7 @@ pub mod addresses;
 pub mod command;
 pub(crate) mod control_groups;
 pub mod daemon;
+pub mod earlier;
 pub(crate) mod emulation;
 pub mod foreign;
 pub(crate) mod host;

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::site::earlier::Earlier;
 use crate::{Error, Release, Result};
 
 /// Options of a site.
@@ -30,6 +31,8 @@ pub struct Options {
     pub nodes: u8,
     /// Number of brokers, each on a host of its own. With none, each node has the cluster's private key.
     pub brokers: u8,
+    /// Which hosts have the programs of an earlier commit when the site starts. `None`: no host.
+    pub earlier: Option<Earlier>,
     /// Install the product when it is built.
     pub product: bool,
     /// `PrologFlags` of slurm.conf, e.g. "Alloc,Contain"; empty for none.
@@ -96,6 +99,7 @@ impl Options {
             emulated: false,
             nodes: 4,
             brokers: env(BROKERS).and_then(|number| number.parse().ok()).unwrap_or(0),
+            earlier: None,
             product: true,
             prolog_flags: "",
             sshd_log_level: "VERBOSE",

@@ -44,6 +44,12 @@ pub fn earlier_packages() -> PathBuf {
     target().join("earlier")
 }
 
+/// Where `make earlier` puts programs of an earlier commit that has brokers.
+#[must_use]
+pub fn earlier_programs() -> PathBuf {
+    earlier_packages().join("brokers")
+}
+
 /// Where `make arm64` puts the Debian packages for arm64.
 #[must_use]
 pub fn arm64_packages() -> PathBuf {

@@ -21,6 +21,9 @@ pub const TESTBED_INSIDE: &str = "/usr/local/bin/testbed";
 /// Path of the unchanged root file system inside a site that can hold a second machine.
 pub const ROOT_INSIDE: &str = "/run/testbed/root";
 
+/// Directory with programs of an earlier commit inside a site that has them ([`crate::site::earlier`]).
+pub const EARLIER_INSIDE: &str = "/run/testbed/earlier";
+
 /// Path of the test server's program inside a site.
 pub const TESTSERVER_INSIDE: &str = "/usr/local/bin/testserver";
 

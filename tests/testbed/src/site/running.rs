@@ -10,9 +10,9 @@ use crate::site::control_groups::Groups;
 use crate::site::daemon::Daemon;
 use crate::site::namespace::Namespace;
 use crate::site::packages::{Layer, Source};
-use crate::site::plan::{Network, Plan, ROOT_INSIDE, TESTBED_INSIDE, TESTSERVER_INSIDE};
+use crate::site::plan::{EARLIER_INSIDE, Network, Plan, ROOT_INSIDE, TESTBED_INSIDE, TESTSERVER_INSIDE};
 use crate::site::root::{Recipe, Root};
-use crate::site::{host, paths};
+use crate::site::{earlier, host, paths};
 use crate::{Error, Options, Result, wait};
 
 /// A site: sshd, munge, Slurm with its nodes, users, and the product and the test server if they are built.
@@ -57,6 +57,8 @@ impl Site {
         if options.second_machine {
             binds.push((root.directory().to_owned(), ROOT_INSIDE.into()));
         }
+        let earlier = options.earlier.map(|_| earlier::programs().ok_or_else(earlier::missing)).transpose()?;
+        binds.extend(earlier.map(|programs| (programs, EARLIER_INSIDE.into())));
         let testserver =
             paths::testserver_program().filter(|_| (options.product || options.systemd) && options.foreign.is_none());
         let has_testserver = testserver.is_some();
@@ -225,6 +227,18 @@ impl Site {
     /// When there is no daemon of this name or it could not be started.
     pub fn restart(&self, name: &str) -> Result<()> {
         self.daemon(name)?.start(&self.namespace)
+    }
+
+    /// Lets a daemon be this program, a path inside the site, from its next start on.
+    ///
+    /// # Errors
+    /// When there is no daemon of this name.
+    pub fn use_program(&self, name: &str, program: &str) -> Result<()> {
+        let daemon = self.daemon(name)?.with_program(program);
+        let mut daemons = self.daemons();
+        daemons.retain(|other| other.name() != name);
+        daemons.push(daemon);
+        Ok(())
     }
 
     /// Whether a daemon's process runs.

@@ -2,7 +2,7 @@
 //! The start of a site: starts its services in order.
 
 use crate::site::services::{agent, broker, munge, slurm, sshd, syslog, testserver};
-use crate::site::{foreign, product_config};
+use crate::site::{earlier, foreign, product_config};
 use crate::{Error, Options, Result, Site};
 
 impl Site {
@@ -49,6 +49,7 @@ fn start(site: &Site) -> Result<()> {
     }
     foreign::install_certificates(site)?;
     if site.has_product() {
+        earlier::prepare(site)?;
         product_config::write(site)?;
         if !site.brokers().is_empty() {
             munge::wait(site)?;

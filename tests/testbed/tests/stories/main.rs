@@ -51,6 +51,7 @@ mod slurm_plugin;
 mod soak;
 mod steps;
 mod submission;
+mod two_builds;
 mod watchdog;
 
 // What several of them use.

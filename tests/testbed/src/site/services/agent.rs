@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::site::daemon::Daemon;
+use crate::site::earlier::{self, Earlier};
 use crate::{Result, Site};
 
 /// The program.
@@ -17,11 +18,12 @@ pub fn name(node: &str) -> String {
 }
 
 pub(crate) fn start(site: &Site) -> Result<()> {
-    site.start_daemon(Daemon::new("agent", [PROGRAM, "agent"]))?;
+    let program = earlier::program_of(site, Earlier::Nodes);
+    site.start_daemon(Daemon::new("agent", [program, "agent"]))?;
     for node in site.nodes() {
         // All nodes have the same host name here, so each agent gets its node's name as an argument; and the same /var.
         let state = format!("/var/lib/mytoken.{node}");
-        let mut argv = vec![PROGRAM, "agent", "--node", &node];
+        let mut argv = vec![program, "agent", "--node", &node];
         if !site.brokers().is_empty() {
             argv.extend(["--state-dir", &state]);
         }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::agent::PROGRAM;
 use crate::site::daemon::Daemon;
+use crate::site::earlier::{self, Earlier};
 use crate::{Result, Site};
 
 /// The name of a broker for [`Site::stop`] and [`Site::restart`].
@@ -14,9 +14,10 @@ pub fn name(broker: &str) -> String {
 }
 
 pub(crate) fn start(site: &Site) -> Result<()> {
+    let program = earlier::program_of(site, Earlier::Brokers);
     for broker in site.brokers() {
         let (state, runtime) = (format!("/var/lib/mytoken.{broker}"), format!("/run/mytoken-broker.{broker}"));
-        let argv = [PROGRAM, "broker", "--state-dir", &state, "--runtime-dir", &runtime];
+        let argv = [program, "broker", "--state-dir", &state, "--runtime-dir", &runtime];
         site.start_daemon(Daemon::new(&name(&broker), argv).on(&broker))?;
     }
     Ok(())

@@ -19,19 +19,18 @@ const SURE: Duration = Duration::from_secs(240);
 const LOOK: &str = "test -s \"$BEARER_TOKEN_FILE\" && echo has a token; echo carries $(env | grep -c ^SLURM_MYTOKEN=)";
 
 /// Switches `broker.escrow` on.
-fn switch_on(site: &Site) -> Result<()> {
+pub fn switch_on(site: &Site) -> Result<()> {
     site.sh("root", "sed -i 's/^\\[broker\\]/[broker]\\nescrow = true/' /etc/mytoken/jobs.toml")?.ok()?;
-    let brokers = site.brokers().into_iter().map(|broker| broker::name(&broker));
-    let agents = site.nodes().into_iter().map(|node| agent::name(&node)).chain(["agent".to_owned()]);
-    for daemon in brokers.chain(agents) {
-        site.stop(&daemon, "TERM")?;
-        site.restart(&daemon)?;
-    }
-    Ok(())
+    let restart = |daemon: String| site.stop(&daemon, "TERM").and_then(|()| site.restart(&daemon));
+    site.brokers().iter().try_for_each(|broker| restart(broker::name(broker)))?;
+    // An agent that does not reach the first broker asks the other one from then on. If a job's nodes ask both, both revoke.
+    broker::wait(site)?;
+    site.nodes().iter().try_for_each(|node| restart(agent::name(node)))?;
+    restart("agent".to_owned())
 }
 
 /// Names of the texts that a broker keeps.
-fn kept(site: &Site, broker: &str) -> Result<Vec<String>> {
+pub fn kept(site: &Site, broker: &str) -> Result<Vec<String>> {
     let list = site.sh("root", &format!("ls /var/lib/mytoken.{broker}/escrow"))?.ok()?.stdout;
     Ok(list.lines().map(str::to_owned).collect())
 }

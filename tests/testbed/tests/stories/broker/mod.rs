@@ -2,11 +2,11 @@
 //! Jobs whose nodes ask a broker: it alone has the cluster's private key. Brokers and nodes have networks and munged of their own.
 
 mod commands;
-mod escrow;
+pub mod escrow;
 mod keys;
 mod permits;
 mod replace;
-mod request;
+pub mod request;
 mod service;
 mod slurmctld;
 mod theft;
