@@ -26,6 +26,7 @@ mod check_slurm;
 mod check_sshd;
 mod check_user;
 mod clients;
+mod earlier_build;
 mod enrolment;
 mod facts;
 mod fail2ban;
@@ -51,7 +52,6 @@ mod slurm_plugin;
 mod soak;
 mod steps;
 mod submission;
-mod two_builds;
 mod watchdog;
 
 // What several of them use.
