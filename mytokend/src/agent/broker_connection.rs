@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::broker::client::{BrokerClient, ClientError};
+use crate::broker::client::{BrokerClient, ClientError, FORBIDDEN};
 use crate::broker::identity::authority::read_certificates;
 use crate::broker::identity::enrol_client::{EnrolClient, EnrolClientError, NodeProof, Obtained};
 use crate::broker::identity::munge::Munge;
@@ -30,9 +30,6 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_sec
 
 /// Longest time between two looks at the certificate.
 const LOOK: Duration = Duration::from_secs(3600);
-
-/// HTTP status: the broker does not know this node, or not with this key.
-const FORBIDDEN: u16 = 403;
 
 /// The connection. It is dropped at a reload, and a new one made.
 pub struct BrokerConnection {
@@ -123,7 +120,8 @@ impl BrokerConnection {
         Ok(Self { shared })
     }
 
-    /// Sends a request to a broker. A broker that does not know this node is asked to enrol it first.
+    /// Sends a request to a broker. A broker that does not know this node is asked to enrol it first, and if it does not, another one is
+    /// asked: it may know it.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -136,8 +134,10 @@ impl BrokerConnection {
         let client = self.shared.client(deadline)?;
         match client.post(path, body, deadline) {
             Err(ClientError::Refused { broker, status: FORBIDDEN, reason }) => {
-                self.shared.enrol_at(&broker, &reason, deadline)?;
-                self.shared.client(deadline)?.post(path, body, deadline)
+                match self.shared.enrol_at(&broker, &reason, deadline) {
+                    Ok(()) => self.shared.client(deadline)?.post(path, body, deadline),
+                    Err(refused) => client.post_beside(refused, path, body, deadline),
+                }
             }
             answered => answered,
         }

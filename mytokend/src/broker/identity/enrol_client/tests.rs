@@ -116,7 +116,9 @@ fn answer(tls: &BrokerTls, enrolments: &Enrolments, stream: TcpStream) -> std::i
             enrolments.enrol_by(&message, Ipv4Addr::LOCALHOST.into()).map(|enrolled| enrolled.certificate)
         }
         (RENEW_PATH, Some(peer)) => enrolments.renew_by(&serde_json::from_slice(&body).unwrap(), &peer),
-        (_, Some(peer)) if enrolments.admit(&peer).is_ok() => return write(stream, 404, &serde_json::json!({})),
+        (_, Some(peer)) if enrolments.admit(&peer).is_ok() => {
+            return write(stream, 404, &serde_json::json!({"error": "no such path"}));
+        }
         _ => return write(stream, 403, &serde_json::json!({"error": "this is not an enrolled node"})),
     };
     match done {
