@@ -140,6 +140,12 @@ impl Broker {
 
     /// Those that an earlier run has left. From now on jobs get their tokens.
     pub(super) fn use_replacements(&self, store: Replacements) {
+        for (leader, own) in store.all() {
+            // The last run ended before it removed the file.
+            if self.has_revoked(&SubmissionKey { uid: leader.uid, handle: own.handle.clone() }) {
+                store.forget(leader, &own.handle);
+            }
+        }
         self.follow_those_read(store.all());
         let _ = self.replaced.store.set(store);
     }

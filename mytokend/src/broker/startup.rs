@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Starts the broker: configuration, keys, register, connections, signals.
 
+mod error;
+
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -18,12 +20,13 @@ use tokio::sync::watch;
 use super::connection_threads::ConnectionThreads;
 use super::entrance::Entrance;
 use super::identity::attempts::Attempts;
-use super::identity::authority::{Authority, AuthorityError, read_certificates};
+use super::identity::authority::{Authority, read_certificates};
 use super::identity::enrolment::Enrolments;
-use super::identity::munge::{ConnectionAddress, Munge, MungeUnavailable, SystemResolver};
-use super::identity::{BrokerTls, Repin, SiteAuthority, StateDir, TlsError};
+use super::identity::munge::{ConnectionAddress, Munge, SystemResolver};
+use super::identity::{BrokerTls, Repin, SiteAuthority, StateDir};
 use super::listening::{Addresses, listen, raise_descriptors};
 use super::metrics_port::{self, Source};
+use super::revoked::MarksFile;
 use super::server::Server;
 use super::settings::BrokerSettings;
 use super::slurmctld::SlurmCommands;
@@ -31,15 +34,16 @@ use super::{Broker, Threads, status as status_socket};
 use crate::agent::budget::Budgets;
 use crate::agent::cluster_keys::ClusterKeys;
 use crate::agent::direct::DirectMode;
-use crate::agent::runtime_dir::{BudgetFile, LockError, lock_directory};
+use crate::agent::runtime_dir::{BudgetFile, lock_directory};
 use crate::agent::service_manager::{NotificationFailures, ServiceManager};
 use crate::agent::{CountsWriter, startup::keep_counts};
 use crate::directories::open_private;
-use crate::jobs::SealError;
 use crate::jobs::keys::PrivateKey;
 use crate::jobs::settings::JobsSettings;
 use crate::log::{Level, Log};
 use crate::privacy;
+
+pub use error::BrokerStartupError;
 
 /// Where the broker keeps the counts of requests, which a restart must not forget and a reboot may.
 pub const RUNTIME_DIR: &str = "/run/mytoken-broker";
@@ -64,46 +68,6 @@ pub struct BrokerOptions {
     /// Log to standard error.
     pub stderr: bool,
 }
-
-/// Why the broker did not start, or was not reloaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BrokerStartupError {
-    /// Configuration or directories.
-    #[error(transparent)]
-    Setup(#[from] mytoken::Error),
-    /// The configuration names no broker.
-    #[error("broker.names in jobs.toml names no broker, so no node would ask this one")]
-    NoNames,
-    /// The cluster's private key.
-    #[error(transparent)]
-    Key(#[from] SealError),
-    /// The authority.
-    #[error(transparent)]
-    Authority(#[from] AuthorityError),
-    /// MUNGE.
-    #[error("{0}; where there is no MUNGE, set broker.munge = false in jobs.toml")]
-    Munge(#[from] MungeUnavailable),
-    /// The TLS settings.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The runtime directory is in use.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The port cannot be used.
-    #[error("cannot listen at {address}: {error}")]
-    Listen {
-        /// Address and port.
-        address: SocketAddr,
-        /// The system's error.
-        error: io::Error,
-    },
-    /// A thread, the signals or the runtime.
-    #[error("cannot start: {0}")]
-    System(io::Error),
-}
-
-mytoken::impl_from_part_errors!(BrokerStartupError::Setup: mytoken::config::ConfigError, mytoken::private_files::FileError);
 
 /// Runs the broker until SIGTERM or SIGINT.
 ///
@@ -272,6 +236,7 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
     let controller = Box::new(SlurmCommands::new(read.jobs.agent.squeue.clone()));
     let broker = Broker::new(read.service, controller, Arc::clone(&configuration.clock), Arc::clone(log));
     broker.configured(Ok(()));
+    broker.keep_revocations(MarksFile::new(open_private(&options.runtime_dir, owner)?, owner));
     broker.open_stores(&read.jobs.broker)?;
     let bound = listener.local_addr().map_err(BrokerStartupError::System)?;
     let addresses = Addresses { listen: read.jobs.broker.listen, bound, metrics: read.jobs.broker.metrics };
@@ -351,6 +316,7 @@ impl Prepared {
                             log.line(Level::Error, &text);
                         }
                         told = trouble;
+                        broker.tell_unkept_revocations();
                         log.tell_left_out();
                         broker.probe();
                         note(manager.working(Duration::ZERO));

@@ -17,6 +17,7 @@ mod day;
 mod disk;
 mod kept;
 mod replaced;
+mod revoked;
 mod status;
 mod versions;
 
