@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::entrance::Entrance;
+use super::entrance::{Entrance, EntranceWork};
 use super::identity::Peer;
 use super::identity::enrolment::{EnrolmentRefusal, RefusalKind};
 use super::messages::{
@@ -52,6 +52,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 struct Shared {
     broker: Arc<Broker>,
     entrance: watch::Receiver<Arc<Entrance>>,
+    work: EntranceWork,
     strangers: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -70,7 +71,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(broker: Arc<Broker>, entrance: watch::Receiver<Arc<Entrance>>) -> Arc<Self> {
-        let shared = Arc::new(Shared { broker, entrance, strangers: Mutex::default() });
+        let shared = Arc::new(Shared { broker, entrance, work: EntranceWork::default(), strangers: Mutex::default() });
         Arc::new(Self { shared, room: Arc::new(Semaphore::new(MOST_CONNECTIONS)) })
     }
 
@@ -188,10 +189,10 @@ async fn answer(shared: &Shared, peer: Option<Arc<Peer>>, address: IpAddr, reque
             return Answer::fault(StatusCode::FORBIDDEN, "this connection has no certificate of an enrolled node");
         };
         // At each request: the node may have been removed.
+        shared.work.look(&entrance).await;
         if !entrance.is_admitted(peer) {
-            let (entrance, peer) = (Arc::clone(&entrance), Arc::clone(peer));
-            if let Err(refused) = blocking(move || entrance.admit(&peer)).await {
-                return refused;
+            if let Err(refusal) = shared.work.admit(&entrance, peer).await {
+                return Answer::refusal(&refusal);
             }
         }
     }
@@ -214,16 +215,14 @@ async fn respond(
 ) -> Result<Answer, Answer> {
     match (path, peer) {
         (ENROL_PATH, _) => {
-            let asked = parse::<EnrolRequest>(body)?;
-            let enrolled = blocking(move || entrance.enrol(&asked, address)).await;
+            let enrolled = shared.work.enrol(&entrance, parse::<EnrolRequest>(body)?, address).await;
             shared.broker.counts.enrolment(enrolled.is_ok());
-            Ok(Answer::json(&enrolled?))
+            enrolled.map(|enrolled| Answer::json(&enrolled)).map_err(|refusal| Answer::refusal(&refusal))
         }
         (RENEW_PATH, Some(peer)) => {
-            let asked = parse::<RenewRequest>(body)?;
-            let renewed = blocking(move || entrance.renew(&peer, &asked)).await;
+            let renewed = shared.work.renew(&entrance, &peer, parse::<RenewRequest>(body)?).await;
             shared.broker.counts.enrolment(renewed.is_ok());
-            Ok(Answer::json(&renewed?))
+            renewed.map(|renewed| Answer::json(&renewed)).map_err(|refusal| Answer::refusal(&refusal))
         }
         (TOKEN_PATH, Some(peer)) => {
             let answer = shared.broker.token(peer.node.as_str(), &parse::<TokenRequest>(body)?).await;
@@ -268,17 +267,6 @@ async fn respond(
             StatusCode::NOT_FOUND,
             "this broker does not know the request; it may be of an older version",
         )),
-    }
-}
-
-/// Runs what reads and writes files, and runs programs, outside the threads of the connections.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EnrolmentRefusal> + Send + 'static,
-) -> Result<T, Answer> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(result)) => Ok(result),
-        Ok(Err(refusal)) => Err(Answer::refusal(&refusal)),
-        Err(_) => Err(Answer::internal()),
     }
 }
 

@@ -2,6 +2,7 @@
 //! Starts the broker: configuration, keys, register, connections, signals.
 
 mod error;
+mod state;
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use mytoken::config::{FileTrust, Shared};
 use mytoken::private_files::{Lock, Owner};
-use mytoken::{ScheduleClock, SystemClock};
+use mytoken::{Deadline, ScheduleClock, SystemClock};
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,7 +24,7 @@ use super::identity::attempts::Attempts;
 use super::identity::authority::{Authority, read_certificates};
 use super::identity::enrolment::Enrolments;
 use super::identity::munge::{ConnectionAddress, Munge, SystemResolver};
-use super::identity::{BrokerTls, Repin, SiteAuthority, StateDir};
+use super::identity::{BrokerTls, Repin, SiteAuthority};
 use super::listening::{Addresses, listen, raise_descriptors};
 use super::metrics_port::{self, Source};
 use super::revoked::MarksFile;
@@ -96,7 +97,7 @@ pub fn check(options: &BrokerOptions) -> Result<(), BrokerStartupError> {
     let log = Arc::new(Log::stderr("mytokend"));
     let mut configuration = Configuration::new(options.clone(), log);
     let read = configuration.read()?;
-    configuration.entrance(&read).map(drop)
+    configuration.entrance(&read, Deadline::after(state::PATIENCE)).map(drop)
 }
 
 /// Where the configuration is, and what it has been.
@@ -152,11 +153,11 @@ impl Configuration {
         Ok(Read { jobs, service: Arc::new(service) })
     }
 
-    fn entrance(&self, read: &Read) -> Result<Arc<Entrance>, BrokerStartupError> {
+    fn entrance(&self, read: &Read, deadline: Deadline) -> Result<Arc<Entrance>, BrokerStartupError> {
         let (settings, trust) = (read.settings(), FileTrust::current());
         let authority = Arc::new(Authority::load(&settings.ca_key_file, &settings.ca_file, trust)?);
-        let (state_dir, clock) = (StateDir::open_or_make(&settings.state_dir)?, &self.clock);
-        let register = state_dir.register(Arc::clone(clock))?;
+        let clock = &self.clock;
+        let (register, codes) = state::of_nodes(&settings.state_dir, clock, deadline)?;
         for unreadable in register.list().unreadable {
             self.log.line(Level::Error, &format!("the register of nodes: {unreadable}"));
         }
@@ -175,7 +176,7 @@ impl Configuration {
             resolver: Arc::new(SystemResolver { deadline: RESOLVER }),
             check: if settings.check_address { ConnectionAddress::Checked } else { ConnectionAddress::Ignored },
             repin: if settings.replace_keys { Repin::Allowed } else { Repin::Refused },
-            codes: state_dir.codes()?,
+            codes,
             attempts: self.attempts.clone(),
             clock: Arc::clone(clock),
         };
@@ -219,7 +220,8 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
     let runtime_dir = open_private(&options.runtime_dir, owner)?;
     let lock = lock_directory(&runtime_dir, "broker")?;
     keep_counts(&configuration.budgets, BudgetFile::new(runtime_dir, owner), log);
-    let entrance = configuration.entrance(&read)?;
+    let deadline = Deadline::after(state::PATIENCE);
+    let entrance = configuration.entrance(&read, deadline)?;
     raise_descriptors(log);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BrokerStartupError::System)?;
@@ -237,7 +239,8 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
     let broker = Broker::new(read.service, controller, Arc::clone(&configuration.clock), Arc::clone(log));
     broker.configured(Ok(()));
     broker.keep_revocations(MarksFile::new(open_private(&options.runtime_dir, owner)?, owner));
-    broker.open_stores(&read.jobs.broker)?;
+    let (own, settings) = (Arc::clone(&broker), read.jobs.broker.clone());
+    state::read(&read.jobs.broker.state_dir, deadline, move || own.open_stores(&settings))?;
     let bound = listener.local_addr().map_err(BrokerStartupError::System)?;
     let addresses = Addresses { listen: read.jobs.broker.listen, bound, metrics: read.jobs.broker.metrics };
     let status = status(&read.jobs.cluster.name, bound, &entrance);
@@ -344,7 +347,8 @@ fn reload(
     text: &mut String,
 ) {
     let log = Arc::clone(&configuration.log);
-    let read = configuration.read().and_then(|read| Ok((configuration.entrance(&read)?, read)));
+    let deadline = Deadline::after(state::PATIENCE);
+    let read = configuration.read().and_then(|read| Ok((configuration.entrance(&read, deadline)?, read)));
     match read {
         Ok((new, read)) => {
             addresses.tell_changes(read.settings(), &log);

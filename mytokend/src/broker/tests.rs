@@ -15,6 +15,7 @@ use crate::agent::slurm::SqueueError;
 
 mod day;
 mod disk;
+mod entrance;
 mod kept;
 mod replaced;
 mod revoked;

@@ -3,8 +3,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::agent::runtime_dir::LockError;
+use crate::broker::disk_work::DiskTrouble;
 use crate::broker::identity::TlsError;
 use crate::broker::identity::authority::AuthorityError;
 use crate::broker::identity::munge::MungeUnavailable;
@@ -42,6 +44,14 @@ pub enum BrokerStartupError {
         address: SocketAddr,
         /// The system's error.
         error: io::Error,
+    },
+    /// What the broker keeps cannot be read in time.
+    #[error("what the broker keeps in {} cannot be read: {trouble}", .directory.display())]
+    State {
+        /// Its directory.
+        directory: PathBuf,
+        /// Why.
+        trouble: DiskTrouble,
     },
     /// A thread, the signals or the runtime.
     #[error("cannot start: {0}")]
