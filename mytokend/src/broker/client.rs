@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use mytoken::Deadline;
 use reqwest::blocking::Client;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use super::messages::BODY_LIMIT;
+use super::messages::{BODY_LIMIT, Refusal};
 use in_turn::in_turn;
 
 /// HTTP status: the broker does not know this node, or not with this key.
@@ -53,6 +53,8 @@ pub enum ClientError {
         status: u16,
         /// The reason that it gave.
         reason: String,
+        /// How long the node shall wait before it asks again, if the broker says it.
+        wait: Option<Duration>,
     },
     /// The answer has another form.
     #[error("the answer of the broker {0} cannot be read; it may be of another version")]
@@ -74,11 +76,6 @@ pub enum ClientError {
         /// What each of them did, in the order in which they were asked.
         Vec<ClientError>,
     ),
-}
-
-#[derive(Deserialize)]
-struct Fault {
-    error: String,
 }
 
 /// A client of the brokers.
@@ -204,9 +201,10 @@ fn read<T: DeserializeOwned>(broker: &str, status: u16, bytes: &[u8]) -> Result<
     if (200..300).contains(&status) {
         return serde_json::from_slice(bytes).map_err(|_| ClientError::Answer(broker));
     }
-    match serde_json::from_slice::<Fault>(bytes) {
-        Ok(Fault { error }) => {
-            Err(ClientError::Refused { broker, status, reason: mytoken_wire::printable(&error, 200) })
+    match serde_json::from_slice::<Refusal>(bytes) {
+        Ok(Refusal { error, wait }) => {
+            let (reason, wait) = (mytoken_wire::printable(&error, 200), wait.map(Duration::from_millis));
+            Err(ClientError::Refused { broker, status, reason, wait })
         }
         Err(_) => Err(ClientError::Foreign { broker, status }),
     }

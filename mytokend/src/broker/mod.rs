@@ -31,6 +31,7 @@ pub mod settings;
 pub mod slurmctld;
 pub mod startup;
 pub mod status;
+mod strangers;
 pub mod submission;
 pub mod told;
 mod work;

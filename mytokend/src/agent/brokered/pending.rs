@@ -101,8 +101,12 @@ mod tests {
 
     #[test]
     fn a_broker_that_has_refused_holds_nothing() {
-        let refused =
-            |status| ClientError::Refused { broker: "b1".to_owned(), status, reason: "the request".to_owned() };
+        let refused = |status| ClientError::Refused {
+            broker: "b1".to_owned(),
+            status,
+            reason: "the request".to_owned(),
+            wait: None,
+        };
         for (error, expected) in [
             (ClientError::Unreachable { broker: "b1".to_owned(), reason: "timed out".to_owned() }, true),
             (ClientError::Answer("b1".to_owned()), true),

@@ -67,7 +67,7 @@ fn broker_of(failure: &ClientError) -> Option<&str> {
 pub(super) fn told(failures: &[ClientError]) -> String {
     let of = |failure: &ClientError| match failure {
         ClientError::Unreachable { broker, reason } => format!("{broker} ({reason})"),
-        ClientError::Refused { broker, status, reason } => format!("{broker} ({status}: {reason})"),
+        ClientError::Refused { broker, status, reason, .. } => format!("{broker} ({status}: {reason})"),
         ClientError::Foreign { broker, status } => format!("{broker} ({status}, but not as a broker answers)"),
         ClientError::Answer(broker) => format!("{broker} (an answer that cannot be read)"),
         other => other.to_string(),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn refused(broker: &str, status: u16) -> ClientError {
-        ClientError::Refused { broker: broker.to_owned(), status, reason: "no".to_owned() }
+        ClientError::Refused { broker: broker.to_owned(), status, reason: "no".to_owned(), wait: None }
     }
 
     /// Who was asked, and the outcome, if each broker but the last one fails in this way.
@@ -147,6 +147,8 @@ mod tests {
              b3 (an answer that cannot be read)"
         );
         assert_eq!(outcome.unwrap_err().to_string(), expected);
+        let busy = read::<()>("b1", 429, b"{\"error\": \"busy\", \"wait\": 500}").unwrap_err();
+        assert!(matches!(busy, ClientError::Refused { wait: Some(wait), .. } if wait == SECOND / 2), "{busy}");
         let alone = in_turn::<()>(&["b1".to_owned()], 0, None, &|| Some(SECOND), |broker, _| Err(away(broker)));
         assert_eq!(alone, Err(away("b1")));
     }
