@@ -21,6 +21,7 @@ mod listening;
 pub mod messages;
 pub mod metrics;
 mod metrics_port;
+mod node_questions;
 pub mod opened;
 pub mod permits;
 mod replaced;
@@ -48,6 +49,7 @@ use crate::agent::lanes::{Lanes, Place, REVOCATIONS, TOKENS};
 use crate::jobs::Conversion;
 use crate::log::{Level, Log};
 use kept::Kept;
+use node_questions::Asking;
 use opened::Opened;
 use permits::HostPermits;
 use replaced::Replaced;
@@ -94,6 +96,8 @@ pub struct Broker {
     /// Notified when there is work.
     queued: Condvar,
     questions: Questions,
+    /// How often nodes may cause questions.
+    asking: Asking,
     counts: status::Counts,
 }
 
@@ -128,6 +132,7 @@ impl Broker {
             state: Mutex::new(state),
             queued: Condvar::new(),
             questions: Questions::default(),
+            asking: Asking::default(),
             counts: status::Counts::default(),
         })
     }

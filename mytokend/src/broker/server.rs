@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::answers::NO_SLURMCTLD;
 use super::entrance::{Entrance, EntranceWork};
 use super::identity::Peer;
 use super::identity::enrolment::{EnrolmentRefusal, RefusalKind};
@@ -245,7 +246,7 @@ async fn respond(
         }
         (JOBS_PATH, Node(_)) => {
             let jobs = shared.broker.jobs(parse::<JobsRequest>(body)?.uid).await;
-            jobs.map(|jobs| Answer::json(&jobs)).ok_or_else(Answer::no_slurmctld)
+            jobs.map(|jobs| Answer::json(&jobs)).ok_or_else(|| Answer::unavailable(NO_SLURMCTLD))
         }
         (PERMIT_PATH, Node(peer)) => {
             Ok(Answer::json(&shared.broker.permit(peer.node.as_str(), &parse::<PermitRequest>(body)?)))
@@ -255,24 +256,21 @@ async fn respond(
         }
         (KEPT_PATH, Node(_)) => {
             let kept = shared.broker.kept(&parse::<KeptRequest>(body)?).await;
-            kept.map(|kept| Answer::json(&kept))
-                .map_err(|reason| Answer::fault(StatusCode::SERVICE_UNAVAILABLE, &reason))
+            kept.map(|kept| Answer::json(&kept)).map_err(|reason| Answer::unavailable(&reason))
         }
         (REPLACE_PATH, Node(peer)) => {
             Ok(Answer::json(&shared.broker.replace(peer.node.as_str(), &parse::<ReplaceRequest>(body)?).await))
         }
         (REPLACED_PATH, Node(peer)) => {
             let found = shared.broker.replaced(peer.node.as_str(), &parse::<ReplacedRequest>(body)?).await;
-            found
-                .map(|found| Answer::json(&found))
-                .map_err(|reason| Answer::fault(StatusCode::SERVICE_UNAVAILABLE, &reason))
+            found.map(|found| Answer::json(&found)).map_err(|reason| Answer::unavailable(&reason))
         }
         (FORGET_PATH, Node(peer)) => {
             Ok(Answer::json(&shared.broker.forget(peer.node.as_str(), &parse::<ForgetRequest>(body)?)))
         }
         (START_PATH, Node(peer)) => {
             let start = shared.broker.start(peer.node.as_str(), parse::<StartRequest>(body)?.job).await;
-            start.map(|start| Answer::json(&start)).ok_or_else(Answer::no_slurmctld)
+            start.map(|start| Answer::json(&start)).map_err(|reason| Answer::unavailable(&reason))
         }
         _ => Err(Answer::fault(
             StatusCode::NOT_FOUND,
@@ -308,15 +306,15 @@ impl Answer {
         Self { status, body: serde_json::to_vec(refusal).unwrap_or_default() }
     }
 
-    fn no_slurmctld() -> Self {
-        Self::fault(StatusCode::SERVICE_UNAVAILABLE, "slurmctld does not answer the broker")
+    fn unavailable(reason: &str) -> Self {
+        Self::fault(StatusCode::SERVICE_UNAVAILABLE, reason)
     }
 
     fn refusal(refusal: &EnrolmentRefusal) -> Self {
         let reason = refusal.to_string();
         match refusal.kind() {
             RefusalKind::Refused => Self::fault(StatusCode::FORBIDDEN, &reason),
-            RefusalKind::Unavailable => Self::fault(StatusCode::SERVICE_UNAVAILABLE, &reason),
+            RefusalKind::Unavailable => Self::unavailable(&reason),
             RefusalKind::Wait(wait) => {
                 Self::refused(StatusCode::TOO_MANY_REQUESTS, &Refusal { error: reason, wait: Some(millis(wait)) })
             }
