@@ -155,7 +155,14 @@ impl Broker {
         let service = self.service();
         let Some(budgets) = service.budgets() else { return SitePermit::Unlimited {} };
         let now = millis(self.clock.elapsed());
-        self.hosts.give(budgets, host, (&request.server, request.purpose, request.uid), now)
+        let permit = self.hosts.give(budgets, host, (&request.server, request.purpose, request.uid), now);
+        if budgets.must_ask(&request.server) {
+            // The hosts hear its answers, and this broker perhaps sends no request for hours.
+            let (lane, work) = (request.server.clone(), Work::Limit(request.server.clone()));
+            self.state().tokens.push(Place { lane, uid: 0 }, work);
+            self.queued.notify_all();
+        }
+        permit
     }
 
     /// The jobs of a user.

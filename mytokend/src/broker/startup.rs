@@ -127,7 +127,7 @@ impl Read {
 impl Configuration {
     fn new(options: BrokerOptions, log: Arc<Log>) -> Self {
         let clock: Arc<dyn ScheduleClock> = Arc::new(SystemClock);
-        let budgets = Arc::new(Budgets::new(Arc::clone(&clock)));
+        let budgets = Arc::new(Budgets::new(Arc::clone(&clock)).assuming());
         Self { options, clock, budgets, log, keys: Vec::new(), attempts: Attempts::default() }
     }
 

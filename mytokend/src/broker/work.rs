@@ -36,6 +36,8 @@ pub(super) enum Work {
     Token(SubmissionKey, Option<FileName>),
     /// Revokes the sub-token.
     Revoke(SubmissionKey),
+    /// For an answer that tells the limit of this server.
+    Limit(String),
 }
 
 /// The threads. [`Threads::stop`] ends them.
@@ -117,6 +119,7 @@ impl Broker {
     fn carry_out(&self, work: &Work) {
         let deadline = Deadline::after(REQUEST_DEADLINE);
         match work {
+            Work::Limit(server) => self.service().ask_for_limit(server, deadline),
             Work::Token(key, file) => {
                 let Some((credential, proven, job)) = self.credential(key) else { return };
                 let purpose = if proven { Purpose::Token } else { Purpose::FirstToken };
@@ -200,6 +203,7 @@ impl Broker {
                     submission.revoked(&Err(failure()), now, (self.draw)());
                 }
             }
+            Work::Limit(_) => {}
         }
     }
 
