@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::broker::client::{BrokerClient, ClientError};
+use crate::broker::client::{BrokerClient, ClientError, FORBIDDEN};
 use crate::broker::identity::authority::read_certificates;
 use crate::broker::identity::enrol_client::{EnrolClient, EnrolClientError, NodeProof, Obtained};
 use crate::broker::identity::munge::Munge;
@@ -21,18 +21,18 @@ use crate::broker::settings::BrokerSettings;
 use crate::log::{Level, Log};
 
 mod each;
+mod no_certificate;
+
+use no_certificate::{NoCertificate, pause};
 
 /// Time limit of one enrolment or renewal.
 const ENROLMENT: Duration = Duration::from_secs(20);
 
-/// Pauses between attempts to enrol: the shortest, and the longest after failures in a row.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// Shortest time between two looks at the certificate.
+const SHORTEST_LOOK: Duration = Duration::from_secs(5);
 
 /// Longest time between two looks at the certificate.
 const LOOK: Duration = Duration::from_secs(3600);
-
-/// HTTP status: the broker does not know this node, or not with this key.
-const FORBIDDEN: u16 = 403;
 
 /// The connection. It is dropped at a reload, and a new one made.
 pub struct BrokerConnection {
@@ -123,7 +123,8 @@ impl BrokerConnection {
         Ok(Self { shared })
     }
 
-    /// Sends a request to a broker. A broker that does not know this node is asked to enrol it first.
+    /// Sends a request to a broker. A broker that does not know this node is asked to enrol it first, and if it does not, another one is
+    /// asked: it may know it.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -135,9 +136,11 @@ impl BrokerConnection {
     ) -> Result<T, ClientError> {
         let client = self.shared.client(deadline)?;
         match client.post(path, body, deadline) {
-            Err(ClientError::Refused { broker, status: FORBIDDEN, reason }) => {
-                self.shared.enrol_at(&broker, &reason, deadline)?;
-                self.shared.client(deadline)?.post(path, body, deadline)
+            Err(ClientError::Refused { broker, status: FORBIDDEN, reason, .. }) => {
+                match self.shared.enrol_at(&broker, &reason, deadline) {
+                    Ok(()) => self.shared.client(deadline)?.post(path, body, deadline),
+                    Err(refused) => client.post_beside(refused, path, body, deadline),
+                }
             }
             answered => answered,
         }
@@ -204,7 +207,7 @@ impl Shared {
             let now = SystemClock.now();
             let need = state.need(now);
             if need == Need::Nothing || state.busy {
-                let until = Duration::from_secs(state.renew_at.saturating_sub(now)).clamp(PAUSES.0, LOOK);
+                let until = Duration::from_secs(state.renew_at.saturating_sub(now)).clamp(SHORTEST_LOOK, LOOK);
                 (state, _) = self.changed.wait_timeout(state, until).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
@@ -212,7 +215,7 @@ impl Shared {
             drop(state);
             // Whoever waits for this must not wait for ever.
             let result = catch_unwind(AssertUnwindSafe(|| self.next_certificate(need)));
-            let result = result.unwrap_or_else(|_| Err("an internal error".to_owned()));
+            let result = result.unwrap_or_else(|_| Err(NoCertificate::from("an internal error".to_owned())));
             state = self.state();
             let pause = self.finish(&mut state, result);
             if let Some(pause) = pause {
@@ -223,11 +226,11 @@ impl Shared {
         }
     }
 
-    fn next_certificate(&self, need: Need) -> Result<Shown, String> {
+    fn next_certificate(&self, need: Need) -> Result<Shown, NoCertificate> {
         if self.has_site_certificate() {
             let shown = self.of_site()?;
             if SystemClock.now() > shown.ends {
-                return Err("the certificate in broker.site_cert_file has expired".to_owned());
+                return Err("the certificate in broker.site_cert_file has expired".to_owned().into());
             }
             Ok(shown)
         } else if need == Need::First {
@@ -238,23 +241,22 @@ impl Shared {
     }
 
     /// Takes note of the outcome of an attempt. Returns the pause before the next one.
-    fn finish(&self, state: &mut State, result: Result<Shown, String>) -> Option<Duration> {
+    fn finish(&self, state: &mut State, result: Result<Shown, NoCertificate>) -> Option<Duration> {
         state.busy = false;
-        let adopted = result.and_then(|shown| self.adopt(state, shown));
+        let adopted = result.and_then(|shown| Ok(self.adopt(state, shown)?));
         let pause = match adopted {
             Ok(()) => {
                 (state.failures, state.retry_at, state.trouble) = (0, None, None);
                 None
             }
-            Err(reason) => {
+            Err(NoCertificate { reason, wait }) => {
                 if state.trouble.as_deref() != Some(&reason) {
                     let what = if state.client.is_none() { "is not enrolled" } else { "has no new certificate" };
                     self.log.line(Level::Error, &format!("this node {what} at a broker: {reason}"));
                 }
                 state.trouble = Some(reason);
-                let longest = PAUSES.0.saturating_mul(1 << state.failures.min(6)).min(PAUSES.1);
+                let pause = pause(state.failures, wait, rand::random());
                 state.failures = state.failures.saturating_add(1);
-                let pause = longest.mul_f64(rand::random_range(0.5..1.0));
                 state.retry_at = Instant::now().checked_add(pause);
                 Some(pause)
             }
@@ -264,17 +266,18 @@ impl Shared {
     }
 
     /// Enrols at this broker, or at the first that accepts this node.
-    fn enrol(&self, broker: Option<&str>, deadline: Deadline) -> Result<Shown, String> {
+    fn enrol(&self, broker: Option<&str>, deadline: Deadline) -> Result<Shown, NoCertificate> {
         // `mytokenctl node enrol` may have done it.
         let identity = self.files.load().map_err(|error| error.to_string())?;
         if broker.is_none() && identity.enrolment(SystemClock.now()) != Enrolment::Missing {
-            return self.of_cluster(&identity);
+            return Ok(self.of_cluster(&identity)?);
         }
         if !self.settings.munge {
             let node = self.files.node();
-            return Err(format!(
+            let reason = format!(
                 "it needs a one-time code. At the broker: mytokenctl node code {node}; then here: mytokenctl node enrol --code"
-            ));
+            );
+            return Err(reason.into());
         }
         let enrolled = Munge::usual().map_err(EnrolClientError::from).and_then(|munge| {
             let (client, proof) = (self.enrol_client(), NodeProof::Munge(&munge));
@@ -283,15 +286,15 @@ impl Shared {
                 None => client.enrol(proof, deadline),
             }
         });
-        let Obtained { broker, identity } = enrolled.map_err(|error| error.to_string())?;
+        let Obtained { broker, identity } = enrolled?;
         let shown = self.of_cluster(&identity)?;
         self.log.line(Level::Notice, &format!("this node is enrolled at the broker {broker}"));
         Ok(shown)
     }
 
-    fn renew(&self) -> Result<Shown, String> {
+    fn renew(&self) -> Result<Shown, NoCertificate> {
         let renewed = self.enrol_client().renew(Deadline::after(ENROLMENT));
-        let Obtained { broker, identity } = renewed.map_err(|error| error.to_string())?;
+        let Obtained { broker, identity } = renewed?;
         let shown = self.of_cluster(&identity)?;
         self.log.line(Level::Info, &format!("the broker {broker} has renewed the certificate of this node"));
         Ok(shown)
@@ -310,8 +313,10 @@ impl Shared {
     /// Enrols at a broker that has answered that it does not know this node.
     fn enrol_at(&self, broker: &str, reason: &str, deadline: Deadline) -> Result<(), ClientError> {
         let mut state = self.state();
-        let refused =
-            || ClientError::Refused { broker: broker.to_owned(), status: FORBIDDEN, reason: reason.to_owned() };
+        let refused = || {
+            let (broker, reason) = (broker.to_owned(), reason.to_owned());
+            ClientError::Refused { broker, status: FORBIDDEN, reason, wait: None }
+        };
         if self.has_site_certificate() {
             return Err(refused());
         }
@@ -322,7 +327,7 @@ impl Shared {
         state.busy = true;
         drop(state);
         let result = catch_unwind(AssertUnwindSafe(|| self.enrol(Some(broker), deadline)));
-        let result = result.unwrap_or_else(|_| Err("an internal error".to_owned()));
+        let result = result.unwrap_or_else(|_| Err(NoCertificate::from("an internal error".to_owned())));
         let failed = result.is_err();
         let mut state = self.state();
         self.finish(&mut state, result);

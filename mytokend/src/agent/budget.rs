@@ -31,6 +31,9 @@ const WORTH_A_QUESTION: u32 = 8;
 /// Pause between two such questions to a server that has told no limit. Most of them have none for this host.
 const QUESTION_PAUSE: u64 = 3_600_000;
 
+/// Pause between two such questions to a server whose limit is only assumed.
+const ASSUMED_PAUSE: u64 = 30_000;
+
 /// Most entries of a server in the status.
 const SHOWN: usize = 20;
 
@@ -56,6 +59,8 @@ pub struct Budgets {
     servers: Mutex<BTreeMap<String, ServerBudget>>,
     kept: Kept,
     site: SiteBudget,
+    /// A server that has not answered is taken to have the usual limit.
+    assumes: bool,
 }
 
 /// Why a request was not answered.
@@ -76,7 +81,14 @@ impl Budgets {
     /// No server yet.
     #[must_use]
     pub fn new(clock: Arc<dyn ScheduleClock>) -> Self {
-        Self { clock, servers: Mutex::default(), kept: Kept::default(), site: SiteBudget::default() }
+        Self { clock, servers: Mutex::default(), kept: Kept::default(), site: SiteBudget::default(), assumes: false }
+    }
+
+    /// The same for a broker, which gives permits to all hosts and hears no answers to their requests: a server that has not answered is taken
+    /// to have the usual limit.
+    #[must_use]
+    pub fn assuming(self) -> Self {
+        Self { assumes: true, ..self }
     }
 
     /// [`Self::write_counts`] will keep the counts there. `before` is what an earlier run has kept.
@@ -132,6 +144,9 @@ impl Budgets {
             let period = settings.request_period.as_secs().saturating_mul(1000);
             let limit = |requests| (requests > 0).then_some(Limit { requests, period, guessed: false });
             server.ledger.configure(settings.request_limit.map(limit));
+            if self.assumes {
+                server.ledger.assume();
+            }
             servers.insert(url, server);
         }
         Ok(())
@@ -181,6 +196,33 @@ impl Budgets {
         self.servers().get(server)?.ledger.limit(now)
     }
 
+    /// Whether the limit of a server, by its URL, is only assumed.
+    #[must_use]
+    pub fn is_assumed(&self, server: &str) -> bool {
+        let now = self.now();
+        self.servers().get(server).is_some_and(|found| found.ledger.is_assumed(now))
+    }
+
+    /// Whether a server, by its URL, should be asked for its limit, which is only assumed. The caller asks it; nobody else is told so for a
+    /// while.
+    #[must_use]
+    pub fn must_ask(&self, server: &str) -> bool {
+        let now = self.now();
+        let mut servers = self.servers();
+        let Some(found) = servers.get_mut(server).filter(|found| found.ledger.is_assumed(now)) else { return false };
+        let is_asked = found.asked.is_some_and(|asked| now.saturating_sub(asked) < ASSUMED_PAUSE);
+        if !is_asked {
+            found.asked = Some(now);
+        }
+        !is_asked
+    }
+
+    /// A server has answered without a limit, for tests.
+    #[cfg(test)]
+    pub(crate) fn has_answered(&self, server: &str) {
+        self.with(server, |found, now| found.ledger.answered(now));
+    }
+
     /// Sends requests with a new client: with a permit, and learns from the answers. `work` sends at least one.
     ///
     /// # Errors
@@ -201,6 +243,9 @@ impl Budgets {
             }
             for _ in 1..traffic.sent {
                 found.ledger.count(purpose, uid, now);
+            }
+            if traffic.sent > 0 && matches!(result, Ok(_) | Err(Error::Server(_))) {
+                found.ledger.answered(now);
             }
             if let Some(limit) = traffic.limit {
                 found.ledger.learn(limit, now);
@@ -287,7 +332,9 @@ impl Budgets {
     pub fn status(&self, only: Option<u32>) -> Vec<BudgetStatus> {
         let now = self.now();
         let servers = self.servers();
-        let limited = servers.iter().filter_map(|(url, server)| Some((url, &server.ledger, server.ledger.limit(now)?)));
+        // What is assumed is no fact.
+        let known = servers.iter().filter(|(_, server)| !server.ledger.is_assumed(now));
+        let limited = known.filter_map(|(url, server)| Some((url, &server.ledger, server.ledger.limit(now)?)));
         limited
             .map(|(url, ledger, limit)| {
                 let mut uses: Vec<BudgetUse> = ledger

@@ -29,6 +29,9 @@ const LATER: Duration = Duration::from_secs(5);
 /// How long the end of a submission waits for slurmctld.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a node is told if slurmctld does not answer.
+pub(super) const NO_SLURMCTLD: &str = "slurmctld does not answer the broker";
+
 /// Nodes tell an end again after this time if the broker has no room for the submission.
 const END_PAUSE: Duration = Duration::from_secs(120);
 
@@ -110,20 +113,40 @@ impl Broker {
         if let Some(leader) = leader(&answered) {
             return Some(leader);
         }
+        self.asking.ended.may_ask(node, request.job, now).ok()?;
         let answered = tokio::time::timeout(END_PATIENCE, self.questions.after(now)).await.ok()?;
-        leader(&answered)
+        let found = leader(&answered);
+        match found {
+            Some(_) => self.asking.ended.found(node, request.job),
+            None if answered.trouble.is_none() => {
+                self.asked_in_vain(&self.asking.ended, node, request.job, answered.asked);
+            }
+            None => {}
+        }
+        found
     }
 
-    /// When the present run of a job on `node` began. `None`: slurmctld does not answer.
-    pub async fn start(&self, node: &str, job: u32) -> Option<StartAnswer> {
+    /// When the present run of a job on `node` began.
+    ///
+    /// # Errors
+    /// A sentence: slurmctld does not answer, or is not asked.
+    pub async fn start(&self, node: &str, job: u32) -> Result<StartAnswer, String> {
         // An earlier answer may show the run before a requeue.
-        let answered = self.questions.after(self.clock.elapsed());
-        let answered = tokio::time::timeout(LONGEST_PATIENCE, answered).await.ok()?;
-        if answered.trouble.is_some() {
-            return None;
+        let now = self.clock.elapsed();
+        if self.asking.started.may_ask(node, job, now).is_err() {
+            return Err(format!("slurmctld was asked about job {job} too often for {node}"));
         }
-        let job = answered.jobs?.job(job).filter(|job| job.is_on(node)).cloned();
-        Some(StartAnswer { started: job.and_then(|job| job.started) })
+        let away = || NO_SLURMCTLD.to_owned();
+        let answered = tokio::time::timeout(LONGEST_PATIENCE, self.questions.after(now)).await.map_err(|_| away())?;
+        if answered.trouble.is_some() {
+            return Err(away());
+        }
+        let known = answered.jobs.as_ref().ok_or_else(away)?.job(job).filter(|job| job.is_on(node));
+        match known {
+            Some(_) => self.asking.started.asked(node, job, self.clock.elapsed()),
+            None => self.asked_in_vain(&self.asking.started, node, job, answered.asked),
+        }
+        Ok(StartAnswer { started: known.and_then(|job| job.started) })
     }
 
     /// A permit for a request of `host` to a mytoken server.
@@ -132,7 +155,14 @@ impl Broker {
         let service = self.service();
         let Some(budgets) = service.budgets() else { return SitePermit::Unlimited {} };
         let now = millis(self.clock.elapsed());
-        self.hosts.give(budgets, host, (&request.server, request.purpose, request.uid), now)
+        let permit = self.hosts.give(budgets, host, (&request.server, request.purpose, request.uid), now);
+        if budgets.must_ask(&request.server) {
+            // The hosts hear its answers, and this broker perhaps sends no request for hours.
+            let (lane, work) = (request.server.clone(), Work::Limit(request.server.clone()));
+            self.state().tokens.push(Place { lane, uid: 0 }, work);
+            self.queued.notify_all();
+        }
+        permit
     }
 
     /// The jobs of a user.
@@ -215,7 +245,10 @@ impl Broker {
         let mut answered = self.questions.last();
         loop {
             let refusal = match self.judge(node, request, brought, &answered) {
-                Ok(Some(served)) => return Ok(served),
+                Ok(Some(served)) => {
+                    self.asking.running.found(node, request.job);
+                    return Ok(served);
+                }
                 Ok(None) => {
                     let expired = brought.expired.as_ref();
                     let reason = expired.map(|denied| denied.reason.clone()).unwrap_or_default();
@@ -226,8 +259,11 @@ impl Broker {
             };
             // The job may have started since the answer.
             if refusal.as_ref().is_none_or(BindingRefusal::may_be_late) && answered.asked < begin {
-                answered = self.questions.newer(&answered).await;
-                continue;
+                let pause = refusal.as_ref().map_or(Duration::ZERO, |_| self.pause(node, request.job));
+                if pause.is_zero() {
+                    answered = self.questions.newer(&answered).await;
+                    continue;
+                }
             }
             let Some(refusal) = refusal else {
                 // A broker that has just started has had no answer of slurmctld, which may be away.
@@ -239,13 +275,16 @@ impl Broker {
             if let (Some(trouble), true) = (&answered.trouble, refusal.may_be_late()) {
                 return Err(self.later(&cannot_ask(trouble)));
             }
-            self.tell(request.uid, node, request.job, &refusal.to_string());
             let reason = refusal.to_string();
-            return Err(if refusal.may_be_late() {
-                self.later(&reason)
-            } else {
-                TokenOutcome::Refused { reason, required }
-            });
+            self.tell(request.uid, node, request.job, &reason);
+            if !refusal.may_be_late() {
+                return Err(TokenOutcome::Refused { reason, required });
+            }
+            if answered.asked >= begin {
+                self.asked_in_vain(&self.asking.running, node, request.job, answered.asked);
+            }
+            let wait = self.pause(node, request.job).max(LATER);
+            return Err(TokenOutcome::Later { reason, wait: Some(millis(wait)) });
         }
     }
 
@@ -308,6 +347,11 @@ impl Broker {
         };
         let reason = format!("{what} has not answered the broker within {seconds} s");
         TokenOutcome::Later { reason, wait: (!wait.is_zero()).then(|| millis(wait)) }
+    }
+
+    /// For how long slurmctld is not asked about a job for `node`.
+    fn pause(&self, node: &str, job: u32) -> Duration {
+        self.asking.running.may_ask(node, job, self.clock.elapsed()).err().unwrap_or_default()
     }
 
     fn later(&self, reason: &str) -> TokenOutcome {

@@ -188,14 +188,19 @@ impl Broker {
         loop {
             let own = answered.jobs.as_ref().and_then(|jobs| jobs.job(job));
             if let Some(own) = own.filter(|own| own.uid == uid && own.is_on(node)) {
+                self.asking.running.found(node, job);
                 return Ok(own.leader);
             }
             // The job may have started since the answer.
-            if answered.asked >= begin {
-                return Err(match answered.trouble {
-                    Some(trouble) => format!("the broker cannot ask slurmctld about the job: {trouble}"),
-                    None => format!("slurmctld says that job {job} does not run on {node}"),
-                });
+            let is_new = answered.asked >= begin;
+            if is_new || self.asking.running.may_ask(node, job, self.clock.elapsed()).is_err() {
+                if let Some(trouble) = &answered.trouble {
+                    return Err(format!("the broker cannot ask slurmctld about the job: {trouble}"));
+                }
+                if is_new {
+                    self.asked_in_vain(&self.asking.running, node, job, answered.asked);
+                }
+                return Err(format!("slurmctld says that job {job} does not run on {node}"));
             }
             answered = self.questions.newer(&answered).await;
         }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The node's side: one connection to one of the brokers, kept open. Another broker is asked when one does not answer.
+//! The node's side: one connection to one of the brokers, kept open. Another broker is asked when one gives no answer that can be used.
+
+mod in_turn;
 
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,10 +9,14 @@ use std::time::Duration;
 
 use mytoken::Deadline;
 use reqwest::blocking::Client;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use super::messages::BODY_LIMIT;
+use super::messages::{BODY_LIMIT, Refusal};
+use in_turn::in_turn;
+
+/// HTTP status: the broker does not know this node, or not with this key.
+pub const FORBIDDEN: u16 = 403;
 
 /// Time limit for a connection to one broker: another one may answer.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -30,12 +36,14 @@ pub enum ClientError {
         /// Why.
         String,
     ),
-    /// No broker could be reached.
-    #[error("no broker can be reached: {0}")]
-    Unreachable(
-        /// The last one, and why.
-        String,
-    ),
+    /// The broker could not be reached.
+    #[error("no broker can be reached: {broker}: {reason}")]
+    Unreachable {
+        /// Its name.
+        broker: String,
+        /// Why.
+        reason: String,
+    },
     /// The broker answered with an error.
     #[error("the broker {broker} answered {status}: {reason}")]
     Refused {
@@ -45,6 +53,8 @@ pub enum ClientError {
         status: u16,
         /// The reason that it gave.
         reason: String,
+        /// How long the node shall wait before it asks again, if the broker says it.
+        wait: Option<Duration>,
     },
     /// The answer has another form.
     #[error("the answer of the broker {0} cannot be read; it may be of another version")]
@@ -52,11 +62,20 @@ pub enum ClientError {
         /// Its name.
         String,
     ),
-}
-
-#[derive(Deserialize)]
-struct Fault {
-    error: String,
+    /// An error, and not as a broker tells it: a proxy's page.
+    #[error("{broker} answered {status}, but not as a broker does; is a proxy in between?")]
+    Foreign {
+        /// Its name.
+        broker: String,
+        /// The status.
+        status: u16,
+    },
+    /// None of several brokers gave an answer that can be used.
+    #[error("no broker gave an answer that can be used: {}", in_turn::told(.0))]
+    All(
+        /// What each of them did, in the order in which they were asked.
+        Vec<ClientError>,
+    ),
 }
 
 /// A client of the brokers.
@@ -92,7 +111,8 @@ impl BrokerClient {
         Ok(Self { http, brokers, current: AtomicUsize::new(0) })
     }
 
-    /// Sends a request to the broker that answered last, and to the others if it does not answer.
+    /// Sends a request to the broker that answered last, and to the others if it gives no answer that can be used. A broker that does not
+    /// know this node ends it: the caller may enrol there.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -102,24 +122,37 @@ impl BrokerClient {
         body: &impl Serialize,
         deadline: Deadline,
     ) -> Result<T, ClientError> {
+        self.ask(None, path, body, deadline)
+    }
+
+    /// The same after a broker has refused this node, which cannot enrol there: another one may know it. `refused` is what
+    /// [`Self::post`] has returned.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn post_beside<T: DeserializeOwned>(
+        &self,
+        refused: ClientError,
+        path: &str,
+        body: &impl Serialize,
+        deadline: Deadline,
+    ) -> Result<T, ClientError> {
+        self.ask(Some(refused), path, body, deadline)
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        refused: Option<ClientError>,
+        path: &str,
+        body: &impl Serialize,
+        deadline: Deadline,
+    ) -> Result<T, ClientError> {
         let bytes = bytes_of(body)?;
-        let first = self.current.load(Ordering::Relaxed);
-        let mut last = ClientError::Unreachable("there was no time left".to_owned());
-        for step in 0..self.brokers.len() {
-            let index = (first + step) % self.brokers.len();
-            let (Some(broker), Some(left)) = (self.brokers.get(index), deadline.remaining()) else { break };
-            // A broker that hangs must leave time for the others.
-            let others = u32::try_from(self.brokers.len() - step).unwrap_or(1);
-            match self.post_to(broker, path, bytes.clone(), left / others) {
-                Ok(answer) => {
-                    self.current.store(index, Ordering::Relaxed);
-                    return Ok(answer);
-                }
-                Err(error @ (ClientError::Unreachable(_) | ClientError::Refused { status: 500.., .. })) => last = error,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last)
+        let send = |broker: &str, patience| self.post_to(broker, path, bytes.clone(), patience);
+        let left = || deadline.remaining();
+        let (index, answer) = in_turn(&self.brokers, self.current.load(Ordering::Relaxed), refused, &left, send)?;
+        self.current.store(index, Ordering::Relaxed);
+        Ok(answer)
     }
 
     /// All brokers, the one that answered last first.
@@ -151,19 +184,29 @@ impl BrokerClient {
         body: Vec<u8>,
         patience: Duration,
     ) -> Result<T, ClientError> {
-        let unreachable = |reason: String| ClientError::Unreachable(format!("{broker}: {reason}"));
+        let unreachable = |reason: String| ClientError::Unreachable { broker: broker.to_owned(), reason };
         let request = self.http.post(format!("https://{broker}{path}")).timeout(patience).body(body);
         let answer = request.send().map_err(|error| unreachable(root_cause(&error)))?;
-        let status = answer.status();
+        let status = answer.status().as_u16();
         let mut bytes = Vec::new();
         let limit = u64::try_from(BODY_LIMIT).unwrap_or(u64::MAX);
         answer.take(limit).read_to_end(&mut bytes).map_err(|error| unreachable(error.to_string()))?;
-        if !status.is_success() {
-            let reason = serde_json::from_slice::<Fault>(&bytes).map_or_else(|_| String::new(), |fault| fault.error);
-            let reason = mytoken_wire::printable(&reason, 200);
-            return Err(ClientError::Refused { broker: broker.to_owned(), status: status.as_u16(), reason });
+        read(broker, status, &bytes)
+    }
+}
+
+/// What an answer says.
+fn read<T: DeserializeOwned>(broker: &str, status: u16, bytes: &[u8]) -> Result<T, ClientError> {
+    let broker = broker.to_owned();
+    if (200..300).contains(&status) {
+        return serde_json::from_slice(bytes).map_err(|_| ClientError::Answer(broker));
+    }
+    match serde_json::from_slice::<Refusal>(bytes) {
+        Ok(Refusal { error, wait }) => {
+            let (reason, wait) = (mytoken_wire::printable(&error, 200), wait.map(Duration::from_millis));
+            Err(ClientError::Refused { broker, status, reason, wait })
         }
-        serde_json::from_slice(&bytes).map_err(|_| ClientError::Answer(broker.to_owned()))
+        Err(_) => Err(ClientError::Foreign { broker, status }),
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who may make requests: certificates of connections, enrolment, and what the log tells about both.
 
+mod in_time;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,10 +10,12 @@ use mytoken::ScheduleClock;
 use rustls::ServerConnection;
 
 use super::identity::enrolment::{EnrolmentRefusal, Enrolments, RefusalKind};
-use super::identity::{BrokerTls, NotANode, Peer, Pinned, Proof};
+use super::identity::{BrokerTls, NodeName, NotANode, Peer, Pinned, Proof};
 use super::messages::{CertificateAnswer, EnrolRequest, RenewRequest};
 use super::told::Told;
 use crate::log::{Level, Log};
+
+pub(super) use in_time::EntranceWork;
 
 /// Who may make requests.
 pub struct Entrance {
@@ -70,10 +74,7 @@ impl Entrance {
                 self.enrolled(peer.node.as_str(), &Proof::Site, &pinned);
                 Ok(())
             }
-            Err(refusal) => {
-                self.tell(&format!("node {}: a request was refused: {refusal}", peer.node));
-                Err(refusal)
-            }
+            Err(refusal) => Err(self.refused(peer, refusal)),
         }
     }
 
@@ -87,20 +88,7 @@ impl Entrance {
                 self.enrolled(request.node.as_str(), &enrolled.proof, &enrolled.pinned);
                 Ok(CertificateAnswer { certificate: enrolled.certificate.pem })
             }
-            Err(refusal) => {
-                let text = format!(
-                    "{}: the enrolment of the node {} was refused: {refusal}",
-                    address.to_canonical(),
-                    request.node
-                );
-                if refusal.kind() == RefusalKind::Unavailable {
-                    self.tell_at(Level::Error, &text);
-                } else if refusal.is_to_log() {
-                    // Each is an attempt of somebody, and their number is limited for each address.
-                    self.log.line(Level::Warning, &text);
-                }
-                Err(refusal)
-            }
+            Err(refusal) => Err(self.not_enrolled(&request.node, address, refusal)),
         }
     }
 
@@ -114,11 +102,32 @@ impl Entrance {
                 self.log.line(Level::Info, &format!("node {}: its certificate was renewed", peer.node));
                 Ok(CertificateAnswer { certificate: certificate.pem })
             }
-            Err(refusal) => {
-                self.tell(&format!("node {}: no new certificate: {refusal}", peer.node));
-                Err(refusal)
-            }
+            Err(refusal) => Err(self.not_renewed(peer, refusal)),
         }
+    }
+
+    /// Logs that a request is refused.
+    fn refused(&self, peer: &Peer, refusal: EnrolmentRefusal) -> EnrolmentRefusal {
+        self.tell(&format!("node {}: a request was refused: {refusal}", peer.node));
+        refusal
+    }
+
+    /// Logs that a node is not enrolled.
+    fn not_enrolled(&self, node: &NodeName, address: IpAddr, refusal: EnrolmentRefusal) -> EnrolmentRefusal {
+        let text = format!("{}: the enrolment of the node {node} was refused: {refusal}", address.to_canonical());
+        if refusal.kind() == RefusalKind::Unavailable {
+            self.tell_at(Level::Error, &text);
+        } else if refusal.is_to_log() {
+            // Each is an attempt of somebody, and their number is limited for each address.
+            self.log.line(Level::Warning, &text);
+        }
+        refusal
+    }
+
+    /// Logs that a node gets no new certificate.
+    fn not_renewed(&self, peer: &Peer, refusal: EnrolmentRefusal) -> EnrolmentRefusal {
+        self.tell(&format!("node {}: no new certificate: {refusal}", peer.node));
+        refusal
     }
 
     fn enrolled(&self, node: &str, proof: &Proof, pinned: &Pinned) {

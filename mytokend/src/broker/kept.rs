@@ -55,6 +55,11 @@ impl Broker {
     /// The texts that an earlier run has left. From now on jobs get them.
     pub(super) fn use_escrow(&self, escrow: Escrow) {
         for key in escrow.keys() {
+            if self.has_revoked(&key) {
+                // The last run ended before it removed the text.
+                escrow.forget(&key);
+                continue;
+            }
             match escrow.get(&key) {
                 Ok(Some(text)) if text.follows => {
                     if let Err(reason) = self.follow(&key, &text.sealed) {

@@ -3,7 +3,7 @@
 //!
 //! Answers come from memory: a submission has one access token per file, however many nodes it has. Worker threads send the requests to the
 //! mytoken servers, one thread asks slurmctld about all jobs. What is in memory is made again from what nodes ask and tell, so a broker that
-//! starts anew, and a second one beside it, need no state of the first.
+//! starts anew, and a second one beside it, need no state of the first. What was revoked is kept, to save requests.
 
 mod answers;
 pub mod binding;
@@ -21,15 +21,18 @@ mod listening;
 pub mod messages;
 pub mod metrics;
 mod metrics_port;
+mod node_questions;
 pub mod opened;
 pub mod permits;
 mod replaced;
 pub mod replacements;
+pub mod revoked;
 mod server;
 pub mod settings;
 pub mod slurmctld;
 pub mod startup;
 pub mod status;
+mod strangers;
 pub mod submission;
 pub mod told;
 mod work;
@@ -40,14 +43,17 @@ use std::time::Duration;
 
 use mytoken::ScheduleClock;
 
+use crate::agent::budget::kept::Kept as KeptForNextRun;
 use crate::agent::credential_service::{Admitted, CredentialService};
 use crate::agent::lanes::{Lanes, Place, REVOCATIONS, TOKENS};
 use crate::jobs::Conversion;
 use crate::log::{Level, Log};
 use kept::Kept;
+use node_questions::Asking;
 use opened::Opened;
 use permits::HostPermits;
 use replaced::Replaced;
+use revoked::Marks;
 use slurmctld::{Answered, ClusterController, Questions};
 pub use submission::SubmissionKey;
 use submission::{End, Submission, name};
@@ -55,7 +61,8 @@ use told::Told;
 pub use work::Threads;
 use work::Work;
 
-/// A submission that is settled is remembered for this time: nodes that tell its end get an answer without a question.
+/// A submission that is settled is remembered for this time: nodes that tell its end get an answer without a question. Over a restart,
+/// [`revoked`] does.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// Most submissions. A user's own jobs, and the number of jobs that slurmctld holds, are far below that.
@@ -65,6 +72,8 @@ struct State {
     submissions: HashMap<SubmissionKey, Submission>,
     tokens: Lanes<Work>,
     revocations: Lanes<Work>,
+    /// What was revoked in the last hour, also by the run before.
+    revoked: Marks,
     stopping: bool,
 }
 
@@ -79,12 +88,16 @@ pub struct Broker {
     opened: Opened,
     kept: Kept,
     replaced: Replaced,
+    /// Writes what was revoked for the next run.
+    kept_revocations: KeptForNextRun,
     /// Gives a random number of [0, 1).
     draw: fn() -> f64,
     state: Mutex<State>,
     /// Notified when there is work.
     queued: Condvar,
     questions: Questions,
+    /// How often nodes may cause questions.
+    asking: Asking,
     counts: status::Counts,
 }
 
@@ -101,6 +114,7 @@ impl Broker {
             submissions: HashMap::new(),
             tokens: Lanes::new(TOKENS),
             revocations: Lanes::new(REVOCATIONS),
+            revoked: Marks::default(),
             stopping: false,
         };
         Arc::new(Self {
@@ -113,10 +127,12 @@ impl Broker {
             opened: Opened::default(),
             kept: Kept::default(),
             replaced: Replaced::default(),
+            kept_revocations: KeptForNextRun::default(),
             draw: rand::random::<f64>,
             state: Mutex::new(state),
             queued: Condvar::new(),
             questions: Questions::default(),
+            asking: Asking::default(),
             counts: status::Counts::default(),
         })
     }
@@ -190,6 +206,7 @@ impl Broker {
         state.submissions.retain(|_, submission| {
             !matches!(submission.end, End::Settled { since } if elapsed.saturating_sub(since) > REMEMBERED)
         });
+        state.revoked.forget(elapsed);
         self.replaced.note(jobs, |key| state.submissions.contains_key(key));
         drop(state);
         for (key, is_alone) in over {
@@ -238,7 +255,12 @@ fn submission<'s>(
         if state.submissions.len() >= MOST_SUBMISSIONS {
             return None;
         }
-        state.submissions.insert(key.clone(), Submission::new(sealed.to_owned(), admitted.clone()));
+        let mut new = Submission::new(sealed.to_owned(), admitted.clone());
+        if let Some(since) = state.revoked.done_at(key) {
+            // By the run before this one, whose memory is gone.
+            new.end = End::Settled { since };
+        }
+        state.submissions.insert(key.clone(), new);
     }
     state.submissions.get_mut(key)
 }

@@ -11,6 +11,9 @@ use crate::agent::budget::site::SitePermit;
 /// A host gets at most this part of a server's limit, so that one that was taken over does not stop the others.
 const PART_OF_A_HOST: (u64, u64) = (1, 2);
 
+/// Longest wait, in milliseconds, for a permit of a server whose limit is only assumed: it is being asked.
+const ASSUMED_WAIT: u64 = 5_000;
+
 /// The permits that each host has had, by host and server: times in milliseconds of elapsed time.
 #[derive(Default)]
 pub struct HostPermits(Mutex<HashMap<(String, String), VecDeque<u64>>>);
@@ -26,6 +29,7 @@ impl HostPermits {
         now: u64,
     ) -> SitePermit {
         let Some(limit) = budgets.limit(server) else { return SitePermit::Unlimited {} };
+        let longest = if budgets.is_assumed(server) { ASSUMED_WAIT } else { u64::MAX };
         if purpose == Purpose::Login {
             // It was sent already.
             budgets.count(server, purpose, uid);
@@ -44,14 +48,14 @@ impl HostPermits {
         let had = u64::try_from(given.len()).unwrap_or(u64::MAX);
         if let (true, Some(first)) = (had >= most.max(1), given.front()) {
             let wait = first.saturating_add(limit.period).saturating_sub(now);
-            return SitePermit::Wait { wait, only_his: false };
+            return SitePermit::Wait { wait: wait.min(longest), only_his: false };
         }
         match budgets.permit(server, purpose, uid) {
             Ok(()) => {
                 given.push_back(now);
                 SitePermit::Granted {}
             }
-            Err((wait, only_his)) => SitePermit::Wait { wait, only_his },
+            Err((wait, only_his)) => SitePermit::Wait { wait: wait.min(longest), only_his },
         }
     }
 
@@ -105,6 +109,25 @@ mod tests {
         assert_eq!([ask("a", 1), ask("a", 1), ask("b", 1)], [SitePermit::Granted {}; 3]);
         assert_eq!(ask("b", 2000), SitePermit::Granted {});
         assert_eq!(ask("a", 2000), SitePermit::Wait { wait: 298_001, only_his: false }, "it has had its half");
+    }
+
+    #[test]
+    fn before_a_server_has_answered_hosts_share_the_usual_limit() {
+        let shared = toml::from_str::<Shared>("[[server]]\nname = 'm'\nurl = 'https://mytoken.example'\n").unwrap();
+        let budgets = Budgets::new(Arc::new(SystemClock)).assuming();
+        budgets.configure(&shared).unwrap();
+        let server = shared.server_url("m").unwrap().to_string();
+        let permits = HostPermits::default();
+        let ask = |host: &str, uid| permits.give(&budgets, host, (&server, Purpose::Submission, uid), 1);
+        let had = (0..80).filter(|uid| ask("login1", *uid) == SitePermit::Granted {}).count();
+        assert_eq!(had, 50, "half of it");
+        assert_eq!(ask("login1", 99), SitePermit::Wait { wait: ASSUMED_WAIT, only_his: false });
+        assert_eq!(ask("login2", 100), SitePermit::Granted {});
+        assert!(budgets.must_ask(&server) && !budgets.must_ask(&server), "it is asked once");
+        assert!(budgets.status(None).is_empty(), "a limit that is assumed is not told as a fact");
+        budgets.has_answered(&server);
+        assert_eq!(ask("login1", 99), SitePermit::Unlimited {}, "it has none");
+        assert!(!budgets.must_ask(&server));
     }
 
     #[test]

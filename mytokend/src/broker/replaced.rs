@@ -140,6 +140,12 @@ impl Broker {
 
     /// Those that an earlier run has left. From now on jobs get their tokens.
     pub(super) fn use_replacements(&self, store: Replacements) {
+        for (leader, own) in store.all() {
+            // The last run ended before it removed the file.
+            if self.has_revoked(&SubmissionKey { uid: leader.uid, handle: own.handle.clone() }) {
+                store.forget(leader, &own.handle);
+            }
+        }
         self.follow_those_read(store.all());
         let _ = self.replaced.store.set(store);
     }
@@ -174,20 +180,24 @@ impl Broker {
         if admitted.submitted.is_some() {
             return Err("a credential that the submissions of a loop share replaces none".to_owned());
         }
-        self.is_live(request.uid, request.job).await?;
+        if self.asking.waiting.may_ask(host, request.job, self.clock.elapsed()).is_err() {
+            return Err("this host has asked for too many wrong jobs; try again in a minute".to_owned());
+        }
+        self.is_live(host, request.uid, request.job).await?;
         let turn = timeout(PATIENCE, Arc::clone(&self.replaced.turn).lock_owned()).await;
         let mut turn = turn.map_err(|_| "the broker is busy with other jobs; try again in a minute".to_owned())?;
         let (broker, host, request) = (Arc::clone(self), host.to_owned(), request.clone());
         // It waits for slurmctld and for the disk. The turn goes with it: a caller who gives up starts no second one beside it.
         let work = move || {
             broker.was_submitted_on(&host, request.job, &mut turn)?;
+            broker.asking.waiting.found(&host, request.job);
             broker.take_replacement(&host, &request, &admitted)
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| "internal error of the broker".to_owned())?
     }
 
     /// Refuses a job that slurmctld does not show as one of this user that leads its submission and has not ended.
-    async fn is_live(&self, uid: u32, job: u32) -> Result<(), String> {
+    async fn is_live(&self, host: &str, uid: u32, job: u32) -> Result<(), String> {
         let answered = timeout(PATIENCE, self.questions.after(self.clock.elapsed())).await;
         let answered = answered.map_err(|_| "slurmctld does not answer the broker".to_owned())?;
         if let Some(trouble) = answered.trouble {
@@ -197,6 +207,7 @@ impl Broker {
         if jobs.live_leaders(uid).any(|leader| leader == job) {
             return Ok(());
         }
+        self.asked_in_vain(&self.asking.waiting, host, job, answered.asked);
         Err(match jobs.job(job) {
             Some(known) if known.uid != uid => format!("job {job} belongs to another user"),
             Some(known) if known.leader != job => format!("job {job} belongs to job {}", known.leader),
@@ -216,6 +227,7 @@ impl Broker {
         }
         match hosts.iter().find(|other| !is_host(host, other)) {
             Some(other) => {
+                self.asked_in_vain(&self.asking.waiting, host, job, *last);
                 let other = printable(other, 64);
                 Err(format!("job {job} was submitted on {other}, and only there its credential can be replaced"))
             }

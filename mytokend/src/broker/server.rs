@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The broker's connections: HTTP/1.1 over TLS, one connection for each node. Who has no node's certificate can do nothing but enrol.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -21,7 +20,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::entrance::Entrance;
+use super::answers::NO_SLURMCTLD;
+use super::entrance::{Entrance, EntranceWork};
 use super::identity::Peer;
 use super::identity::enrolment::{EnrolmentRefusal, RefusalKind};
 use super::messages::{
@@ -30,14 +30,12 @@ use super::messages::{
     REPLACED_PATH, Refusal, RenewRequest, ReplaceRequest, ReplacedRequest, START_PATH, StartRequest, TOKEN_PATH,
     TokenRequest,
 };
+use super::strangers::{MOST, Stranger, Strangers};
 use super::{Broker, millis};
+use crate::log::Level;
 
 /// Most connections.
 const MOST_CONNECTIONS: usize = 20_000;
-
-/// Most connections of one address that have no node's certificate, and that are in their handshake. All nodes of a cluster that reconnect
-/// may share an address.
-const MOST_STRANGERS: usize = 64;
 
 /// Time limit of a handshake, and of each request of somebody without a node's certificate.
 const STRANGER: Duration = Duration::from_secs(10);
@@ -52,13 +50,33 @@ const PAUSE: Duration = Duration::from_millis(200);
 struct Shared {
     broker: Arc<Broker>,
     entrance: watch::Receiver<Arc<Entrance>>,
-    strangers: Mutex<HashMap<IpAddr, usize>>,
+    work: EntranceWork,
+    strangers: Arc<Strangers>,
 }
 
 impl Shared {
     /// The entrance as it is now: a reload replaces it.
     fn entrance(&self) -> Arc<Entrance> {
         Arc::clone(&self.entrance.borrow())
+    }
+
+    /// Logs once an hour that connections are closed without an answer.
+    fn tell(&self, text: &str) {
+        if self.broker.told.is_new(text, self.broker.clock.elapsed()) {
+            self.broker.log.line(Level::Warning, text);
+        }
+    }
+
+    /// A place for a connection that has shown no certificate yet.
+    fn stranger(&self, address: IpAddr) -> Option<Stranger> {
+        let stranger = self.strangers.admit(address, self.broker.clock.elapsed());
+        if stranger.is_none() {
+            let address = address.to_canonical();
+            self.tell(&format!(
+                "{address}: connections are refused: {MOST} of this address have shown no node's certificate yet"
+            ));
+        }
+        stranger
     }
 }
 
@@ -70,7 +88,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(broker: Arc<Broker>, entrance: watch::Receiver<Arc<Entrance>>) -> Arc<Self> {
-        let shared = Arc::new(Shared { broker, entrance, strangers: Mutex::default() });
+        let shared = Arc::new(Shared { broker, entrance, work: EntranceWork::default(), strangers: Arc::default() });
         Arc::new(Self { shared, room: Arc::new(Semaphore::new(MOST_CONNECTIONS)) })
     }
 
@@ -85,8 +103,11 @@ impl Server {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
-            let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else { continue };
-            let Some(stranger) = Stranger::admit(&self.shared, address.ip()) else { continue };
+            let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
+                self.shared.tell(&format!("connections are refused: {MOST_CONNECTIONS} are open"));
+                continue;
+            };
+            let Some(stranger) = self.shared.stranger(address.ip()) else { continue };
             let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
             tokio::spawn(async move {
                 let _place = place;
@@ -102,37 +123,6 @@ impl Server {
     }
 }
 
-/// A connection that has shown no node's certificate so far.
-struct Stranger {
-    shared: Arc<Shared>,
-    address: IpAddr,
-}
-
-impl Stranger {
-    fn admit(shared: &Arc<Shared>, address: IpAddr) -> Option<Self> {
-        let mut strangers = shared.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = strangers.entry(address).or_default();
-        if *count >= MOST_STRANGERS {
-            return None;
-        }
-        *count += 1;
-        drop(strangers);
-        Some(Self { shared: Arc::clone(shared), address })
-    }
-}
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        let mut strangers = self.shared.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = strangers.get_mut(&self.address) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                strangers.remove(&self.address);
-            }
-        }
-    }
-}
-
 async fn connection(
     shared: Arc<Shared>,
     stream: TcpStream,
@@ -143,17 +133,27 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let entrance = shared.entrance();
     let acceptor = TlsAcceptor::from(entrance.tls().config());
-    let Ok(Ok(stream)) = timeout(STRANGER, acceptor.accept(stream)).await else { return };
+    let accepted = tokio::select! {
+        accepted = timeout(STRANGER, acceptor.accept(stream)) => accepted,
+        () = stranger.lost() => return,
+    };
+    let Ok(Ok(stream)) = accepted else { return };
     let Ok(peer) = entrance.peer(stream.get_ref().1, address) else { return };
     drop(entrance);
-    let peer = peer.map(Arc::new);
-    let stranger = peer.is_none().then_some(stranger);
+    let caller = Arc::new(match peer {
+        Some(peer) => {
+            drop(stranger);
+            Caller::Node(Arc::new(peer))
+        }
+        None => Caller::Stranger(stranger),
+    });
     let broker = Arc::clone(&shared.broker);
-    let _connected = peer.is_some().then(|| broker.counts.connection());
+    let _connected = matches!(*caller, Caller::Node(_)).then(|| broker.counts.connection());
+    let own = Arc::clone(&caller);
     let service = service_fn(move |request| {
-        let (shared, peer) = (Arc::clone(&shared), peer.clone());
+        let (shared, caller) = (Arc::clone(&shared), Arc::clone(&own));
         async move {
-            let Answer { status, body } = answer(&shared, peer, address, request).await;
+            let Answer { status, body } = answer(&shared, &caller, address, request).await;
             let mut response = Response::new(Full::new(Bytes::from(body)));
             *response.status_mut() = status;
             response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
@@ -164,8 +164,11 @@ async fn connection(
     http.timer(TokioTimer::new()).header_read_timeout(None::<Duration>);
     let served = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
-    if stranger.is_some() {
-        let _ = timeout(STRANGER, served).await;
+    if let Caller::Stranger(stranger) = &*caller {
+        tokio::select! {
+            _ = timeout(STRANGER, served.as_mut()) => {}
+            () = stranger.lost() => {}
+        }
         return;
     }
     tokio::select! {
@@ -177,21 +180,29 @@ async fn connection(
     }
 }
 
-async fn answer(shared: &Shared, peer: Option<Arc<Peer>>, address: IpAddr, request: Request<Incoming>) -> Answer {
+/// Who is at the other end of a connection.
+enum Caller {
+    /// A node with its certificate.
+    Node(Arc<Peer>),
+    /// Somebody who can do nothing but enrol.
+    Stranger(Stranger),
+}
+
+async fn answer(shared: &Shared, caller: &Caller, address: IpAddr, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     if request.method() != Method::POST {
         return Answer::fault(StatusCode::METHOD_NOT_ALLOWED, "each request is a POST");
     }
     let entrance = shared.entrance();
     if path != ENROL_PATH {
-        let Some(peer) = &peer else {
+        let Caller::Node(peer) = caller else {
             return Answer::fault(StatusCode::FORBIDDEN, "this connection has no certificate of an enrolled node");
         };
         // At each request: the node may have been removed.
+        shared.work.look(&entrance).await;
         if !entrance.is_admitted(peer) {
-            let (entrance, peer) = (Arc::clone(&entrance), Arc::clone(peer));
-            if let Err(refused) = blocking(move || entrance.admit(&peer)).await {
-                return refused;
+            if let Err(refusal) = shared.work.admit(&entrance, peer).await {
+                return Answer::refusal(&refusal);
             }
         }
     }
@@ -199,86 +210,72 @@ async fn answer(shared: &Shared, peer: Option<Arc<Peer>>, address: IpAddr, reque
     let Ok(Ok(body)) = body else {
         return Answer::fault(StatusCode::BAD_REQUEST, "the body is too long, or did not come in time");
     };
-    let answered = respond(shared, entrance, peer, address, &path, &body.to_bytes()).await;
+    let answered = respond(shared, &entrance, caller, address, &path, &body.to_bytes()).await;
     answered.unwrap_or_else(|refused| refused)
 }
 
 /// Answers a request of a node that may make it.
 async fn respond(
     shared: &Shared,
-    entrance: Arc<Entrance>,
-    peer: Option<Arc<Peer>>,
+    entrance: &Arc<Entrance>,
+    caller: &Caller,
     address: IpAddr,
     path: &str,
     body: &[u8],
 ) -> Result<Answer, Answer> {
-    match (path, peer) {
+    use Caller::Node;
+    match (path, caller) {
         (ENROL_PATH, _) => {
-            let asked = parse::<EnrolRequest>(body)?;
-            let enrolled = blocking(move || entrance.enrol(&asked, address)).await;
+            let _served = if let Caller::Stranger(stranger) = caller { Some(stranger.serve()) } else { None };
+            let enrolled = shared.work.enrol(entrance, parse::<EnrolRequest>(body)?, address).await;
             shared.broker.counts.enrolment(enrolled.is_ok());
-            Ok(Answer::json(&enrolled?))
+            enrolled.map(|enrolled| Answer::json(&enrolled)).map_err(|refusal| Answer::refusal(&refusal))
         }
-        (RENEW_PATH, Some(peer)) => {
-            let asked = parse::<RenewRequest>(body)?;
-            let renewed = blocking(move || entrance.renew(&peer, &asked)).await;
+        (RENEW_PATH, Node(peer)) => {
+            let renewed = shared.work.renew(entrance, peer, parse::<RenewRequest>(body)?).await;
             shared.broker.counts.enrolment(renewed.is_ok());
-            Ok(Answer::json(&renewed?))
+            renewed.map(|renewed| Answer::json(&renewed)).map_err(|refusal| Answer::refusal(&refusal))
         }
-        (TOKEN_PATH, Some(peer)) => {
+        (TOKEN_PATH, Node(peer)) => {
             let answer = shared.broker.token(peer.node.as_str(), &parse::<TokenRequest>(body)?).await;
             shared.broker.counts.told(&answer.outcome);
             Ok(Answer::json(&answer))
         }
-        (END_PATH, Some(peer)) => {
+        (END_PATH, Node(peer)) => {
             Ok(Answer::json(&shared.broker.end(peer.node.as_str(), &parse::<EndRequest>(body)?).await))
         }
-        (JOBS_PATH, Some(_)) => {
+        (JOBS_PATH, Node(_)) => {
             let jobs = shared.broker.jobs(parse::<JobsRequest>(body)?.uid).await;
-            jobs.map(|jobs| Answer::json(&jobs)).ok_or_else(Answer::no_slurmctld)
+            jobs.map(|jobs| Answer::json(&jobs)).ok_or_else(|| Answer::unavailable(NO_SLURMCTLD))
         }
-        (PERMIT_PATH, Some(peer)) => {
+        (PERMIT_PATH, Node(peer)) => {
             Ok(Answer::json(&shared.broker.permit(peer.node.as_str(), &parse::<PermitRequest>(body)?)))
         }
-        (KEEP_PATH, Some(peer)) => {
+        (KEEP_PATH, Node(peer)) => {
             Ok(Answer::json(&shared.broker.keep(peer.node.as_str(), &parse::<KeepRequest>(body)?).await))
         }
-        (KEPT_PATH, Some(_)) => {
+        (KEPT_PATH, Node(_)) => {
             let kept = shared.broker.kept(&parse::<KeptRequest>(body)?).await;
-            kept.map(|kept| Answer::json(&kept))
-                .map_err(|reason| Answer::fault(StatusCode::SERVICE_UNAVAILABLE, &reason))
+            kept.map(|kept| Answer::json(&kept)).map_err(|reason| Answer::unavailable(&reason))
         }
-        (REPLACE_PATH, Some(peer)) => {
+        (REPLACE_PATH, Node(peer)) => {
             Ok(Answer::json(&shared.broker.replace(peer.node.as_str(), &parse::<ReplaceRequest>(body)?).await))
         }
-        (REPLACED_PATH, Some(peer)) => {
+        (REPLACED_PATH, Node(peer)) => {
             let found = shared.broker.replaced(peer.node.as_str(), &parse::<ReplacedRequest>(body)?).await;
-            found
-                .map(|found| Answer::json(&found))
-                .map_err(|reason| Answer::fault(StatusCode::SERVICE_UNAVAILABLE, &reason))
+            found.map(|found| Answer::json(&found)).map_err(|reason| Answer::unavailable(&reason))
         }
-        (FORGET_PATH, Some(peer)) => {
+        (FORGET_PATH, Node(peer)) => {
             Ok(Answer::json(&shared.broker.forget(peer.node.as_str(), &parse::<ForgetRequest>(body)?)))
         }
-        (START_PATH, Some(peer)) => {
+        (START_PATH, Node(peer)) => {
             let start = shared.broker.start(peer.node.as_str(), parse::<StartRequest>(body)?.job).await;
-            start.map(|start| Answer::json(&start)).ok_or_else(Answer::no_slurmctld)
+            start.map(|start| Answer::json(&start)).map_err(|reason| Answer::unavailable(&reason))
         }
         _ => Err(Answer::fault(
             StatusCode::NOT_FOUND,
             "this broker does not know the request; it may be of an older version",
         )),
-    }
-}
-
-/// Runs what reads and writes files, and runs programs, outside the threads of the connections.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EnrolmentRefusal> + Send + 'static,
-) -> Result<T, Answer> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(result)) => Ok(result),
-        Ok(Err(refusal)) => Err(Answer::refusal(&refusal)),
-        Err(_) => Err(Answer::internal()),
     }
 }
 
@@ -309,15 +306,15 @@ impl Answer {
         Self { status, body: serde_json::to_vec(refusal).unwrap_or_default() }
     }
 
-    fn no_slurmctld() -> Self {
-        Self::fault(StatusCode::SERVICE_UNAVAILABLE, "slurmctld does not answer the broker")
+    fn unavailable(reason: &str) -> Self {
+        Self::fault(StatusCode::SERVICE_UNAVAILABLE, reason)
     }
 
     fn refusal(refusal: &EnrolmentRefusal) -> Self {
         let reason = refusal.to_string();
         match refusal.kind() {
             RefusalKind::Refused => Self::fault(StatusCode::FORBIDDEN, &reason),
-            RefusalKind::Unavailable => Self::fault(StatusCode::SERVICE_UNAVAILABLE, &reason),
+            RefusalKind::Unavailable => Self::unavailable(&reason),
             RefusalKind::Wait(wait) => {
                 Self::refused(StatusCode::TOO_MANY_REQUESTS, &Refusal { error: reason, wait: Some(millis(wait)) })
             }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Starts the broker: configuration, keys, register, connections, signals.
 
+mod error;
+mod state;
+
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -9,7 +12,7 @@ use std::time::Duration;
 
 use mytoken::config::{FileTrust, Shared};
 use mytoken::private_files::{Lock, Owner};
-use mytoken::{ScheduleClock, SystemClock};
+use mytoken::{Deadline, ScheduleClock, SystemClock};
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,12 +21,13 @@ use tokio::sync::watch;
 use super::connection_threads::ConnectionThreads;
 use super::entrance::Entrance;
 use super::identity::attempts::Attempts;
-use super::identity::authority::{Authority, AuthorityError, read_certificates};
+use super::identity::authority::{Authority, read_certificates};
 use super::identity::enrolment::Enrolments;
-use super::identity::munge::{ConnectionAddress, Munge, MungeUnavailable, SystemResolver};
-use super::identity::{BrokerTls, Repin, SiteAuthority, StateDir, TlsError};
+use super::identity::munge::{ConnectionAddress, Munge, SystemResolver};
+use super::identity::{BrokerTls, Repin, SiteAuthority};
 use super::listening::{Addresses, listen, raise_descriptors};
 use super::metrics_port::{self, Source};
+use super::revoked::MarksFile;
 use super::server::Server;
 use super::settings::BrokerSettings;
 use super::slurmctld::SlurmCommands;
@@ -31,15 +35,16 @@ use super::{Broker, Threads, status as status_socket};
 use crate::agent::budget::Budgets;
 use crate::agent::cluster_keys::ClusterKeys;
 use crate::agent::direct::DirectMode;
-use crate::agent::runtime_dir::{BudgetFile, LockError, lock_directory};
+use crate::agent::runtime_dir::{BudgetFile, lock_directory};
 use crate::agent::service_manager::{NotificationFailures, ServiceManager};
 use crate::agent::{CountsWriter, startup::keep_counts};
 use crate::directories::open_private;
-use crate::jobs::SealError;
 use crate::jobs::keys::PrivateKey;
 use crate::jobs::settings::JobsSettings;
 use crate::log::{Level, Log};
 use crate::privacy;
+
+pub use error::BrokerStartupError;
 
 /// Where the broker keeps the counts of requests, which a restart must not forget and a reboot may.
 pub const RUNTIME_DIR: &str = "/run/mytoken-broker";
@@ -64,46 +69,6 @@ pub struct BrokerOptions {
     /// Log to standard error.
     pub stderr: bool,
 }
-
-/// Why the broker did not start, or was not reloaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BrokerStartupError {
-    /// Configuration or directories.
-    #[error(transparent)]
-    Setup(#[from] mytoken::Error),
-    /// The configuration names no broker.
-    #[error("broker.names in jobs.toml names no broker, so no node would ask this one")]
-    NoNames,
-    /// The cluster's private key.
-    #[error(transparent)]
-    Key(#[from] SealError),
-    /// The authority.
-    #[error(transparent)]
-    Authority(#[from] AuthorityError),
-    /// MUNGE.
-    #[error("{0}; where there is no MUNGE, set broker.munge = false in jobs.toml")]
-    Munge(#[from] MungeUnavailable),
-    /// The TLS settings.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The runtime directory is in use.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The port cannot be used.
-    #[error("cannot listen at {address}: {error}")]
-    Listen {
-        /// Address and port.
-        address: SocketAddr,
-        /// The system's error.
-        error: io::Error,
-    },
-    /// A thread, the signals or the runtime.
-    #[error("cannot start: {0}")]
-    System(io::Error),
-}
-
-mytoken::impl_from_part_errors!(BrokerStartupError::Setup: mytoken::config::ConfigError, mytoken::private_files::FileError);
 
 /// Runs the broker until SIGTERM or SIGINT.
 ///
@@ -132,7 +97,7 @@ pub fn check(options: &BrokerOptions) -> Result<(), BrokerStartupError> {
     let log = Arc::new(Log::stderr("mytokend"));
     let mut configuration = Configuration::new(options.clone(), log);
     let read = configuration.read()?;
-    configuration.entrance(&read).map(drop)
+    configuration.entrance(&read, Deadline::after(state::PATIENCE)).map(drop)
 }
 
 /// Where the configuration is, and what it has been.
@@ -162,7 +127,7 @@ impl Read {
 impl Configuration {
     fn new(options: BrokerOptions, log: Arc<Log>) -> Self {
         let clock: Arc<dyn ScheduleClock> = Arc::new(SystemClock);
-        let budgets = Arc::new(Budgets::new(Arc::clone(&clock)));
+        let budgets = Arc::new(Budgets::new(Arc::clone(&clock)).assuming());
         Self { options, clock, budgets, log, keys: Vec::new(), attempts: Attempts::default() }
     }
 
@@ -188,11 +153,11 @@ impl Configuration {
         Ok(Read { jobs, service: Arc::new(service) })
     }
 
-    fn entrance(&self, read: &Read) -> Result<Arc<Entrance>, BrokerStartupError> {
+    fn entrance(&self, read: &Read, deadline: Deadline) -> Result<Arc<Entrance>, BrokerStartupError> {
         let (settings, trust) = (read.settings(), FileTrust::current());
         let authority = Arc::new(Authority::load(&settings.ca_key_file, &settings.ca_file, trust)?);
-        let (state_dir, clock) = (StateDir::open_or_make(&settings.state_dir)?, &self.clock);
-        let register = state_dir.register(Arc::clone(clock))?;
+        let clock = &self.clock;
+        let (register, codes) = state::of_nodes(&settings.state_dir, clock, deadline)?;
         for unreadable in register.list().unreadable {
             self.log.line(Level::Error, &format!("the register of nodes: {unreadable}"));
         }
@@ -211,7 +176,7 @@ impl Configuration {
             resolver: Arc::new(SystemResolver { deadline: RESOLVER }),
             check: if settings.check_address { ConnectionAddress::Checked } else { ConnectionAddress::Ignored },
             repin: if settings.replace_keys { Repin::Allowed } else { Repin::Refused },
-            codes: state_dir.codes()?,
+            codes,
             attempts: self.attempts.clone(),
             clock: Arc::clone(clock),
         };
@@ -255,7 +220,8 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
     let runtime_dir = open_private(&options.runtime_dir, owner)?;
     let lock = lock_directory(&runtime_dir, "broker")?;
     keep_counts(&configuration.budgets, BudgetFile::new(runtime_dir, owner), log);
-    let entrance = configuration.entrance(&read)?;
+    let deadline = Deadline::after(state::PATIENCE);
+    let entrance = configuration.entrance(&read, deadline)?;
     raise_descriptors(log);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BrokerStartupError::System)?;
@@ -272,7 +238,9 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
     let controller = Box::new(SlurmCommands::new(read.jobs.agent.squeue.clone()));
     let broker = Broker::new(read.service, controller, Arc::clone(&configuration.clock), Arc::clone(log));
     broker.configured(Ok(()));
-    broker.open_stores(&read.jobs.broker)?;
+    broker.keep_revocations(MarksFile::new(open_private(&options.runtime_dir, owner)?, owner));
+    let (own, settings) = (Arc::clone(&broker), read.jobs.broker.clone());
+    state::read(&read.jobs.broker.state_dir, deadline, move || own.open_stores(&settings))?;
     let bound = listener.local_addr().map_err(BrokerStartupError::System)?;
     let addresses = Addresses { listen: read.jobs.broker.listen, bound, metrics: read.jobs.broker.metrics };
     let status = status(&read.jobs.cluster.name, bound, &entrance);
@@ -351,6 +319,7 @@ impl Prepared {
                             log.line(Level::Error, &text);
                         }
                         told = trouble;
+                        broker.tell_unkept_revocations();
                         log.tell_left_out();
                         broker.probe();
                         note(manager.working(Duration::ZERO));
@@ -378,7 +347,8 @@ fn reload(
     text: &mut String,
 ) {
     let log = Arc::clone(&configuration.log);
-    let read = configuration.read().and_then(|read| Ok((configuration.entrance(&read)?, read)));
+    let deadline = Deadline::after(state::PATIENCE);
+    let read = configuration.read().and_then(|read| Ok((configuration.entrance(&read, deadline)?, read)));
     match read {
         Ok((new, read)) => {
             addresses.tell_changes(read.settings(), &log);

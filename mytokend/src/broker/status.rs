@@ -268,7 +268,7 @@ impl Broker {
         found
     }
 
-    /// The status. It reads the files of the register.
+    /// The status.
     #[must_use]
     pub fn status(&self, entrance: &Entrance, budgets: &Budgets) -> BrokerStatus {
         let enrolments = entrance.enrolments();

@@ -15,8 +15,11 @@ use crate::agent::slurm::SqueueError;
 
 mod day;
 mod disk;
+mod entrance;
 mod kept;
+mod node_questions;
 mod replaced;
+mod revoked;
 mod status;
 mod versions;
 
@@ -317,12 +320,12 @@ fn an_internal_error_in_a_question_ends_no_thread() {
 fn the_start_of_a_run_is_not_that_of_the_run_before() {
     let test = TestBroker::new(RUNNING);
     let start = |node: &str| test.runtime.block_on(test.broker.start(node, 1)).map(|answer| answer.started);
-    assert_eq!(start("n1"), Some(Some(1000)));
+    assert_eq!(start("n1"), Ok(Some(1000)));
     test.prints(Some(&RUNNING.replace("7|1000|1|1|", "7|1700|1|1|")));
-    assert_eq!(start("n1"), Some(Some(1700)), "it was requeued");
-    assert_eq!(start("x1"), Some(None), "a node that does not have it is not told");
+    assert_eq!(start("n1"), Ok(Some(1700)), "it was requeued");
+    assert_eq!(start("x1"), Ok(None), "a node that does not have it is not told");
     test.prints(None);
-    assert_eq!(start("n1"), None);
+    assert_eq!(start("n1"), Err("slurmctld does not answer the broker".to_owned()));
 }
 
 #[test]

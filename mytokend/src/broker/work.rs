@@ -4,11 +4,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mytoken::Deadline;
 use mytoken_wire::FileName;
 
+use super::revoked::{self, Before};
 use super::submission::{End, SubmissionKey, name};
 use super::{Broker, State};
 use crate::agent::budget::ledger::Purpose;
@@ -26,18 +27,25 @@ const TURN: Duration = Duration::from_secs(2);
 /// Turns between two looks for kept credentials that have expired.
 const EXPIRY: u32 = 30;
 
+/// How long the end waits for the last write of what was revoked.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+
 /// A request to a mytoken server.
 pub(super) enum Work {
     /// For the access token of this file.
     Token(SubmissionKey, Option<FileName>),
     /// Revokes the sub-token.
     Revoke(SubmissionKey),
+    /// For an answer that tells the limit of this server.
+    Limit(String),
 }
 
 /// The threads. [`Threads::stop`] ends them.
 pub struct Threads {
     broker: Arc<Broker>,
     handles: Vec<JoinHandle<()>>,
+    /// Writes what was revoked.
+    writer: JoinHandle<()>,
 }
 
 impl Threads {
@@ -62,7 +70,9 @@ impl Threads {
         spawn("turns".to_owned(), Box::new(Broker::run_turns))?;
         spawn("escrow".to_owned(), Box::new(Broker::run_sweeps))?;
         spawn("replacements".to_owned(), Box::new(Broker::run_replacements))?;
-        Ok(Self { broker: Arc::clone(broker), handles })
+        let own = Arc::clone(broker);
+        let writer = Builder::new().name("revoked".to_owned()).spawn(move || own.write_revocations())?;
+        Ok(Self { broker: Arc::clone(broker), handles, writer })
     }
 
     /// Ends the threads. One that waits for a server is abandoned: a node asks again.
@@ -70,7 +80,12 @@ impl Threads {
         self.broker.state().stopping = true;
         self.broker.queued.notify_all();
         self.broker.questions.stop();
-        for handle in self.handles {
+        self.broker.stop_writing();
+        let begin = Instant::now();
+        while !self.writer.is_finished() && begin.elapsed() < LAST_WRITE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for handle in self.handles.into_iter().chain([self.writer]) {
             if handle.is_finished() {
                 let _ = handle.join();
             }
@@ -104,6 +119,7 @@ impl Broker {
     fn carry_out(&self, work: &Work) {
         let deadline = Deadline::after(REQUEST_DEADLINE);
         match work {
+            Work::Limit(server) => self.service().ask_for_limit(server, deadline),
             Work::Token(key, file) => {
                 let Some((credential, proven, job)) = self.credential(key) else { return };
                 let purpose = if proven { Purpose::Token } else { Purpose::FirstToken };
@@ -129,10 +145,12 @@ impl Broker {
             Work::Revoke(key) => {
                 let Some((credential, proven, job)) = self.credential(key) else { return };
                 let purpose = if proven { Purpose::Revocation } else { Purpose::UnverifiedRevocation };
+                let before = self.begin_revocation(key);
                 let result = self.service().revoke(&credential, Charge { uid: key.uid, purpose, job }, deadline);
+                self.end_revocation(key, before, &result);
                 self.counts.answered(&result);
                 let (level, text) = match &result {
-                    Ok(()) => (Level::Info, "its sub-token was revoked".to_owned()),
+                    Ok(()) => (Level::Info, revoked::told(before).to_owned()),
                     Err(failure) if failure.temporary => {
                         (Level::Warning, format!("its sub-token was not revoked yet: {}", failure.reason))
                     }
@@ -155,6 +173,22 @@ impl Broker {
         }
     }
 
+    /// Marks that the server is asked to revoke a sub-token. Nobody waits until that is written: the answer takes longer.
+    fn begin_revocation(&self, key: &SubmissionKey) -> Before {
+        let before = self.state().revoked.ask(key, self.clock.elapsed());
+        self.kept_revocations.changed();
+        before
+    }
+
+    fn end_revocation(&self, key: &SubmissionKey, before: Before, result: &Result<(), RequestFailure>) {
+        match result {
+            Ok(()) => self.state().revoked.done(key, self.clock.elapsed()),
+            Err(failure) if failure.unsent && before == Before::Nothing => self.state().revoked.withdraw(key),
+            Err(_) => return,
+        }
+        self.kept_revocations.changed();
+    }
+
     fn answered(&self, work: &Work, failure: impl Fn() -> RequestFailure) {
         let now = self.clock.elapsed();
         let mut state = self.state();
@@ -169,6 +203,7 @@ impl Broker {
                     submission.revoked(&Err(failure()), now, (self.draw)());
                 }
             }
+            Work::Limit(_) => {}
         }
     }
 

@@ -7,8 +7,8 @@ use mytoken::Deadline;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{BrokerConnection, FORBIDDEN};
-use crate::broker::client::ClientError;
+use super::BrokerConnection;
+use crate::broker::client::{ClientError, FORBIDDEN};
 
 impl BrokerConnection {
     /// Sends a request to each broker, until `take` breaks. What one is asked may depend on the answers before it.

@@ -87,8 +87,10 @@ impl BrokerMode {
 /// Whether a broker may have done what it was asked for, although it has not said so.
 fn may_be_done(error: &ClientError) -> bool {
     match error {
-        ClientError::Unreachable(_) | ClientError::Answer(_) => true,
+        // Behind a proxy that tells an error, the broker may have done it.
+        ClientError::Unreachable { .. } | ClientError::Answer(_) | ClientError::Foreign { .. } => true,
         ClientError::Refused { status, .. } => *status >= SERVER_ERROR,
+        ClientError::All(failures) => failures.iter().any(may_be_done),
         ClientError::Settings(_) | ClientError::NotEnrolled(_) => false,
     }
 }
@@ -99,11 +101,18 @@ mod tests {
 
     #[test]
     fn a_broker_that_has_refused_holds_nothing() {
-        let refused =
-            |status| ClientError::Refused { broker: "b1".to_owned(), status, reason: "the request".to_owned() };
+        let refused = |status| ClientError::Refused {
+            broker: "b1".to_owned(),
+            status,
+            reason: "the request".to_owned(),
+            wait: None,
+        };
         for (error, expected) in [
-            (ClientError::Unreachable("b1: timed out".to_owned()), true),
+            (ClientError::Unreachable { broker: "b1".to_owned(), reason: "timed out".to_owned() }, true),
             (ClientError::Answer("b1".to_owned()), true),
+            (ClientError::Foreign { broker: "b1".to_owned(), status: 504 }, true),
+            (ClientError::All(vec![refused(403), refused(500)]), true),
+            (ClientError::All(vec![refused(403), refused(404)]), false),
             (refused(500), true),
             (refused(403), false),
             (ClientError::NotEnrolled("no certificate".to_owned()), false),

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Keeps the counts of requests for the agent's next run. A file system may hang, and every request needs the counts, so a thread of its own
-//! writes them: a request only says that they have changed.
+//! writes them: a request only says that they have changed. A broker keeps in the same way what it has revoked.
 
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mytoken::private_files::FileError;
-
-use super::stored::Stored;
+use serde::Serialize;
 
 /// Where the counts are kept.
 pub trait Keep: Send + Sync {
@@ -19,7 +18,7 @@ pub trait Keep: Send + Sync {
 
 /// What is kept.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     place: OnceLock<Box<dyn Keep>>,
     state: Mutex<State>,
     /// The state has changed.
@@ -36,27 +35,27 @@ struct State {
 }
 
 impl Kept {
-    pub(super) fn set_place(&self, place: Box<dyn Keep>) {
+    pub(crate) fn set_place(&self, place: Box<dyn Keep>) {
         let _ = self.place.set(place);
     }
 
     /// The counts have changed.
-    pub(super) fn changed(&self) {
+    pub(crate) fn changed(&self) {
         self.state().changed = true;
         self.turn.notify_all();
     }
 
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.state().stopping = true;
         self.turn.notify_all();
     }
 
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self) -> Option<String> {
         self.state().trouble.clone()
     }
 
     /// Writes the counts after each change, until [`Self::stop`]. `counts` gives those that are valid now.
-    pub(super) fn write(&self, counts: impl Fn() -> Option<Stored>) {
+    pub(crate) fn write<T: Serialize>(&self, counts: impl Fn() -> Option<T>) {
         while self.next() {
             let (Some(place), Some(counts)) = (self.place.get(), counts()) else { continue };
             let bytes = serde_json::to_vec(&counts).map_err(|error| error.to_string());

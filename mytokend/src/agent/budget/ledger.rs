@@ -84,6 +84,22 @@ impl Ledger {
         self.known.configured = limit;
     }
 
+    /// From now on, a server that has not answered is taken to have the usual limit.
+    pub fn assume(&mut self) {
+        self.known.assumes = true;
+    }
+
+    /// Whether the limit is assumed.
+    #[must_use]
+    pub fn is_assumed(&self, now: u64) -> bool {
+        self.known.is_assumed(now)
+    }
+
+    /// The server has answered, with or without a limit.
+    pub fn answered(&mut self, now: u64) {
+        self.known.answer(now);
+    }
+
     /// An answer told the limit. Its own request was counted before.
     pub fn learn(&mut self, limit: RequestLimit, now: u64) {
         self.known.learn(limit, now);
@@ -246,9 +262,9 @@ impl Ledger {
     /// Takes over what an earlier run has sent and learned.
     pub fn restore(&mut self, sent: impl Iterator<Item = Sent>, known: Known) {
         self.sent = sent.take(MOST as usize).collect();
-        let configured = self.known.configured;
+        let (configured, assumes) = (self.known.configured, self.known.assumes);
         self.known = known;
-        self.known.configured = configured;
+        (self.known.configured, self.known.assumes) = (configured, assumes);
     }
 
     /// The server refused the credential of the last request for a first access token of this user.

@@ -13,6 +13,9 @@ pub const MOST: u32 = mytoken::config::ServerSettings::MOST_REQUESTS;
 /// The mytoken server's default period (MT-07). Its answers do not tell the period, only when it ends.
 const PERIOD: u64 = 300_000;
 
+/// The mytoken server's default limit (MT-07).
+const USUAL: Limit = Limit { requests: 100, period: PERIOD, guessed: true };
+
 /// How long a limit is believed after the server told it.
 const AGE: u64 = 3_600_000;
 
@@ -33,7 +36,7 @@ pub struct Limit {
     pub requests: u32,
     /// The period in milliseconds.
     pub period: u64,
-    /// It follows from a refusal only.
+    /// It follows from a refusal only, or is assumed.
     pub guessed: bool,
 }
 
@@ -52,6 +55,12 @@ pub struct Known {
     /// By the configuration: `Some(None)` for a server without a limit.
     #[serde(skip)]
     pub configured: Option<Option<Limit>>,
+    /// A server that has not answered is taken to have the usual limit.
+    #[serde(skip)]
+    pub assumes: bool,
+    /// When it has answered last, with or without a limit.
+    #[serde(skip)]
+    answered: Option<u64>,
     /// From an answer or a refusal, and when.
     learned: Option<(Limit, u64)>,
     told: Option<Told>,
@@ -60,8 +69,24 @@ pub struct Known {
 impl Known {
     /// The limit. `None`: there is none, or none is known.
     pub fn limit(&self, now: u64) -> Option<Limit> {
-        let learned = || self.learned.filter(|(_, at)| now.saturating_sub(*at) < AGE).map(|(limit, _)| limit);
-        self.configured.unwrap_or_else(learned)
+        let assumed = || self.is_assumed(now).then_some(USUAL);
+        self.configured.unwrap_or_else(|| self.believed(now).or_else(assumed))
+    }
+
+    /// Whether the limit is assumed: nobody has told it, and the server has not answered in the last hour.
+    pub fn is_assumed(&self, now: u64) -> bool {
+        let is_silent = self.answered.is_none_or(|at| now.saturating_sub(at) >= AGE);
+        self.assumes && self.configured.is_none() && self.believed(now).is_none() && is_silent
+    }
+
+    /// The limit that the server told, or that follows from its refusal.
+    fn believed(&self, now: u64) -> Option<Limit> {
+        self.learned.filter(|(_, at)| now.saturating_sub(*at) < AGE).map(|(limit, _)| limit)
+    }
+
+    /// The server has answered.
+    pub fn answer(&mut self, now: u64) {
+        self.answered = Some(now);
     }
 
     /// The period in which requests are counted.
@@ -128,7 +153,7 @@ impl Known {
 
     /// The server refused a request because of its limit. `count`: how many this host has sent in the last period.
     pub fn refused(&mut self, retry_after: Option<Duration>, count: u32, now: u64) {
-        if self.limit(now).is_none() {
+        if self.limit(now).is_none() || self.is_assumed(now) {
             let requests = count.max(LEAST_GUESS);
             self.learned = Some((Limit { requests, period: PERIOD, guessed: true }, now));
         }

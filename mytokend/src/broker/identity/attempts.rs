@@ -154,7 +154,8 @@ impl Drop for Attempt {
 }
 
 /// What counts as one address: a host with IPv6 has at least the 2^64 addresses of its network.
-fn network(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
         address => address,

@@ -5,6 +5,7 @@
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -80,6 +81,14 @@ pub enum EnrolClientError {
     /// No broker gave one.
     #[error(transparent)]
     Broker(#[from] ClientError),
+}
+
+impl EnrolClientError {
+    /// How long a broker wants this host to wait before it asks again.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        if let Self::Broker(ClientError::Refused { wait, .. }) = self { *wait } else { None }
+    }
 }
 
 impl EnrolClient<'_> {

@@ -22,6 +22,7 @@ use super::node_name::NodeName;
 use super::register::{PinRefusal, Pinned, Proof, Register, Repin};
 use super::request::{self, CertificateRequest, RequestError};
 use super::tls::{Peer, Signer};
+use crate::broker::disk_work::DiskTrouble;
 
 /// Enrols nodes. Its calls run programs and read files: not for a thread of the asynchronous runtime.
 pub struct Enrolments {
@@ -130,6 +131,15 @@ pub enum EnrolmentRefusal {
         /// The node.
         node: NodeName,
     },
+    /// The disk does not answer.
+    #[error(transparent)]
+    Disk(#[from] DiskTrouble),
+    /// The proof or the disk takes too long.
+    #[error("the broker has not finished it within {seconds} s: its disk, its MUNGE or its name servers do not answer")]
+    Late {
+        /// How long it has waited.
+        seconds: u64,
+    },
     /// A new certificate would hardly last longer.
     #[error("the certificate of the node {node} cannot be prolonged yet")]
     NotDue {
@@ -156,6 +166,8 @@ impl EnrolmentRefusal {
         match self {
             Self::TooMany(too_many) => RefusalKind::Wait(too_many.after),
             Self::Unavailable(_)
+            | Self::Disk(_)
+            | Self::Late { .. }
             | Self::Authority(_)
             | Self::Pin(PinRefusal::File(_))
             | Self::Code(CodeRefusal::File(_)) => RefusalKind::Unavailable,
@@ -240,10 +252,10 @@ impl Enrolments {
         }
     }
 
-    /// Whether a node is enrolled with its key, and its certificate has not expired. It reads memory, see [`Register::is_pinned`].
+    /// Whether a node is enrolled with its key, and its certificate has not expired, as memory says, see [`Register::knows`].
     #[must_use]
     pub fn is_admitted(&self, peer: &Peer) -> bool {
-        self.now() <= peer.ends && self.register.is_pinned(&peer.node, peer.key)
+        self.now() <= peer.ends && self.register.knows(&peer.node, peer.key)
     }
 
     /// Whether a node may make requests: it is enrolled with its key, and its certificate has not expired. To be asked at each request,

@@ -2,8 +2,9 @@
 //! Which nodes are enrolled, and with which key: one file for each node.
 //!
 //! The files are the register; a broker keeps what they say in memory. Once a second, if a request comes, it looks at the time of the
-//! directory's last change. `mytokenctl node remove` removes a file, which changes that time. A file that is changed in place, which this
-//! suite never does, is read on [`Register::reload`] (SIGHUP).
+//! directory's last change, beside the threads that answer requests: a disk that hangs keeps no enrolled node from its tokens.
+//! `mytokenctl node remove` removes a file, which changes that time. A file that is changed in place, which this suite never does, is read
+//! on [`Register::reload`] (SIGHUP).
 
 mod decide;
 mod entry;
@@ -34,8 +35,10 @@ pub struct Register {
     owner: Owner,
     clock: Arc<dyn ScheduleClock>,
     entries: RwLock<Entries>,
-    /// Held by whoever reads or writes files.
+    /// Held by whoever reads or writes files, also while the disk hangs.
     followed: Mutex<Followed>,
+    /// Why the directory could not be read.
+    fault: Mutex<Option<FileError>>,
 }
 
 /// What the files say.
@@ -64,8 +67,8 @@ impl Register {
     /// # Errors
     /// [`FileError::Unusable`] if the directory cannot be read. A file that cannot be read is in [`Self::list`].
     pub fn open(directory: Directory, owner: Owner, clock: Arc<dyn ScheduleClock>) -> Result<Self, FileError> {
-        let register =
-            Self { directory, owner, clock, entries: RwLock::default(), followed: Mutex::new(Followed::default()) };
+        let (entries, followed, fault) = (RwLock::default(), Mutex::default(), Mutex::default());
+        let register = Self { directory, owner, clock, entries, followed, fault };
         register.reload()?;
         Ok(register)
     }
@@ -75,6 +78,12 @@ impl Register {
     #[must_use]
     pub fn is_pinned(&self, node: &NodeName, key: KeyHash) -> bool {
         self.follow();
+        self.knows(node, key)
+    }
+
+    /// Whether `node` is enrolled with this key, as memory says. Whoever asks this calls [`Self::follow`] when [`Self::is_look_due`].
+    #[must_use]
+    pub fn knows(&self, node: &NodeName, key: KeyHash) -> bool {
         matches!(self.entries().get(node), Some(Standing::Entry(entry)) if entry.key == Some(key))
     }
 
@@ -154,10 +163,10 @@ impl Register {
         self.write(NodeEntry { node: node.clone(), key: None, enrolled, proof: None, certificate_ends: 0 })
     }
 
-    /// All nodes.
+    /// All nodes, as memory says.
     #[must_use]
     pub fn list(&self) -> NodeList {
-        let fault = self.hold().fault.as_ref().map(ToString::to_string);
+        let fault = self.fault().as_ref().map(ToString::to_string);
         let mut list = NodeList { entries: Vec::new(), unreadable: fault.into_iter().collect() };
         for standing in self.entries().values() {
             match standing {
@@ -175,7 +184,7 @@ impl Register {
     pub fn reload(&self) -> Result<(), FileError> {
         let mut followed = self.hold();
         let read = self.scan(&mut followed);
-        followed.fault = read.as_ref().err().cloned();
+        *self.fault() = read.as_ref().err().cloned();
         read
     }
 
@@ -206,8 +215,18 @@ impl Register {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn fault(&self) -> MutexGuard<'_, Option<FileError>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn hold(&self) -> MutexGuard<'_, Followed> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As if the disk hung in another request, until the value is dropped.
+    #[cfg(test)]
+    pub(crate) fn hang(&self) -> impl Sized {
+        self.hold()
     }
 }
 

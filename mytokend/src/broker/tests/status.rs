@@ -17,7 +17,7 @@ use crate::broker::identity::{Authority, BrokerTls, Repin, StateDir, authority};
 use crate::broker::status::{BrokerStatus, OF_FIRST_VERSION};
 
 /// An entrance with an authority of its own and no node.
-fn entrance(dir: &Path, broker: &Broker) -> Entrance {
+pub(super) fn entrance(dir: &Path, broker: &Broker) -> Entrance {
     Authority::create(&Directory::open(dir).unwrap(), "testbed", SystemClock.now()).unwrap();
     let [key, certificate] = [authority::KEY, authority::CERTIFICATE].map(|file| dir.join(file));
     let trust = FileTrust::user(Owner::current().uid);

@@ -3,6 +3,7 @@
 //! members, which an older one does not know; the number in the paths is for a change that cannot be made so.
 
 use std::fmt::Debug;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
 use mytoken::Clock as _;
@@ -42,6 +43,10 @@ impl NodeAddresses for NoAddresses {
 struct Connected {
     client: BrokerClient,
     address: String,
+    /// What the node shows.
+    shown: rustls::ClientConfig,
+    /// What the broker shows.
+    tls: Arc<rustls::ServerConfig>,
     _test: TestBroker,
     /// The connections end when it is dropped.
     _stop: watch::Sender<()>,
@@ -66,6 +71,7 @@ fn connected() -> Connected {
 
     let names = vec!["127.0.0.1".to_owned()];
     let tls = BrokerTls::new(Arc::clone(&authority), names, None, Arc::new(SystemClock)).unwrap();
+    let shows = tls.config();
     let shown = identity.client_config(authority.certificates(), Arc::new(SystemClock)).unwrap();
     let enrolments = Enrolments {
         authority,
@@ -87,8 +93,8 @@ fn connected() -> Connected {
     let address = listener.local_addr().unwrap().to_string();
     let (stop, stopped) = watch::channel(());
     drop(ConnectionThreads::start(&server, &listener, &stopped).unwrap());
-    let client = BrokerClient::new(vec![address.clone()], shown).unwrap();
-    Connected { client, address, _test: test, _stop: stop, _temp: temp }
+    let client = BrokerClient::new(vec![address.clone()], shown.clone()).unwrap();
+    Connected { client, address, shown, tls: shows, _test: test, _stop: stop, _temp: temp }
 }
 
 impl Connected {
@@ -146,6 +152,53 @@ fn a_node_that_cannot_read_an_answer_says_so_in_one_sentence() {
     let failure = site.post::<OtherAnswer>(TOKEN_PATH, &first_request()).unwrap_err();
     let sentence = format!("the answer of the broker {} cannot be read; it may be of another version", site.address);
     assert_eq!(failure.to_string(), sentence);
+}
+
+/// Answers each request with a page, as a proxy in front of a broker does that lacks a path. It has the broker's certificate.
+fn proxy(tls: &Arc<rustls::ServerConfig>) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (address, tls) = (listener.local_addr().unwrap().to_string(), Arc::clone(tls));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = rustls::ServerConnection::new(Arc::clone(&tls)).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
+            let (mut request, mut part) = (Vec::new(), [0; 4096]);
+            // Bodies are objects. What is not read would break the connection before the answer.
+            while !request.ends_with(b"}") {
+                match stream.read(&mut part) {
+                    Ok(length @ 1..) => request.extend_from_slice(&part[..length]),
+                    _ => break,
+                }
+            }
+            let page = "<html>Not Found</html>";
+            let head = format!("HTTP/1.1 404 x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", page.len());
+            let _ = stream.write_all(format!("{head}{page}").as_bytes());
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    });
+    address
+}
+
+#[test]
+fn a_proxy_in_front_of_one_broker_keeps_no_node_from_the_other_one() {
+    let site = connected();
+    let proxy = proxy(&site.tls);
+    let client = |brokers: &[&String]| {
+        let brokers = brokers.iter().map(ToString::to_string).collect();
+        BrokerClient::new(brokers, site.shown.clone()).unwrap()
+    };
+    let soon = || Deadline::after(Duration::from_secs(20));
+    let both = client(&[&proxy, &site.address]);
+    assert_eq!(said(both.post(TOKEN_PATH, &first_request(), soon()).unwrap()), Ok("token-0".to_owned()));
+    assert_eq!(both.in_order(), [site.address.as_str(), proxy.as_str()], "the one that answered is asked from now on");
+    let alone = client(&[&proxy]).post::<Value>(TOKEN_PATH, &first_request(), soon()).unwrap_err().to_string();
+    assert_eq!(alone, format!("{proxy} answered 404, but not as a broker does; is a proxy in between?"));
+    // One that lacks the path, and a proxy.
+    let lacks = both.post::<Value>("/v1/news", &first_request(), soon()).unwrap_err().to_string();
+    let page = format!("{proxy} (404, but not as a broker answers)");
+    assert!(lacks.starts_with("no broker gave an answer that can be used: ") && lacks.ends_with(&page), "{lacks}");
+    assert!(lacks.contains(&format!("{} (404: this broker does not know the request", site.address)), "{lacks}");
 }
 
 /// Fails if a message that has one more member is not the same message.

@@ -247,17 +247,20 @@ impl Findings {
                 Ok(false) => unknown.push(broker),
                 // It answers. What is wrong there is told there.
                 Err(ClientError::Refused { .. }) => answered += 1,
-                Err(ClientError::Unreachable(reason)) => away.push((broker, reason)),
+                Err(ClientError::Unreachable { reason, .. }) => {
+                    let text = format!("no safe connection to the broker {broker}: {reason}");
+                    away.push((broker, text));
+                }
                 Err(error) => away.push((broker, error.to_string())),
             }
         }
         answered += known + unknown.len();
         let kind = if answered == 0 { kinds::ALL_UNREACHABLE } else { kinds::UNREACHABLE };
-        for (broker, reason) in away {
+        for (broker, text) in away {
             let fix = format!(
                 "openssl s_client -connect {broker} </dev/null   # does mytokend broker run there, and may this host connect?"
             );
-            self.add_fixed(kind, format!("no safe connection to the broker {reason}"), fix);
+            self.add_fixed(kind, text, fix);
         }
         if matches!(shown, Shown::Certificate(_)) {
             for broker in unknown {

@@ -121,6 +121,33 @@ fn without_a_limit_everything_is_permitted_and_counted() {
 }
 
 #[test]
+fn where_limits_are_assumed_a_server_has_the_usual_one_until_it_answers() {
+    let mut ledger = Ledger::default();
+    ledger.assume();
+    assert_eq!(ledger.limit(0), Some(Limit { requests: 100, period: PERIOD, guessed: true }));
+    assert!((0..150).all(|number| ledger.ask(Token, Some(ALICE), number).is_ok()), "running jobs do not wait for it");
+    assert!(ledger.ask(Submission, Some(BOB), 200).is_err());
+    ledger.answered(300);
+    assert!(ledger.limit(300).is_none() && !ledger.is_assumed(300) && ledger.ask(Submission, Some(BOB), 300).is_ok());
+    let hour = 3_600 * SECOND;
+    assert!(!ledger.is_assumed(hour) && ledger.is_assumed(hour + 300), "what was heard is too long ago");
+    ledger.answered(hour + 301);
+    ledger.learn(answer(40, 39, 300), hour + 301);
+    assert_eq!(ledger.limit(hour + 302).map(|limit| (limit.requests, limit.guessed)), Some((40, false)));
+    // A refusal tells more than what is assumed.
+    let mut refused = Ledger::default();
+    refused.assume();
+    (0..30).for_each(|_| refused.count(Submission, Some(ALICE), 0));
+    refused.refused(None, 1);
+    assert_eq!((refused.limit(1).unwrap().requests, refused.is_assumed(1)), (30, false));
+    // The configuration knows it.
+    let mut configured = Ledger::default();
+    configured.assume();
+    configured.configure(Some(None));
+    assert!(configured.limit(0).is_none() && !configured.is_assumed(0));
+}
+
+#[test]
 fn the_servers_answer_counts_the_other_hosts_at_this_address() {
     let mut ledger = Ledger::default();
     ledger.count(Token, None, 0);

@@ -4,7 +4,6 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use mytoken::ScheduleClock;
 use mytoken::SystemClock;
@@ -116,12 +115,21 @@ fn answer(tls: &BrokerTls, enrolments: &Enrolments, stream: TcpStream) -> std::i
             enrolments.enrol_by(&message, Ipv4Addr::LOCALHOST.into()).map(|enrolled| enrolled.certificate)
         }
         (RENEW_PATH, Some(peer)) => enrolments.renew_by(&serde_json::from_slice(&body).unwrap(), &peer),
-        (_, Some(peer)) if enrolments.admit(&peer).is_ok() => return write(stream, 404, &serde_json::json!({})),
+        (_, Some(peer)) if enrolments.admit(&peer).is_ok() => {
+            return write(stream, 404, &serde_json::json!({"error": "no such path"}));
+        }
         _ => return write(stream, 403, &serde_json::json!({"error": "this is not an enrolled node"})),
     };
     match done {
         Ok(signed) => write(stream, 200, &CertificateAnswer { certificate: signed.pem }),
-        Err(refusal) => write(stream, status(&refusal), &Refusal { error: refusal.to_string(), wait: None }),
+        Err(refusal) => {
+            let wait = if let RefusalKind::Wait(wait) = refusal.kind() {
+                Some(u64::try_from(wait.as_millis()).unwrap())
+            } else {
+                None
+            };
+            write(stream, status(&refusal), &Refusal { error: refusal.to_string(), wait })
+        }
     }
 }
 
@@ -201,6 +209,19 @@ fn a_node_enrols_with_a_code_of_any_broker_and_is_known_there() {
     two.enrolments.register.remove(&self::node()).unwrap();
     assert_eq!(node.is_known(&two.address), Ok(false));
     assert!(node.is_known("127.0.0.1:9").unwrap_err().to_string().starts_with("no broker can be reached"));
+}
+
+#[test]
+fn a_node_hears_how_long_a_broker_wants_it_to_wait() {
+    let (_temp, [one, two], node) = site();
+    let wrong = Secret::new("0000");
+    assert_eq!(node.enrol(&wrong).unwrap_err().wait(), None);
+    for broker in [&one, &two] {
+        // All failures that an address may have.
+        while broker.enrolments.attempts.begin(Ipv4Addr::LOCALHOST.into(), node.clock.elapsed()).is_ok() {}
+    }
+    let wait = node.enrol(&wrong).unwrap_err().wait().unwrap();
+    assert!(wait > Duration::ZERO && wait <= Duration::from_secs(6), "{wait:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Follows changes of the files by other processes.
 
-use std::sync::TryLockError;
+use std::sync::{MutexGuard, TryLockError};
 use std::time::Duration;
 
 use mytoken::private_files::FileError;
@@ -23,8 +23,6 @@ pub(super) struct Followed {
     changed: Option<Change>,
     /// When to look again, as elapsed time.
     next: Duration,
-    /// Why the directory could not be read.
-    pub(super) fault: Option<FileError>,
 }
 
 impl Followed {
@@ -42,20 +40,33 @@ struct Change {
 }
 
 impl Register {
-    /// Reads the files if the directory has changed since it was read. Does nothing if another thread does it, or if it is too early.
-    pub(super) fn follow(&self) {
-        let mut followed = match self.followed.try_lock() {
-            Ok(followed) => followed,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
+    /// Whether it is time for [`Self::follow`]. It does not wait for the disk, nor for anybody who does.
+    #[must_use]
+    pub fn is_look_due(&self) -> bool {
+        self.try_hold().is_some_and(|followed| self.clock.elapsed() >= followed.next)
+    }
+
+    /// Reads the files if the directory has changed since it was read. Does nothing if another thread does it, or if it is too early. It
+    /// waits for the disk.
+    pub fn follow(&self) {
+        let Some(mut followed) = self.try_hold() else { return };
         if self.clock.elapsed() < followed.next {
             return;
         }
         followed.next = self.clock.elapsed() + LOOK;
         if followed.is_to_be_read() || self.change().is_none_or(|change| Some(change) != followed.changed) {
             // What was known stays, and the next look tries again.
-            followed.fault = self.scan(&mut followed).err();
+            let fault = self.scan(&mut followed).err();
+            *self.fault() = fault;
+        }
+    }
+
+    /// `None`: another thread reads or writes files.
+    fn try_hold(&self) -> Option<MutexGuard<'_, Followed>> {
+        match self.followed.try_lock() {
+            Ok(followed) => Some(followed),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 

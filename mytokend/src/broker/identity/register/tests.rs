@@ -226,7 +226,13 @@ fn one_of_many_questions_reads_the_files_and_none_waits() {
     let site = Site::new();
     let broker = site.open();
     broker.pin(&node("n1"), ONE, MUNGE, 1, Repin::Refused).unwrap();
-    let _held = broker.hold();
+    let held = broker.hold();
     site.clock.advance(2);
     assert!(broker.is_pinned(&node("n1"), ONE), "another thread reads the files");
+    assert!(!broker.is_look_due(), "who looks would do nothing");
+    assert_eq!(broker.list().entries.len(), 1, "the list does not wait for it");
+    drop(held);
+    assert!(broker.is_look_due());
+    broker.follow();
+    assert!(!broker.is_look_due() && broker.knows(&node("n1"), ONE));
 }

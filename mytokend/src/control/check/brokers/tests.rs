@@ -31,7 +31,8 @@ impl Network for Fake {
 
     fn is_known_at(&self, broker: &str, _tls: ClientConfig) -> Result<bool, ClientError> {
         if self.away.contains(&broker) {
-            return Err(ClientError::Unreachable(format!("{broker}: Connection refused")));
+            let reason = "Connection refused".to_owned();
+            return Err(ClientError::Unreachable { broker: broker.to_owned(), reason });
         }
         Ok(!self.stranger_at.contains(&broker))
     }

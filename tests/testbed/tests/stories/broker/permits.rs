@@ -34,8 +34,8 @@ fn with_job(request_limit: &'static str, body: impl FnOnce(&Site, &Job, &str) ->
         let (job, _) = Job::submit(site, "alice", "sbatch --mytoken -w n1 --wrap 'sleep 600'")?;
         job.wait_for_start(site)?;
         job.wait_for_token(site, "n1")?;
-        // The broker learns the limit from the answer to its first request, which was for this job. Before, it has told the submit host
-        // that no permit is needed, and that holds for a minute. A restart of the agent there ends the minute.
+        // The broker learns from the answer to its first request, which was for this job, whether the server has a limit. Until then it
+        // assumes the usual one. A restart of the agent on the submit host forgets what its own first request has told there.
         site.wait_for("the enrolment of the submit host", TIMEOUT, "root", "test -e /var/lib/mytoken/node.pem")?;
         site.stop("agent", "TERM")?;
         site.restart("agent")?;
@@ -93,7 +93,7 @@ fn a_loop_leaves_permits_of_the_site_for_others_and_each_host_has_a_share_withou
         assert!(told.contains(reason), "{told}");
 
         let shown = site.on_node("b1", STATUS)?.ok()?.stdout;
-        // Her job was submitted before the broker knew a limit.
+        // Her job was perhaps submitted before the submit host was enrolled.
         let of_loop = made_of(&Journal::read(site)?, of_alice) - 1;
         let counted = submissions_of("alice", &shown).unwrap_or_default();
         // A submission that waits too long for its permit on a busy machine goes on without one.

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a broker that starts anew knows of the revocations of the run before.
+
+use std::path::Path;
+
+use mytoken::private_files::{Directory, Owner};
+
+use super::super::escrow::{Escrow, KeptText};
+use super::super::revoked::MarksFile;
+use super::kept::{HANDLE, sealed};
+use super::*;
+
+/// A broker that keeps its revocations in this directory.
+fn with_marks(squeue: &str, path: &Path) -> TestBroker {
+    let test = TestBroker::new(squeue);
+    test.broker.keep_revocations(MarksFile::new(Directory::open(path).unwrap(), Owner::current()));
+    test
+}
+
+/// What a broker that was killed has left there: it has asked for the revocation of this submission.
+fn leave(path: &Path, uid: u32, handle: &str, done: bool) {
+    let now = millis(SystemClock.elapsed());
+    let mark = serde_json::json!({"uid": uid, "handle": handle, "at": now, "done": done});
+    let marks = serde_json::json!({"at": now, "revocations": [mark]}).to_string();
+    Directory::open(path).unwrap().write("revocations.json", marks.as_bytes(), Owner::current(), 0o600).unwrap();
+}
+
+#[test]
+fn a_broker_that_starts_anew_revokes_nothing_a_second_time() {
+    let temp = tempfile::tempdir().unwrap();
+    let first = with_marks(RUNNING, temp.path());
+    first.token("n1", 1, 7, "7:a").unwrap();
+    first.prints(Some(ENDED));
+    first.ask_slurmctld();
+    first.until("a revocation", || first.counts() == (1, 1));
+    first.until("the end", || first.end(1, "7:a") == EndAnswer::Settled {});
+    drop(first);
+
+    let next = with_marks(ENDED, temp.path());
+    let late = next.token("n1", 2, 7, "7:a").unwrap_err();
+    assert_eq!(late, "refused: the submission is over, and its credential was revoked");
+    assert_eq!(next.end(1, "7:a"), EndAnswer::Settled {}, "the node may forget it");
+    (0..4).for_each(|_| next.ask_slurmctld());
+    assert_eq!(next.counts(), (0, 0));
+}
+
+#[test]
+fn a_revocation_without_a_known_answer_is_made_again() {
+    let temp = tempfile::tempdir().unwrap();
+    leave(temp.path(), 7, "a", false);
+    let next = with_marks(ENDED, temp.path());
+    assert!(matches!(next.end(1, "7:a"), EndAnswer::Waits { .. }));
+    next.ask_slurmctld();
+    next.until("a revocation", || next.counts() == (0, 1));
+    next.until("the end", || next.end(1, "7:a") == EndAnswer::Settled {});
+}
+
+#[test]
+fn a_kept_text_of_a_sub_token_that_was_revoked_is_removed_without_another_revocation() {
+    let (marks, texts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let escrow = || Escrow::open(Directory::open(texts.path()).unwrap(), Owner::current()).unwrap();
+    let key = SubmissionKey { uid: 7, handle: HANDLE.to_owned() };
+    let text = KeptText { sealed: sealed(7, HANDLE), exp: u64::MAX, follows: true, host: "login1".into() };
+    Arc::new(escrow()).keep(&key, &text).unwrap();
+    leave(marks.path(), 7, HANDLE, true);
+    let next = with_marks("", marks.path());
+    next.broker.use_escrow(escrow());
+    assert_eq!(next.kept_count(), 0);
+    next.until("the end of its file", || std::fs::read_dir(texts.path()).unwrap().count() == 0);
+    assert!(next.broker.state().submissions.is_empty() && next.counts() == (0, 0));
+}
+
+#[test]
+fn marks_that_cannot_be_read_keep_no_broker_from_its_work() {
+    let temp = tempfile::tempdir().unwrap();
+    let directory = Directory::open(temp.path()).unwrap();
+    directory.write("revocations.json", b"{", Owner::current(), 0o600).unwrap();
+    let next = with_marks(RUNNING, temp.path());
+    assert_eq!(next.token("n1", 1, 7, "7:a"), Ok("token-0".to_owned()));
+    next.prints(Some(ENDED));
+    next.ask_slurmctld();
+    next.until("a revocation", || next.counts() == (1, 1));
+    let kept = || std::fs::read_to_string(temp.path().join("revocations.json")).unwrap();
+    next.until("the new marks", || kept().contains("\"done\":true"));
+}
