@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use mytoken::Secret;
 use mytoken::private_files::Owner;
 use mytoken_wire::agent::{Answer, EventKind, JobEnd, JobStart, JobState, Started};
 
 use super::credential_service::{Admitted, Denied};
-use super::lease::{Ends, Lease, LeaseCredential, LeaseKey, LocalJob, NamedFile, Phase};
+use super::file_queue::FilePlace;
+use super::lease::{Ends, Lease, LeaseCredential, LeaseKey, NamedFile, Phase};
 use super::lease_table::LeaseTable;
 use super::named_files::{FilesOfJob, started_files, take_files};
-use super::{Agent, millis};
+use super::{Agent, millis, token_files};
 use crate::jobs::job_start::StartRefusal;
 use crate::jobs::{EventHistory, JobWindow, job_start, renew_at};
 use crate::log::Level;
@@ -59,17 +59,17 @@ impl Agent {
         let handle = opened.as_ref().map_or(start.handle.as_deref(), |(admitted, _)| Some(&admitted.handle));
         let replacing = handle.and_then(|handle| replacing(&table, start, handle));
         let mut earlier = self.leave_earlier_lease(&mut table, start);
-        self.make_job_directory(start);
         let key = replacing.unwrap_or_else(|| match &opened {
             Ok((admitted, _)) => LeaseKey::Submission { uid: start.uid, handle: admitted.handle.clone() },
             Err(_) => LeaseKey::Job(start.job),
         });
+        let mut unwanted = Vec::new();
         let joined = match table.get_mut(&key).filter(|lease| !matches!(lease.phase, Phase::Finished { .. })) {
             // The submission was made on this host, and its first job starts here.
             Some(lease) if lease.progress.is_some() && lease.jobs.is_empty() => false,
             Some(lease) => {
-                self.take_over_files(lease, start.job, std::mem::take(&mut earlier.files));
                 self.join(lease, start, earlier.file, now);
+                unwanted = Self::take_over_files(lease, start.job, std::mem::take(&mut earlier.files));
                 true
             }
             None => false,
@@ -87,12 +87,14 @@ impl Agent {
             lease.add_job(start.job, start.gid, start.array_job, now);
             lease.jobs.entry(start.job).and_modify(|job| {
                 (job.file, job.name, job.script) = (earlier.file, start.name, start.step == BATCH_STEP);
-                job.began = start.at;
+                (job.began, job.needs_directory) = (start.at, start.has_credential());
             });
+            lease.files_due = true;
             self.begin_lease(&mut lease, opened, now);
-            self.take_over_files(&mut lease, start.job, earlier.files);
+            unwanted = Self::take_over_files(&mut lease, start.job, earlier.files);
             table.insert(lease);
         }
+        table.files.remove_further(start.uid, start.job, unwanted);
         self.lease_changed(&mut table, &key);
         key
     }
@@ -101,15 +103,13 @@ impl Agent {
     /// file of another user goes with it; that of the same user stays until it is replaced or expires.
     fn leave_earlier_lease(&self, table: &mut LeaseTable, start: &JobStart) -> EarlierLease {
         let Some(earlier) = table.of_job(start.job) else { return EarlierLease::default() };
-        let (key, same_user) = (earlier.key.clone(), earlier.uid == start.uid);
+        let (key, uid, same_user) = (earlier.key.clone(), earlier.uid, earlier.uid == start.uid);
         let file = earlier.jobs.get(&start.job).and_then(|job| job.file).filter(|_| same_user);
         let files = table.get_mut(&key).map(|lease| take_files(lease, start.job)).filter(|_| same_user);
         let files = files.unwrap_or_default();
         if table.get(&key).is_some_and(|earlier| earlier.runs(start.job)) {
             if !same_user {
-                if let Err(error) = self.runtime_dir.remove_job(start.job) {
-                    self.log.line(Level::Error, &format!("job {}: its files could not be removed: {error}", start.job));
-                }
+                table.files.end(uid, &FilePlace::Job(start.job));
             }
             self.end_job(table, start.job);
         }
@@ -181,7 +181,7 @@ impl Agent {
         lease.add_job(start.job, start.gid, start.array_job, now);
         lease.jobs.entry(start.job).and_modify(|job| {
             (job.file, job.name, job.script) = (file, start.name, start.step == BATCH_STEP);
-            job.began = start.at;
+            (job.began, job.needs_directory) = (start.at, start.has_credential());
         });
         if matches!(lease.phase, Phase::Ended { .. }) && lease.ends != Ends::OnRequest {
             lease.reason = None;
@@ -195,44 +195,7 @@ impl Agent {
             EventKind::Joined,
             format!("job {} of the same submission starts here", start.job),
         );
-        self.write_again_or_request(lease);
-    }
-
-    /// Writes the current access token for the jobs that run here and lack it. Returns whether all have it now. What could not be
-    /// written is tried again.
-    pub(super) fn write_files(&self, lease: &mut Lease) -> bool {
-        lease.write_due = None;
-        let Some(exp) = lease.token.map(|token| token.exp) else { return true };
-        let lacks = |job: &LocalJob| job.running && job.window.is_open() && job.file != Some(exp);
-        let lacking: Vec<u32> = lease.jobs.iter().filter(|(_, job)| lacks(job)).map(|(id, _)| *id).collect();
-        let Some(text) = self.token_text(lease) else { return lacking.is_empty() };
-        let mut failed = None;
-        for id in lacking {
-            match self.runtime_dir.write_job_token(lease, id, text.expose()) {
-                Ok(()) => lease.jobs.entry(id).and_modify(|job| job.file = Some(exp)),
-                Err(error) => {
-                    failed = Some(error.to_string());
-                    continue;
-                }
-            };
-        }
-        lease.token_text = Some(text);
-        let Some(error) = failed else { return true };
-        let text = format!("the access token could not be written ({error}); the agent tries again");
-        lease.write_due = Some(self.now().saturating_add(millis(WRITE_PAUSE)));
-        self.record(lease, Level::Warning, EventKind::Retry, text.clone());
-        lease.reason = Some(text);
-        false
-    }
-
-    /// The current access token. After a restart it is in the files only.
-    fn token_text(&self, lease: &Lease) -> Option<Secret> {
-        // A file whose last write failed holds an older token.
-        let exp = lease.token.map(|token| token.exp);
-        let is_current = |job: &u32| exp.is_some() && lease.jobs.get(job).is_some_and(|job| job.file == exp);
-        let read = |job| self.runtime_dir.read_job_token(lease, job).ok().flatten();
-        let from_file = || lease.running_jobs().filter(is_current).find_map(read);
-        lease.token_text.clone().or_else(from_file)
+        lease.files_due = true;
     }
 
     /// Waits for the end of the first request for a token, at most [`super::Intervals::start_deadline`] after `begin`, the arrival of the
@@ -251,14 +214,17 @@ impl Agent {
             };
             let state = lease.state(Some(job));
             let window = lease.told_window_of(job);
-            let undecided = match window {
-                JobWindow::Asking => true,
-                JobWindow::Closed { .. } | JobWindow::Over => false,
-                JobWindow::Always | JobWindow::Open { .. } => {
-                    state == JobState::Pending && lease.failures == 0 && lease.reason.is_none()
-                        || state != JobState::Failed && lease.files.iter().any(|file| file.is_undecided(job))
-                }
-            };
+            // The answer means what is on disk.
+            let is_busy = table.files.has_work(&FilePlace::Job(job));
+            let undecided = is_busy
+                || match window {
+                    JobWindow::Asking => true,
+                    JobWindow::Closed { .. } | JobWindow::Over => false,
+                    JobWindow::Always | JobWindow::Open { .. } => {
+                        state == JobState::Pending && lease.failures == 0 && lease.reason.is_none()
+                            || state != JobState::Failed && lease.files.iter().any(|file| file.is_undecided(job))
+                    }
+                };
             let reason = || window.reason().or_else(|| lease.reason.clone());
             let waited = self.clock.elapsed().saturating_sub(begin);
             let deadline = self.configured().intervals.start_deadline;
@@ -266,6 +232,7 @@ impl Agent {
             let Some(left) = left else {
                 let reason = match state {
                     JobState::Ready => None,
+                    JobState::Pending if is_busy => Some(reason().unwrap_or_else(|| token_files::HANGS.to_owned())),
                     JobState::Pending => Some(reason().unwrap_or_else(|| {
                         "the mytoken server has not answered yet; the file appears after its answer".to_owned()
                     })),
@@ -281,7 +248,25 @@ impl Agent {
     }
 
     pub(super) fn job_end(&self, end: &JobEnd) -> Answer {
+        if !self.end_of_job(end) {
+            return Answer::Done {};
+        }
+        if !self.wait_for_removal(&FilePlace::Job(end.job)) {
+            let text = format!("job {}: its files are not removed yet: {}", end.job, token_files::HANGS);
+            self.log.line(Level::Warning, &text);
+        }
+        if self.leases().files.is_left(end.job) {
+            return Answer::Error(format!("job {}: its files could not be removed; the agent tries again", end.job));
+        }
+        Answer::Done {}
+    }
+
+    /// The same without an answer. Returns whether files are removed.
+    pub(super) fn end_of_job(&self, end: &JobEnd) -> bool {
         self.take_missed_start(end.job);
+        let place = FilePlace::Job(end.job);
+        // That of an unknown job may be from an earlier run of the agent. One that cannot be looked at is removed, too.
+        let has_directory = self.runtime_dir.has_job(end.job).unwrap_or(true);
         let mut table = self.leases();
         if let (Some(nodes), Some(key)) = (&end.nodes, table.of_job(end.job).map(|lease| lease.key.clone())) {
             if let Some(lease) = table.get_mut(&key).filter(|lease| lease.runs(end.job)) {
@@ -295,21 +280,24 @@ impl Agent {
         if is_of_earlier_run(&table, end) {
             let text = format!("job {}: the end of an earlier run was told late; the job runs again", end.job);
             self.log.line(Level::Info, &text);
-            return Answer::Done {};
+            return false;
         }
-        let removed = self.runtime_dir.remove_job(end.job);
-        if let Err(error) = &removed {
-            self.log.line(Level::Error, &format!("job {}: its files could not be removed: {error}", end.job));
+        let uid = table.of_job(end.job).map(|lease| lease.uid);
+        let has_files = has_directory || uid.is_some() || table.files.has_work(&place);
+        if has_files {
+            table.files.end(uid.unwrap_or(UNKNOWN), &place);
+            self.files_queued.notify_all();
         }
         self.end_job(&mut table, end.job);
-        match removed {
-            Ok(_) => Answer::Done {},
-            Err(error) => Answer::Error(error.to_string()),
+        drop(table);
+        if !has_files {
+            self.runtime_dir.remove_kept_missed(end.job);
         }
+        has_files
     }
 
-    /// Ends a job whose files are removed already. After the last job of the submission on this node, the query is scheduled that
-    /// decides on revocation.
+    /// Ends a job whose files are to be removed. After the last job of the submission on this node, the query is scheduled that decides on
+    /// revocation.
     pub(super) fn end_job(&self, table: &mut LeaseTable, job: u32) {
         let Some(key) = table.of_job(job).filter(|lease| lease.runs(job)).map(|lease| lease.key.clone()) else {
             return;
@@ -352,8 +340,8 @@ struct EarlierLease {
 /// `SLURM_BATCH_SCRIPT`: the step that runs the script.
 const BATCH_STEP: u32 = 0xffff_fffb;
 
-/// Pause before files that could not be written or removed are tried again.
-pub(super) const WRITE_PAUSE: Duration = Duration::from_secs(5);
+/// Stands for the user of a job of which no lease is known.
+const UNKNOWN: u32 = 0;
 
 /// Whether this lease serves the step: the job runs under it, as the same user, and the step does not bring a credential that the lease
 /// lacks.

@@ -52,7 +52,7 @@ impl Agent {
             lease.set_begun(job, seen, begun, now);
             self.tell_window(lease, job);
         }
-        self.use_windows(lease);
+        Self::use_windows(lease);
     }
 
     /// After a panic nobody knows when the jobs began.
@@ -79,7 +79,7 @@ impl Agent {
                 self.spread_requests(lease, at, until);
             }
         }
-        self.use_windows(lease);
+        Self::use_windows(lease);
         self.lease_changed(table, key);
     }
 
@@ -105,8 +105,8 @@ impl Agent {
         }
     }
 
-    /// Removes the access tokens of jobs outside their windows, and writes those of the others.
-    pub(super) fn use_windows(&self, lease: &mut Lease) {
+    /// Has the access tokens of jobs outside their windows removed, and those of the others written.
+    fn use_windows(lease: &mut Lease) {
         let mut removed = false;
         for (id, job) in lease.jobs.iter_mut().filter(|(_, job)| job.running && job.window.reason().is_some()) {
             removed |= job.window != JobWindow::Asking && job.file.take().is_some();
@@ -114,21 +114,10 @@ impl Agent {
                 removed |= file.written.remove(id).is_some();
             }
         }
-        self.write_again_or_request(lease);
+        lease.files_due = true;
         if removed {
-            self.remove_expired(lease);
-            self.remove_expired_files(lease);
-        }
-    }
-
-    /// Writes the current access tokens for the jobs that lack them. After a restart of the agent no file may hold them: new ones are
-    /// requested.
-    pub(super) fn write_again_or_request(&self, lease: &mut Lease) {
-        self.write_named_files(lease);
-        if lease.token.is_some() && !self.write_files(lease) && lease.token_text.is_none() {
-            if let Phase::Active { due } = &mut lease.phase {
-                *due = self.now();
-            }
+            lease.remove_stale();
+            lease.remove_stale_further();
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Everything here is a function of the lease and the time. The times of actions are Unix milliseconds.
 
 mod actions;
+mod files;
 mod job_windows;
 mod jump;
 mod named_file;
@@ -19,7 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::jobs::{EventHistory, JobWindow, KnownNodes, Progress, StartWindow, Window};
 
 pub use named_file::{AdmittedFile, NamedFile};
-pub use parts::{Action, CurrentToken, Ends, LeaseCredential, LeaseKey, LocalJob, StandsFor, Submitter, lane, server};
+pub use parts::{
+    Action, Arrived, CurrentToken, Ends, LeaseCredential, LeaseKey, LocalJob, StandsFor, Submitter, lane, server,
+};
 
 /// Most jobs of a lease that have ended and are still shown.
 const MOST_ENDED_JOBS: usize = 16;
@@ -138,7 +141,16 @@ pub struct Lease {
     /// The access token itself, for further jobs of the submission. After a restart it is read from a file.
     #[serde(skip)]
     pub token_text: Option<Secret>,
-    /// When to try again to write the files of jobs that lack them, Unix milliseconds.
+    /// An access token for the session's file.
+    #[serde(skip)]
+    pub arrived: Option<Box<Arrived>>,
+    /// The session's file may hold an access token that it must not hold.
+    #[serde(skip)]
+    pub is_stale: bool,
+    /// Files are perhaps not as this lease says, and are to be changed.
+    #[serde(skip)]
+    pub files_due: bool,
+    /// When to try again to write or remove files, Unix milliseconds.
     #[serde(skip)]
     pub write_due: Option<u64>,
     /// The further files. Agents of earlier releases do not know them.
@@ -232,6 +244,9 @@ impl Lease {
             proven: false,
             token: None,
             token_text: None,
+            arrived: None,
+            is_stale: false,
+            files_due: false,
             write_due: None,
             files: Vec::new(),
             phase: Phase::Active { due: now },

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 
+use super::file_queue::{FilePlace, FileQueue};
 use super::lanes::{Lanes, Place, REVOCATIONS, TOKENS};
 use super::lease::{Action, Lease, LeaseKey, Phase, server};
 
@@ -45,6 +46,8 @@ pub struct LeaseTable {
     slurm_running: usize,
     /// The workers that wait for a task.
     idle: BTreeSet<(Queue, usize)>,
+    /// The directories whose files are to be changed.
+    pub files: FileQueue,
     /// The agent is stopping.
     pub stopping: bool,
     last_generation: u64,
@@ -60,6 +63,7 @@ impl Default for LeaseTable {
             slurm: VecDeque::new(),
             slurm_running: 0,
             idle: BTreeSet::new(),
+            files: FileQueue::default(),
             stopping: false,
             last_generation: 0,
         }
@@ -169,7 +173,7 @@ impl LeaseTable {
         let asks = |lease: &Lease| lease.attempts > 0 || lease.files.iter().any(|file| file.attempts > 0);
         let running = self.leases().any(|lease| lease.in_progress || lease.asking || asks(lease));
         let waiting = !self.tokens.is_empty() || !self.revocations.is_empty() || self.asks_slurmctld();
-        self.next_due().is_none_or(|due| due > now) && !waiting && !running
+        self.next_due().is_none_or(|due| due > now) && !waiting && !running && self.files.is_empty()
     }
 
     /// Whether a query of slurmctld is queued or running.
@@ -216,6 +220,46 @@ impl LeaseTable {
             }
             Action::Write | Action::Expire | Action::Delete | Action::FollowWindows => {}
         }
+    }
+
+    /// Has the files of a lease changed if that was noted in it. Returns whether it was.
+    pub fn queue_files(&mut self, key: &LeaseKey) -> bool {
+        let Some(lease) = self.leases.get_mut(key).filter(|lease| lease.files_due) else { return false };
+        lease.files_due = false;
+        lease.file_places().iter().for_each(|place| self.files.change(lease.uid, place));
+        true
+    }
+
+    /// Has files written that an earlier run of the agent did not write before its end.
+    pub fn queue_older_files(&mut self) {
+        let behind = self.leases.values_mut().filter(|lease| lease.has_older_files());
+        let keys: Vec<LeaseKey> = behind
+            .map(|lease| {
+                lease.files_due = true;
+                lease.key.clone()
+            })
+            .collect();
+        for key in keys {
+            self.queue_files(&key);
+        }
+    }
+
+    /// Has directories removed of jobs that could not be removed when the jobs ended.
+    pub fn remove_left(&mut self) {
+        for (job, uid) in self.files.left() {
+            if self.of_job(job).is_some_and(|lease| lease.runs(job)) {
+                // It runs again, and its end removes the directory.
+                self.files.removed(job, uid, true);
+            } else {
+                self.files.end(uid, &FilePlace::Job(job));
+            }
+        }
+    }
+
+    /// Whether a thread works at files of the lease, or is to.
+    #[must_use]
+    pub fn has_file_work(&self, lease: &Lease) -> bool {
+        lease.file_places().iter().any(|place| self.files.has_work(place))
     }
 
     /// Whether further tasks wait in a queue.

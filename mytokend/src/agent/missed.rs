@@ -24,7 +24,7 @@ impl Agent {
         for job in jobs.ends {
             self.take(job, |record: MissedEnd| {
                 self.log.line(Level::Info, &format!("job {job}: ended while no agent answered"));
-                self.job_end(&record.end);
+                self.end_of_job(&record.end);
             });
         }
     }
@@ -86,17 +86,6 @@ impl Agent {
 
     fn knows(&self, job: u32) -> bool {
         self.leases().of_job(job).is_some_and(|lease| lease.runs(job))
-    }
-
-    /// Makes the directory of a job with a credential. By it the plugin finds out that a step from outside the job (`srun --jobid`) belongs
-    /// to such a job.
-    pub(super) fn make_job_directory(&self, start: &JobStart) {
-        if !start.has_credential() {
-            return;
-        }
-        if let Err(error) = self.runtime_dir.make_job(start.job) {
-            self.log.line(Level::Error, &format!("job {}: its directory could not be made: {error}", start.job));
-        }
     }
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The node agent: keeps the access tokens of jobs and login sessions fresh.
 //!
-//! One thread listens, one keeps the schedule, one stores the leases, some worker threads request tokens and query slurmctld; each
-//! connection has a thread of its own. The [`lease_table`] knows which action is due when, [`lease`] says which action that is. Network,
-//! Slurm, files, processes, clock, log and randomness are fields of [`Agent`].
+//! One thread listens, one keeps the schedule, one stores the leases, some worker threads request tokens and query slurmctld, others change
+//! token files; each connection has a thread of its own. The [`lease_table`] knows which action is due when, [`lease`] says which action
+//! that is. Network, Slurm, files, processes, clock, log and randomness are fields of [`Agent`].
 
 pub mod arguments;
 pub mod broker_connection;
@@ -14,11 +14,13 @@ mod condition;
 mod configuration;
 pub mod credential_service;
 pub mod direct;
+pub mod file_queue;
 mod forgetting;
 mod job_requests;
 mod job_windows;
 pub mod lanes;
 pub mod lease;
+mod lease_name;
 pub mod lease_table;
 pub mod listener;
 mod missed;
@@ -42,11 +44,12 @@ pub mod startup;
 mod status;
 pub mod store;
 mod submissions;
+pub mod token_files;
 mod user_jobs;
 mod waiting;
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use mytoken::{Error, ScheduleClock};
@@ -55,6 +58,7 @@ use mytoken_wire::agent::{EventKind, RefusedReload};
 use crate::log::{Level, Log};
 use credential_service::CredentialService;
 use lease::{Lease, LeaseKey};
+use lease_name::name;
 use lease_table::LeaseTable;
 use process::ProcessTable;
 use runtime_dir::RuntimeDir;
@@ -70,6 +74,8 @@ pub struct Intervals {
     pub start_deadline: Duration,
     /// Longest wait of an answer for the disk that stores its lease. It is a part of [`Self::start_deadline`].
     pub answer_patience: Duration,
+    /// Longest wait of the answer to an end for the removal of files. The epilog waits a second for both.
+    pub file_patience: Duration,
     /// Time limit of one request to the mytoken server.
     pub request_deadline: Duration,
     /// From the end of a job on this node to the first query of slurmctld: while the epilog runs, the job is not final.
@@ -87,6 +93,7 @@ impl Default for Intervals {
         Self {
             start_deadline: Duration::from_secs(2),
             answer_patience: Duration::from_millis(500),
+            file_patience: Duration::from_millis(700),
             request_deadline: Duration::from_secs(30),
             settle_delay: Duration::from_secs(2),
             retention: Duration::from_secs(24 * 3600),
@@ -127,7 +134,14 @@ pub struct Agent {
     pub draw: fn() -> f64,
     /// When the schedule thread began its turn, or while it sleeps, when it will wake up; elapsed time.
     schedule_turn: Mutex<Duration>,
+    /// Every step, every end of a job and every renewal on this node needs it. So who holds it waits for nothing but the processor: no
+    /// network, no program, no look-up of a user, no log line that is not queued, and no file system, also not `/proc`. For the files of
+    /// users this is literal: each user can make the kernel hold his token file, or his session's directory, for as long as he likes
+    /// (KERN-01). What must be written, read or removed there is noted in the table and in [`LeaseTable::files`], and [`token_files`] does
+    /// it without the lock.
     leases: Mutex<LeaseTable>,
+    /// For tests: called before files are changed.
+    file_gate: OnceLock<token_files::FileGate>,
     changes: store::Changes,
     user_jobs: Mutex<user_jobs::UserJobs>,
     told_differences: Mutex<server_time::Told>,
@@ -142,6 +156,8 @@ pub struct Agent {
     wake: Condvar,
     /// Notified when a task is queued: the worker threads wait for it.
     queued: Condvar,
+    /// Notified when files are to be changed: the threads for them wait for it.
+    files_queued: Condvar,
 }
 
 impl Agent {
@@ -161,6 +177,7 @@ impl Agent {
         let moment = recovery::Moment { now: clock.unix_millis(), offset: offset(clock.as_ref()) };
         let mut table = recovery::recover(&runtime_dir, moment, &log)?;
         recovery::complete(&mut table, configured.service.as_ref(), &runtime_dir, moment.now);
+        table.queue_older_files();
         Ok(Arc::new(Self {
             node,
             configured: RwLock::new(Arc::new(configured)),
@@ -173,6 +190,7 @@ impl Agent {
             log,
             draw: rand::random::<f64>,
             leases: Mutex::new(table),
+            file_gate: OnceLock::new(),
             changes: store::Changes::default(),
             user_jobs: Mutex::default(),
             told_differences: Mutex::default(),
@@ -183,6 +201,7 @@ impl Agent {
             changed: Condvar::new(),
             wake: Condvar::new(),
             queued: Condvar::new(),
+            files_queued: Condvar::new(),
         }))
     }
 
@@ -274,7 +293,8 @@ impl Agent {
         self.forgetting.wake();
     }
 
-    /// Whether nothing is due, no task is queued or runs, the plans follow the clock, and all leases are stored.
+    /// Whether nothing is due, no task is queued or runs, the plans follow the clock, all files are as they should be, and all leases are
+    /// stored.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         // In the order in which work goes on: a sweep queues tasks, and a task changes leases.
@@ -295,13 +315,16 @@ impl Agent {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has a changed lease stored, schedules its next action and wakes the threads that wait.
+    /// Has a changed lease stored and its files changed, schedules its next action and wakes the threads that wait.
     fn lease_changed(&self, table: &mut LeaseTable, key: &LeaseKey) {
         if let Some(lease) = table.get_mut(key) {
             lease.clock_offset = Some(self.offset.load(Ordering::Relaxed));
         }
         self.changes.mark(key);
         table.schedule(key);
+        if table.queue_files(key) {
+            self.files_queued.notify_all();
+        }
         self.changed.notify_all();
         self.wake.notify_all();
     }
@@ -313,33 +336,6 @@ impl Agent {
         lease.record(self.now(), kind, text);
     }
 }
-
-/// The name of a lease in the log: its jobs on this node, or else those that lead its submission, or the begin of the id of its session or
-/// submission.
-fn name(lease: &Lease) -> String {
-    let jobs = || {
-        let running: Vec<u32> = lease.running_jobs().collect();
-        // After the end, the last job.
-        let last = || lease.jobs.keys().copied().last().into_iter().collect::<Vec<u32>>();
-        let shown = [running, last(), lease.leaders.iter().copied().collect()];
-        let shown = shown.into_iter().find(|shown| !shown.is_empty()).unwrap_or_default();
-        let ids: Vec<String> = shown.iter().take(SHOWN_JOBS).map(u32::to_string).collect();
-        let others =
-            if shown.len() > SHOWN_JOBS { format!(" and {} others", shown.len() - SHOWN_JOBS) } else { String::new() };
-        format!("job {}{others} uid {}", ids.join(","), lease.uid)
-    };
-    match &lease.key {
-        LeaseKey::Session(session) => format!("session {} uid {}", session.get(..8).unwrap_or_default(), lease.uid),
-        // Its jobs are not known yet.
-        LeaseKey::Submission { handle, .. } if lease.jobs.is_empty() && lease.leaders.is_empty() => {
-            format!("submission {} uid {}", handle.get(..8).unwrap_or_default(), lease.uid)
-        }
-        LeaseKey::Job(_) | LeaseKey::Submission { .. } => jobs(),
-    }
-}
-
-/// Most jobs in the name of a lease.
-const SHOWN_JOBS: usize = 3;
 
 /// A smaller difference is the clock's daily work, Unix milliseconds.
 const SMALLEST_JUMP: u64 = 1_500;
@@ -362,31 +358,4 @@ fn offset(clock: &dyn ScheduleClock) -> i64 {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use mytoken::private_files::Owner;
-
-    use super::*;
-
-    #[test]
-    fn each_lease_has_a_name_in_the_log() {
-        let handle = "0123456789abcdef".to_owned();
-        let of = |key| Lease::new(key, Owner { uid: 7, gid: 7 }, "default", 0);
-        let mut lease = of(LeaseKey::Submission { uid: 7, handle: handle.clone() });
-        assert_eq!(name(&lease), "submission 01234567 uid 7", "it was made on this host");
-        for (job, expected) in [(1, "job 1 uid 7"), (2, "job 1,2 uid 7"), (4, "job 1,2,4 uid 7")] {
-            lease.add_job(job, 7, None, 0);
-            assert_eq!(name(&lease), expected);
-        }
-        lease.add_job(8, 7, None, 0);
-        assert_eq!(name(&lease), "job 1,2,4 and 1 others uid 7");
-        lease.jobs.values_mut().for_each(|job| job.running = false);
-        assert_eq!(name(&lease), "job 8 uid 7", "the last one");
-        lease.jobs.clear();
-        lease.leaders = [5].into();
-        assert_eq!(name(&lease), "job 5 uid 7", "its job has another credential now");
-        assert_eq!(name(&of(LeaseKey::Session(handle))), "session 01234567 uid 7");
-    }
 }

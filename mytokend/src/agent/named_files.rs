@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The further token files of jobs: requests, files, answers. The main file has its own code and does not depend on them.
 
-use mytoken::private_files::Owner;
-use mytoken::{Deadline, Secret, time_format};
+use mytoken::{Deadline, time_format};
 use mytoken_wire::agent::{EventKind, StartedFile};
-use mytoken_wire::token_file;
 use mytoken_wire::{FileName, paths};
 
 use super::budget::ledger::Purpose;
 use super::credential_service::{Charge, IssuedToken, RequestFailure};
-use super::job_requests::WRITE_PAUSE;
 use super::lease::{Lease, NamedFile};
 use super::lease_table::Task;
 use super::renew::CLOCK_DIFFERENCE;
@@ -26,7 +23,7 @@ const NO_ANSWER_YET: &str = "the mytoken server has not answered yet; the file a
 /// Takes the further files of `job` out of the lease.
 pub(super) fn take_files(lease: &mut Lease, job: u32) -> FilesOfJob {
     let files = lease.files.iter_mut();
-    files.filter_map(|file| Some((file.name.clone(), file.written.remove(&job)?))).collect()
+    files.filter_map(|file| Some((file.name.clone(), file.leave(job)?))).collect()
 }
 
 /// The further files of a starting job for the answer to its step.
@@ -41,7 +38,7 @@ pub(super) fn started_files(lease: &Lease, job: u32) -> Vec<StartedFile> {
 }
 
 impl Agent {
-    fn record_file(&self, lease: &mut Lease, level: Level, name: &FileName, text: &str) {
+    pub(super) fn record_file(&self, lease: &mut Lease, level: Level, name: &FileName, text: &str) {
         let file = paths::named_token_file(lease.uid, name);
         self.record(lease, level, EventKind::File, format!("{file}: {text}"));
     }
@@ -55,7 +52,7 @@ impl Agent {
         }
     }
 
-    /// Requests an access token for a further file, and writes it.
+    /// Requests an access token for a further file.
     pub(super) fn renew_file(&self, task: &Task, index: u8) {
         let now = self.now();
         let longest = self.configured().intervals.request_deadline;
@@ -137,8 +134,7 @@ impl Agent {
             return;
         }
         let (name, due) = (file.name.clone(), file.due.unwrap_or(now));
-        lease.proven = true;
-        self.write_named_file(lease, index);
+        (lease.proven, lease.files_due) = (true, true);
         let next = time_format::short(due.saturating_sub(now) / 1000);
         self.record_file(lease, Level::Info, &name, &format!("access token in {took} ms, next in {next}"));
     }
@@ -172,65 +168,6 @@ impl Agent {
         self.record_file(lease, level, &name, &text);
     }
 
-    /// Writes the current tokens of the further files for the jobs that run here and lack them.
-    pub(super) fn write_named_files(&self, lease: &mut Lease) {
-        for index in 0..lease.files.len() {
-            self.write_named_file(lease, u8::try_from(index).unwrap_or(u8::MAX));
-        }
-    }
-
-    /// What could not be written is tried again.
-    fn write_named_file(&self, lease: &mut Lease, index: u8) {
-        let open = lease.running_jobs().filter(|job| lease.window_of(*job).is_open());
-        let running: Vec<(u32, Owner)> = open.map(|job| (job, lease.owner(Some(job)))).collect();
-        let now = self.now();
-        let Some(file) = lease.file_mut(index) else { return };
-        let tried_again = file.write_due.take().is_some();
-        let Some(exp) = file.token.map(|token| token.exp) else { return };
-        let (current, lacking): (Vec<_>, Vec<_>) =
-            running.into_iter().partition(|(job, _)| file.written.get(job) == Some(&exp));
-        if lacking.is_empty() {
-            return;
-        }
-        let name = file.name.clone();
-        let read = |(job, owner): &(u32, Owner)| self.runtime_dir.read_job_file(*owner, *job, &name).ok().flatten();
-        let Some(text) = file.token_text.clone().or_else(|| current.iter().find_map(read)) else {
-            // After a restart no file holds it: a new one is requested.
-            file.due = file.due.map(|due| due.min(now));
-            return;
-        };
-        let failed = self.write_to_jobs(file, &lacking, &text, exp);
-        file.token_text = Some(text);
-        let told = match failed {
-            Some(error) => {
-                let text = format!("the access token could not be written ({error}); the agent tries again");
-                file.write_due = Some(now.saturating_add(millis(WRITE_PAUSE)));
-                file.reason = Some(text.clone());
-                Some((Level::Warning, text))
-            }
-            None if tried_again => {
-                file.reason = None;
-                Some((Level::Info, "the access token was written".to_owned()))
-            }
-            None => None,
-        };
-        if let Some((level, text)) = told {
-            self.record_file(lease, level, &name, &text);
-        }
-    }
-
-    /// The last error, if there was one.
-    fn write_to_jobs(&self, file: &mut NamedFile, jobs: &[(u32, Owner)], text: &Secret, exp: u64) -> Option<String> {
-        let mut failed = None;
-        for (job, owner) in jobs {
-            match self.runtime_dir.write_job_file(*owner, *job, &file.name, text.expose()) {
-                Ok(()) => drop(file.written.insert(*job, exp)),
-                Err(error) => failed = Some(error.to_string()),
-            }
-        }
-        failed
-    }
-
     /// Forgets the expired tokens of the further files, and removes them from the files.
     pub(super) fn expire_named_files(&self, lease: &mut Lease) {
         let now = self.now();
@@ -242,7 +179,7 @@ impl Agent {
         if expired.is_empty() {
             return;
         }
-        self.remove_expired_files(lease);
+        lease.remove_stale_further();
         for (name, reason) in expired {
             let why = reason.unwrap_or_else(|| "it was not renewed".to_owned());
             let text = format!("the access token expired and was removed: {why}");
@@ -250,56 +187,28 @@ impl Agent {
         }
     }
 
-    /// Removes the further files of running jobs that hold no token of the lease. What could not be removed is tried again.
-    pub(super) fn remove_expired_files(&self, lease: &mut Lease) {
-        let (uid, running): (u32, Vec<u32>) = (lease.uid, lease.running_jobs().collect());
-        let later = self.now().saturating_add(millis(WRITE_PAUSE));
-        for file in &mut lease.files {
-            for job in running.iter().filter(|job| !file.written.contains_key(job)) {
-                if let Err(error) = self.runtime_dir.remove_job_file(*job, uid, &file.name) {
-                    let text = format!("job {job}: an expired access token could not be removed: {error}");
-                    self.log.line_of(uid, Level::Error, &text);
-                    file.write_due = Some(later);
-                }
-            }
-        }
-    }
-
-    /// Gives the files of `job` that another lease has written to this one. Those that it does not have are removed: nothing would renew
-    /// them, or remove them when they expire.
-    pub(super) fn take_over_files(&self, lease: &mut Lease, job: u32, earlier: FilesOfJob) {
+    /// Gives the files of `job` that another lease has written to this one. Returns those that it does not have. They are to be removed:
+    /// nothing would renew them, or remove them when they expire.
+    #[must_use]
+    pub(super) fn take_over_files(lease: &mut Lease, job: u32, earlier: FilesOfJob) -> Vec<FileName> {
+        let mut unwanted = Vec::new();
         for (name, exp) in earlier {
             match lease.files.iter_mut().find(|file| file.name == name) {
                 Some(file) => drop(file.written.insert(job, exp)),
-                None => {
-                    if let Err(error) = self.runtime_dir.remove_job_file(job, lease.uid, &name) {
-                        self.log.line_of(lease.uid, Level::Error, &format!("job {job}: {error}"));
-                    }
-                }
+                None => unwanted.push(name),
             }
         }
+        unwanted
     }
 
-    /// Writes further files that are missing, and if `may_ask`, plans requests for new tokens at once; after a `recent` one only for those
-    /// that cannot be written.
-    pub(super) fn renew_files_soon(&self, lease: &mut Lease, recent: bool, may_ask: bool, now: u64) {
-        let (uid, running): (u32, Vec<u32>) = (lease.uid, lease.running_jobs().collect());
-        let seconds = self.clock.unix_millis() / 1000;
-        for file in &mut lease.files {
-            let path = |job: u32| self.runtime_dir.job_file_path(job, uid, &file.name);
-            let lost: Vec<u32> = running
-                .iter()
-                .copied()
-                .filter(|job| file.written.contains_key(job) && !token_file::is_valid(&path(*job), seconds))
-                .collect();
-            for job in &lost {
-                file.written.remove(job);
-            }
-            if may_ask && file.attempts == 0 && (!recent || !lost.is_empty() && file.token_text.is_none()) {
+    /// Plans requests for new tokens of further files at once if `may_ask`; after a `recent` one only for those that are `lost` and cannot
+    /// be written.
+    pub(super) fn renew_files_soon(lease: &mut Lease, lost: &[FileName], recent: bool, may_ask: bool, now: u64) {
+        for file in lease.files.iter_mut().filter(|file| may_ask && file.attempts == 0) {
+            if !recent || lost.contains(&file.name) && file.token_text.is_none() {
                 file.asked = file.due;
                 file.due = file.due.map(|_| now);
             }
         }
-        self.write_named_files(lease);
     }
 }

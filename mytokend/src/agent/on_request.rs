@@ -1,22 +1,35 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Carries out `mytokenctl renew` and `mytokenctl revoke`: for the owner of a job, and for root.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use mytoken_wire::JobName;
 use mytoken_wire::agent::{Answer, EventKind, Renew, Revoke};
 use mytoken_wire::token_file;
+use mytoken_wire::{FileName, JobName};
 
+use super::file_queue::FilePlace;
 use super::lease::{Action, Ends, Lease, LeaseKey, NamedFile, Phase};
 use super::lease_table::LeaseTable;
 use super::{Agent, millis};
 use crate::log::Level;
 
 /// How long a caller waits for the mytoken server.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// On request, a lease gets at most one access token in this time: each one is a request to the mytoken server.
 pub(super) const PAUSE: Duration = Duration::from_secs(10);
+
+/// A file of a job that the agent has written.
+struct WrittenFile {
+    job: u32,
+    /// `None`: the main file.
+    name: Option<FileName>,
+    /// Expiry of its access token, Unix seconds.
+    exp: u64,
+    path: PathBuf,
+}
 
 /// Who asks, and for whose jobs.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +55,7 @@ impl Agent {
         let own = |lease: &Lease| request.all || request.job.is_some() || lease.uid == caller.uid;
         let chosen = |lease: &Lease| caller.may(lease) && own(lease) && request.job.is_none_or(|job| runs(lease, job));
         let begin = self.clock.elapsed();
-        let mut table = self.leases();
+        let table = self.leases();
         let running: Vec<&Lease> = table.leases().filter(|lease| is_here(lease) && chosen(lease)).collect();
         let renewable = |lease: &&&Lease| lease.is_running() && lease.credential.is_some();
         let keys: Vec<LeaseKey> = running.iter().filter(renewable).map(|lease| lease.key.clone()).collect();
@@ -56,13 +69,20 @@ impl Agent {
             };
             return Answer::Error(text);
         }
+        drop(table);
+        let lost = self.lost_files(&keys);
+        let mut table = self.leases();
         let now = self.now();
-        let waits: Vec<Option<Duration>> = keys.iter().map(|key| self.renew_soon(&mut table, key, now)).collect();
+        let waits: Vec<Option<Duration>> = keys
+            .iter()
+            .map(|key| self.renew_soon(&mut table, key, lost.get(key).map_or(&[][..], Vec::as_slice), now))
+            .collect();
         drop(table);
         // The files that were missing are written all the same.
         if let Some(wait) =
             waits.into_iter().collect::<Option<Vec<Duration>>>().and_then(|waits| waits.into_iter().min())
         {
+            self.wait_until(&keys, begin, |_| true);
             return Answer::Error(format!(
                 "your share of this host's requests to the mytoken server is used up for the next {} s; until then each token is renewed \
                  at its time",
@@ -83,23 +103,36 @@ impl Agent {
         }))
     }
 
-    /// Writes files that are missing, and plans a request for a new token at once. Returns the time to wait if the owner's share of the
+    /// Has files written that are lost, and plans a request for a new token at once. Returns the time to wait if the owner's share of the
     /// requests is used up.
-    fn renew_soon(&self, table: &mut LeaseTable, key: &LeaseKey, now: u64) -> Option<Duration> {
+    fn renew_soon(&self, table: &mut LeaseTable, key: &LeaseKey, lost: &[WrittenFile], now: u64) -> Option<Duration> {
         let lease = table.get_mut(key)?;
-        let missing: Vec<u32> = lease.running_jobs().filter(|job| self.lost_file(lease, *job)).collect();
-        for job in &missing {
-            lease.jobs.entry(*job).and_modify(|job| job.file = None);
+        let (mut is_missing, mut further) = (false, Vec::new());
+        for WrittenFile { job, name, exp, .. } in lost {
+            // Not if something else was written meanwhile.
+            match name {
+                None => {
+                    if let Some(own) = lease.jobs.get_mut(job).filter(|own| own.file == Some(*exp)) {
+                        own.file = None;
+                        is_missing = true;
+                    }
+                }
+                Some(name) => {
+                    let file = lease.files.iter_mut().find(|file| file.name == *name);
+                    if let Some(file) = file.filter(|file| file.written.get(job) == Some(exp)) {
+                        file.written.remove(job);
+                        further.push(name.clone());
+                    }
+                }
+            }
         }
-        if !missing.is_empty() {
-            self.write_files(lease);
-        }
+        lease.files_due = true;
         let recent = lease.requested.is_some_and(|last| last.saturating_add(millis(PAUSE)) > now);
         // The request for the main file may be under way already.
         let free = lease.attempts == 0;
         let asks = !lease.is_closed()
             && (free || !lease.files.is_empty())
-            && (!recent || !missing.is_empty() && lease.token_text.is_none());
+            && (!recent || is_missing && lease.token_text.is_none());
         let wait = if asks { self.wait_for_share(lease) } else { None };
         if asks && wait.is_none() {
             lease.requested = Some(now);
@@ -109,16 +142,40 @@ impl Agent {
             }
         }
         let may_ask = wait.is_none() && !lease.is_closed();
-        self.renew_files_soon(lease, recent, may_ask, now);
+        Self::renew_files_soon(lease, &further, recent, may_ask, now);
         self.lease_changed(table, key);
         wait
     }
 
-    /// Whether the agent has written the job's file, and it holds no valid token any more.
-    fn lost_file(&self, lease: &Lease, job: u32) -> bool {
-        let written = lease.jobs.get(&job).is_some_and(|job| job.file.is_some());
-        let path = self.runtime_dir.job_token_path(job, lease.uid);
-        written && !token_file::is_valid(&path, self.clock.unix_millis() / 1000)
+    /// The files that the agent has written for jobs of these leases, and that hold no valid token any more. The caller does not hold the
+    /// lease table: the user can make this hang.
+    fn lost_files(&self, keys: &[LeaseKey]) -> HashMap<LeaseKey, Vec<WrittenFile>> {
+        let written: Vec<(LeaseKey, Vec<WrittenFile>)> = {
+            let table = self.leases();
+            let leases = keys.iter().filter_map(|key| table.get(key));
+            leases.map(|lease| (lease.key.clone(), self.written_files(&table, lease))).collect()
+        };
+        let now = self.clock.unix_millis() / 1000;
+        let is_lost = |file: &WrittenFile| !token_file::is_valid(&file.path, now);
+        written.into_iter().map(|(key, files)| (key, files.into_iter().filter(is_lost).collect())).collect()
+    }
+
+    /// Without those that a thread is about to write.
+    fn written_files(&self, table: &LeaseTable, lease: &Lease) -> Vec<WrittenFile> {
+        let mut written = Vec::new();
+        for job in lease.running_jobs().filter(|job| !table.files.is_running(&FilePlace::Job(*job))) {
+            if let Some(exp) = lease.jobs.get(&job).and_then(|own| own.file) {
+                let path = self.runtime_dir.job_token_path(job, lease.uid);
+                written.push(WrittenFile { job, name: None, exp, path });
+            }
+            for file in &lease.files {
+                if let Some(exp) = file.written.get(&job).copied() {
+                    let path = self.runtime_dir.job_file_path(job, lease.uid, &file.name);
+                    written.push(WrittenFile { job, name: Some(file.name.clone()), exp, path });
+                }
+            }
+        }
+        written
     }
 
     pub(super) fn revoke_on_request(&self, request: &Revoke, caller: Caller) -> Answer {
@@ -137,7 +194,7 @@ impl Agent {
         Answer::Status(self.list(|lease, job| keys.contains(&lease.key) && job.is_some_and(|job| lease.runs(job))))
     }
 
-    /// Removes the access tokens of the lease from its files, and revokes its sub-token until that is done.
+    /// Has the access tokens of the lease removed from its files, and its sub-token revoked until that is done.
     pub(super) fn give_back(&self, table: &mut LeaseTable, key: &LeaseKey, why: &str) {
         let Some(lease) = table.get_mut(key) else { return };
         if lease.credential.is_none() || lease.ends == Ends::OnRequest {
@@ -148,8 +205,8 @@ impl Agent {
         }
         (lease.token, lease.token_text, lease.write_due, lease.waits_until) = (None, None, None, None);
         lease.files.iter_mut().for_each(NamedFile::clear);
-        self.remove_expired(lease);
-        self.remove_expired_files(lease);
+        lease.remove_stale();
+        lease.remove_stale_further();
         self.record(lease, Level::Info, EventKind::Removed, why);
         lease.reason = Some("the credential was revoked on request".to_owned());
         lease.ends = Ends::OnRequest;
@@ -160,10 +217,10 @@ impl Agent {
         self.lease_changed(table, key);
     }
 
-    /// Waits until `done` holds for each of the leases, at most [`PATIENCE`] after `begin`.
+    /// Waits until `done` holds for each of the leases and their files are as they should be, at most [`PATIENCE`] after `begin`.
     pub(super) fn wait_until(&self, keys: &[LeaseKey], begin: Duration, done: impl Fn(&Lease) -> bool) {
         let mut table = self.leases();
-        while keys.iter().filter_map(|key| table.get(key)).any(|lease| !done(lease)) {
+        while keys.iter().filter_map(|key| table.get(key)).any(|lease| !done(lease) || table.has_file_work(lease)) {
             let waited = self.clock.elapsed().saturating_sub(begin);
             let Some(left) = PATIENCE.checked_sub(waited).filter(|left| !left.is_zero()) else { return };
             table =

@@ -10,6 +10,7 @@ use mytoken::time_format;
 use mytoken_wire::agent::JobStart;
 
 use super::credential_service::CredentialService;
+use super::file_queue::FilePlace;
 use super::lease::{AdmittedFile, CurrentToken, Lease, LeaseCredential, LeaseKey, NamedFile, Phase};
 use super::lease_table::LeaseTable;
 use super::name;
@@ -78,6 +79,7 @@ pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<Le
             store(runtime_dir, lease, log);
         }
     }
+    let mut ended = Vec::new();
     for job in runtime_dir.jobs()? {
         if leases.values().any(|lease| lease.runs(job)) {
             continue;
@@ -99,19 +101,14 @@ pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<Le
                 }
             }
         }
-        match runtime_dir.remove_job(job) {
-            Ok(_) => log
-                .line(Level::Info, &format!("job {job}: removed its directory, because no stored lease belongs to it")),
-            Err(error) => log.line(
-                Level::Error,
-                &format!(
-                    "job {job}: its directory belongs to no stored lease, but cannot be removed: {error}; remove it"
-                ),
-            ),
-        }
+        log.line(Level::Info, &format!("job {job}: its directory is removed, because it runs under no stored lease"));
+        let known = leases.values().find(|lease| lease.jobs.contains_key(&job));
+        ended.push((job, known.map_or(0, |lease| lease.uid)));
     }
     let mut table = LeaseTable::default();
     leases.into_values().for_each(|lease| table.insert(lease));
+    // Not here: that may take for ever.
+    ended.into_iter().for_each(|(job, uid)| table.files.end(uid, &FilePlace::Job(job)));
     Ok(table)
 }
 

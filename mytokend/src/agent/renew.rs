@@ -8,7 +8,7 @@ use mytoken_wire::agent::EventKind;
 
 use super::budget::ledger::Purpose;
 use super::credential_service::{Charge, IssuedToken, RequestFailure};
-use super::lease::{CurrentToken, Lease, LeaseKey, Phase};
+use super::lease::{Arrived, CurrentToken, Lease, LeaseKey, Phase};
 use super::lease_table::Task;
 use super::{Agent, millis};
 use crate::jobs::renewal::Plan;
@@ -19,7 +19,7 @@ use crate::log::Level;
 pub(super) const CLOCK_DIFFERENCE: u64 = 600;
 
 impl Agent {
-    /// Requests an access token and writes it to the files of the jobs, or of the session.
+    /// Requests an access token for the files of the jobs, or of the session.
     pub(super) fn renew(&self, task: &Task) {
         let now = self.now();
         let longest = self.configured().intervals.request_deadline;
@@ -75,6 +75,8 @@ impl Agent {
             (Phase::Active { .. }, Ok(issued)) => self.install(lease, &issued, took),
             // The other request was answered, and its token is in the files.
             (Phase::Active { .. }, Err(_)) if lease.token.is_some_and(|token| Some(token.exp) > replaced) => {}
+            // That of the other request is being written.
+            (Phase::Active { .. }, Err(_)) if lease.arrived.is_some() => {}
             // The other request may still be answered.
             (Phase::Active { .. }, Err(failure)) if failure.temporary && lease.attempts > 0 => {}
             // The renewal that was planned stays.
@@ -94,7 +96,7 @@ impl Agent {
         self.lease_changed(&mut table, &task.key);
     }
 
-    /// Writes a new access token to its file and schedules the next renewal.
+    /// Has a new access token written to its files, and schedules the next renewal.
     pub(super) fn install(&self, lease: &mut Lease, issued: &IssuedToken, took: Duration) {
         let now = self.now();
         let left = issued.left;
@@ -109,29 +111,34 @@ impl Agent {
             return;
         }
         lease.second_due = None;
-        let first = lease.token.is_none();
+        let token = CurrentToken { exp, lifetime: issued.lifetime };
         if matches!(lease.key, LeaseKey::Session(_)) {
-            if let Err(error) = self.runtime_dir.write_session_token(lease, issued.token.expose()) {
-                let reason = format!("the access token could not be written: {error}");
-                return self.request_failed(lease, &RequestFailure::temporary(reason));
+            // It counts when it is in the file: a session has no other copy of the one before it.
+            if lease.arrived.as_ref().is_none_or(|other| other.token.exp < exp) {
+                lease.arrived = Some(Box::new(Arrived { text: issued.token.clone(), token, renewal: due, took }));
+                lease.files_due = true;
             }
+            return;
         }
-        lease.token = Some(CurrentToken { exp, lifetime: issued.lifetime });
+        lease.token_text = Some(issued.token.clone());
+        // A file is known by the end of its token. One with an earlier token of the same end is written again.
+        for job in lease.jobs.values_mut().filter(|job| job.file == Some(exp)) {
+            job.file = exp.checked_sub(1);
+        }
+        lease.files_due = true;
+        self.installed(lease, token, due, took);
+    }
+
+    /// The lease has a new access token, which is renewed at `due`, Unix milliseconds.
+    pub(super) fn installed(&self, lease: &mut Lease, token: CurrentToken, due: u64, took: Duration) {
+        let kind = if lease.token.is_none() { EventKind::Started } else { EventKind::Renewed };
+        lease.token = Some(token);
         lease.proven = true;
         (lease.failures, lease.failing_since) = (0, None);
         lease.reason = None;
         lease.waits_until = None;
         lease.phase = Phase::Active { due };
-        let kind = if first { EventKind::Started } else { EventKind::Renewed };
-        let next = time_format::short(due.saturating_sub(now) / 1000);
-        if !matches!(lease.key, LeaseKey::Session(_)) {
-            lease.token_text = Some(issued.token.clone());
-            // A file is known by the end of its token. One with an earlier token of the same end is written again.
-            for job in lease.jobs.values_mut().filter(|job| job.file == Some(exp)) {
-                job.file = exp.checked_sub(1);
-            }
-            self.write_files(lease);
-        }
+        let next = time_format::short(due.saturating_sub(self.now()) / 1000);
         self.record(lease, Level::Info, kind, format!("access token in {} ms, next in {next}", took.as_millis()));
     }
 

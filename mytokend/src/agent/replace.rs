@@ -8,9 +8,10 @@ use mytoken_wire::agent::{Answer, EventKind, JobStart, OldCredential, Replace, R
 
 use super::budget::ledger::Purpose;
 use super::credential_service::Charge;
+use super::file_queue::FilePlace;
 use super::lease::{Action, Ends, Lease, LeaseCredential, LeaseKey, Phase, StandsFor};
 use super::named_files::take_files;
-use super::on_request::{Caller, PAUSE, job_name, none_here, runs};
+use super::on_request::{Caller, PATIENCE, PAUSE, job_name, none_here, runs};
 use super::settle::held;
 use super::user_jobs::FRESH;
 use super::{Agent, millis};
@@ -24,7 +25,10 @@ const MOST_OF_JOB: usize = 16;
 impl Agent {
     pub(super) fn replace(&self, request: &Replace, caller: Caller) -> Answer {
         match self.try_to_replace(request, caller) {
-            Ok(job) => Answer::Status(self.list(|lease, own| own == Some(job) && lease.runs(job))),
+            Ok(job) => {
+                self.wait_for_files(&FilePlace::Job(job), PATIENCE);
+                Answer::Status(self.list(|lease, own| own == Some(job) && lease.runs(job)))
+            }
             Err(reason) => Answer::Error(reason),
         }
     }
@@ -130,12 +134,13 @@ impl Agent {
         new.jobs.insert(job, local);
         self.record(&mut new, Level::Info, EventKind::Replaced, "the job has a new credential");
         self.begin_lease(&mut new, Ok((admitted, LeaseCredential::Sealed(request.sealed.clone()))), now);
-        self.take_over_files(&mut new, job, files);
+        let unwanted = Self::take_over_files(&mut new, job, files);
         new.required = required;
         // Until it is known that every node has it, no other one revokes it.
         new.ends = Ends::JobsHere;
         self.install(&mut new, &issued, took);
         table.insert(new);
+        table.files.remove_further(owner.uid, job, unwanted);
         self.lease_changed(&mut table, &key);
         self.lease_changed(&mut table, &new_key);
         Ok(job)

@@ -5,6 +5,7 @@ use mytoken::private_files::Owner;
 use mytoken_wire::Handle;
 use mytoken_wire::agent::{Answer, EventKind, Request, SessionEnd, SessionStart};
 
+use super::file_queue::FilePlace;
 use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, Phase};
 use super::lease_table::LeaseTable;
 use super::on_request::Caller;
@@ -102,25 +103,29 @@ impl Agent {
     }
 
     fn session_end(&self, end: &SessionEnd) -> Answer {
-        let mut table = self.leases();
-        self.end_session(&mut table, &LeaseKey::Session(end.session.clone()), "the session ended");
+        let key = LeaseKey::Session(end.session.clone());
+        let place = self.end_session(&mut self.leases(), &key, "the session ended");
+        if let Some(place) = place {
+            // If it takes longer, the threads for files tell it.
+            self.wait_for_removal(&place);
+        }
         Answer::Done {}
     }
 
-    /// Removes the session's files and mytoken.
-    pub(super) fn end_session(&self, table: &mut LeaseTable, key: &LeaseKey, why: &str) {
-        let LeaseKey::Session(session) = key else { return };
-        let Some(lease) = table.get_mut(key).filter(|lease| lease.is_running()) else { return };
-        if let Err(error) = self.runtime_dir.remove_session(lease, session) {
-            self.log.line(Level::Warning, &format!("{}: its files could not be removed: {error}", super::name(lease)));
-        }
-        lease.token = None;
-        lease.credential = None;
+    /// Removes the session's mytoken, and has its files removed. Returns where they are, if the session has run.
+    pub(super) fn end_session(&self, table: &mut LeaseTable, key: &LeaseKey, why: &str) -> Option<FilePlace> {
+        let is_session = matches!(key, LeaseKey::Session(_));
+        let lease = table.get_mut(key).filter(|lease| is_session && lease.is_running())?;
+        let (uid, place) = (lease.uid, lease.file_places().pop()?);
+        (lease.token, lease.arrived, lease.credential) = (None, None, None);
         lease.phase = Phase::Finished { due: self.now().saturating_add(millis(self.configured().intervals.retention)) };
         self.record(lease, Level::Info, EventKind::Removed, why);
+        table.files.end(uid, &place);
+        self.files_queued.notify_all();
         self.lease_changed(table, key);
         for key in table.surplus() {
             self.delete(table, &key);
         }
+        Some(place)
     }
 }

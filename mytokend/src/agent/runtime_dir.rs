@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Token files and stored leases below `/run/mytoken`.
+//!
+//! What changes or removes a token file, or opens the directory of a job to do so, may wait for ever (KERN-01): only [`super::token_files`]
+//! calls it, in threads that hold no lock.
 
 mod agent_lock;
 mod budget_file;
@@ -80,17 +83,33 @@ impl RuntimeDir {
     ///
     /// # Errors
     /// [`FileError::Unusable`].
-    pub fn write_job_token(&self, lease: &Lease, job: u32, token: &str) -> Result<(), FileError> {
+    pub fn write_job_token(&self, owner: Owner, job: u32, token: &str) -> Result<(), FileError> {
         let directory = self.jobs.make(&job.to_string(), self.owner, 0o711)?;
-        directory.write(&token_name(lease.uid), token.as_bytes(), lease.owner(Some(job)), 0o400)
+        directory.write(&token_name(owner.uid), token.as_bytes(), owner, 0o400)
     }
 
     /// The access token in a job's file, if there is one.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
-    pub fn read_job_token(&self, lease: &Lease, job: u32) -> Result<Option<Secret>, FileError> {
-        self.read_job(job, &token_name(lease.uid), lease.owner(Some(job)))
+    pub fn read_job_token(&self, owner: Owner, job: u32) -> Result<Option<Secret>, FileError> {
+        self.read_job(job, &token_name(owner.uid), owner)
+    }
+
+    /// Removes the access token of a job, and keeps its directory: the job still runs.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn remove_job_token(&self, job: u32, uid: u32) -> Result<(), FileError> {
+        self.remove_from_job(job, &token_name(uid))
+    }
+
+    /// Whether a job has a directory.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn has_job(&self, job: u32) -> Result<bool, FileError> {
+        self.jobs.has(&job.to_string())
     }
 
     /// Path of a further access token of a job.
@@ -121,11 +140,15 @@ impl RuntimeDir {
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn remove_job_file(&self, job: u32, uid: u32, name: &FileName) -> Result<(), FileError> {
+        self.remove_from_job(job, &named_token_file(uid, name))
+    }
+
+    fn remove_from_job(&self, job: u32, file: &str) -> Result<(), FileError> {
         let job = job.to_string();
         if !self.jobs.has(&job)? {
             return Ok(());
         }
-        self.jobs.make(&job, self.owner, 0o711)?.remove(&named_token_file(uid, name)).map(drop)
+        self.jobs.make(&job, self.owner, 0o711)?.remove(file).map(drop)
     }
 
     fn read_job(&self, job: u32, file: &str, owner: Owner) -> Result<Option<Secret>, FileError> {
@@ -133,7 +156,8 @@ impl RuntimeDir {
         if !self.jobs.has(&name)? {
             return Ok(None);
         }
-        let bytes = self.jobs.make(&name, self.owner, 0o711)?.read(file, owner, 0o400, TOKEN_LIMIT)?;
+        // Not made if it is missing: it may be that of another job, which ends now.
+        let bytes = self.jobs.enter(&name, self.owner, 0o711)?.read(file, owner, 0o400, TOKEN_LIMIT)?;
         Ok(bytes.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()).map(Secret::new))
     }
 
@@ -141,10 +165,9 @@ impl RuntimeDir {
     ///
     /// # Errors
     /// [`FileError::Unusable`], [`FileError::Identity`].
-    pub fn write_session_token(&self, lease: &Lease, token: &str) -> Result<(), FileError> {
-        let LeaseKey::Session(session) = &lease.key else { return Ok(()) };
-        self.in_session(lease.owner(None), session, |directory| {
-            directory.write(&token_name(lease.uid), token.as_bytes(), lease.owner(None), 0o600)
+    pub fn write_session_token(&self, owner: Owner, session: &str, token: &str) -> Result<(), FileError> {
+        self.in_session(owner, session, |directory| {
+            directory.write(&token_name(owner.uid), token.as_bytes(), owner, 0o600)
         })
     }
 
@@ -153,23 +176,12 @@ impl RuntimeDir {
         Handover::new(&self.root.path().join("handover"), self.owner).sweep_all(&FixedClock(now));
     }
 
-    /// Removes the access tokens that the lease does not list any more, and keeps their directories: the jobs or the session still run.
+    /// Removes the access token of a session, and keeps its directory: the session still runs.
     ///
     /// # Errors
-    /// [`FileError::Unusable`], [`FileError::Identity`]; the other files are removed all the same.
-    pub fn remove_expired(&self, lease: &Lease) -> Result<(), FileError> {
-        let name = token_name(lease.uid);
-        if let LeaseKey::Session(session) = &lease.key {
-            return self.in_session(lease.owner(None), session, |directory| directory.remove(&name).map(drop));
-        }
-        let remove = |job: u32| {
-            let job = job.to_string();
-            if self.jobs.has(&job)? { self.jobs.make(&job, self.owner, 0o711)?.remove(&name).map(drop) } else { Ok(()) }
-        };
-        // All are tried before the first error is returned.
-        let without = lease.jobs.iter().filter(|(_, job)| job.running && job.file.is_none());
-        let results: Vec<Result<(), FileError>> = without.map(|(id, _)| remove(*id)).collect();
-        results.into_iter().collect()
+    /// [`FileError::Unusable`], [`FileError::Identity`].
+    pub fn remove_session_token(&self, owner: Owner, session: &str) -> Result<(), FileError> {
+        self.in_session(owner, session, |directory| directory.remove(&token_name(owner.uid)).map(drop))
     }
 
     /// Removes a job's directory with everything in it, and its records that could not be read. Returns whether there was one.
@@ -197,24 +209,24 @@ impl RuntimeDir {
     ///
     /// # Errors
     /// [`FileError::Unusable`], [`FileError::Identity`].
-    pub fn remove_session(&self, lease: &Lease, session: &str) -> Result<(), FileError> {
+    pub fn remove_session(&self, owner: Owner, session: &str) -> Result<(), FileError> {
         if !self.root.has("sessions")? {
             return Ok(());
         }
         let sessions = self.root.enter("sessions", self.owner, 0o711)?;
-        let uid = lease.uid.to_string();
+        let uid = owner.uid.to_string();
         if !sessions.has(&uid)? {
             return Ok(());
         }
-        as_user(lease.owner(None), || {
-            let own = sessions.enter(&uid, lease.owner(None), 0o700)?;
+        as_user(owner, || {
+            let own = sessions.enter(&uid, owner, 0o700)?;
             // No listing: the user may have put a million files into the directory.
             if !own.has(session)? {
                 return Ok(());
             }
-            let directory = own.enter(session, lease.owner(None), 0o700)?;
-            directory.remove(&token_name(lease.uid))?;
-            directory.remove(&format!("mt_u{}", lease.uid))?;
+            let directory = own.enter(session, owner, 0o700)?;
+            directory.remove(&token_name(owner.uid))?;
+            directory.remove(&format!("mt_u{}", owner.uid))?;
             own.remove_dir(session).map(drop)
         })
     }

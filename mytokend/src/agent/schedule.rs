@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use mytoken_wire::agent::EventKind;
 
 use super::budget::Budgets;
-use super::job_requests::WRITE_PAUSE;
 use super::lanes::{REVOCATIONS, TOKENS};
-use super::lease::{Action, Lease, LeaseKey};
+use super::lease::{Action, LeaseKey};
 use super::lease_table::{LeaseTable, Queue, Task};
-use super::{Agent, millis};
+use super::{Agent, millis, token_files};
 use crate::jobs::remove_at;
 use crate::log::Level;
 
@@ -23,6 +22,9 @@ const WORKERS: [(Queue, usize); 3] =
 
 /// Stack of a thread in bytes. Enough for TLS; the default of 2 MiB would make the agent look larger than it is.
 pub(super) const STACK: usize = 512 * 1024;
+
+/// The same of a thread that changes files.
+const FILE_STACK: usize = 256 * 1024;
 
 /// Longest sleep of the schedule thread: the time of day may be set in the meantime.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -45,6 +47,8 @@ pub struct Threads {
     agent: Arc<Agent>,
     /// With the time for which a stop waits for them.
     handles: Vec<(JoinHandle<()>, Duration)>,
+    /// They change files. They end after the others, which have files changed.
+    files: Vec<JoinHandle<()>>,
     /// Stores the leases. It ends last: the others change them.
     store: JoinHandle<()>,
 }
@@ -55,8 +59,14 @@ impl Threads {
     /// # Errors
     /// When the system cannot start a thread.
     pub fn start(agent: &Arc<Agent>) -> std::io::Result<Self> {
-        let mut handles = Vec::new();
+        let (mut handles, mut files) = (Vec::new(), Vec::new());
+        for number in 0..token_files::THREADS {
+            let own = Arc::clone(agent);
+            let builder = Builder::new().name(format!("files-{number}")).stack_size(FILE_STACK);
+            files.push(builder.spawn(move || own.run_files())?);
+        }
         agent.take_missed();
+        agent.wait_for_files_at_start();
         let own = Arc::clone(agent);
         agent.changes.begin();
         let store = Builder::new().name("store".to_owned()).stack_size(STACK).spawn(move || own.run_store())?;
@@ -75,7 +85,7 @@ impl Threads {
         let begin = agent.clock.elapsed();
         let builder = Builder::new().name("schedule".to_owned()).stack_size(STACK);
         handles.push((builder.spawn(move || own.run_schedule(begin))?, STOP_PATIENCE));
-        Ok(Self { agent: Arc::clone(agent), handles, store })
+        Ok(Self { agent: Arc::clone(agent), handles, files, store })
     }
 
     /// Ends the threads. A thread that waits for a server is abandoned: the agent's next run repeats the request.
@@ -89,6 +99,9 @@ impl Threads {
         for (handle, patience) in self.handles {
             join(handle, begin, patience);
         }
+        self.agent.stop_files();
+        let begin = Instant::now();
+        self.files.into_iter().for_each(|handle| join(handle, begin, STOP_PATIENCE));
         self.agent.changes.stop();
         join(self.store, Instant::now(), STORE_PATIENCE);
         if self.agent.changes.is_stored() {
@@ -231,7 +244,7 @@ impl Agent {
             removed = true;
         }
         if removed {
-            self.remove_expired(lease);
+            lease.remove_stale();
             let why = lease.reason.clone().unwrap_or_else(|| "it was not renewed".to_owned());
             let text = format!("the access token expired and was removed: {why}");
             self.record(lease, Level::Warning, EventKind::Expired, text);
@@ -240,28 +253,12 @@ impl Agent {
         self.lease_changed(table, key);
     }
 
-    /// Removes the files of expired tokens. What could not be removed is tried again.
-    pub(super) fn remove_expired(&self, lease: &mut Lease) {
-        if let Err(error) = self.runtime_dir.remove_expired(lease) {
-            let text = format!("{}: an expired access token could not be removed: {error}", super::name(lease));
-            self.log.line_of(lease.uid, Level::Error, &text);
-            lease.write_due = Some(self.now().saturating_add(millis(WRITE_PAUSE)));
-        }
-    }
-
+    /// Files could not be written or removed, and are tried again.
     fn write_again(&self, table: &mut LeaseTable, key: &LeaseKey) {
         let Some(lease) = table.get_mut(key) else { return };
-        let lacking = lease.token.is_some();
-        if self.write_files(lease) && lacking && !matches!(lease.key, LeaseKey::Session(_)) {
-            lease.reason = None;
-            self.record(lease, Level::Info, EventKind::Started, "the access token was written");
-        }
-        // A session's file is the current token's, if there is one.
-        if !matches!(lease.key, LeaseKey::Session(_)) || lease.token.is_none() {
-            self.remove_expired(lease);
-        }
-        self.write_named_files(lease);
-        self.remove_expired_files(lease);
+        lease.write_due = None;
+        lease.files.iter_mut().for_each(|file| file.write_due = None);
+        lease.files_due = true;
         self.lease_changed(table, key);
     }
 
@@ -271,12 +268,14 @@ impl Agent {
         }
     }
 
-    /// Removes the records of logins without a session, ends sessions without a process, and asks about jobs without a process.
+    /// Removes the records of logins without a session, ends sessions without a process, asks about jobs without a process, and looks after
+    /// files that could not be changed.
     fn sweep(&self) {
         self.runtime_dir.sweep_handover(self.now() / 1000);
         self.take_missed();
         self.sweep_sessions();
         self.sweep_jobs();
+        self.look_after_files();
         self.forget_old_answers();
     }
 

@@ -11,6 +11,7 @@ use mytoken_wire::agent::EventKind;
 
 use super::budget::ledger::Purpose;
 use super::credential_service::{Charge, RequestFailure};
+use super::file_queue::FilePlace;
 use super::lease::{Action, Ends, Lease, LeaseCredential, NamedFile, Phase, Submitter};
 use super::lease_table::Task;
 use super::slurm::SqueueError;
@@ -254,10 +255,11 @@ impl Agent {
 
     /// Looks whether the command that submits still lives.
     fn see_submitter(&self, task: &Task) {
-        let now = self.now() / 1000;
+        let submitter = self.leases().current(task).and_then(|lease| lease.submitter);
+        let Some(Submitter { process: (pid, start), .. }) = submitter else { return };
+        let (lives, now) = (!self.processes.has_ended(pid, start), self.now() / 1000);
         if let Some(lease) = self.leases().current(task) {
-            let lives = |Submitter { process: (pid, start), .. }| !self.processes.has_ended(pid, start);
-            lease.submitter = lease.submitter.map(|command| command.seen(lives(command), now));
+            lease.submitter = lease.submitter.map(|command| command.seen(lives, now));
         }
     }
 
@@ -351,9 +353,8 @@ impl Agent {
                 EventKind::Missed,
                 format!("job {job} ended, but no epilog called the agent"),
             );
-            if let Err(error) = self.runtime_dir.remove_job(job) {
-                self.log.line_of(uid, Level::Error, &format!("job {job}: its files could not be removed: {error}"));
-            }
+            table.files.end(uid, &FilePlace::Job(job));
+            self.files_queued.notify_all();
             self.end_job(&mut table, job);
         }
     }

@@ -11,6 +11,7 @@ use mytoken_wire::{printable, token_file};
 
 use super::Agent;
 use super::condition::{Facts, condition};
+use super::file_queue::FilePlace;
 use super::lease::{Lease, LeaseKey, NamedFile, Phase};
 use crate::jobs::JobWindow;
 
@@ -35,6 +36,8 @@ struct Entry {
     owner: Owner,
     phase: Phase,
     written: bool,
+    /// A thread changes its files, perhaps for ever: then a look at them hangs, too.
+    is_busy: bool,
     window: JobWindow,
     failing_since: Option<u64>,
     files: Vec<NamedFile>,
@@ -78,7 +81,11 @@ impl Agent {
             let mut chosen: Vec<(&Lease, Option<u32>)> = all.filter(|(lease, job)| chosen(lease, *job)).collect();
             chosen.sort_by_key(|(lease, own)| (lease.first_event(), *own));
             let events = if chosen.len() <= SHORT_LIST { usize::MAX } else { EVENTS_IN_LIST };
-            chosen.into_iter().map(|(lease, own)| self.entry(lease, own, events)).collect()
+            let entry = |(lease, own): (&Lease, Option<u32>)| {
+                let is_busy = place_of(lease, own).is_some_and(|place| table.files.is_running(&place));
+                Entry { is_busy, ..self.entry(lease, own, events) }
+            };
+            chosen.into_iter().map(entry).collect()
         };
         let omitted = oldest_to_omit(&entries);
         entries.drain(..omitted);
@@ -130,15 +137,17 @@ impl Agent {
         let owner = lease.owner(job);
         let files = if running { lease.files.clone() } else { Vec::new() };
         let written = token_until.is_some();
-        Entry { status, owner, phase, written, window, failing_since, files, events: events.to_vec() }
+        let (is_busy, events) = (false, events.to_vec());
+        Entry { status, owner, phase, written, is_busy, window, failing_since, files, events }
     }
 
     /// The entry with its condition.
     fn judged(&self, entry: Entry) -> JobStatus {
-        let Entry { mut status, owner, phase, written, window, failing_since, files, events } = entry;
+        let Entry { mut status, owner, phase, written, is_busy, window, failing_since, files, events } = entry;
         let now = self.clock.unix_millis() / 1000;
         let on_disk = match (&status.session, &status.file) {
             (_, None) => false,
+            _ if is_busy => written,
             // The user owns the directories of a session, so the agent looks there with the user's rights.
             (Some(session), Some(_)) => {
                 written && self.runtime_dir.has_session_token(owner, session, now).unwrap_or(false)
@@ -160,7 +169,8 @@ impl Agent {
         });
         let renewed = matches!(phase, Phase::Active { .. } | Phase::Refused);
         let renewal = if renewed { Ok(window) } else { Err(&condition) };
-        status.files = files.iter().map(|file| self.judged_file(&status, file, now, renewal)).collect();
+        let judged = |file: &NamedFile| self.judged_file(&status, file, (now, is_busy), renewal);
+        status.files = files.iter().map(judged).collect();
         (status.condition, status.since) = (Some(condition), since);
         status
     }
@@ -171,13 +181,14 @@ impl Agent {
         &self,
         job: &JobStatus,
         file: &NamedFile,
-        now: u64,
+        (now, is_busy): (u64, bool),
         renewal: Result<JobWindow, &Condition>,
     ) -> FileStatus {
         let path = self.runtime_dir.job_file_path(job.job, job.uid, &file.name);
         let condition = match renewal {
             Ok(JobWindow::Closed { .. }) if file.due.is_some() => Condition::Waiting,
             Ok(JobWindow::Over) => Condition::Refused,
+            Ok(_) if is_busy => file.condition(job.job, file.written.contains_key(&job.job)),
             Ok(_) => file.condition(job.job, token_file::is_valid(&path, now)),
             Err(main) => main.clone(),
         };
@@ -192,6 +203,11 @@ impl Agent {
             token_until: file.written.get(&job.job).copied(),
         }
     }
+}
+
+/// Where the files of an entry are.
+fn place_of(lease: &Lease, job: Option<u32>) -> Option<FilePlace> {
+    job.map_or_else(|| lease.file_places().pop(), |job| Some(FilePlace::Job(job)))
 }
 
 /// The jobs of a lease; the session of a session's lease.

@@ -83,6 +83,7 @@ impl Agent {
         let now = self.now();
         let made = now / 1000;
         let key = LeaseKey::Submission { uid, handle: handle.clone() };
+        let started = command.filter(|_| job.is_none()).and_then(|pid| Some((pid, self.processes.start_time(pid)?)));
         let mut table = self.leases();
         // For a job that runs already, its nodes revoke the sub-token only when they have taken it.
         let running = if settled { Progress::Started } else { Progress::Unsure };
@@ -106,7 +107,6 @@ impl Agent {
         lease.leaders.extend(job);
         lease.made_here = true;
         lease.progress = Some(if job.is_some() { running } else { Progress::Nothing });
-        let started = command.filter(|_| job.is_none()).and_then(|pid| Some((pid, self.processes.start_time(pid)?)));
         lease.submitter = started.map(|process| Submitter { process, ended: None });
         lease.credential = Some(LeaseCredential::SubToken { server, sub_token });
         lease.phase = Phase::Ended { due: now.saturating_add(millis(FIRST_QUESTION)), tries: 0, revoke: None };

@@ -11,6 +11,7 @@ use mytoken_wire::agent::JobStart;
 use super::cluster_jobs::ClusterJobs;
 use super::messages::{EndRequest, ReplacedAnswer, ReplacedRequest};
 use super::replacements::{Leader, Replacement};
+use super::submission::Submission;
 use super::{Broker, State, SubmissionKey};
 use crate::agent::credential_service::{Admitted, Denied};
 use crate::log::Level;
@@ -61,17 +62,31 @@ impl Replacing {
 
 /// What serves jobs in place of the credentials of their submissions.
 pub(super) struct InUse {
-    /// By user: the leaders, and those that have given an access token.
-    proven: HashMap<u32, Vec<(u32, Arc<Replacement>)>>,
+    /// By user and by leader: those that have given an access token.
+    proven: HashMap<u32, HashMap<u32, Arc<Replacement>>>,
     /// The other ones. Until they have given a token, the credential that they replace is needed.
     pub unproven: HashSet<SubmissionKey>,
 }
 
 impl InUse {
-    /// The leaders whose jobs do not need the credential of this submission any more, which was made at `made`, Unix seconds.
-    pub(super) fn leaders_beside(&self, key: &SubmissionKey, made: u64) -> BTreeSet<u32> {
-        let of_user = self.proven.get(&key.uid).into_iter().flatten();
-        of_user.filter(|(_, other)| other.replaces(&key.handle, made)).map(|(leader, _)| *leader).collect()
+    /// Those leaders of a submission whose jobs do not need its credential any more. Only its own leaders are looked at, and those of its
+    /// jobs: a user may have new credentials for a thousand jobs, and each of the user's submissions is judged at each answer. Which jobs
+    /// share a credential, only the time decides, so there all leaders are.
+    pub(super) fn leaders_beside(
+        &self,
+        key: &SubmissionKey,
+        submission: &Submission,
+        jobs: &ClusterJobs,
+    ) -> BTreeSet<u32> {
+        let Some(of_user) = self.proven.get(&key.uid) else { return BTreeSet::new() };
+        let made = submission.admitted.made;
+        let is_replaced = |leader: &u32| of_user.get(leader).is_some_and(|other| other.replaces(&key.handle, made));
+        if submission.binding.submitted.is_some() {
+            return of_user.keys().copied().filter(is_replaced).collect();
+        }
+        let shown = jobs.shown(key.uid, &submission.jobs);
+        let of_jobs = shown.iter().filter_map(|job| jobs.job(*job)).map(|job| job.leader);
+        submission.binding.leaders.iter().copied().chain(of_jobs).filter(is_replaced).collect()
     }
 }
 
@@ -212,11 +227,118 @@ impl Broker {
         for (leader, replacement) in self.replaced.all() {
             let key = SubmissionKey { uid: leader.uid, handle: replacement.handle.clone() };
             if state.submissions.get(&key).is_some_and(|known| known.proven) {
-                found.proven.entry(leader.uid).or_default().push((leader.job, replacement));
+                found.proven.entry(leader.uid).or_default().insert(leader.job, replacement);
             } else {
                 found.unproven.insert(key);
             }
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::{btree_set, vec};
+    use proptest::prelude::*;
+
+    use super::super::ends::{Known, judge};
+    use super::*;
+
+    const UID: u32 = 7;
+
+    fn submission(handle: &str, made: u64, submitted: Option<(u64, u64)>) -> (SubmissionKey, Submission) {
+        let admitted = Admitted {
+            profile: "default".into(),
+            handle: handle.into(),
+            required: false,
+            made,
+            exp: 9_000,
+            windows: Vec::new(),
+            start_windows: Vec::new(),
+            submitted: None,
+            followed: false,
+            lane: "lane".into(),
+            limited_uses: false,
+            description: String::new(),
+            files: Vec::new(),
+            is_provisional: false,
+        };
+        let mut submission = Submission::new("mt1.00000000.AA".into(), admitted);
+        (submission.binding.submitted, submission.complete) = (submitted, true);
+        (SubmissionKey { uid: UID, handle: handle.into() }, submission)
+    }
+
+    fn in_use(replaced: &[(u32, u64, bool)]) -> InUse {
+        let replacement = |(leader, made, has_retired): &(u32, u64, bool)| {
+            let retired = if *has_retired { vec!["old".to_owned()] } else { Vec::new() };
+            let (sealed, handle) = (String::new(), format!("new{leader}"));
+            let own = Replacement { sealed, handle, made: *made, exp: 9_000, follows: false, retired };
+            (*leader, Arc::new(own))
+        };
+        let of_user: HashMap<u32, Arc<Replacement>> = replaced.iter().map(replacement).collect();
+        InUse { proven: HashMap::from([(UID, of_user)]), unproven: HashSet::new() }
+    }
+
+    #[test]
+    fn only_the_leaders_of_a_submission_count_unless_several_share_its_credential() {
+        let lines = "7|1000|1|1|RUNNING|1000|N/A|n1|n1\n7|1000|3|2_1|RUNNING|1000|N/A|n1|n1\n";
+        let jobs = ClusterJobs::parse(lines).unwrap();
+        let in_use = in_use(&[(1, 50, false), (2, 50, false), (4, 50, false), (5, 1, false), (6, 1, true)]);
+        let (key, mut own) = submission("old", 10, None);
+        assert_eq!(in_use.leaders_beside(&key, &own, &jobs), BTreeSet::new());
+        own.binding.leaders = [1, 5, 6, 9].into();
+        assert_eq!(in_use.leaders_beside(&key, &own, &jobs), BTreeSet::from([1, 6]), "5 is older, and 9 has none");
+        own.jobs = [3].into();
+        assert_eq!(in_use.leaders_beside(&key, &own, &jobs), BTreeSet::from([1, 2, 6]), "that of its job, too");
+        own.binding.submitted = Some((1, 2));
+        assert_eq!(in_use.leaders_beside(&key, &own, &jobs), BTreeSet::from([1, 2, 4, 6]));
+        let (key, mut itself) = submission("new1", 10, None);
+        itself.binding.leaders = [1].into();
+        assert_eq!(in_use.leaders_beside(&key, &itself, &jobs), BTreeSet::new());
+        let stranger = SubmissionKey { uid: UID + 1, ..key };
+        assert_eq!(in_use.leaders_beside(&stranger, &own, &jobs), BTreeSet::new());
+    }
+
+    proptest! {
+        /// A submission is judged as with the leaders of all new credentials of its user.
+        #[test]
+        fn the_leaders_of_other_submissions_change_nothing(
+            rows in vec((1..9_u32, 0..3_u32, 0..4_usize), 0..12),
+            own_jobs in btree_set(1..9_u32, 0..4),
+            leaders in btree_set(1..9_u32, 0..3),
+            replaced in vec((1..9_u32, 0..20_u64, any::<bool>()), 0..6),
+            shared in any::<bool>(),
+        ) {
+            const STATES: [&str; 4] = ["RUNNING", "PENDING", "COMPLETED", "CANCELLED"];
+            let mut lines = String::new();
+            let mut seen = BTreeSet::new();
+            for (job, leader, state) in rows {
+                if seen.insert(job) {
+                    let array = (job - job.min(leader)).max(1);
+                    let id = if array == job { job.to_string() } else { format!("{array}_{job}") };
+                    lines += &format!("7|1000|{job}|{id}|{}|1000|1500|n1|n1\n", STATES[state]);
+                }
+            }
+            let jobs = ClusterJobs::parse(&lines).unwrap();
+            let in_use = in_use(&replaced);
+            let (key, mut own) = submission("old", 10, shared.then_some((990, 1_010)));
+            (own.jobs, own.binding.leaders) = (own_jobs, leaders);
+            let all: BTreeSet<u32> = in_use.proven[&UID]
+                .iter()
+                .filter(|(_, other)| other.replaces("old", 10))
+                .map(|(leader, _)| *leader)
+                .collect();
+            let known = |replaced| Known {
+                uid: UID,
+                jobs: &own.jobs,
+                binding: &own.binding,
+                complete: true,
+                unclaimed: false,
+                replaced,
+            };
+            let few = in_use.leaders_beside(&key, &own, &jobs);
+            prop_assert!(few.is_subset(&all));
+            prop_assert_eq!(judge(&jobs, known(&few), 2_000), judge(&jobs, known(&all), 2_000));
+        }
     }
 }

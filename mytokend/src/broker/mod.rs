@@ -68,6 +68,9 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Most submissions. A user's own jobs, and the number of jobs that slurmctld holds, are far below that.
 const MOST_SUBMISSIONS: usize = 200_000;
 
+/// Most submissions that are judged before nodes get the state again. Each may take as long as its user has jobs.
+const AT_ONCE: usize = 256;
+
 struct State {
     submissions: HashMap<SubmissionKey, Submission>,
     tokens: Lanes<Work>,
@@ -167,13 +170,14 @@ impl Broker {
         Some(conversion.convert(submitted))
     }
 
-    /// Takes note of an answer of slurmctld: submissions that are over are to be revoked.
+    /// Takes note of an answer of slurmctld: submissions that are over are to be revoked. One thread calls it, after each answer and before
+    /// the next question. So what changes between the submissions goes by no later answer.
     fn note(&self, answered: &Answered) {
         let (Some(jobs), None) = (&answered.jobs, &answered.trouble) else { return };
         let elapsed = self.clock.elapsed();
         let here = self.clock.unix_millis() / 1000;
         let now = answered.clock.and_then(|clock| elapsed.as_secs().checked_add_signed(clock)).unwrap_or(here);
-        let mut state = self.state();
+        let state = self.state();
         let in_use = self.in_use(&state);
         let mut leaders: HashMap<u32, BTreeSet<u32>> = HashMap::new();
         for (key, submission) in state.submissions.iter().filter(|(key, _)| !in_use.unproven.contains(*key)) {
@@ -181,28 +185,35 @@ impl Broker {
         }
         let unclaimed: HashMap<u32, bool> =
             leaders.iter().map(|(uid, leaders)| (*uid, ends::unclaimed(jobs, *uid, leaders))).collect();
+        let is_due = |own: &Submission| matches!(own.end, End::Open { .. }) && elapsed >= own.judged_from;
+        let due = state.submissions.iter().filter(|(_, submission)| is_due(submission));
+        let due: Vec<SubmissionKey> = due.map(|(key, _)| key.clone()).collect();
+        drop(state);
         let mut over = Vec::new();
-        for (key, submission) in &mut state.submissions {
-            if !matches!(submission.end, End::Open { .. }) || elapsed < submission.judged_from {
-                continue;
-            }
-            submission.binding.submitted = self.submitted(&submission.admitted, answered);
-            let replaced = in_use.leaders_beside(key, submission.admitted.made);
-            let known = ends::Known {
-                uid: key.uid,
-                jobs: &submission.jobs,
-                binding: &submission.binding,
-                complete: submission.complete,
-                unclaimed: unclaimed.get(&key.uid).copied().unwrap_or(true),
-                replaced: &replaced,
-            };
-            let (standing, seen) = ends::judge(jobs, known, now);
-            submission.binding.leaders.extend(seen);
-            submission.complete |= submission.binding.submitted.is_some_and(|(_, end)| end < now);
-            if submission.note(standing, elapsed) {
-                over.push((key.clone(), replaced.is_empty()));
+        for keys in due.chunks(AT_ONCE) {
+            let mut state = self.state();
+            for key in keys {
+                // It may have been given up meanwhile, or a job of it may have come.
+                let Some(submission) = state.submissions.get_mut(key).filter(|own| is_due(own)) else { continue };
+                submission.binding.submitted = self.submitted(&submission.admitted, answered);
+                let replaced = in_use.leaders_beside(key, submission, jobs);
+                let known = ends::Known {
+                    uid: key.uid,
+                    jobs: &submission.jobs,
+                    binding: &submission.binding,
+                    complete: submission.complete,
+                    unclaimed: unclaimed.get(&key.uid).copied().unwrap_or(true),
+                    replaced: &replaced,
+                };
+                let (standing, seen) = ends::judge(jobs, known, now);
+                submission.binding.leaders.extend(seen);
+                submission.complete |= submission.binding.submitted.is_some_and(|(_, end)| end < now);
+                if submission.note(standing, elapsed) {
+                    over.push((key.clone(), replaced.is_empty()));
+                }
             }
         }
+        let mut state = self.state();
         state.submissions.retain(|_, submission| {
             !matches!(submission.end, End::Settled { since } if elapsed.saturating_sub(since) > REMEMBERED)
         });

@@ -10,6 +10,8 @@ mod failures;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod hanging_files;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod hostile;

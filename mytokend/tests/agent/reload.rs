@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A reload of the agent's configuration.
 
+use std::time::Duration;
+
 use mytokend::agent::{Configured, Intervals};
 
 use crate::harness::{FakeServices, RENEWAL, TestAgent, outage};
@@ -8,7 +10,9 @@ use crate::harness::{FakeServices, RENEWAL, TestAgent, outage};
 /// The configuration of an agent with these services.
 pub fn configured(services: &FakeServices) -> Configured {
     let (service, controller) = (Box::new(services.clone()), Box::new(services.clone()));
-    Configured { intervals: Intervals::default(), service, controller }
+    // A busy machine may hold up a test for longer than an answer usually waits.
+    let intervals = Intervals { file_patience: Duration::from_secs(30), ..Intervals::default() };
+    Configured { intervals, service, controller }
 }
 
 #[test]

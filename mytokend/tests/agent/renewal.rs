@@ -111,6 +111,7 @@ fn damaged_state_is_removed_and_all_other_state_is_used() {
         .unwrap();
     fs::write(agent.dir.path().join("mytoken/state/rubbish"), "x").unwrap();
     agent.begin();
+    agent.wait_until_idle();
     assert_eq!(agent.status(7).state, JobState::Ready);
     assert!(!agent.token(8).exists(), "no lease would renew or remove it");
     assert_eq!(agent.start(8, "h2").state, JobState::Ready);

@@ -75,6 +75,7 @@ fn goes_on(agent: &TestAgent) {
 }
 
 fn is_over(agent: &TestAgent) {
+    agent.wait_until_idle();
     agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
     assert!(!agent.token(7).exists());
     agent.advance(SETTLE * 4);

@@ -9,8 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::Secret;
 use mytoken_login::Process;
-use mytoken_wire::agent::{Condition, RenewalCredential, SessionEnd, SessionStart, StatusQuery};
+use mytoken_wire::agent::{Condition, JobState, RenewalCredential, SessionEnd, SessionStart, StatusQuery};
+use mytokend::agent::file_queue::FilePlace;
 
+use crate::hanging_files::Gate;
 use crate::harness::{BEFORE_RENEWAL, EXPIRY, LIFETIME, NOW, RENEWAL, SWEEP, TestAgent, eventually, me};
 use crate::processes::FakeProcesses;
 
@@ -92,6 +94,31 @@ fn the_token_is_renewed_in_place_and_removed_with_the_session() {
     agent.ask(&SessionEnd { session: ID.into() }).unwrap();
     assert!(!session.directory.exists());
     assert!(!fs::read_to_string(state_file(&agent)).unwrap().contains("m.y.t"), "the mytoken is forgotten");
+}
+
+#[test]
+fn a_session_that_ends_while_its_file_is_written_leaves_none_and_delays_no_job() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &session.start(Some("m.y.t")));
+    agent.wait_until_idle();
+    let gate = Gate::of(&agent);
+    gate.hold(FilePlace::Session { uid: me().uid, gid: me().gid, session: ID.into() });
+    agent.move_clock(RENEWAL);
+    gate.wait_until_it_hangs();
+    assert_eq!((session.read_token().as_str(), agent.token_requests()), ("first", 1));
+    assert_eq!(agent.start(7, "h1").state, JobState::Ready);
+    let runs =
+        || agent.ask(&StatusQuery::default()).unwrap().jobs.iter().any(|job| job.session.is_some() && job.running);
+    assert!(runs());
+    std::thread::scope(|scope| {
+        scope.spawn(|| agent.ask(&SessionEnd { session: ID.into() }).unwrap());
+        eventually("the end", || !runs());
+        gate.release();
+    });
+    assert!(!session.directory.exists());
+    agent.wait_until_idle();
+    assert!(!session.directory.exists());
 }
 
 #[test]

@@ -14,7 +14,8 @@ impl Lease {
             Phase::Ended { .. } | Phase::Finished { .. } if self.in_progress || self.revoking => {
                 (u64::MAX, Action::Delete)
             }
-            Phase::Active { .. } if self.is_closed() => (u64::MAX, Action::Renew),
+            // A token that has arrived is written first.
+            Phase::Active { .. } if self.is_closed() || self.arrived.is_some() => (u64::MAX, Action::Renew),
             Phase::Active { due } if self.attempts == 0 => (due, Action::Renew),
             Phase::Active { .. } => (self.second_due.unwrap_or(u64::MAX), Action::Renew),
             Phase::Ended { due, .. } => (due, Action::Settle),

@@ -14,6 +14,10 @@ impl Lease {
         if let Some(token) = &mut self.token {
             token.exp = seconds(token.exp);
         }
+        if let Some(arrived) = &mut self.arrived {
+            arrived.token.exp = seconds(arrived.token.exp);
+            arrived.renewal = later(arrived.renewal);
+        }
         if self.is_followed_here() {
             self.until = self.until.map(seconds);
             self.submitted = self.submitted.map(|(begin, end)| (seconds(begin), seconds(end)));

@@ -4,7 +4,7 @@
 //!
 //! Times of plans are Unix milliseconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mytoken::Secret;
 use mytoken_wire::FileName;
@@ -42,6 +42,12 @@ pub struct NamedFile {
     /// For each job with this file, the expiry of the access token in it, Unix seconds.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub written: BTreeMap<u32, u64>,
+    /// Jobs whose file may hold an access token that it must not hold.
+    #[serde(skip)]
+    pub stale: BTreeSet<u32>,
+    /// Jobs to whose file the current access token could not be written, which is tried again.
+    #[serde(skip)]
+    pub unwritten: BTreeSet<u32>,
     /// When the next access token is requested. `None`: there will be none; [`Self::reason`] says why.
     #[serde(default)]
     pub due: Option<u64>,
@@ -81,6 +87,8 @@ impl NamedFile {
             token: None,
             token_text: None,
             written: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            unwritten: BTreeSet::new(),
             due: admitted.refused.is_none().then_some(now),
             waits_until: None,
             failures: 0,
@@ -180,6 +188,14 @@ impl NamedFile {
     pub fn clear(&mut self) {
         (self.token, self.token_text, self.write_due, self.waits_until) = (None, None, None, None);
         self.written.clear();
+        self.unwritten.clear();
+    }
+
+    /// The job has ended, or another lease has it now. Returns the expiry of the access token in its file.
+    pub fn leave(&mut self, job: u32) -> Option<u64> {
+        self.stale.remove(&job);
+        self.unwritten.remove(&job);
+        self.written.remove(&job)
     }
 
     /// Moves its plans by `jump` milliseconds, because the time of day was set; see [`super::Lease::follow_jump`].

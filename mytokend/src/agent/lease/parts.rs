@@ -2,6 +2,7 @@
 //! The parts of a lease: its key, its credential, its token and its jobs.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use mytoken::Secret;
 use mytoken_wire::JobName;
@@ -146,6 +147,19 @@ pub struct CurrentToken {
     pub lifetime: u64,
 }
 
+/// An access token of a session that is not in its file yet. Until then the one before it counts.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    /// The access token.
+    pub text: Secret,
+    /// Its expiry and lifetime.
+    pub token: CurrentToken,
+    /// When it is to be renewed, Unix milliseconds.
+    pub renewal: u64,
+    /// How long the request for it took.
+    pub took: Duration,
+}
+
 /// One job of a submission on this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalJob {
@@ -169,6 +183,16 @@ pub struct LocalJob {
     /// Its batch script runs here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub script: bool,
+    /// Its directory is to be made, also without an access token. By it the plugin finds out that a step from outside the job
+    /// (`srun --jobid`) belongs to a job with a credential.
+    #[serde(skip)]
+    pub needs_directory: bool,
+    /// Its file may hold an access token that it must not hold.
+    #[serde(skip)]
+    pub is_stale: bool,
+    /// The current access token could not be written to its file, and that is tried again.
+    #[serde(skip)]
+    pub is_unwritten: bool,
     /// When a step of the job last began, in milliseconds since boot, if its plugin told it.
     #[serde(skip)]
     pub began: Option<u64>,
@@ -182,7 +206,20 @@ impl LocalJob {
     #[must_use]
     pub fn new(gid: u32, now: u64) -> Self {
         let (name, file, start, window) = (None, None, None, JobWindow::Always);
-        Self { gid, name, running: true, file, start, window, script: false, began: None, last_seen: now }
+        Self {
+            gid,
+            name,
+            running: true,
+            file,
+            start,
+            window,
+            script: false,
+            needs_directory: false,
+            is_stale: false,
+            is_unwritten: false,
+            began: None,
+            last_seen: now,
+        }
     }
 }
 

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The file system hangs where a job has its token file, as each user can make it (KERN-01).
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use mytoken_wire::JobName;
+use mytoken_wire::agent::{Condition, EventKind, JobState, Revoke};
+use mytokend::agent::file_queue::FilePlace;
+
+use crate::harness::{EXPIRY, RENEWAL, SETTLE, SWEEP, TestAgent, eventually, outage};
+
+#[derive(Default)]
+struct State {
+    /// Where it hangs.
+    held: Option<FilePlace>,
+    /// Threads that hang.
+    waiting: usize,
+}
+
+/// A file system that hangs in one directory while it is told to.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<State>, Condvar)>);
+
+impl Gate {
+    /// That of this agent.
+    pub fn of(agent: &TestAgent) -> Self {
+        let gate = Self::default();
+        let own = gate.clone();
+        agent.agent().files_pass(Box::new(move |place| own.pass(place)));
+        gate
+    }
+
+    fn pass(&self, place: &FilePlace) {
+        let mut state = self.0.0.lock().unwrap();
+        if state.held.as_ref() == Some(place) {
+            state.waiting += 1;
+            let mut state = self.0.1.wait_while(state, |state| state.held.as_ref() == Some(place)).unwrap();
+            state.waiting -= 1;
+        }
+    }
+
+    pub fn hold(&self, place: FilePlace) {
+        self.0.0.lock().unwrap().held = Some(place);
+    }
+
+    pub fn release(&self) {
+        self.0.0.lock().unwrap().held = None;
+        self.0.1.notify_all();
+    }
+
+    pub fn wait_until_it_hangs(&self) {
+        eventually("a thread that hangs", || self.0.0.lock().unwrap().waiting > 0);
+    }
+}
+
+/// Job 7 has `token-1`, and the write of `token-2` hangs.
+fn with_a_write_that_hangs() -> (TestAgent, Gate) {
+    let agent = TestAgent::new();
+    agent.start(7, "h7");
+    agent.wait_until_idle();
+    let gate = Gate::of(&agent);
+    gate.hold(FilePlace::Job(7));
+    agent.move_clock(RENEWAL);
+    gate.wait_until_it_hangs();
+    assert_eq!(agent.read_token(7), "token-1");
+    (agent, gate)
+}
+
+#[test]
+fn a_file_that_hangs_delays_no_other_job() {
+    let (agent, gate) = with_a_write_that_hangs();
+    // Another job of the same user begins, its token is renewed, and it ends.
+    assert_eq!(agent.start(8, "h8").state, JobState::Ready);
+    assert_eq!(agent.read_token(8), "token-3");
+    agent.move_clock(RENEWAL);
+    eventually("the renewal", || agent.read_token(8) != "token-3");
+    agent.squeue_prints(&[(7, "7", "RUNNING", "n1"), (8, "8", "COMPLETED", "n1")]);
+    agent.finish(8);
+    assert!(!agent.token(8).parent().unwrap().exists());
+    agent.move_clock(SETTLE);
+    eventually("the revocation", || agent.revoked() == 1);
+    assert!(agent.status(7).running);
+    gate.release();
+    agent.wait_until_idle();
+    assert_eq!(agent.status(7).state, JobState::Ready);
+    assert!(["token-4", "token-5"].contains(&agent.read_token(7).as_str()), "the last one");
+}
+
+#[test]
+fn a_job_that_ends_while_its_file_is_written_leaves_none() {
+    let (agent, gate) = with_a_write_that_hangs();
+    std::thread::scope(|scope| {
+        let end = scope.spawn(|| agent.finish(7));
+        eventually("the end", || !agent.status(7).running);
+        assert!(!end.is_finished(), "the answer says that the files are gone");
+        gate.release();
+    });
+    assert!(!agent.token(7).parent().unwrap().exists());
+    agent.wait_until_idle();
+    assert!(!agent.token(7).parent().unwrap().exists());
+}
+
+#[test]
+fn a_further_run_that_begins_while_the_removal_hangs_has_its_token() {
+    let agent = TestAgent::new();
+    agent.start(7, "h7");
+    agent.wait_until_idle();
+    let gate = Gate::of(&agent);
+    gate.hold(FilePlace::Job(7));
+    std::thread::scope(|scope| {
+        scope.spawn(|| agent.finish(7));
+        gate.wait_until_it_hangs();
+        let started = scope.spawn(|| agent.start(7, "h7"));
+        eventually("the next run", || agent.status(7).running);
+        gate.release();
+        assert_eq!(started.join().unwrap().state, JobState::Ready);
+    });
+    agent.wait_until_idle();
+    assert_eq!((agent.read_token(7).as_str(), agent.token_requests()), ("token-1", 1));
+}
+
+#[test]
+fn a_token_that_is_given_back_while_it_is_written_stays_in_no_file() {
+    let (agent, gate) = with_a_write_that_hangs();
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| agent.ask(&Revoke { job: JobName::Job(7) }).unwrap());
+        eventually("the revocation", || agent.revoked() == 1);
+        gate.release();
+        assert_eq!(answer.join().unwrap().jobs[0].condition, Some(Condition::Revoked));
+    });
+    assert!(!agent.token(7).exists() && agent.token(7).parent().unwrap().exists());
+}
+
+#[test]
+fn an_older_token_whose_write_hung_does_not_replace_a_newer_one() {
+    let (agent, gate) = with_a_write_that_hangs();
+    agent.move_clock(RENEWAL);
+    eventually("the next request", || agent.token_requests() == 3);
+    gate.release();
+    agent.wait_until_idle();
+    assert_eq!(agent.read_token(7), "token-3");
+}
+
+#[test]
+fn a_token_that_expires_while_it_is_written_is_removed() {
+    let (agent, gate) = with_a_write_that_hangs();
+    agent.services.with(|script| script.failure = Some(outage()));
+    agent.move_clock(EXPIRY * 2);
+    eventually("the end of the token", || agent.has_event(7, &EventKind::Expired));
+    gate.release();
+    agent.wait_until_idle();
+    assert!(!agent.token(7).exists());
+    assert_eq!(agent.status(7).condition, Some(Condition::Outage));
+}
+
+#[test]
+fn a_file_that_hangs_is_told_until_it_is_written() {
+    let (agent, gate) = with_a_write_that_hangs();
+    let reason = || agent.status(7).reason;
+    agent.move_clock(SWEEP * 2);
+    let is_told = || reason().is_some_and(|reason| reason.contains("a program of the user holds the file"));
+    eventually("the reason", is_told);
+    gate.release();
+    agent.wait_until_idle();
+    assert_eq!((reason(), agent.read_token(7).as_str()), (None, "token-2"));
+}
+
+#[test]
+fn an_agent_ends_while_a_file_hangs_and_the_next_one_writes_it() {
+    let (mut agent, gate) = with_a_write_that_hangs();
+    let begin = Instant::now();
+    agent.end();
+    assert!(begin.elapsed() < Duration::from_secs(20));
+    gate.release();
+    eventually("the late write", || agent.read_token(7) == "token-2");
+    // The text of the token was in the memory of the agent that has ended.
+    agent.begin();
+    agent.wait_until_idle();
+    assert_eq!((agent.read_token(7).as_str(), agent.status(7).state), ("token-3", JobState::Ready));
+}
