@@ -176,7 +176,7 @@ pub struct Lease {
     /// Where requests for its access tokens belong: mytoken server and provider.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub lane: String,
-    /// The number of access tokens is limited, so that no second request may be sent while one has no answer yet.
+    /// The number of access tokens is limited, so that no further request may be sent while one has no answer yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub limited_uses: bool,
     /// The time of day minus elapsed time when the lease was stored, in milliseconds.
@@ -191,9 +191,9 @@ pub struct Lease {
     /// The phase before a new token was asked for, until the request for it was answered.
     #[serde(skip)]
     pub asked: Option<Phase>,
-    /// When to send a second request if the first has no answer yet, Unix milliseconds.
+    /// When to send a further request if the last one has no answer yet, Unix milliseconds.
     #[serde(skip)]
-    pub second_due: Option<u64>,
+    pub further_due: Option<u64>,
     /// A number that no earlier lease with the same key had. A worker compares it before it changes the lease.
     #[serde(skip)]
     pub generation: u64,
@@ -261,7 +261,7 @@ impl Lease {
             attempts: 0,
             requested: None,
             asked: None,
-            second_due: None,
+            further_due: None,
             generation: 0,
             asking: false,
             in_progress: false,

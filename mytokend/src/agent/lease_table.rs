@@ -104,9 +104,9 @@ impl LeaseTable {
         self.last_generation += 1;
         lease.generation = self.last_generation;
         (lease.in_progress, lease.revoking, lease.asking) = (false, false, false);
-        (lease.attempts, lease.second_due) = (0, None);
+        (lease.attempts, lease.further_due) = (0, None);
         for file in &mut lease.files {
-            (file.attempts, file.second_due) = (0, None);
+            (file.attempts, file.further_due) = (0, None);
         }
         lease.scheduled = None;
         let key = lease.key.clone();
@@ -208,14 +208,14 @@ impl LeaseTable {
             Action::QueryJobs => self.slurm.push_back(task),
             Action::Renew => {
                 lease.attempts = lease.attempts.saturating_add(1);
-                lease.second_due = None;
+                lease.further_due = None;
                 self.tokens.push(Place { lane: lease.lane.clone(), uid: lease.uid }, task);
             }
             Action::RenewFile(index) => {
                 let place = Place { lane: format!("{} further files", lease.lane), uid: lease.uid };
                 let Some(file) = lease.file_mut(index) else { return };
                 file.attempts = file.attempts.saturating_add(1);
-                file.second_due = None;
+                file.further_due = None;
                 self.tokens.push(place, task);
             }
             Action::Write | Action::Expire | Action::Delete | Action::FollowWindows => {}

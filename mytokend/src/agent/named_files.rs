@@ -75,8 +75,8 @@ impl Agent {
             if let (Some((.., times)), Some(lease)) = (&begun, table.current(task)) {
                 let limited = lease.limited_uses;
                 if let Some(file) = lease.file_mut(index) {
-                    let alone = file.attempts == 1 && !limited;
-                    file.second_due = alone.then(|| now.saturating_add(millis(times.second)));
+                    let further = times.further(file.attempts).filter(|_| !limited);
+                    file.further_due = further.map(|wait| now.saturating_add(millis(wait)));
                 }
                 table.schedule(&task.key);
                 self.wake.notify_all();
@@ -112,7 +112,7 @@ impl Agent {
             // The renewal that was planned stays.
             (Some(_), Err(failure)) if failure.unsent && asked.is_some() => {
                 if let Some(file) = lease.file_mut(index) {
-                    (file.due, file.second_due) = (asked, None);
+                    (file.due, file.further_due) = (asked, None);
                 }
                 self.record_file(lease, Level::Info, &name, &format!("not renewed on request: {}", failure.reason));
             }

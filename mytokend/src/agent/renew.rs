@@ -38,10 +38,10 @@ impl Agent {
                 let about = (self.comment(lease), (lease.uid, purpose, jobs), lease.token.map(|token| token.exp));
                 Some((credential, about, validity(&lease.windows, self.server_time(lease)), times))
             });
-            // While this request has no answer, a second one may become due.
+            // While this request has no answer, a further one may become due.
             if let (Some((.., times)), Some(lease)) = (&begun, table.current(task)) {
-                let alone = lease.attempts == 1 && !lease.limited_uses;
-                lease.second_due = alone.then(|| now.saturating_add(millis(times.second)));
+                let further = times.further(lease.attempts).filter(|_| !lease.limited_uses);
+                lease.further_due = further.map(|wait| now.saturating_add(millis(wait)));
                 table.schedule(&task.key);
                 self.wake.notify_all();
             }
@@ -83,7 +83,7 @@ impl Agent {
             (Phase::Active { .. }, Err(failure)) if failure.unsent && asked.is_some() => {
                 let text = format!("not renewed on request: {}", failure.reason);
                 self.record(lease, Level::Info, EventKind::Retry, text);
-                lease.second_due = None;
+                lease.further_due = None;
                 lease.phase = asked.unwrap_or(lease.phase);
             }
             (Phase::Active { .. }, Err(failure)) => self.request_failed(lease, &failure),
@@ -110,7 +110,7 @@ impl Agent {
         if planned && lease.token.is_some_and(|token| token.exp >= exp) {
             return;
         }
-        lease.second_due = None;
+        lease.further_due = None;
         let token = CurrentToken { exp, lifetime: issued.lifetime };
         if matches!(lease.key, LeaseKey::Session(_)) {
             // It counts when it is in the file: a session has no other copy of the one before it.
@@ -163,7 +163,7 @@ impl Agent {
         }
         lease.failures = lease.failures.saturating_add(1);
         lease.failing_since = lease.failing_since.or(Some(now / 1000));
-        lease.second_due = None;
+        lease.further_due = None;
         let left = lease.token.map(|token| token.exp.saturating_mul(1000).saturating_sub(now));
         let lifetime = lease.token.map_or(0, |token| token.lifetime);
         let wait = backoff(lease.failures, lifetime, left, failure.retry_after, (self.draw)());

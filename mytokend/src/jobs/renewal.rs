@@ -88,6 +88,19 @@ pub struct AttemptTimes {
     pub second: Duration,
 }
 
+impl AttemptTimes {
+    /// When to send a further request while `running` ones have no answer, counted from the last of them. A third one only within the time
+    /// of the first, as for a first token: with no token to go on with, two hangs must not cost the whole of it.
+    #[must_use]
+    pub fn further(&self, running: u8) -> Option<Duration> {
+        match running {
+            1 => Some(self.second),
+            2 => Some(self.second.saturating_mul(2)).filter(|_| self.second.saturating_mul(3) < self.deadline),
+            _ => None,
+        }
+    }
+}
+
 /// The times of a request while the old token has `left` milliseconds; `None`: there is no token. `longest` is the configured limit.
 #[must_use]
 pub fn attempt_times(left: Option<u64>, failures: u32, longest: Duration) -> AttemptTimes {
@@ -172,6 +185,17 @@ mod tests {
         ] {
             let times = attempt_times(left, failures, limit);
             assert_eq!((times.deadline.as_millis(), times.second.as_millis()), (deadline, second), "{left:?}");
+        }
+    }
+
+    #[test]
+    fn a_first_token_gets_a_third_request() {
+        let seconds = |left, running| {
+            attempt_times(left, 0, Duration::from_secs(30)).further(running).map(|wait| wait.as_millis())
+        };
+        assert_eq!([0, 1, 2, 3].map(|running| seconds(None, running)), [None, Some(1_200), Some(2_400), None]);
+        for left in [0, 6_000, 20_000, 1_000_000] {
+            assert_eq!(seconds(Some(left), 2), None, "{left} ms are left");
         }
     }
 

@@ -5,8 +5,8 @@ use super::{Action, Lease, NamedFile, Phase};
 use crate::jobs::remove_at;
 
 impl Lease {
-    /// The next action and its time. While a worker thread processes the lease, only an expired token is removed, and a second request
-    /// is sent when the first has no answer for a long time.
+    /// The next action and its time. While a worker thread processes the lease, only an expired token is removed, and a further request
+    /// is sent when one has no answer for a long time.
     #[must_use]
     pub fn next_action(&self) -> Option<(u64, Action)> {
         let (due, action) = match self.phase {
@@ -17,7 +17,7 @@ impl Lease {
             // A token that has arrived is written first.
             Phase::Active { .. } if self.is_closed() || self.arrived.is_some() => (u64::MAX, Action::Renew),
             Phase::Active { due } if self.attempts == 0 => (due, Action::Renew),
-            Phase::Active { .. } => (self.second_due.unwrap_or(u64::MAX), Action::Renew),
+            Phase::Active { .. } => (self.further_due.unwrap_or(u64::MAX), Action::Renew),
             Phase::Ended { due, .. } => (due, Action::Settle),
             Phase::Finished { due } => (due, Action::Delete),
             Phase::Refused => (u64::MAX, Action::Delete),

@@ -66,9 +66,9 @@ pub struct NamedFile {
     /// Number of requests that are queued or have no answer yet.
     #[serde(skip)]
     pub attempts: u8,
-    /// When to send a second request if the first has no answer yet.
+    /// When to send a further request if the last one has no answer yet.
     #[serde(skip)]
-    pub second_due: Option<u64>,
+    pub further_due: Option<u64>,
     /// When the next request was planned, before a new token was asked for.
     #[serde(skip)]
     pub asked: Option<u64>,
@@ -95,7 +95,7 @@ impl NamedFile {
             failing_since: None,
             reason: admitted.refused,
             attempts: 0,
-            second_due: None,
+            further_due: None,
             asked: None,
             write_due: None,
         }
@@ -105,7 +105,7 @@ impl NamedFile {
     #[must_use]
     pub fn next_request(&self) -> Option<u64> {
         let due = self.due?;
-        if self.attempts == 0 { Some(due) } else { self.second_due }
+        if self.attempts == 0 { Some(due) } else { self.further_due }
     }
 
     /// When the first of its tokens is removed, because it expires.
@@ -144,7 +144,7 @@ impl NamedFile {
         self.written.values_mut().filter(|exp| **exp == plan.exp).for_each(|exp| *exp = exp.saturating_sub(1));
         self.token = Some(CurrentToken { exp: plan.exp, lifetime });
         self.token_text = Some(token);
-        (self.failures, self.failing_since, self.second_due) = (0, None, None);
+        (self.failures, self.failing_since, self.further_due) = (0, None, None);
         (self.reason, self.waits_until) = (None, None);
         self.due = Some(plan.renewal);
         Some(first)
@@ -154,7 +154,7 @@ impl NamedFile {
     pub fn try_again(&mut self, reason: &str, retry_after: Option<std::time::Duration>, now: u64, draw: f64) {
         self.failures = self.failures.saturating_add(1);
         self.failing_since = self.failing_since.or(Some(now / 1000));
-        self.second_due = None;
+        self.further_due = None;
         let lifetime = self.token.map_or(0, |token| token.lifetime);
         let wait = backoff(self.failures, lifetime, self.left(now), retry_after, draw);
         self.due = Some(now.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
@@ -164,13 +164,13 @@ impl NamedFile {
 
     /// The sub-token gives tokens for it again from `begin` on (Unix seconds). The next request is at `due`.
     pub fn wait(&mut self, begin: u64, due: u64, reason: String) {
-        (self.failures, self.failing_since, self.second_due) = (0, None, None);
+        (self.failures, self.failing_since, self.further_due) = (0, None, None);
         (self.waits_until, self.due, self.reason) = (Some(begin), Some(due), Some(reason));
     }
 
     /// There will be no further token. The current one stays until it expires.
     pub fn refuse(&mut self, reason: String) {
-        (self.failures, self.failing_since, self.second_due, self.waits_until) = (0, None, None, None);
+        (self.failures, self.failing_since, self.further_due, self.waits_until) = (0, None, None, None);
         (self.due, self.reason) = (None, Some(reason));
     }
 
@@ -206,7 +206,7 @@ impl NamedFile {
             token.exp = seconds(token.exp);
         }
         self.written.values_mut().for_each(|exp| *exp = seconds(*exp));
-        self.second_due = self.second_due.map(later);
+        self.further_due = self.further_due.map(later);
         self.write_due = self.write_due.map(later);
         self.asked = None;
         let latest = |begin: u64| windows::earliest_request(begin).saturating_add(windows::SPREAD);
@@ -274,7 +274,7 @@ mod tests {
         let mut file = with_token();
         file.attempts = 1;
         assert_eq!(file.next_request(), None);
-        file.second_due = Some(5);
+        file.further_due = Some(5);
         assert_eq!(file.next_request(), Some(5));
     }
 

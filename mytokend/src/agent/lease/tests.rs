@@ -35,7 +35,7 @@ fn the_next_action_is_the_earliest() {
 fn a_second_request_has_its_own_time() {
     let mut lease = Lease { attempts: 1, ..lease(Phase::Active { due: 5_000 }, Some(10)) };
     assert_eq!(lease.next_action(), Some((9_750, Action::Expire)));
-    lease.second_due = Some(7_000);
+    lease.further_due = Some(7_000);
     assert_eq!(lease.next_action(), Some((7_000, Action::Renew)));
 }
 
