@@ -95,7 +95,7 @@ impl AttemptTimes {
     pub fn further(&self, running: u8) -> Option<Duration> {
         match running {
             1 => Some(self.second),
-            2 => Some(self.second.saturating_mul(2)).filter(|_| self.second.saturating_mul(3) < self.deadline),
+            2 => Some(self.second.saturating_mul(2)).filter(|_| self.second.saturating_mul(4) < self.deadline),
             _ => None,
         }
     }

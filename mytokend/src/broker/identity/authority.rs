@@ -36,8 +36,8 @@ pub const AUTHORITY_LIFE: u64 = 3653 * DAY;
 pub const NODE_LIFE: u64 = 365 * DAY;
 /// Life of a broker's certificate in seconds.
 pub const BROKER_LIFE: u64 = 90 * DAY;
-/// By how much certificates are back-dated, in seconds: clocks of nodes that have just booted are behind.
-pub const BACK_DATED: u64 = 600;
+/// By how much certificates are back-dated, in seconds: the clock of a node may be behind, by hours if its hardware clock has local time.
+pub const BACK_DATED: u64 = DAY;
 
 /// The authority. Its private key signs nothing but certificates of nodes and of this broker.
 pub struct Authority {
