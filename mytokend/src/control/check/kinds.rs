@@ -146,7 +146,7 @@ kinds! {
     MAP_ACCOUNT: "map-file-account", "map file", Warning, "getent passwd NAME";
     /// Not all accounts of a map file were looked up.
     MAP_LOOKUP: "map-file-lookup", "map file", Warning, "";
-    /// The look-up of an account or group did not answer in time. The accounts after it were not looked up.
+    /// The look-up of an account or group failed, or needed more than 5 s. The accounts after it were not looked up.
     NSS: "nss-no-answer", "accounts", Warning, "";
     /// The cluster's public key is missing or cannot be used.
     PUBLIC_KEY: "public-key", "public key", Error, "mytokenctl keygen   # on one host; then copy cluster.pub to every host, and cluster.key (mode 0600) to the nodes";

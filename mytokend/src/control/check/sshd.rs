@@ -162,9 +162,9 @@ impl Findings {
         self.effective(host, &sshd, &files, login.deadline.get());
         self.by_connection(host, &sshd, &files, user);
         self.root(&sshd, &files, login);
-        self.shut_out(host, &sshd, &files, user, login, mapped);
+        let known = self.shut_out(host, &sshd, &files, user, login, mapped);
         self.reload(host, &sshd, &files);
-        if self.findings.len() == before {
+        if known && self.findings.len() == before {
             let whom = user.map_or_else(|| "everybody".to_owned(), |user| format!("\"{user}\""));
             self.ok("sshd", format!("its configuration lets {whom} answer the token prompt"));
         }

@@ -9,6 +9,7 @@ use mytoken_login::{LocalAccount, LoginSettings, Mapping};
 use super::super::configuration::word;
 use super::super::host::{Host, Person, Ran};
 use super::super::kinds::{self, Kind};
+use super::super::nss::NoAnswer;
 use super::super::{Findings, Severity};
 use super::access::{Access, Left};
 use super::files::Files;
@@ -65,20 +66,29 @@ fn some(all: impl ExactSizeIterator<Item = String>) -> String {
     all.take(MOST_SHOWN).collect::<Vec<_>>().join(", ") + &more
 }
 
-fn shut_out(host: &dyn Host, files: &Files, access: &Access, name: &str, person: &Person) -> Option<ShutOut> {
-    let name = name.to_owned();
+/// Why sshd does not let an account in.
+///
+/// # Errors
+/// It cannot be said whether it does.
+fn shut_out(
+    host: &dyn Host,
+    files: &Files,
+    access: &Access,
+    name: &str,
+    person: &Person,
+) -> Result<Option<ShutOut>, NoAnswer> {
+    let account = name.to_owned();
     if !host.is_program(&person.shell) {
         let fault = if host.exists(&person.shell) { "is not executable" } else { "does not exist" };
         let reason = format!("its shell {} {fault}", person.shell.display());
-        let fix = show_shell(&name);
-        return Some(ShutOut { name, reason, fix });
+        return Ok(Some(ShutOut { name: account, reason, fix: show_shell(name) }));
     }
-    let reason = access.refuses(&name, person)?;
-    Some(ShutOut { name, reason, fix: files.lines(LISTS) })
+    let reason = access.refuses(host, name, person)?;
+    Ok(reason.map(|reason| ShutOut { name: account, reason, fix: files.lines(LISTS) }))
 }
 
 impl Findings {
-    /// `sshd`: what it does for `user`, or for everybody. `mapped`: the accounts of the map files.
+    /// `sshd`: what it does for `user`, or for everybody. `mapped`: the accounts of the map files. Returns whether this is known for `user`.
     pub(super) fn shut_out(
         &mut self,
         host: &dyn Host,
@@ -87,21 +97,12 @@ impl Findings {
         user: Option<&str>,
         login: &LoginSettings,
         mapped: &[String],
-    ) {
-        let access = Access::of(sshd);
+    ) -> bool {
         if let Some(user) = user {
-            let person = host.person(user).ok().flatten().filter(|person| opens(login, user, person, true));
-            let Some(person) = person else { return };
-            if let Some(shut) = shut_out(host, files, &access, user, &person) {
-                let text = format!("sshd does not let \"{user}\" in, whatever the token: {}", shut.reason);
-                self.add_fixed(kinds::SSHD_SHUT_OUT, text, shut.fix);
-            } else if ends_at_once(sshd, &person) {
-                let shell = person.shell.display();
-                let text = format!("sshd lets \"{user}\" in, and its shell {shell} ends each session at once");
-                self.add_fixed(kinds::ACCOUNT_SHELL, text, show_shell(user));
-            }
-            return;
+            // Without an answer of NSS, which is a finding of its own.
+            return self.account(host, sshd, files, user, login).is_ok();
         }
+        let access = Access::of(sshd);
         let Judged { open, shut, ended } = self.judge(host, sshd, files, login, mapped);
         let templates = login.rules.iter().any(|rule| matches!(rule.mapping, Mapping::Template(_)));
         let some_template = templates
@@ -111,7 +112,7 @@ impl Findings {
                     // Without an answer of NSS it can be one that sshd lets in.
                     let Ok(person) = host.person(name) else { return true };
                     let person = person.filter(|person| opens(login, name, person, false));
-                    person.is_some_and(|person| shut_out(host, files, &access, name, &person).is_none())
+                    person.is_some_and(|person| !matches!(shut_out(host, files, &access, name, &person), Ok(Some(_))))
                 }),
             };
         let shown = some(shut.iter().map(|shut| format!("{} ({})", shut.name, shut.reason)));
@@ -134,6 +135,32 @@ impl Findings {
                 format!("sshd lets accounts of the map files in, and their shells end each session at once: {shown}");
             self.add_fixed(kinds::ACCOUNT_SHELL, text, show_shell(first));
         }
+        true
+    }
+
+    /// What `sshd` does for `user`.
+    ///
+    /// # Errors
+    /// It cannot be said.
+    fn account(
+        &mut self,
+        host: &dyn Host,
+        sshd: &Effective,
+        files: &Files,
+        user: &str,
+        login: &LoginSettings,
+    ) -> Result<(), NoAnswer> {
+        let person = host.person(user)?.filter(|person| opens(login, user, person, true));
+        let Some(person) = person else { return Ok(()) };
+        if let Some(shut) = shut_out(host, files, &Access::of(sshd), user, &person)? {
+            let text = format!("sshd does not let \"{user}\" in, whatever the token: {}", shut.reason);
+            self.add_fixed(kinds::SSHD_SHUT_OUT, text, shut.fix);
+        } else if ends_at_once(sshd, &person) {
+            let shell = person.shell.display();
+            let text = format!("sshd lets \"{user}\" in, and its shell {shell} ends each session at once");
+            self.add_fixed(kinds::ACCOUNT_SHELL, text, show_shell(user));
+        }
+        Ok(())
     }
 
     /// Asks about each account of the map files.
@@ -174,7 +201,12 @@ impl Findings {
             let access = Access::of(own);
             let by_block =
                 |closed: Closing| ShutOut { name: name.clone(), reason: closed.text, fix: files.lines(closed.keyword) };
-            match shut_out(host, files, &access, name, &person).or(closed.map(by_block)) {
+            let Ok(shut) = shut_out(host, files, &access, name, &person) else {
+                // As above.
+                judged.open = judged.open.saturating_add(1);
+                break;
+            };
+            match shut.or(closed.map(by_block)) {
                 Some(account) => judged.shut.push(account),
                 None => {
                     judged.open = judged.open.saturating_add(1);

@@ -51,15 +51,26 @@ impl Host for Site {
         self.times.get(path).map(|seconds| UNIX_EPOCH + Duration::from_secs(*seconds))
     }
     fn person(&self, name: &str) -> Result<Option<Person>, NoAnswer> {
-        let (uid, group) = match name {
-            "alice" => (2_001, "hpc"),
-            "bob" => (2_002, "users"),
-            "daemon" => (2, "daemon"),
+        let uid = match name {
+            "alice" => 2_001,
+            "bob" => 2_002,
+            "dora" => 2_003,
+            "daemon" => 2,
             "away" => return Err(NoAnswer("the look-up did not answer".to_owned())),
             _ => return Ok(None),
         };
         let shell = self.shell.unwrap_or("/bin/sh").into();
-        Ok(Some(Person { uid, gid: uid, groups: vec![group.to_owned()], shell }))
+        Ok(Some(Person { uid, gid: uid, shell }))
+    }
+    /// The groups of dora cannot be looked up.
+    fn groups(&self, name: &str, _gid: u32) -> Result<Vec<String>, NoAnswer> {
+        let groups: &[&str] = match name {
+            "alice" => &["staff", "hpc"],
+            "bob" => &["users"],
+            "dora" => return Err(NoAnswer("the look-up did not answer".to_owned())),
+            _ => &[],
+        };
+        Ok(groups.iter().map(ToString::to_string).collect())
     }
     fn has_group(&self, name: &str) -> bool {
         name == "hpc"

@@ -101,6 +101,30 @@ fn an_account_that_nss_does_not_tell_can_be_one_that_sshd_lets_in() {
         findings.sshd(&site, None, &login, &mapped);
         assert!(shown(&findings)[0].starts_with(&format!("{begin}sshd-accounts-shut-out: ")), "{findings:?}");
     }
+    // Nor do its groups tell it.
+    site.answers = vec![("-T", format!("{HEALTHY}denygroups hpc\n"))];
+    let mut findings = Findings::default();
+    findings.sshd(&site, None, &login, &["alice".to_owned(), "dora".to_owned()]);
+    assert!(shown(&findings)[0].starts_with("Warning sshd-accounts-shut-out: "), "{findings:?}");
+}
+
+/// Of such an account it is not said that all is well.
+#[test]
+fn an_account_without_an_answer_of_nss_has_no_finding() {
+    for (lists, user, known) in [
+        ("", "alice", true),
+        ("", "nosuch", true),
+        ("", "away", false),
+        ("", "dora", true),
+        ("allowgroups users", "dora", false),
+    ] {
+        let mut site = Site::of(&[("/bin/sh", "")]);
+        site.answers = vec![("-T", format!("{HEALTHY}{lists}\n"))];
+        let mut findings = Findings::default();
+        findings.sshd(&site, Some(user), &toml::from_str(TEMPLATE).unwrap(), &[]);
+        let ids: Vec<&str> = findings.findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
+        assert_eq!(ids, if known { vec!["sshd-ok"] } else { vec![] }, "{lists} {user}");
+    }
 }
 
 #[test]
