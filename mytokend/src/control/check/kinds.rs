@@ -58,7 +58,7 @@ kinds! {
     SSHD_MATCH: "sshd-match", "sshd", Warning, "";
     /// `AllowUsers` and similar lists, or a shell that does not exist or is not executable, keep out accounts that tokens open; all of them: an error.
     SSHD_SHUT_OUT: "sshd-accounts-shut-out", "sshd", Warning, "";
-    /// The shell of an account that tokens open ends each session at once, like `nologin`.
+    /// The shell of an account that tokens open ends each shell session at once, like `nologin`; for accounts of the map files: a note.
     ACCOUNT_SHELL: "account-shell", "sshd", Warning, "";
     /// `AllowUsers` and similar lists are set. Which accounts the rules open is not known in advance.
     SSHD_LISTS: "sshd-access-lists", "sshd", Ok, "";

@@ -41,7 +41,6 @@ fn rows() -> Vec<(String, &'static str, &'static str, &'static str, i32)> {
             1,
         ),
         ("usermod -s /usr/sbin/nologin alice".into(), "--as alice", "account-shell", "/usr/sbin/nologin ends", 1),
-        (format!("{WITH_MAP}usermod -s /bin/false bob"), "", "account-shell", "bob (/bin/false)", 1),
         (with("AllowUsers daemon nosuch"), "", SHUT_OUT, "lets nobody in", 2),
         (with("AllowGroups nosuch"), "", SHUT_OUT, "lets nobody in", 2),
         (with("DenyUsers *"), "", SHUT_OUT, "lets nobody in", 2),
@@ -116,6 +115,11 @@ fn legal() -> Vec<String> {
              KbdInteractiveAuthentication no\\nMatch RDomain lo\\n KbdInteractiveAuthentication no\\nMatch all",
         ),
         with("Match Host *.example.org\\n KbdInteractiveAuthentication no\\nMatch all"),
+        // An account for files only.
+        format!(
+            "usermod -s /usr/sbin/nologin alice; {}",
+            with("Match User alice\\n ForceCommand internal-sftp\\nMatch all")
+        ),
         // Then it is not known when sshd has read its files.
         format!("echo PidFile none >{BROKEN}"),
     ]
@@ -137,7 +141,7 @@ fn whom_sshd_keeps_out_is_found_alone() -> Result<()> {
                     assert!(pasted.stdout.to_lowercase().contains("kbdinteractiveauthentication "), "{pasted:?}");
                 }
                 _ => {
-                    let shells = [":/bin/nosuch\n", ":/opt/shell\n", ":/usr/sbin/nologin\n", ":/bin/false\n"];
+                    let shells = [":/bin/nosuch\n", ":/opt/shell\n", ":/usr/sbin/nologin\n"];
                     let shell = shells.iter().any(|shell| pasted.stdout.ends_with(shell));
                     assert!(pasted.stdout.contains("-broken.conf:") || shell, "{pasted:?}");
                 }
@@ -152,6 +156,10 @@ fn whom_sshd_keeps_out_is_found_alone() -> Result<()> {
         site.sh("root", &with("AllowUsers alice"))?.ok()?;
         let report = site.sh("root", "mytokenctl check --json")?.ok()?.stdout;
         assert!(report.contains("\"sshd-access-lists\"") && report.contains("AllowUsers alice"), "{report}");
+        mend(site)?;
+        site.sh("root", &format!("{WITH_MAP}usermod -s /bin/false bob"))?.ok()?;
+        let report = site.sh("root", "mytokenctl check --json")?.ok()?.stdout;
+        assert!(report.contains("\"account-shell\"") && report.contains("bob (/bin/false)"), "{report}");
         mend(site)?;
         let other = "/usr/sbin/sshd -p 2299 -oKbdInteractiveAuthentication=no; until test -s /run/sshd.pid; do sleep 0.05; done; sleep 1";
         sees_alone(site, "", other, "sshd-options", 1)?;

@@ -45,13 +45,35 @@ struct Judged {
     ended: Vec<(String, PathBuf)>,
 }
 
-/// Whether the shell ends each session of an account. sshd itself asks only whether it can be executed.
+/// The command that sshd runs whatever a user asks for.
+fn forced(sshd: &Effective) -> Option<&str> {
+    sshd.get("forcecommand").filter(|command| *command != "none")
+}
+
+/// For this command sshd starts no shell. Any other is run by the shell.
+fn is_internal_sftp(command: &str) -> bool {
+    command.split_whitespace().next() == Some("internal-sftp")
+}
+
+/// Whether the shell of an account ends each shell session. sshd itself asks only whether it can be executed.
 fn ends_at_once(sshd: &Effective, person: &Person) -> bool {
-    // For this command sshd starts no shell: it can be an account for files only.
-    let internal = |value: &String| value.split_whitespace().any(|word| word == "internal-sftp");
-    let files_only = sshd.all("forcecommand").iter().chain(sshd.all("subsystem")).any(internal);
+    let files_only = forced(sshd).is_some_and(is_internal_sftp);
     let name = person.shell.file_name().and_then(|name| name.to_str());
     !files_only && name.is_some_and(|name| ENDING.contains(&name))
+}
+
+/// What such an account can do all the same, the end of a clause: jump hosts and accounts for files have such shells on purpose.
+fn what_works(sshd: &Effective) -> &'static str {
+    let internal = |subsystem: &String| subsystem.strip_prefix("sftp ").is_some_and(is_internal_sftp);
+    let sftp = forced(sshd).is_none() && sshd.all("subsystem").iter().any(internal);
+    let forwards =
+        !sshd.is("disableforwarding", "yes") && !matches!(sshd.get("allowtcpforwarding"), Some("no" | "remote"));
+    match (sftp, forwards) {
+        (true, true) => "; sftp and forwarding (-J, -N) work",
+        (true, false) => "; sftp works",
+        (false, true) => "; forwarding (-J, -N) works",
+        (false, false) => "",
+    }
 }
 
 /// The command that shows the shell of an account.
@@ -131,9 +153,13 @@ impl Findings {
         }
         if let Some((first, _)) = ended.first() {
             let shown = some(ended.iter().map(|(name, shell)| format!("{name} ({})", shell.display())));
-            let text =
-                format!("sshd lets accounts of the map files in, and their shells end each session at once: {shown}");
-            self.add_fixed(kinds::ACCOUNT_SHELL, text, show_shell(first));
+            let text = format!(
+                "sshd lets accounts of the map files in whose shell ends a shell session at once{}: {shown}",
+                what_works(sshd)
+            );
+            // Which of them shall have a shell session is not known here.
+            let kind = Kind { level: Severity::Ok, ..kinds::ACCOUNT_SHELL };
+            self.add_fixed(kind, text, show_shell(first));
         }
         true
     }
@@ -157,7 +183,8 @@ impl Findings {
             self.add_fixed(kinds::SSHD_SHUT_OUT, text, shut.fix);
         } else if ends_at_once(sshd, &person) {
             let shell = person.shell.display();
-            let text = format!("sshd lets \"{user}\" in, and its shell {shell} ends each session at once");
+            let works = what_works(sshd);
+            let text = format!("sshd lets \"{user}\" in, and its shell {shell} ends a shell session at once{works}");
             self.add_fixed(kinds::ACCOUNT_SHELL, text, show_shell(user));
         }
         Ok(())

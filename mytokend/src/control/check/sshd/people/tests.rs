@@ -157,18 +157,35 @@ fn a_shell_that_ends_each_session_is_told() {
     for shell in ["/usr/sbin/nologin", "/bin/false", "/usr/bin/true"] {
         assert_eq!(
             found(Some("alice"), shell, sftp),
-            format!("Warning account-shell: sshd lets \"alice\" in, and its shell {shell} ends each session at once")
+            format!(
+                "Warning account-shell: sshd lets \"alice\" in, and its shell {shell} ends a shell session at once; \
+                 forwarding (-J, -N) works"
+            )
         );
         assert_eq!(
             found(None, shell, sftp),
             format!(
-                "Warning account-shell: sshd lets accounts of the map files in, and their shells end each session at once: \
-                 alice ({shell}), bob ({shell})"
+                "Ok account-shell: sshd lets accounts of the map files in whose shell ends a shell session at once; \
+                 forwarding (-J, -N) works: alice ({shell}), bob ({shell})"
             )
         );
         // Accounts for files only: for this command sshd starts no shell.
-        for files_only in ["subsystem sftp internal-sftp -f AUTH", "forcecommand internal-sftp"] {
+        for files_only in
+            ["forcecommand internal-sftp -d /data", "subsystem sftp internal-sftp\nforcecommand internal-sftp"]
+        {
             assert_eq!(found(Some("alice"), shell, files_only) + &found(None, shell, files_only), "");
+        }
+        for (settings, works) in [
+            ("forcecommand none\nsubsystem sftp internal-sftp -f AUTH", "; sftp and forwarding (-J, -N) work"),
+            ("subsystem sftp internal-sftp\nallowtcpforwarding no", "; sftp works"),
+            // The shell runs it, also for sftp.
+            ("subsystem sftp internal-sftp\nforcecommand /usr/bin/internal-sftp", "; forwarding (-J, -N) works"),
+            ("disableforwarding yes", ""),
+            ("allowtcpforwarding local", "; forwarding (-J, -N) works"),
+        ] {
+            let end = format!("ends a shell session at once{works}");
+            assert!(found(Some("alice"), shell, settings).ends_with(&end), "{settings}");
+            assert!(found(None, shell, settings).contains(&format!("{end}: alice ")), "{settings}");
         }
     }
     for shell in ["/bin/bash", "/opt/nologin/bash", "/usr/bin/git-shell"] {
