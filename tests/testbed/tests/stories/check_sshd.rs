@@ -258,16 +258,24 @@ fn the_lists_decide_as_sshd() -> Result<()> {
     })
 }
 
-/// Answers as OpenSSH 8.0, the release of RHEL 8, where that differs.
+/// Answers as OpenSSH 8.0, the release of RHEL 8, where that differs: `ChallengeResponseAuthentication` is a setting of its own (SSH-39).
 const WITHOUT_INCLUDE: &str = r#"#!/bin/sh
 case "$*" in
 *Include=*) echo 'command-line: line 0: Bad configuration option: Include' >&2; exit 1 ;;
+-T*)
+    /opt/openssh/sshd "$@" || exit
+    value=$(sed -n 's/^ChallengeResponseAuthentication //p' /etc/ssh/sshd_config | head -n 1)
+    echo "challengeresponseauthentication ${value:-yes}"
+    exit ;;
 esac
 exec /opt/openssh/sshd "$@"
 "#;
 
 /// Reads its configuration where sshd of SUSE does.
-const OF_SUSE: &str = "#!/bin/sh\nexec /opt/openssh/sshd -f /usr/etc/ssh/sshd_config \"$@\"\n";
+const OF_SUSE: &str = r#"#!/bin/sh
+test -e /etc/ssh/sshd_config || set -- -f /usr/etc/ssh/sshd_config "$@"
+exec /opt/openssh/sshd "$@"
+"#;
 
 #[test]
 fn the_commands_help_an_sshd_without_include_and_one_of_suse() -> Result<()> {
@@ -279,9 +287,19 @@ fn the_commands_help_an_sshd_without_include_and_one_of_suse() -> Result<()> {
         site.sh("root", "mkdir /opt/openssh; mv /usr/sbin/sshd /opt/openssh/; mv /etc/ssh/sshd_config.d /root/")?
             .ok()?;
         site.write("/usr/sbin/sshd", WITHOUT_INCLUDE, "0755")?;
-        let own = "cd /etc/ssh; sed -i /^Include/d sshd_config; printf 'Match User nosuch\\n X11Forwarding no\\n' >>sshd_config; \
+        let own = "cd /etc/ssh; sed -i /^Include/d sshd_config; \
+                   printf 'ChallengeResponseAuthentication no\\nMatch User nosuch\\n X11Forwarding no\\n' >>sshd_config; \
                    cp sshd_config /root/before";
         site.sh("root", &format!("{own}; {RELOAD_SSHD}"))?.ok()?;
+        // The other setting alone is not enough.
+        let alone = "sed -i '1i KbdInteractiveAuthentication yes' /etc/ssh/sshd_config";
+        site.sh("root", &format!("{alone}; {RELOAD_SSHD}"))?.ok()?;
+        let (found, _) = findings(site, "")?;
+        assert!(
+            found.iter().any(|found| found.text.starts_with("ChallengeResponseAuthentication is off")),
+            "{found:?}"
+        );
+        site.sh("root", &format!("cp /root/before /etc/ssh/sshd_config; {RELOAD_SSHD}"))?.ok()?;
         let (found, _) = findings(site, "")?;
         let ids: Vec<&str> = found.iter().map(|found| found.id.as_str()).collect();
         assert_eq!(ids, ["sshd-max-startups", "sshd-keyboard-interactive", "sshd-password"]);
@@ -298,9 +316,13 @@ fn the_commands_help_an_sshd_without_include_and_one_of_suse() -> Result<()> {
                      { echo 'Include /etc/ssh/sshd_config.d/*.conf'; cat /root/before; } >/usr/etc/ssh/sshd_config";
         site.sh("root", moved)?.ok()?;
         site.write("/usr/sbin/sshd", OF_SUSE, "0755")?;
-        site.stop("sshd", "TERM")?;
-        site.restart("sshd")?;
-        site.wait_for("sshd", Duration::from_secs(10), "root", "test -s /run/sshd.pid")?;
+        let restart = || {
+            site.stop("sshd", "TERM")?;
+            site.sh("root", "rm -f /run/sshd.pid")?.ok()?;
+            site.restart("sshd")?;
+            site.wait_for("sshd", Duration::from_secs(10), "root", "test -s /run/sshd.pid")
+        };
+        restart()?;
         let (found, _) = findings(site, "")?;
         assert!(found.iter().any(|found| found.id == "sshd-keyboard-interactive"), "{found:?}");
         paste(&found[0].fix)?.ok()?;
@@ -308,6 +330,25 @@ fn the_commands_help_an_sshd_without_include_and_one_of_suse() -> Result<()> {
         let found = sees_alone(site, "", &with("PasswordAuthentication yes"), "sshd-password", 1)?;
         let shown = paste(&found[0].fix)?.ok()?.stdout;
         assert!(shown.contains("/usr/etc/ssh/sshd_config:") && shown.contains(BROKEN), "{found:?} {shown}");
+
+        // A file of SUSE without the line: updates of it go on counting.
+        let without = format!("rm {BROKEN}; sed -i /^Include/d /usr/etc/ssh/sshd_config; {RELOAD_SSHD}");
+        site.sh("root", &without)?.ok()?;
+        let (found, _) = findings(site, "")?;
+        assert!(found.iter().any(|found| found.id == "sshd-keyboard-interactive"), "{found:?}");
+        // SUSE's sshd looks for its file at each reload, this one when it starts.
+        site.sh("root", &found[0].fix.replace("systemctl reload ssh", "true"))?.ok()?;
+        let written = "Include /etc/ssh/sshd_config.d/10-mytoken.conf\nInclude /usr/etc/ssh/sshd_config\n";
+        assert_eq!(site.read("/etc/ssh/sshd_config")?, written);
+        restart()?;
+        assert_eq!(findings(site, "--as alice")?, (vec![], 0));
+        site.sh(
+            "root",
+            "echo 'LoginGraceTime 30' >>/usr/etc/ssh/sshd_config; sed -i /^Match/,+1d /usr/etc/ssh/sshd_config",
+        )?
+        .ok()?;
+        let (found, _) = findings(site, "")?;
+        assert!(found.iter().any(|found| found.id == "sshd-login-grace-time"), "{found:?}");
         Ok(())
     })
 }
