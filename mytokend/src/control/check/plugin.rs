@@ -367,6 +367,8 @@ mod tests {
                 std::fs::write(&from, own).unwrap();
             }
             let command = moving(&from, &path("plugstack.conf"), &path("shipped"));
+            let removal = include_str!("../../../../docs/admin/removal.md");
+            assert!(removal.contains(&format!("\nsed -i --follow-symlinks '/{ANY_LINE}/d' ")), "the way back");
             for _ in 0..2 {
                 let search = format!("{}:/usr/bin:/bin", dir.path().display());
                 let ran = Command::new("sh").args(["-c", &command]).env("PATH", search).output().unwrap();

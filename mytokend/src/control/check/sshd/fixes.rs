@@ -20,6 +20,9 @@ const SHIPPED: &str = "/usr/share/mytoken/sshd.conf";
 const PENALTIES: &str = "/etc/ssh/sshd_config.d/11-mytoken-penalties.conf";
 const SHIPPED_PENALTIES: &str = "/usr/share/mytoken/sshd-penalties.conf";
 
+/// The setting of that file.
+const PENALTY: &str = "PerSourcePenalties authfail:1s";
+
 /// Ends a command after which sshd asks PAM: `sshd -t` does not read PAM's stacks.
 const KEEP: &str = "keep a shell of root open until a login has worked";
 
@@ -158,7 +161,7 @@ impl Findings {
             // What is there is the administrator's, and the file of SUSE is for updates alone.
             return files.lines("persourcepenalt");
         } else {
-            put_first(MAIN, &["PerSourcePenalties authfail:1s"])
+            put_first(MAIN, &[PENALTY])
         };
         format!("{step} && {}", reload(self.package_tool))
     }
@@ -261,6 +264,29 @@ mod tests {
         let shipped = include_str!("../../../../../packaging/sshd.conf").lines();
         let settings: Vec<&str> = shipped.filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
         assert_eq!(settings, &LINES[1..]);
+        let penalties = include_str!("../../../../../packaging/sshd-penalties.conf");
+        assert!(penalties.lines().any(|line| line == PENALTY));
+    }
+
+    #[test]
+    fn the_documents_have_the_way_back() {
+        let pages = [
+            include_str!("../../../../../docs/admin/removal.md"),
+            include_str!("../../../../../packaging/debian/libpam-mytoken.README.Debian"),
+            include_str!("../../../../../packaging/rpm/README.rpm"),
+        ];
+        for page in pages {
+            // Their lines end at different places.
+            let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+            for written in [INCLUDE, PENALTY, "11-mytoken-penalties.conf"] {
+                assert!(page.contains(written), "{written}: {page}");
+            }
+        }
+        let vendor = format!("Include {VENDOR}");
+        let [removal, _, rpm] = pages;
+        assert!(removal.contains(&vendor) && rpm.contains(&vendor));
+        let (mark, _) = LINES[0].split_once('.').unwrap();
+        assert!(removal.contains(&format!("`{mark}`")), "{mark}");
     }
 
     #[test]
