@@ -49,6 +49,7 @@ use serde::{Deserialize, Serialize};
 
 use host::{Host, ThisHost};
 use kinds::Kind;
+use nss::Nss;
 use package_tool::PackageTool;
 
 use super::arguments::Launcher;
@@ -135,7 +136,7 @@ pub fn check(options: CheckOptions<'_>) -> Result<Findings, String> {
     if user.is_some() && !root {
         return Err("only root can check as another user; without --as the check runs as you".to_owned());
     }
-    let this = ThisHost::default();
+    let this = ThisHost { nss: Nss::of(user) };
     if let Some(user) = user {
         as_user::account(&this.nss, user)?;
     }

@@ -93,9 +93,8 @@ pub fn read(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
 /// A sentence, when there is none.
 pub fn account(nss: &Nss, name: &str) -> Result<User, String> {
     match nss.user(name) {
-        Ok(Ok(Some(user))) => Ok(user),
-        Ok(Ok(None)) => Err(format!("this host has no account \"{name}\"")),
-        Ok(Err(errno)) => Err(format!("the account \"{name}\" cannot be looked up: {errno}")),
+        Ok(Some(user)) => Ok(user),
+        Ok(None) => Err(format!("this host has no account \"{name}\"")),
         Err(NoAnswer(reason)) => Err(reason),
     }
 }

@@ -51,6 +51,13 @@ pub trait Host {
     fn person(&self, _name: &str) -> Result<Option<Person>, NoAnswer> {
         Ok(None)
     }
+    /// The names of all groups of an account. `gid`: its primary group.
+    ///
+    /// # Errors
+    /// It cannot be said which they are.
+    fn groups(&self, _name: &str, _gid: u32) -> Result<Vec<String>, NoAnswer> {
+        Ok(Vec::new())
+    }
     /// Whether there is a group. One that cannot be looked up counts.
     fn has_group(&self, _name: &str) -> bool {
         false
@@ -79,8 +86,6 @@ pub struct Person {
     pub uid: u32,
     /// Primary group id.
     pub gid: u32,
-    /// The names of all groups.
-    pub groups: Vec<String>,
     /// The login shell.
     pub shell: PathBuf,
 }
@@ -179,6 +184,10 @@ impl Host for ThisHost {
 
     fn person(&self, name: &str) -> Result<Option<Person>, NoAnswer> {
         self.nss.person(name)
+    }
+
+    fn groups(&self, name: &str, gid: u32) -> Result<Vec<String>, NoAnswer> {
+        self.nss.groups(name, gid)
     }
 
     fn has_group(&self, name: &str) -> bool {

@@ -51,6 +51,8 @@ kinds! {
     PLUGIN_REQUIRED: "plugin-required", "Slurm plugin", Warning, "";
     /// The plugin's line does not reach hosts without configuration files.
     PLUGIN_CONFIGLESS: "plugin-configless", "Slurm plugin", Warning, "";
+    /// More than one line loads the plugin: Slurm calls its hooks once for each.
+    PLUGIN_TWICE: "plugin-twice", "Slurm plugin", Warning, "";
     /// `default=` names a profile that jobs.toml does not have.
     PLUGIN_DEFAULT_PROFILE: "plugin-default-profile", "Slurm plugin", Error, "mytokenctl profile list   # the names; plugstack.conf must have one of them";
     /// `default=` switches the `[[default]]` tables of jobs.toml off.
@@ -101,6 +103,7 @@ mod tests {
             "agent-key-file",
             "plugin-argument",
             "plugin-configless",
+            "plugin-twice",
             "plugin-users",
             "plugin-required",
             "slurm-run-hidden",

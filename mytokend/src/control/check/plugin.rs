@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The findings of `mytokenctl check` about the Slurm plugin, and about the version of the PAM module.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::running::VERSION;
@@ -8,6 +9,7 @@ use mytoken_wire::{PluginSettings, printable};
 
 use super::configuration::{edit, word};
 use super::host::{Host, module_paths};
+use super::plugstack::PluginLine;
 use super::slurm::{InMemory, PLUGIN, SENT, Seen, library_version};
 use super::{Findings, kinds_slurm as kinds};
 
@@ -42,13 +44,19 @@ impl Findings {
         let config = seen.config.as_ref().and_then(|config| config.as_ref().ok());
         let configless = config.is_some_and(|config| config.has("SlurmctldParameters", "enable_configless"));
         let relative = seen.lines.iter().find(|line| configless && line.relative);
-        if let Some((line, served)) = relative.zip(seen.plugstack.as_deref()) {
+        let moved = relative.zip(seen.plugstack.as_deref()).map(|(line, served)| (line, move_line(&line.file, served)));
+        if seen.lines.len() > 1 {
+            // The line that hosts without configuration files get is there. The command then only removes the other one.
+            let is_sent = seen.lines.iter().any(|line| seen.plugstack.as_ref() == Some(&line.file));
+            let fix = moved.filter(|_| is_sent).map_or_else(|| show_lines(seen), |(_, fix)| fix);
+            self.twice(&seen.lines, fix);
+        } else if let Some((line, fix)) = moved {
             // SLURM-05.
             let text = format!(
                 "{} is included by a relative path: hosts without configuration files do not get it",
                 line.file.display()
             );
-            self.add_fixed(kinds::PLUGIN_CONFIGLESS, text, move_line(&line.file, served, Path::new(SHIPPED)));
+            self.add_fixed(kinds::PLUGIN_CONFIGLESS, text, fix);
         }
         if !loaded {
             return;
@@ -83,6 +91,18 @@ impl Findings {
         }
     }
 
+    /// More than one line loads the plugin.
+    fn twice(&mut self, lines: &[PluginLine], fix: String) {
+        let places = lines.iter().take(MOST_SHOWN).map(|line| format!("{}:{}", line.file.display(), line.number));
+        // SLURM-83.
+        let text = format!(
+            "{} lines load {PLUGIN} ({}): Slurm calls its hooks once for each",
+            lines.len(),
+            places.collect::<Vec<_>>().join(", ")
+        );
+        self.add_fixed(kinds::PLUGIN_TWICE, text, fix);
+    }
+
     /// Why srun does not have the option.
     fn plugin_missing(&mut self, seen: &Seen, help: &str) {
         let complete = seen.file.is_some() && !seen.lines.is_empty();
@@ -91,12 +111,14 @@ impl Findings {
             let directory = config.and_then(|config| config.get("PluginDir")).unwrap_or("PluginDir");
             self.add_kind(kinds::PLUGIN_FILE, format!("there is no {PLUGIN} in {directory}: sbatch has no --mytoken"));
         }
-        let sent = seen.plugstack.as_deref() == Some(Path::new(SENT));
+        let sent = seen.sent && seen.plugstack.as_ref().is_none_or(|file| file == Path::new(SENT));
         if seen.lines.is_empty() && sent && !seen.links {
             // SLURM-05: no file on this host can change that.
-            let text = format!(
-                "slurmctld sends this host a plugstack.conf that does not load {PLUGIN}: sbatch has no --mytoken"
-            );
+            let what = match seen.plugstack {
+                Some(_) => format!("a plugstack.conf that does not load {PLUGIN}"),
+                None => "no plugstack.conf".to_owned(),
+            };
+            let text = format!("slurmctld sends this host {what}: sbatch has no --mytoken");
             let controller = config.and_then(|config| config.get("SlurmctldHost[0]")).unwrap_or("SLURMCTLD");
             // Slurm shows an address behind the name.
             let controller = controller.split('(').next().unwrap_or(controller);
@@ -132,14 +154,34 @@ impl Findings {
 /// The file with our line that the package has.
 const SHIPPED: &str = "/usr/share/mytoken/plugstack.conf";
 
+/// A line that loads the plugin, for grep and sed.
+const ANY_LINE: &str = "^[^#]*spank_mytoken[.]so";
+
+/// Most lines in a sentence.
+const MOST_SHOWN: usize = 5;
+
+/// The command that shows the lines and what includes them.
+fn show_lines(seen: &Seen) -> String {
+    let files = seen.plugstack.iter().chain(seen.lines.iter().map(|line| &line.file));
+    let files: BTreeSet<String> = files.map(|file| word(&file.to_string_lossy())).collect();
+    let files: Vec<String> = files.into_iter().collect();
+    format!("grep -nE '{ANY_LINE}|^ *include' {}   # keep one line, then restart slurmd", files.join(" "))
+}
+
 /// The command that moves our line from one file into the one that slurmctld sends. With both, Slurm would load the plugin twice
-/// (SLURM-83). A link to the file of the package is removed, because its file must stay as it is.
-fn move_line(from: &Path, to: &Path, shipped: &Path) -> String {
+/// (SLURM-83), so a line that is there already is not added. A link to the file of the package is removed, because its file must stay as
+/// it is.
+fn move_line(from: &Path, to: &Path) -> String {
+    moving(from, to, Path::new(SHIPPED))
+}
+
+fn moving(from: &Path, to: &Path, shipped: &Path) -> String {
     let [from, to, shipped] = [from, to, shipped].map(|path| word(&path.to_string_lossy()));
-    let line = "^[^#]*spank_mytoken[.]so";
+    let line = ANY_LINE;
     format!(
-        "sed -i --follow-symlinks '$a\\' {to} && grep -h '{line}' {from} >>{to} && \
-         if test -L {from} && test {from} -ef {shipped}; then rm {from}; else sed -i --follow-symlinks '/{line}/d' {from}; fi && \
+        "{{ grep -q '{line}' {to} || {{ sed -i --follow-symlinks '$a\\' {to} && grep -h '{line}' {from} >>{to}; }}; }} && \
+         if test -L {from} && test {from} -ef {shipped}; then rm {from}; \
+         elif test -e {from}; then sed -i --follow-symlinks '/{line}/d' {from}; fi && \
          scontrol reconfigure   # on slurmctld's host; then restart slurmd where it has no files"
     )
 }
@@ -157,7 +199,6 @@ mod tests {
     use std::process::Command;
 
     use super::super::Severity;
-    use super::super::plugstack::PluginLine;
     use super::super::slurm::Config;
     use super::*;
 
@@ -165,6 +206,7 @@ mod tests {
         Seen {
             config: None,
             plugstack: Some("/etc/slurm/plugstack.conf".into()),
+            sent: false,
             links: true,
             help: Some(Ok("Usage\n      --mytoken=[PROFILE]\n".into())),
             lines: vec![PluginLine {
@@ -240,24 +282,61 @@ mod tests {
 
     #[test]
     fn a_host_without_files_is_told_where_the_line_belongs() {
-        let found = |plugstack: &str, links, config: Option<&str>| {
+        let found = |plugstack: Option<&str>, sent, links, config: Option<&str>| {
             found(|seen| {
                 seen.help = Some(Ok("Usage\n".to_owned()));
                 seen.config = config.map(|text| Ok(Config::parse(text)));
-                (seen.lines, seen.plugstack, seen.links) = (vec![], Some(plugstack.into()), links);
+                (seen.lines, seen.plugstack) = (vec![], plugstack.map(PathBuf::from));
+                (seen.sent, seen.links) = (sent, links);
             })
         };
         let controller = Some("SlurmctldHost[0]        = ctl1(10.0.0.1)\n");
-        let sent = found(SENT, false, controller);
-        assert!(sent.len() == 1 && sent[0].0 == "plugin-line", "{sent:?}");
-        assert!(sent[0].1.starts_with("slurmctld sends this host a plugstack.conf"), "{sent:?}");
-        assert!(sent[0].2.starts_with("ssh ctl1 mytokenctl check   # "), "{sent:?}");
-        assert!(found(SENT, false, None)[0].2.starts_with("ssh SLURMCTLD "));
+        for (plugstack, what) in [(Some(SENT), "a plugstack.conf that does not load"), (None, "no plugstack.conf: ")] {
+            let sent = found(plugstack, true, false, controller);
+            assert!(sent.len() == 1 && sent[0].0 == "plugin-line", "{sent:?}");
+            assert!(sent[0].1.starts_with(&format!("slurmctld sends this host {what}")), "{sent:?}");
+            assert!(sent[0].2.starts_with("ssh ctl1 mytokenctl check   # "), "{sent:?}");
+        }
+        assert!(found(Some(SENT), true, false, None)[0].2.starts_with("ssh SLURMCTLD "));
         // A link on this host helps.
-        for (plugstack, links) in [(SENT, true), ("/etc/slurm/plugstack.conf", false)] {
-            let here = found(plugstack, links, controller);
+        for (plugstack, sent, links) in [
+            (Some(SENT), true, true),
+            (Some("/etc/slurm/plugstack.conf"), false, false),
+            (Some("/etc/slurm/plugstack.conf"), true, false),
+            (None, false, false),
+        ] {
+            let here = found(plugstack, sent, links, controller);
             assert!(here.len() == 1 && here[0].2.starts_with("mkdir -p /etc/slurm/plugstack.conf.d; "), "{here:?}");
         }
+    }
+
+    #[test]
+    fn lines_that_load_the_plugin_twice_are_told() {
+        let twice = |relative, second: &str, config: &str| {
+            found(|seen| {
+                seen.config = Some(Ok(Config::parse(config)));
+                let first = PathBuf::from("/etc/slurm/plugstack.conf.d/mytoken.conf");
+                seen.lines.insert(0, PluginLine { file: first, relative, ..seen.lines[0].clone() });
+                seen.lines[1].file = second.into();
+            })
+        };
+        let (configless, served) = ("SlurmctldParameters = enable_configless\n", "/etc/slurm/plugstack.conf");
+        let (remove, show) = ("{ grep -q ", "grep -nE ");
+        for (relative, second, config, begin) in [
+            (false, served, "", show),
+            (false, served, configless, show),
+            (true, served, configless, remove),
+            // Nothing says that other hosts have it.
+            (true, "/opt/mytoken.conf", configless, show),
+        ] {
+            let found = twice(relative, second, config);
+            assert!(found.len() == 1 && found[0].0 == "plugin-twice", "{found:?}");
+            let places =
+                format!("2 lines load spank_mytoken.so (/etc/slurm/plugstack.conf.d/mytoken.conf:3, {second}:3): ");
+            assert!(found[0].1.starts_with(&places) && found[0].2.starts_with(begin), "{found:?}");
+        }
+        let shown = twice(false, served, "").remove(0).2;
+        assert!(shown.contains("' /etc/slurm/plugstack.conf /etc/slurm/plugstack.conf.d/mytoken.conf   # "), "{shown}");
     }
 
     #[test]
@@ -269,13 +348,16 @@ mod tests {
         });
         assert_eq!(ids, ["plugin-configless"]);
         let own = "# optional spank_mytoken.so\noptional  spank_mytoken.so default=x # c\noptional another.so\n";
-        for linked in [true, false] {
+        let line = "optional  spank_mytoken.so default=x # c\n";
+        // Without an end of the last line, and after a command that did not come to its end.
+        let (before, after) =
+            ("include d/*.conf\noptional other.so", format!("include d/*.conf\noptional other.so\n{line}"));
+        for (linked, begin) in [(true, before), (false, before), (true, after.as_str()), (false, after.as_str())] {
             let dir = tempfile::tempdir().unwrap();
             let path = |name: &str| dir.path().join(name);
             std::fs::write(path("scontrol"), format!("#!/bin/sh\necho $* >>{}\n", path("called").display())).unwrap();
             std::fs::set_permissions(path("scontrol"), Permissions::from_mode(0o755)).unwrap();
-            // Without an end of its last line.
-            std::fs::write(path("plugstack.conf"), "include d/*.conf\noptional other.so").unwrap();
+            std::fs::write(path("plugstack.conf"), begin).unwrap();
             std::fs::write(path("shipped"), own).unwrap();
             std::fs::create_dir(path("d")).unwrap();
             let from = path("d/mytoken.conf");
@@ -284,18 +366,17 @@ mod tests {
             } else {
                 std::fs::write(&from, own).unwrap();
             }
-            let command = move_line(&from, &path("plugstack.conf"), &path("shipped"));
-            for first in [true, false] {
+            let command = moving(&from, &path("plugstack.conf"), &path("shipped"));
+            let removal = include_str!("../../../../docs/admin/removal.md");
+            assert!(removal.contains(&format!("\nsed -i --follow-symlinks '/{ANY_LINE}/d' ")), "the way back");
+            for _ in 0..2 {
                 let search = format!("{}:/usr/bin:/bin", dir.path().display());
                 let ran = Command::new("sh").args(["-c", &command]).env("PATH", search).output().unwrap();
-                assert_eq!(ran.status.success(), first, "{command} {ran:?}");
+                assert!(ran.status.success(), "{command} {ran:?}");
             }
             let text = |name: &str| std::fs::read_to_string(path(name)).unwrap();
-            assert_eq!(
-                text("plugstack.conf"),
-                "include d/*.conf\noptional other.so\noptional  spank_mytoken.so default=x # c\n"
-            );
-            assert_eq!((text("shipped").as_str(), text("called").as_str()), (own, "reconfigure\n"));
+            assert_eq!(text("plugstack.conf"), after);
+            assert_eq!((text("shipped").as_str(), text("called").as_str()), (own, "reconfigure\nreconfigure\n"));
             if linked {
                 assert!(!from.is_symlink());
             } else {

@@ -36,6 +36,8 @@ pub(super) struct Seen {
     pub config: Option<Result<Config, String>>,
     /// The output of `srun --help` on both channels, or why there is none; `None` without srun.
     pub help: Option<Result<String, String>>,
+    /// Whether slurmctld sends this host its configuration, and the host has none of its own.
+    pub sent: bool,
     /// The file plugstack.conf.
     pub plugstack: Option<PathBuf>,
     /// Whether it includes the place of the link to our line.
@@ -90,6 +92,7 @@ impl Config {
 
 /// What slurmctld sent to a host without configuration files (SLURM-05).
 pub(super) const SENT: &str = "/run/slurm/conf/plugstack.conf";
+const SENT_CONF: &str = "/run/slurm/conf/slurm.conf";
 
 /// Where a link to our line belongs.
 const LINK: &str = "/etc/slurm/plugstack.conf.d/mytoken.conf";
@@ -178,8 +181,13 @@ impl Seen {
         let directory = known.and_then(configuration_directory).unwrap_or(PathBuf::from("/etc/slurm"));
         let set = known.and_then(|config| config.get("PlugStackConfig")).map(PathBuf::from);
         let local = directory.join("plugstack.conf");
+        // In jobs, slurmd names the slurm.conf that slurmctld sent.
+        let (conf, sent_conf) = (directory.join("slurm.conf"), Path::new(SENT_CONF));
+        let own = conf != sent_conf && conf.exists();
+        let sent = !own && sent_conf.exists();
         // Slurm reads the one beside slurm.conf. Debian's packages have one also where slurmctld sends slurm.conf.
-        let beside = if directory.join("slurm.conf").exists() { [local, SENT.into()] } else { [SENT.into(), local] };
+        let mut beside = if own { vec![local, SENT.into()] } else { vec![SENT.into(), local] };
+        beside.truncate(if sent { 1 } else { 2 });
         let file = set.into_iter().chain(beside).find(|path| path.exists());
         let mut lines = file.as_deref().map(|file| plugstack::lines(&ThisHost, file)).unwrap_or_default();
         lines.retain(|line| Path::new(&line.plugin).file_name().is_some_and(|name| name == PLUGIN));
@@ -195,6 +203,7 @@ impl Seen {
                 .unwrap_or_default(),
             links: file.as_deref().is_some_and(|file| plugstack::includes(&ThisHost, file, Path::new(LINK))),
             plugstack: file,
+            sent,
             config,
             help,
             lines,
@@ -333,7 +342,8 @@ mod tests {
         let config = config.map(|config| config.map(Config::parse).map_err(str::to_owned));
         let private = private.iter().map(ToString::to_string).collect();
         let (lines, slurmds) = (vec![], vec![]);
-        let seen = Seen { config, help: None, plugstack: None, links: false, lines, file: None, slurmds, private };
+        let (plugstack, sent, links) = (None, false, false);
+        let seen = Seen { config, help: None, plugstack, sent, links, lines, file: None, slurmds, private };
         let mut findings = Findings::default();
         findings.slurm_config(&seen, Path::new("/run/mytoken"));
         let ids = findings.problems().filter_map(|finding| finding.id.clone()).collect();

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+use mytoken::config::DIRECTORY;
 use mytoken_login::LoginSettings;
 use mytoken_wire::printable;
 
@@ -159,16 +160,18 @@ impl Findings {
         let before = self.findings.len();
         let sshd = Effective::parse(&text);
         let files = Files::read(host);
-        self.effective(host, &sshd, &files, login.deadline.get());
-        self.by_connection(host, &sshd, &files, user);
+        let service = sshd.get("pamservicename").map_or(service, str::to_owned);
+        let pam_first = sshd.is("usepam", "no") && stacks_have_errors(host, &service, login);
+        self.effective(host, &sshd, &files, login.deadline.get(), pam_first);
+        self.by_connection(host, &sshd, &files, user, pam_first);
         self.root(&sshd, &files, login);
-        self.shut_out(host, &sshd, &files, user, login, mapped);
+        let known = self.shut_out(host, &sshd, &files, user, login, mapped);
         self.reload(host, &sshd, &files);
-        if self.findings.len() == before {
+        if known && self.findings.len() == before {
             let whom = user.map_or_else(|| "everybody".to_owned(), |user| format!("\"{user}\""));
             self.ok("sshd", format!("its configuration lets {whom} answer the token prompt"));
         }
-        sshd.get("pamservicename").map_or(service, str::to_owned)
+        service
     }
 
     /// `sshd -T` failed.
@@ -195,7 +198,7 @@ impl Findings {
     }
 
     /// Adds the settings that `Match` blocks can have: for logins in general, and for those to which a block applies.
-    fn by_connection(&mut self, host: &dyn Host, sshd: &Effective, files: &Files, user: Option<&str>) {
+    fn by_connection(&mut self, host: &dyn Host, sshd: &Effective, files: &Files, user: Option<&str>, pam_first: bool) {
         let blocks = &files.blocks;
         let elsewhere = elsewhere(host, sshd, blocks, user);
         if blocks.len() > MOST_BLOCKS {
@@ -212,7 +215,7 @@ impl Findings {
             if kind.id == kinds::SSHD_METHODS.id {
                 self.add_fixed(kind, text, files.grep(keyword));
             } else {
-                self.setting(host, files, kind, &text, keyword);
+                self.setting(host, files, kind, &text, keyword, pam_first);
             }
         }
         for other in &elsewhere {
@@ -236,9 +239,10 @@ impl Findings {
         }
     }
 
-    fn effective(&mut self, host: &dyn Host, sshd: &Effective, files: &Files, deadline: Duration) {
+    fn effective(&mut self, host: &dyn Host, sshd: &Effective, files: &Files, deadline: Duration, pam_first: bool) {
         if sshd.is("usepam", "no") {
-            self.setting(host, files, kinds::SSHD_USE_PAM, "UsePAM is off: sshd asks no PAM module", "usepam");
+            let text = "UsePAM is off: sshd asks no PAM module";
+            self.setting(host, files, kinds::SSHD_USE_PAM, text, "usepam", pam_first);
         }
         // 0: no limit.
         let grace = sshd.get("logingracetime").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
@@ -258,7 +262,7 @@ impl Findings {
         let begin = sshd.get(MAX_STARTUPS).and_then(|value| value.split(':').next()?.parse::<u32>().ok());
         if let Some(begin) = begin.filter(|begin| *begin < 30) {
             let text = format!("MaxStartups begins at {begin}: that many people at the token prompt shut others out");
-            self.setting(host, files, kinds::SSHD_MAX_STARTUPS, &text, MAX_STARTUPS);
+            self.setting(host, files, kinds::SSHD_MAX_STARTUPS, &text, MAX_STARTUPS, pam_first);
         }
         // SSH-12.
         if sshd
@@ -266,10 +270,19 @@ impl Findings {
             .is_some_and(|penalties| penalties.split_whitespace().any(|class| class == "authfail:5"))
         {
             let text = "PerSourcePenalties is as shipped: four refused logins shut an address out, which matters where many people share one";
-            let fix = self.penalties(files);
+            let fix = self.penalties(host, files);
             self.add_fixed(kinds::SSHD_PENALTIES, text, fix);
         }
     }
+}
+
+/// Whether the stacks of sshd's service have errors, which are told after those of sshd. Our file has `UsePAM yes`, and with it they decide.
+fn stacks_have_errors(host: &dyn Host, service: &str, login: &LoginSettings) -> bool {
+    let mut findings = Findings::default();
+    if Findings::checked_services(host, &login.services, service).iter().any(|checked| checked == service) {
+        findings.pam(host, service, Path::new(DIRECTORY), &login.services);
+    }
+    findings.count(Severity::Error) > 0
 }
 
 /// The directory that a message of sshd is about: it is missing, or its owner or mode is wrong.

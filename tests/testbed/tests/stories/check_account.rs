@@ -7,7 +7,7 @@ use testbed::bench::c_program;
 use testbed::drive::people;
 use testbed::{Options, Result, Site, story};
 
-use crate::checked::{findings, healthy, sees_alone};
+use crate::checked::{RELOAD_SSHD, findings, healthy, sees_alone};
 
 const SHUT_OUT: &str = "pam-account-shut-out";
 const PASSWORD: &str = "pam-password-expired";
@@ -180,27 +180,59 @@ fn what_is_not_asked(site: &Site) -> Result<()> {
 /// A service of NSS that gives no answer, as sssd when a part of it hangs.
 const SILENT_SERVICE: &str = "#include <unistd.h>\nint _nss_silent_getpwnam_r(void) { for (;;) pause(); }\n";
 
+/// One that refuses, as nslcd or sssd when it does not run.
+const REFUSING_SERVICE: &str = "#include <errno.h>\n#include <stddef.h>\n\
+    int _nss_refusing_getpwnam_r(const char *name, void *account, char *buffer, size_t length, int *error) \
+    { *error = ECONNREFUSED; return -1; }\n";
+
+/// One that is slow, and knows no group.
+const SLOW_SERVICE: &str = "#include <unistd.h>\nint _nss_slow_getgrgid_r(void) { usleep(100000); return 0; }\n";
+
+/// Lets a service of NSS answer before or after the files.
+fn services(database: &str, services: &str) -> String {
+    format!("sed -i /^{database}:/d /etc/nsswitch.conf; echo '{database}: {services}' >>/etc/nsswitch.conf")
+}
+
 #[test]
 fn a_look_up_without_an_answer_is_told_and_does_not_hold_up_the_check() -> Result<()> {
     story(Options { nodes: 1, ..Options::new()? }, |site| {
         healthy(site)?;
-        let library = "/usr/lib/x86_64-linux-gnu/libnss_silent.so.2";
-        c_program::install(site, SILENT_SERVICE, &["-shared", "-fPIC"], library)?;
+        for (name, source) in [("silent", SILENT_SERVICE), ("refusing", REFUSING_SERVICE), ("slow", SLOW_SERVICE)] {
+            let library = format!("/usr/lib/x86_64-linux-gnu/libnss_{name}.so.2");
+            c_program::install(site, source, &["-shared", "-fPIC"], &library)?;
+        }
         let map = "sed -i \"s,^template = .*,map_file = '/etc/mytoken/users.map',\" /etc/mytoken/login.toml; \
                    printf 'op s-1 alice\\nop s-2 carola\\nop s-3 bob\\n' >/etc/mytoken/users.map";
-        let silent = "sed -i /^passwd:/d /etc/nsswitch.conf; echo 'passwd: files silent' >>/etc/nsswitch.conf";
+        let silent = services("passwd", "files silent");
         let begin = Instant::now();
         for arguments in ["", "--as alice"] {
             let found = sees_alone(site, arguments, &format!("{map}; {silent}"), "nss-no-answer", 1)?;
-            let reason = "the look-up of the account \"carola\" did not answer in 5 s: ";
+            let reason = "the look-up of the account \"carola\" needed more than 5 s: ";
             assert!(found.len() == 1 && found[0].text.starts_with(reason), "{found:?}");
-            let shown = site.sh("root", &found[0].fix)?;
-            assert!(shown.code == 124 && shown.stdout.contains("passwd: files silent"), "{found:?} {shown:?}");
+            let shown = site.sh("root", &found[0].fix.replace("timeout 60", "timeout 2"))?.stdout;
+            assert!(shown.contains("passwd: files silent") && shown.ends_with("\n124\n"), "{found:?} {shown}");
         }
+        // alice is in a file, and the check is about her.
+        let denied = "/etc/ssh/sshd_config.d/01-denied.conf";
+        site.sh("root", &format!("echo 'DenyUsers alice' >{denied}; {RELOAD_SSHD}"))?.ok()?;
+        let (found, status) = findings(site, "--as alice")?;
+        let ids: Vec<&str> = found.iter().map(|found| found.id.as_str()).collect();
+        assert_eq!((ids, status), (vec!["sshd-accounts-shut-out", "nss-no-answer"], 1));
+        site.sh("root", &format!("rm {denied}; {RELOAD_SSHD}"))?.ok()?;
         let refused = site.sh("root", "mytokenctl check --as carola")?;
-        assert!(refused.code == 3 && refused.stderr.contains("\"carola\" did not answer in 5 s"), "{refused:?}");
+        assert!(refused.code == 3 && refused.stderr.contains("\"carola\" needed more than 5 s"), "{refused:?}");
         assert!(begin.elapsed() < Duration::from_secs(120), "{:?}", begin.elapsed());
-        sees_alone(site, "", "sed -i 's/^passwd: .*/passwd: files/' /etc/nsswitch.conf", "map-file-account", 1)?;
+        // Such an account is not one that does not exist.
+        let found = sees_alone(site, "", &services("passwd", "files refusing"), "nss-no-answer", 1)?;
+        assert!(found.iter().all(|one| one.text.contains("\"carola\" failed: ECONNREFUSED")), "{found:?}");
+        sees_alone(site, "", &services("passwd", "files"), "map-file-account", 1)?;
+        // All groups of alice together need more than 5 s, and none of them alone.
+        let groups = "sed -i /carola/d /etc/mytoken/users.map; seq 7001 7060 | sed 's/.*/g&:x:&:alice/' >>/etc/group";
+        let allowed = format!("echo 'AllowGroups g7060' >{denied}; {RELOAD_SSHD}");
+        site.sh("root", &format!("{groups}; {}; {allowed}", services("group", "slow files")))?.ok()?;
+        let begin = Instant::now();
+        assert_eq!(findings(site, "--as alice")?, (vec![], 0));
+        assert!(begin.elapsed() > Duration::from_secs(6), "{:?}", begin.elapsed());
         Ok(())
     })
 }

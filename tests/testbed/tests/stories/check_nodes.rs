@@ -205,6 +205,12 @@ fn a_host_without_files_of_slurm_is_checked() -> Result<()> {
         restart_with(&format!("{}\nsleep 1", found.map(|found| found.fix.as_str()).unwrap_or("false")))?;
         let mended = site.on_node("n1", "mytokenctl check")?;
         assert!(mended.code == 0 && mended.stdout.contains("srun loads "), "{mended:?}");
+        // A slurmctld that has no plugstack.conf sends none. Here, too, no file on the node helps.
+        restart_with("rm /etc/slurm/plugstack.conf; scontrol reconfigure; sleep 1")?;
+        site.on_node("n1", "rm -f /run/slurm/conf/plugstack.conf")?.ok()?;
+        let none = site.on_node("n1", "mytokenctl check --json")?;
+        assert!(none.code == 2 && none.stdout.contains("slurmctld sends this host no plugstack.conf"), "{none:?}");
+        assert!(none.stdout.contains("ssh testbed mytokenctl check"), "{none:?}");
         Ok(())
     })
 }

@@ -190,6 +190,16 @@ fn without_default() -> String {
     format!("rm -f {DROP_IN}; sed -i --follow-symlinks 's/ default=.*//' {LINE}")
 }
 
+/// The command of a finding about a configless cluster, after which nothing is found; then the site as it was.
+fn moved_and_back() -> String {
+    format!(
+        "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\({{ grep .*\\)/\\1/p')\"; sleep 1; mytokenctl check; \
+         test ! -e {LINE}; grep ^optional {SNIPPET}; test \"$(grep -c ^optional /etc/slurm/plugstack.conf)\" = 1; \
+         sed -i /enable_configless/d {SLURM_CONF}; ln -s {SNIPPET} {LINE}; \
+         echo 'include /etc/slurm/plugstack.conf.d/*.conf' >/etc/slurm/plugstack.conf; {RECONFIGURE}"
+    )
+}
+
 #[test]
 fn each_fault_of_slurm_and_the_plugin_is_found_alone() -> Result<()> {
     story(Options { nodes: 1, ..Options::new()? }, |site| {
@@ -265,12 +275,17 @@ fn each_fault_of_slurm_and_the_plugin_is_found_alone() -> Result<()> {
                 ),
                 "plugin-configless",
                 1,
-                // The command of the finding, after which nothing is found.
+                moved_and_back(),
+            ),
+            // The line was moved before, and something has made the link again.
+            (
                 format!(
-                    "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(sed .*\\)/\\1/p')\"; sleep 1; mytokenctl check; \
-                     test ! -e {LINE}; grep ^optional {SNIPPET}; sed -i /enable_configless/d {SLURM_CONF}; \
-                     ln -s {SNIPPET} {LINE}; echo 'include /etc/slurm/plugstack.conf.d/*.conf' >/etc/slurm/plugstack.conf; {RECONFIGURE}"
+                    "echo SlurmctldParameters=enable_configless >>{SLURM_CONF}; \
+                     printf 'include plugstack.conf.d/*.conf\\noptional spank_mytoken.so\\n' >/etc/slurm/plugstack.conf; {RECONFIGURE}"
                 ),
+                "plugin-twice",
+                1,
+                moved_and_back(),
             ),
             (
                 "kill -STOP $(cat /run/slurmctld.pid)".into(),

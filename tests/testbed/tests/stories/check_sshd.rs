@@ -41,7 +41,6 @@ fn rows() -> Vec<(String, &'static str, &'static str, &'static str, i32)> {
             1,
         ),
         ("usermod -s /usr/sbin/nologin alice".into(), "--as alice", "account-shell", "/usr/sbin/nologin ends", 1),
-        (format!("{WITH_MAP}usermod -s /bin/false bob"), "", "account-shell", "bob (/bin/false)", 1),
         (with("AllowUsers daemon nosuch"), "", SHUT_OUT, "lets nobody in", 2),
         (with("AllowGroups nosuch"), "", SHUT_OUT, "lets nobody in", 2),
         (with("DenyUsers *"), "", SHUT_OUT, "lets nobody in", 2),
@@ -116,6 +115,11 @@ fn legal() -> Vec<String> {
              KbdInteractiveAuthentication no\\nMatch RDomain lo\\n KbdInteractiveAuthentication no\\nMatch all",
         ),
         with("Match Host *.example.org\\n KbdInteractiveAuthentication no\\nMatch all"),
+        // An account for files only.
+        format!(
+            "usermod -s /usr/sbin/nologin alice; {}",
+            with("Match User alice\\n ForceCommand internal-sftp\\nMatch all")
+        ),
         // Then it is not known when sshd has read its files.
         format!("echo PidFile none >{BROKEN}"),
     ]
@@ -137,7 +141,7 @@ fn whom_sshd_keeps_out_is_found_alone() -> Result<()> {
                     assert!(pasted.stdout.to_lowercase().contains("kbdinteractiveauthentication "), "{pasted:?}");
                 }
                 _ => {
-                    let shells = [":/bin/nosuch\n", ":/opt/shell\n", ":/usr/sbin/nologin\n", ":/bin/false\n"];
+                    let shells = [":/bin/nosuch\n", ":/opt/shell\n", ":/usr/sbin/nologin\n"];
                     let shell = shells.iter().any(|shell| pasted.stdout.ends_with(shell));
                     assert!(pasted.stdout.contains("-broken.conf:") || shell, "{pasted:?}");
                 }
@@ -152,6 +156,10 @@ fn whom_sshd_keeps_out_is_found_alone() -> Result<()> {
         site.sh("root", &with("AllowUsers alice"))?.ok()?;
         let report = site.sh("root", "mytokenctl check --json")?.ok()?.stdout;
         assert!(report.contains("\"sshd-access-lists\"") && report.contains("AllowUsers alice"), "{report}");
+        mend(site)?;
+        site.sh("root", &format!("{WITH_MAP}usermod -s /bin/false bob"))?.ok()?;
+        let report = site.sh("root", "mytokenctl check --json")?.ok()?.stdout;
+        assert!(report.contains("\"account-shell\"") && report.contains("bob (/bin/false)"), "{report}");
         mend(site)?;
         let other = "/usr/sbin/sshd -p 2299 -oKbdInteractiveAuthentication=no; until test -s /run/sshd.pid; do sleep 0.05; done; sleep 1";
         sees_alone(site, "", other, "sshd-options", 1)?;
@@ -250,16 +258,24 @@ fn the_lists_decide_as_sshd() -> Result<()> {
     })
 }
 
-/// Answers as OpenSSH 8.0, the release of RHEL 8, where that differs.
+/// Answers as OpenSSH 8.0, the release of RHEL 8, where that differs: `ChallengeResponseAuthentication` is a setting of its own (SSH-39).
 const WITHOUT_INCLUDE: &str = r#"#!/bin/sh
 case "$*" in
 *Include=*) echo 'command-line: line 0: Bad configuration option: Include' >&2; exit 1 ;;
+-T*)
+    /opt/openssh/sshd "$@" || exit
+    value=$(sed -n 's/^ChallengeResponseAuthentication //p' /etc/ssh/sshd_config | head -n 1)
+    echo "challengeresponseauthentication ${value:-yes}"
+    exit ;;
 esac
 exec /opt/openssh/sshd "$@"
 "#;
 
 /// Reads its configuration where sshd of SUSE does.
-const OF_SUSE: &str = "#!/bin/sh\nexec /opt/openssh/sshd -f /usr/etc/ssh/sshd_config \"$@\"\n";
+const OF_SUSE: &str = r#"#!/bin/sh
+test -e /etc/ssh/sshd_config || set -- -f /usr/etc/ssh/sshd_config "$@"
+exec /opt/openssh/sshd "$@"
+"#;
 
 #[test]
 fn the_commands_help_an_sshd_without_include_and_one_of_suse() -> Result<()> {
@@ -271,9 +287,19 @@ fn the_commands_help_an_sshd_without_include_and_one_of_suse() -> Result<()> {
         site.sh("root", "mkdir /opt/openssh; mv /usr/sbin/sshd /opt/openssh/; mv /etc/ssh/sshd_config.d /root/")?
             .ok()?;
         site.write("/usr/sbin/sshd", WITHOUT_INCLUDE, "0755")?;
-        let own = "cd /etc/ssh; sed -i /^Include/d sshd_config; printf 'Match User nosuch\\n X11Forwarding no\\n' >>sshd_config; \
+        let own = "cd /etc/ssh; sed -i /^Include/d sshd_config; \
+                   printf 'ChallengeResponseAuthentication no\\nMatch User nosuch\\n X11Forwarding no\\n' >>sshd_config; \
                    cp sshd_config /root/before";
         site.sh("root", &format!("{own}; {RELOAD_SSHD}"))?.ok()?;
+        // The other setting alone is not enough.
+        let alone = "sed -i '1i KbdInteractiveAuthentication yes' /etc/ssh/sshd_config";
+        site.sh("root", &format!("{alone}; {RELOAD_SSHD}"))?.ok()?;
+        let (found, _) = findings(site, "")?;
+        assert!(
+            found.iter().any(|found| found.text.starts_with("ChallengeResponseAuthentication is off")),
+            "{found:?}"
+        );
+        site.sh("root", &format!("cp /root/before /etc/ssh/sshd_config; {RELOAD_SSHD}"))?.ok()?;
         let (found, _) = findings(site, "")?;
         let ids: Vec<&str> = found.iter().map(|found| found.id.as_str()).collect();
         assert_eq!(ids, ["sshd-max-startups", "sshd-keyboard-interactive", "sshd-password"]);
@@ -290,9 +316,13 @@ fn the_commands_help_an_sshd_without_include_and_one_of_suse() -> Result<()> {
                      { echo 'Include /etc/ssh/sshd_config.d/*.conf'; cat /root/before; } >/usr/etc/ssh/sshd_config";
         site.sh("root", moved)?.ok()?;
         site.write("/usr/sbin/sshd", OF_SUSE, "0755")?;
-        site.stop("sshd", "TERM")?;
-        site.restart("sshd")?;
-        site.wait_for("sshd", Duration::from_secs(10), "root", "test -s /run/sshd.pid")?;
+        let restart = || {
+            site.stop("sshd", "TERM")?;
+            site.sh("root", "rm -f /run/sshd.pid")?.ok()?;
+            site.restart("sshd")?;
+            site.wait_for("sshd", Duration::from_secs(10), "root", "test -s /run/sshd.pid")
+        };
+        restart()?;
         let (found, _) = findings(site, "")?;
         assert!(found.iter().any(|found| found.id == "sshd-keyboard-interactive"), "{found:?}");
         paste(&found[0].fix)?.ok()?;
@@ -300,6 +330,25 @@ fn the_commands_help_an_sshd_without_include_and_one_of_suse() -> Result<()> {
         let found = sees_alone(site, "", &with("PasswordAuthentication yes"), "sshd-password", 1)?;
         let shown = paste(&found[0].fix)?.ok()?.stdout;
         assert!(shown.contains("/usr/etc/ssh/sshd_config:") && shown.contains(BROKEN), "{found:?} {shown}");
+
+        // A file of SUSE without the line: updates of it go on counting.
+        let without = format!("rm {BROKEN}; sed -i /^Include/d /usr/etc/ssh/sshd_config; {RELOAD_SSHD}");
+        site.sh("root", &without)?.ok()?;
+        let (found, _) = findings(site, "")?;
+        assert!(found.iter().any(|found| found.id == "sshd-keyboard-interactive"), "{found:?}");
+        // SUSE's sshd looks for its file at each reload, this one when it starts.
+        site.sh("root", &found[0].fix.replace("systemctl reload ssh", "true"))?.ok()?;
+        let written = "Include /etc/ssh/sshd_config.d/10-mytoken.conf\nInclude /usr/etc/ssh/sshd_config\n";
+        assert_eq!(site.read("/etc/ssh/sshd_config")?, written);
+        restart()?;
+        assert_eq!(findings(site, "--as alice")?, (vec![], 0));
+        site.sh(
+            "root",
+            "echo 'LoginGraceTime 30' >>/usr/etc/ssh/sshd_config; sed -i /^Match/,+1d /usr/etc/ssh/sshd_config",
+        )?
+        .ok()?;
+        let (found, _) = findings(site, "")?;
+        assert!(found.iter().any(|found| found.id == "sshd-login-grace-time"), "{found:?}");
         Ok(())
     })
 }

@@ -43,7 +43,7 @@ impl Host for Site {
             return Err(NoAnswer("the look-up did not answer".to_owned()));
         }
         let uid = if name == "daemon" { 2 } else { 2_001 };
-        Ok((name != "nosuch").then(|| Person { uid, gid: uid, groups: Vec::new(), shell: "/bin/sh".into() }))
+        Ok((name != "nosuch").then(|| Person { uid, gid: uid, shell: "/bin/sh".into() }))
     }
     fn account(&self, question: &AccountQuestion<'_>) -> Result<AccountAnswer, AccountError> {
         let AccountQuestion { line, user, origin, .. } = *question;

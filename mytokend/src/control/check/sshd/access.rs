@@ -2,6 +2,7 @@
 //! Whom sshd lets in: `AllowUsers`, `DenyUsers`, `AllowGroups`, `DenyGroups` (SSH-34).
 
 use super::super::host::{Host, Person};
+use super::super::nss::NoAnswer;
 use super::Effective;
 
 /// The lists of `sshd -T`. An empty list to allow allows everybody.
@@ -34,24 +35,32 @@ impl Access {
     }
 
     /// Why sshd lets this account in from no address. In the order of sshd.
-    pub(super) fn refuses(&self, name: &str, person: &Person) -> Option<String> {
+    ///
+    /// # Errors
+    /// The lists name groups, and it cannot be said which ones the account has.
+    pub(super) fn refuses(&self, host: &dyn Host, name: &str, person: &Person) -> Result<Option<String>, NoAnswer> {
         // An entry with an address denies some addresses only, and allows some.
         let named = |entry: &String| matches(entry, name);
         if let Some(entry) = self.deny_users.iter().find(|entry| named(entry)) {
-            return Some(format!("DenyUsers {entry}"));
+            return Ok(Some(format!("DenyUsers {entry}")));
         }
         let user_of = |entry: &String| matches(entry.rsplit_once('@').map_or(entry.as_str(), |(user, _)| user), name);
         if !self.allow_users.is_empty() && !self.allow_users.iter().any(user_of) {
-            return Some("AllowUsers does not name it".to_owned());
+            return Ok(Some("AllowUsers does not name it".to_owned()));
         }
-        let member = |entry: &&String| person.groups.iter().any(|group| matches(entry, group));
+        // sshd looks groups up only for these lists. Each group can be a question to a directory server.
+        if self.deny_groups.is_empty() && self.allow_groups.is_empty() {
+            return Ok(None);
+        }
+        let groups = host.groups(name, person.gid)?;
+        let member = |entry: &&String| groups.iter().any(|group| matches(entry, group));
         if let Some(entry) = self.deny_groups.iter().find(member) {
-            return Some(format!("DenyGroups {entry}"));
+            return Ok(Some(format!("DenyGroups {entry}")));
         }
         if !self.allow_groups.is_empty() && !self.allow_groups.iter().any(|entry| member(&entry)) {
-            return Some("AllowGroups names none of its groups".to_owned());
+            return Ok(Some("AllowGroups names none of its groups".to_owned()));
         }
-        None
+        Ok(None)
     }
 
     /// Whom the lists leave, where that is known without knowing all accounts.
@@ -109,9 +118,7 @@ mod tests {
     }
 
     fn refused(text: &str) -> Option<String> {
-        let person =
-            Person { groups: vec!["staff".into(), "hpc".into()], shell: "/bin/sh".into(), ..Person::default() };
-        access(text).refuses("alice", &person)
+        access(text).refuses(&Site::of(&[]), "alice", &Person::default()).unwrap()
     }
 
     #[test]
@@ -137,6 +144,19 @@ mod tests {
             ("allowusers alice\nallowgroups wheel", Some("AllowGroups names none of its groups")),
         ] {
             assert_eq!(refused(text).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn groups_are_looked_up_only_where_a_list_needs_them() {
+        for (text, expected) in [
+            ("denyusers bob\nallowusers dora", Ok(None)),
+            ("denyusers dora\nallowgroups hpc", Ok(Some("DenyUsers dora"))),
+            ("allowgroups hpc", Err(())),
+            ("denygroups hpc", Err(())),
+        ] {
+            let refused = access(text).refuses(&Site::of(&[]), "dora", &Person::default());
+            assert_eq!(refused.as_ref().map(Option::as_deref).map_err(|_| ()), expected, "{text}");
         }
     }
 

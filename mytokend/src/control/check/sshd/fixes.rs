@@ -16,8 +16,18 @@ use super::{MAX_STARTUPS, SSHD};
 const DROP_IN: &str = "/etc/ssh/sshd_config.d/10-mytoken.conf";
 const SHIPPED: &str = "/usr/share/mytoken/sshd.conf";
 
-/// Where the settings about penalties belong.
+/// Where the settings about penalties belong, and the file with ours. On Debian it is in the package of the drop-in.
 const PENALTIES: &str = "/etc/ssh/sshd_config.d/11-mytoken-penalties.conf";
+const SHIPPED_PENALTIES: &str = "/usr/share/mytoken/sshd-penalties.conf";
+
+/// The setting of that file.
+const PENALTY: &str = "PerSourcePenalties authfail:1s";
+
+/// Ends a command after which sshd asks PAM: `sshd -t` does not read PAM's stacks.
+const KEEP: &str = "keep a shell of root open until a login has worked";
+
+/// In place of a command that switches PAM on.
+const PAM_FIRST: &str = "mytokenctl check | grep -A1 ^PAM   # first the findings about PAM: with UsePAM yes these stacks decide, and nobody may get in; then check again";
 
 /// The settings of our file behind a mark, for an sshd that cannot include it.
 const LINES: [&str; 6] = [
@@ -61,7 +71,8 @@ fn command(files: &Files, means: Means, keyword: &str) -> String {
         (true, true) => means.drop_in,
         // The line is there, but below `Match`.
         (true, false) => has(INCLUDE),
-        (false, _) => unknown || has(mark),
+        // Its file could not include that of SUSE.
+        (false, _) => unknown || has(mark) || files.main == Path::new(VENDOR),
     };
     // Of this keyword the last line counts, so that ours would not help.
     let own = keyword == MAX_STARTUPS && files.keywords.contains(MAX_STARTUPS);
@@ -72,28 +83,42 @@ fn command(files: &Files, means: Means, keyword: &str) -> String {
     if means.includes && !means.drop_in {
         if means.shipped && means.tool == PackageTool::Apt {
             // The package is here, and somebody has removed its link.
-            steps.push(format!("ln -sf {SHIPPED} {DROP_IN}"));
+            steps.push(link(SHIPPED, DROP_IN));
         } else {
             steps.push(means.tool.sshd_config().to_owned());
-            comment = "   # in the directory of the packages";
+            comment = "in the directory of the packages; ";
         }
     }
     if !(means.includes && read) {
         if files.main == Path::new(VENDOR) {
-            steps.push(format!("{{ test -e {MAIN} || cp -p {VENDOR} {MAIN}; }}"));
+            // From then on sshd reads this file and not that of SUSE. In a copy, changes by updates would not count.
+            steps.push(format!("{{ test -e {MAIN} || echo 'Include {VENDOR}' >{MAIN}; }}"));
         }
         let lines: &[&str] = if means.includes { &[INCLUDE] } else { &LINES };
         steps.push(put_first(MAIN, lines));
     }
     steps.push(reload(means.tool));
-    steps.join(" && ") + comment
+    format!("{}   # {comment}{KEEP}", steps.join(" && "))
+}
+
+/// A change that is taken back when sshd refuses its files: the next start of sshd would fail.
+fn unless_refused(change: &str, undo: &str) -> String {
+    format!("{change} && {{ sshd -t || {{ {undo}; false; }}; }}")
+}
+
+/// The command that links a file of ours. What is at the place already stays.
+fn link(from: &str, to: &str) -> String {
+    let (from, to) = (word(from), word(to));
+    unless_refused(&format!("ln -s {from} {to}"), &format!("rm {to}"))
 }
 
 /// The command that puts lines before all others of a file, unless the first of them is there. Nothing else is changed, and no `Match`
 /// block is before them.
 fn put_first(file: &str, lines: &[&str]) -> String {
     let (file, first) = (word(file), lines.first().copied().unwrap_or_default());
-    format!("{{ grep -qxF '{first}' {file} || sed -i --follow-symlinks '1i {}' {file}; }}", lines.join("\\n"))
+    let put = format!("sed -i --follow-symlinks '1i {}' {file}", lines.join("\\n"));
+    let undo = format!("sed -i --follow-symlinks '1,{}d' {file}", lines.len());
+    format!("{{ grep -qxF '{first}' {file} || {{ {}; }}; }}", unless_refused(&put, &undo))
 }
 
 fn reload(tool: PackageTool) -> String {
@@ -101,8 +126,20 @@ fn reload(tool: PackageTool) -> String {
 }
 
 impl Findings {
-    /// Adds the finding about a setting that the product's sshd.conf has. `keyword`: a regular expression.
-    pub(super) fn setting(&mut self, host: &dyn Host, files: &Files, kind: Kind, text: &str, keyword: &str) {
+    /// Adds the finding about a setting that the product's sshd.conf has. `keyword`: a regular expression. `pam_first`: the command would
+    /// switch on stacks of PAM that have errors.
+    pub(super) fn setting(
+        &mut self,
+        host: &dyn Host,
+        files: &Files,
+        kind: Kind,
+        text: &str,
+        keyword: &str,
+        pam_first: bool,
+    ) {
+        if pam_first {
+            return self.add_fixed(kind, text, PAM_FIRST.to_owned());
+        }
         let exists = |file: &str| host.exists(Path::new(file));
         let means = Means {
             tool: self.package_tool,
@@ -114,12 +151,17 @@ impl Findings {
     }
 
     /// The command for penalties that fewer people feel.
-    pub(super) fn penalties(&self, files: &Files) -> String {
-        let read = files.text.is_empty() || files.main == Path::new(VENDOR) || files.reads(Path::new(PENALTIES));
-        let step = if read {
-            format!("ln -sf /usr/share/mytoken/sshd-penalties.conf {PENALTIES}")
+    pub(super) fn penalties(&self, host: &dyn Host, files: &Files) -> String {
+        let exists = |file: &str| host.exists(Path::new(file));
+        let unknown = files.text.is_empty();
+        let read = unknown || files.reads(Path::new(PENALTIES));
+        let step = if read && exists(SHIPPED_PENALTIES) && !exists(PENALTIES) {
+            link(SHIPPED_PENALTIES, PENALTIES)
+        } else if unknown || files.main == Path::new(VENDOR) || exists(PENALTIES) {
+            // What is there is the administrator's, and the file of SUSE is for updates alone.
+            return files.lines("persourcepenalt");
         } else {
-            put_first(MAIN, &["PerSourcePenalties authfail:1s"])
+            put_first(MAIN, &[PENALTY])
         };
         format!("{step} && {}", reload(self.package_tool))
     }
@@ -146,14 +188,19 @@ mod tests {
         let means = |tool, includes, drop_in, shipped| Means { tool, includes, drop_in, shipped };
         let marked = format!("{}\n{RHEL_8}", LINES.join("\n"));
         let below_match = format!("Match User alice\n{INCLUDE}\n");
-        let include = "{ grep -qxF 'Include /etc/ssh/sshd_config.d/10-mytoken.conf' /etc/ssh/sshd_config || \
-                       sed -i --follow-symlinks '1i Include /etc/ssh/sshd_config.d/10-mytoken.conf' /etc/ssh/sshd_config; } && ";
-        let lines = "{ grep -qxF '# For logins by token (mytoken). Of most keywords sshd takes the first line:' /etc/ssh/sshd_config || \
+        let include = "{ grep -qxF 'Include /etc/ssh/sshd_config.d/10-mytoken.conf' /etc/ssh/sshd_config || { \
+                       sed -i --follow-symlinks '1i Include /etc/ssh/sshd_config.d/10-mytoken.conf' /etc/ssh/sshd_config && { sshd -t || \
+                       { sed -i --follow-symlinks '1,1d' /etc/ssh/sshd_config; false; }; }; }; } && ";
+        let lines = "{ grep -qxF '# For logins by token (mytoken). Of most keywords sshd takes the first line:' /etc/ssh/sshd_config || { \
                      sed -i --follow-symlinks '1i # For logins by token (mytoken). Of most keywords sshd takes the first line:\\nUsePAM yes\\n\
                      KbdInteractiveAuthentication yes\\nChallengeResponseAuthentication yes\\nPasswordAuthentication no\\n\
-                     MaxStartups 100:30:200' /etc/ssh/sshd_config; } && sshd -t && systemctl reload sshd";
+                     MaxStartups 100:30:200' /etc/ssh/sshd_config && { sshd -t || \
+                     { sed -i --follow-symlinks '1,6d' /etc/ssh/sshd_config; false; }; }; }; } && ";
+        let link = "ln -s /usr/share/mytoken/sshd.conf /etc/ssh/sshd_config.d/10-mytoken.conf && { sshd -t || \
+                    { rm /etc/ssh/sshd_config.d/10-mytoken.conf; false; }; } && ";
         let install = "zypper install --force ./mytoken-sshd-config-[0-9]*.rpm && ";
-        let there = "   # in the directory of the packages";
+        let keep = "   # keep a shell of root open until a login has worked";
+        let there = "   # in the directory of the packages; keep a shell of root open until a login has worked";
         let reload = |unit: &str| format!("sshd -t && systemctl reload {unit}");
         let grep = |files: &str| {
             format!(
@@ -167,9 +214,9 @@ mod tests {
                 means(apt, true, false, false),
                 format!("apt install ./mytoken-sshd-config_*.deb && {}{there}", reload("ssh")),
             ),
-            (MAIN, DEBIAN, means(apt, true, false, true), format!("ln -sf {SHIPPED} {DROP_IN} && {}", reload("ssh"))),
+            (MAIN, DEBIAN, means(apt, true, false, true), format!("{link}{}{keep}", reload("ssh"))),
             (MAIN, DEBIAN, means(apt, true, true, true), grep(MAIN)),
-            (MAIN, "UsePAM no\n", means(apt, true, true, true), format!("{include}{}", reload("ssh"))),
+            (MAIN, "UsePAM no\n", means(apt, true, true, true), format!("{include}{}{keep}", reload("ssh"))),
             // RHEL 9.
             (
                 MAIN,
@@ -178,7 +225,7 @@ mod tests {
                 format!("{} && {}{there}", dnf.sshd_config(), reload("sshd")),
             ),
             // RHEL 8.
-            (MAIN, RHEL_8, means(dnf, false, false, true), lines.to_owned()),
+            (MAIN, RHEL_8, means(dnf, false, false, true), format!("{lines}{}{keep}", reload("sshd"))),
             (MAIN, marked.as_str(), means(dnf, false, false, true), grep(MAIN)),
             // SUSE 15 without a line, with and without the package.
             (
@@ -187,7 +234,7 @@ mod tests {
                 means(zypper, true, false, true),
                 format!("{install}{include}{}{there}", reload("sshd")),
             ),
-            (MAIN, "#UsePAM no\n", means(zypper, true, true, true), format!("{include}{}", reload("sshd"))),
+            (MAIN, "#UsePAM no\n", means(zypper, true, true, true), format!("{include}{}{keep}", reload("sshd"))),
             (MAIN, below_match.as_str(), means(zypper, true, true, true), grep(MAIN)),
             // SUSE 16.
             (VENDOR, VENDOR_TEXT, means(zypper, true, false, true), format!("{install}{}{there}", reload("sshd"))),
@@ -196,8 +243,12 @@ mod tests {
                 VENDOR,
                 "UsePAM no\n",
                 means(zypper, true, true, true),
-                format!("{{ test -e {MAIN} || cp -p {VENDOR} {MAIN}; }} && {include}{}", reload("sshd")),
+                format!(
+                    "{{ test -e {MAIN} || echo 'Include /usr/etc/ssh/sshd_config' >{MAIN}; }} && {include}{}{keep}",
+                    reload("sshd")
+                ),
             ),
+            (VENDOR, "UsePAM no\n", means(zypper, false, true, true), grep(VENDOR)),
         ] {
             assert_eq!(fix(main, text, means, "usepam"), expected, "{main} {text} {means:?}");
         }
@@ -213,6 +264,29 @@ mod tests {
         let shipped = include_str!("../../../../../packaging/sshd.conf").lines();
         let settings: Vec<&str> = shipped.filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
         assert_eq!(settings, &LINES[1..]);
+        let penalties = include_str!("../../../../../packaging/sshd-penalties.conf");
+        assert!(penalties.lines().any(|line| line == PENALTY));
+    }
+
+    #[test]
+    fn the_documents_have_the_way_back() {
+        let pages = [
+            include_str!("../../../../../docs/admin/removal.md"),
+            include_str!("../../../../../packaging/debian/libpam-mytoken.README.Debian"),
+            include_str!("../../../../../packaging/rpm/README.rpm"),
+        ];
+        for page in pages {
+            // Their lines end at different places.
+            let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+            for written in [INCLUDE, PENALTY, "11-mytoken-penalties.conf"] {
+                assert!(page.contains(written), "{written}: {page}");
+            }
+        }
+        let vendor = format!("Include {VENDOR}");
+        let [removal, _, rpm] = pages;
+        assert!(removal.contains(&vendor) && rpm.contains(&vendor));
+        let (mark, _) = LINES[0].split_once('.').unwrap();
+        assert!(removal.contains(&format!("`{mark}`")), "{mark}");
     }
 
     #[test]
@@ -222,12 +296,42 @@ mod tests {
         let before = "# A comment\nPasswordAuthentication yes\n\nMatch User alice\n\tPasswordAuthentication yes\n";
         std::fs::write(&file, before).unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        for path in [&file, &link, &file] {
+        let after = format!("{}\n{before}", LINES.join("\n"));
+        for (path, accepts, expected) in [
+            (&file, false, before),
+            (&link, false, before),
+            (&link, true, after.as_str()),
+            (&file, true, after.as_str()),
+            // Then the fault is in another line.
+            (&file, false, after.as_str()),
+        ] {
             let command = put_first(path.to_str().unwrap(), &LINES);
-            assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
-            assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{}\n{before}", LINES.join("\n")));
+            assert_eq!(pasted(&command, accepts), accepts || expected == after, "{command}");
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
         }
         assert!(link.is_symlink());
+    }
+
+    /// Whether a command succeeds where sshd accepts its files or does not.
+    fn pasted(command: &str, accepts: bool) -> bool {
+        let command = format!("sshd() {{ {accepts}; }}\n{command}");
+        Command::new("sh").args(["-c", &command]).status().unwrap().success()
+    }
+
+    /// sshd does not start with a file that it refuses, and the administrator's file is not ours.
+    #[test]
+    fn a_link_is_made_only_where_nothing_is_and_sshd_accepts_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("the place");
+        let command = link(SHIPPED_PENALTIES, place.to_str().unwrap());
+        assert!(!pasted(&command, false) && !place.is_symlink(), "{command}");
+        assert!(pasted(&command, true) && place.is_symlink(), "{command}");
+        std::fs::remove_file(&place).unwrap();
+        std::fs::write(&place, "PerSourcePenaltyExemptList 192.0.2.0/24\n").unwrap();
+        for accepts in [true, false] {
+            assert!(!pasted(&command, accepts), "{command}");
+            assert_eq!(std::fs::read_to_string(&place).unwrap(), "PerSourcePenaltyExemptList 192.0.2.0/24\n");
+        }
     }
 
     #[test]
@@ -255,9 +359,29 @@ mod tests {
 
     #[test]
     fn penalties_are_changed_where_sshd_reads_them() {
-        let findings = Findings::default();
-        let penalties = |text: &str| findings.penalties(&Files::read(&Site::of(&[(MAIN, text)])));
-        assert!(penalties(DEBIAN).starts_with("ln -sf /usr/share/mytoken/sshd-penalties.conf "));
-        assert!(penalties(INCLUDE).contains("'1i PerSourcePenalties authfail:1s' /etc/ssh/sshd_config; } && sshd -t"));
+        let (shipped, own) = ((SHIPPED_PENALTIES, ""), (PENALTIES, "PerSourcePenaltyExemptList 192.0.2.0/24\n"));
+        let link = "ln -s /usr/share/mytoken/sshd-penalties.conf /etc/ssh/sshd_config.d/11-mytoken-penalties.conf && { sshd -t ";
+        let put = "{ grep -qxF 'PerSourcePenalties authfail:1s' /etc/ssh/sshd_config || ";
+        let shown = "grep -inE '^[^#]*(persourcepenalt|include)' ";
+        for (files, begin) in [
+            (&[(MAIN, DEBIAN), shipped][..], link),
+            (&[(VENDOR, VENDOR_TEXT), shipped], link),
+            (&[shipped], link),
+            // The administrator's file.
+            (&[(MAIN, DEBIAN), shipped, own], shown),
+            (&[(MAIN, DEBIAN), own], shown),
+            // A link would lead to nothing.
+            (&[(MAIN, DEBIAN)], put),
+            (&[(VENDOR, VENDOR_TEXT)], shown),
+            (&[], shown),
+            // sshd would not read it.
+            (&[(MAIN, INCLUDE), shipped], put),
+            (&[(VENDOR, "UsePAM yes\n"), shipped], shown),
+        ] {
+            let site = Site::of(files);
+            let command = Findings::default().penalties(&site, &Files::read(&site));
+            assert!(command.starts_with(begin), "{files:?}: {command}");
+            assert_eq!(command.ends_with(" && sshd -t && systemctl reload ssh"), begin != shown, "{command}");
+        }
     }
 }

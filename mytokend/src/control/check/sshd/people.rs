@@ -9,6 +9,7 @@ use mytoken_login::{LocalAccount, LoginSettings, Mapping};
 use super::super::configuration::word;
 use super::super::host::{Host, Person, Ran};
 use super::super::kinds::{self, Kind};
+use super::super::nss::NoAnswer;
 use super::super::{Findings, Severity};
 use super::access::{Access, Left};
 use super::files::Files;
@@ -44,13 +45,35 @@ struct Judged {
     ended: Vec<(String, PathBuf)>,
 }
 
-/// Whether the shell ends each session of an account. sshd itself asks only whether it can be executed.
+/// The command that sshd runs whatever a user asks for.
+fn forced(sshd: &Effective) -> Option<&str> {
+    sshd.get("forcecommand").filter(|command| *command != "none")
+}
+
+/// For this command sshd starts no shell. Any other is run by the shell.
+fn is_internal_sftp(command: &str) -> bool {
+    command.split_whitespace().next() == Some("internal-sftp")
+}
+
+/// Whether the shell of an account ends each shell session. sshd itself asks only whether it can be executed.
 fn ends_at_once(sshd: &Effective, person: &Person) -> bool {
-    // For this command sshd starts no shell: it can be an account for files only.
-    let internal = |value: &String| value.split_whitespace().any(|word| word == "internal-sftp");
-    let files_only = sshd.all("forcecommand").iter().chain(sshd.all("subsystem")).any(internal);
+    let files_only = forced(sshd).is_some_and(is_internal_sftp);
     let name = person.shell.file_name().and_then(|name| name.to_str());
     !files_only && name.is_some_and(|name| ENDING.contains(&name))
+}
+
+/// What such an account can do all the same, the end of a clause: jump hosts and accounts for files have such shells on purpose.
+fn what_works(sshd: &Effective) -> &'static str {
+    let internal = |subsystem: &String| subsystem.strip_prefix("sftp ").is_some_and(is_internal_sftp);
+    let sftp = forced(sshd).is_none() && sshd.all("subsystem").iter().any(internal);
+    let forwards =
+        !sshd.is("disableforwarding", "yes") && !matches!(sshd.get("allowtcpforwarding"), Some("no" | "remote"));
+    match (sftp, forwards) {
+        (true, true) => "; sftp and forwarding (-J, -N) work",
+        (true, false) => "; sftp works",
+        (false, true) => "; forwarding (-J, -N) works",
+        (false, false) => "",
+    }
 }
 
 /// The command that shows the shell of an account.
@@ -65,20 +88,29 @@ fn some(all: impl ExactSizeIterator<Item = String>) -> String {
     all.take(MOST_SHOWN).collect::<Vec<_>>().join(", ") + &more
 }
 
-fn shut_out(host: &dyn Host, files: &Files, access: &Access, name: &str, person: &Person) -> Option<ShutOut> {
-    let name = name.to_owned();
+/// Why sshd does not let an account in.
+///
+/// # Errors
+/// It cannot be said whether it does.
+fn shut_out(
+    host: &dyn Host,
+    files: &Files,
+    access: &Access,
+    name: &str,
+    person: &Person,
+) -> Result<Option<ShutOut>, NoAnswer> {
+    let account = name.to_owned();
     if !host.is_program(&person.shell) {
         let fault = if host.exists(&person.shell) { "is not executable" } else { "does not exist" };
         let reason = format!("its shell {} {fault}", person.shell.display());
-        let fix = show_shell(&name);
-        return Some(ShutOut { name, reason, fix });
+        return Ok(Some(ShutOut { name: account, reason, fix: show_shell(name) }));
     }
-    let reason = access.refuses(&name, person)?;
-    Some(ShutOut { name, reason, fix: files.lines(LISTS) })
+    let reason = access.refuses(host, name, person)?;
+    Ok(reason.map(|reason| ShutOut { name: account, reason, fix: files.lines(LISTS) }))
 }
 
 impl Findings {
-    /// `sshd`: what it does for `user`, or for everybody. `mapped`: the accounts of the map files.
+    /// `sshd`: what it does for `user`, or for everybody. `mapped`: the accounts of the map files. Returns whether this is known for `user`.
     pub(super) fn shut_out(
         &mut self,
         host: &dyn Host,
@@ -87,21 +119,12 @@ impl Findings {
         user: Option<&str>,
         login: &LoginSettings,
         mapped: &[String],
-    ) {
-        let access = Access::of(sshd);
+    ) -> bool {
         if let Some(user) = user {
-            let person = host.person(user).ok().flatten().filter(|person| opens(login, user, person, true));
-            let Some(person) = person else { return };
-            if let Some(shut) = shut_out(host, files, &access, user, &person) {
-                let text = format!("sshd does not let \"{user}\" in, whatever the token: {}", shut.reason);
-                self.add_fixed(kinds::SSHD_SHUT_OUT, text, shut.fix);
-            } else if ends_at_once(sshd, &person) {
-                let shell = person.shell.display();
-                let text = format!("sshd lets \"{user}\" in, and its shell {shell} ends each session at once");
-                self.add_fixed(kinds::ACCOUNT_SHELL, text, show_shell(user));
-            }
-            return;
+            // Without an answer of NSS, which is a finding of its own.
+            return self.account(host, sshd, files, user, login).is_ok();
         }
+        let access = Access::of(sshd);
         let Judged { open, shut, ended } = self.judge(host, sshd, files, login, mapped);
         let templates = login.rules.iter().any(|rule| matches!(rule.mapping, Mapping::Template(_)));
         let some_template = templates
@@ -111,7 +134,7 @@ impl Findings {
                     // Without an answer of NSS it can be one that sshd lets in.
                     let Ok(person) = host.person(name) else { return true };
                     let person = person.filter(|person| opens(login, name, person, false));
-                    person.is_some_and(|person| shut_out(host, files, &access, name, &person).is_none())
+                    person.is_some_and(|person| !matches!(shut_out(host, files, &access, name, &person), Ok(Some(_))))
                 }),
             };
         let shown = some(shut.iter().map(|shut| format!("{} ({})", shut.name, shut.reason)));
@@ -130,10 +153,41 @@ impl Findings {
         }
         if let Some((first, _)) = ended.first() {
             let shown = some(ended.iter().map(|(name, shell)| format!("{name} ({})", shell.display())));
-            let text =
-                format!("sshd lets accounts of the map files in, and their shells end each session at once: {shown}");
-            self.add_fixed(kinds::ACCOUNT_SHELL, text, show_shell(first));
+            let text = format!(
+                "sshd lets accounts of the map files in whose shell ends a shell session at once{}: {shown}",
+                what_works(sshd)
+            );
+            // Which of them shall have a shell session is not known here.
+            let kind = Kind { level: Severity::Ok, ..kinds::ACCOUNT_SHELL };
+            self.add_fixed(kind, text, show_shell(first));
         }
+        true
+    }
+
+    /// What `sshd` does for `user`.
+    ///
+    /// # Errors
+    /// It cannot be said.
+    fn account(
+        &mut self,
+        host: &dyn Host,
+        sshd: &Effective,
+        files: &Files,
+        user: &str,
+        login: &LoginSettings,
+    ) -> Result<(), NoAnswer> {
+        let person = host.person(user)?.filter(|person| opens(login, user, person, true));
+        let Some(person) = person else { return Ok(()) };
+        if let Some(shut) = shut_out(host, files, &Access::of(sshd), user, &person)? {
+            let text = format!("sshd does not let \"{user}\" in, whatever the token: {}", shut.reason);
+            self.add_fixed(kinds::SSHD_SHUT_OUT, text, shut.fix);
+        } else if ends_at_once(sshd, &person) {
+            let shell = person.shell.display();
+            let works = what_works(sshd);
+            let text = format!("sshd lets \"{user}\" in, and its shell {shell} ends a shell session at once{works}");
+            self.add_fixed(kinds::ACCOUNT_SHELL, text, show_shell(user));
+        }
+        Ok(())
     }
 
     /// Asks about each account of the map files.
@@ -174,7 +228,12 @@ impl Findings {
             let access = Access::of(own);
             let by_block =
                 |closed: Closing| ShutOut { name: name.clone(), reason: closed.text, fix: files.lines(closed.keyword) };
-            match shut_out(host, files, &access, name, &person).or(closed.map(by_block)) {
+            let Ok(shut) = shut_out(host, files, &access, name, &person) else {
+                // As above.
+                judged.open = judged.open.saturating_add(1);
+                break;
+            };
+            match shut.or(closed.map(by_block)) {
                 Some(account) => judged.shut.push(account),
                 None => {
                     judged.open = judged.open.saturating_add(1);

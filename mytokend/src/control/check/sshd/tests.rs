@@ -51,15 +51,26 @@ impl Host for Site {
         self.times.get(path).map(|seconds| UNIX_EPOCH + Duration::from_secs(*seconds))
     }
     fn person(&self, name: &str) -> Result<Option<Person>, NoAnswer> {
-        let (uid, group) = match name {
-            "alice" => (2_001, "hpc"),
-            "bob" => (2_002, "users"),
-            "daemon" => (2, "daemon"),
+        let uid = match name {
+            "alice" => 2_001,
+            "bob" => 2_002,
+            "dora" => 2_003,
+            "daemon" => 2,
             "away" => return Err(NoAnswer("the look-up did not answer".to_owned())),
             _ => return Ok(None),
         };
         let shell = self.shell.unwrap_or("/bin/sh").into();
-        Ok(Some(Person { uid, gid: uid, groups: vec![group.to_owned()], shell }))
+        Ok(Some(Person { uid, gid: uid, shell }))
+    }
+    /// The groups of dora cannot be looked up.
+    fn groups(&self, name: &str, _gid: u32) -> Result<Vec<String>, NoAnswer> {
+        let groups: &[&str] = match name {
+            "alice" => &["staff", "hpc"],
+            "bob" => &["users"],
+            "dora" => return Err(NoAnswer("the look-up did not answer".to_owned())),
+            _ => &[],
+        };
+        Ok(groups.iter().map(ToString::to_string).collect())
     }
     fn has_group(&self, name: &str) -> bool {
         name == "hpc"
@@ -267,6 +278,30 @@ fn each_setting_that_keeps_tokens_out_is_found_alone() {
     findings.no_configuration(&Site::default(), "sshd: no hostkeys available -- exiting.");
     assert!(findings.findings[0].text.ends_with("UseLogin; line 3: Bad configuration option: nosuch"), "{findings:?}");
     assert!(findings.findings[1].fix.as_ref().unwrap().starts_with("ssh-keygen -A "), "{findings:?}");
+}
+
+/// `sshd -t` says nothing about PAM, and with `UsePAM yes` its stacks can keep everybody out.
+#[test]
+fn pam_is_switched_on_after_its_stacks_are_right() {
+    let off = HEALTHY.replace("usepam yes", "usepam no").replace("startups 100", "startups 10");
+    let stack = "auth [success=done default=die] pam_mytoken.so\naccount required pam_mytoken.so\n\
+                 session optional pam_mytoken.so\n";
+    for (account, pam_first) in [("pam_mytoken.so", false), ("pam_nosuch.so", true)] {
+        let stack = stack.replace("account required pam_mytoken.so", &format!("account required {account}"));
+        let module = "/usr/lib64/security/pam_mytoken.so";
+        let mut site = Site::of(&[(MAIN, "UsePAM no\n"), ("/etc/pam.d/sshd", stack.as_str()), (module, "")]);
+        site.answers = vec![("-T", off.clone())];
+        let mut findings = Findings::default();
+        findings.sshd(&site, None, &toml::from_str(TEMPLATE).unwrap(), &[]);
+        let ids: Vec<&str> = findings.findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
+        assert_eq!(ids, ["sshd-use-pam", "sshd-max-startups"], "{findings:?}");
+        for finding in &findings.findings {
+            let fix = finding.fix.as_ref().unwrap();
+            assert_eq!(fix.contains("# first the findings about PAM"), pam_first, "{fix}");
+            assert_eq!(fix.contains("sed -i"), !pam_first, "{fix}");
+            assert!(pam_first || fix.ends_with("keep a shell of root open until a login has worked"), "{fix}");
+        }
+    }
 }
 
 #[test]

@@ -101,6 +101,30 @@ fn an_account_that_nss_does_not_tell_can_be_one_that_sshd_lets_in() {
         findings.sshd(&site, None, &login, &mapped);
         assert!(shown(&findings)[0].starts_with(&format!("{begin}sshd-accounts-shut-out: ")), "{findings:?}");
     }
+    // Nor do its groups tell it.
+    site.answers = vec![("-T", format!("{HEALTHY}denygroups hpc\n"))];
+    let mut findings = Findings::default();
+    findings.sshd(&site, None, &login, &["alice".to_owned(), "dora".to_owned()]);
+    assert!(shown(&findings)[0].starts_with("Warning sshd-accounts-shut-out: "), "{findings:?}");
+}
+
+/// Of such an account it is not said that all is well.
+#[test]
+fn an_account_without_an_answer_of_nss_has_no_finding() {
+    for (lists, user, known) in [
+        ("", "alice", true),
+        ("", "nosuch", true),
+        ("", "away", false),
+        ("", "dora", true),
+        ("allowgroups users", "dora", false),
+    ] {
+        let mut site = Site::of(&[("/bin/sh", "")]);
+        site.answers = vec![("-T", format!("{HEALTHY}{lists}\n"))];
+        let mut findings = Findings::default();
+        findings.sshd(&site, Some(user), &toml::from_str(TEMPLATE).unwrap(), &[]);
+        let ids: Vec<&str> = findings.findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
+        assert_eq!(ids, if known { vec!["sshd-ok"] } else { vec![] }, "{lists} {user}");
+    }
 }
 
 #[test]
@@ -133,18 +157,35 @@ fn a_shell_that_ends_each_session_is_told() {
     for shell in ["/usr/sbin/nologin", "/bin/false", "/usr/bin/true"] {
         assert_eq!(
             found(Some("alice"), shell, sftp),
-            format!("Warning account-shell: sshd lets \"alice\" in, and its shell {shell} ends each session at once")
+            format!(
+                "Warning account-shell: sshd lets \"alice\" in, and its shell {shell} ends a shell session at once; \
+                 forwarding (-J, -N) works"
+            )
         );
         assert_eq!(
             found(None, shell, sftp),
             format!(
-                "Warning account-shell: sshd lets accounts of the map files in, and their shells end each session at once: \
-                 alice ({shell}), bob ({shell})"
+                "Ok account-shell: sshd lets accounts of the map files in whose shell ends a shell session at once; \
+                 forwarding (-J, -N) works: alice ({shell}), bob ({shell})"
             )
         );
         // Accounts for files only: for this command sshd starts no shell.
-        for files_only in ["subsystem sftp internal-sftp -f AUTH", "forcecommand internal-sftp"] {
+        for files_only in
+            ["forcecommand internal-sftp -d /data", "subsystem sftp internal-sftp\nforcecommand internal-sftp"]
+        {
             assert_eq!(found(Some("alice"), shell, files_only) + &found(None, shell, files_only), "");
+        }
+        for (settings, works) in [
+            ("forcecommand none\nsubsystem sftp internal-sftp -f AUTH", "; sftp and forwarding (-J, -N) work"),
+            ("subsystem sftp internal-sftp\nallowtcpforwarding no", "; sftp works"),
+            // The shell runs it, also for sftp.
+            ("subsystem sftp internal-sftp\nforcecommand /usr/bin/internal-sftp", "; forwarding (-J, -N) works"),
+            ("disableforwarding yes", ""),
+            ("allowtcpforwarding local", "; forwarding (-J, -N) works"),
+        ] {
+            let end = format!("ends a shell session at once{works}");
+            assert!(found(Some("alice"), shell, settings).ends_with(&end), "{settings}");
+            assert!(found(None, shell, settings).contains(&format!("{end}: alice ")), "{settings}");
         }
     }
     for shell in ["/bin/bash", "/opt/nologin/bash", "/usr/bin/git-shell"] {
