@@ -145,20 +145,32 @@ impl Agent {
     fn change_file(&self, owner: Owner, job: u32, name: Option<&FileName>, work: &FileWork) -> FileDone {
         match work {
             FileWork::Nothing => FileDone::Nothing,
-            FileWork::Write(content) => match self.text_of(content, name) {
-                Some(text) => {
-                    let written = match name {
-                        None => self.runtime_dir.write_job_token(owner, job, text.expose()),
-                        Some(name) => self.runtime_dir.write_job_file(owner, job, name, text.expose()),
-                    };
-                    written_or_not(written, text)
+            FileWork::Write(content) => {
+                let done = self.write_file(owner, job, name, content);
+                let is_failed = matches!(done, FileDone::NotWritten(_) | FileDone::NoText);
+                if is_failed && content.remove_if_failed {
+                    // Who reads an expired access token cannot tell it from a good one.
+                    return without_expired(done, self.remove_file(owner, job, name));
                 }
-                None => FileDone::NoText,
-            },
-            FileWork::Remove => removed_or_not(match name {
-                None => self.runtime_dir.remove_job_token(job, owner.uid),
-                Some(name) => self.runtime_dir.remove_job_file(job, owner.uid, name),
-            }),
+                done
+            }
+            FileWork::Remove => removed_or_not(self.remove_file(owner, job, name)),
+        }
+    }
+
+    fn write_file(&self, owner: Owner, job: u32, name: Option<&FileName>, content: &Content) -> FileDone {
+        let Some(text) = self.text_of(content, name) else { return FileDone::NoText };
+        let written = match name {
+            None => self.runtime_dir.write_job_token(owner, job, text.expose()),
+            Some(name) => self.runtime_dir.write_job_file(owner, job, name, text.expose()),
+        };
+        written_or_not(written, text)
+    }
+
+    fn remove_file(&self, owner: Owner, job: u32, name: Option<&FileName>) -> Result<(), FileError> {
+        match name {
+            None => self.runtime_dir.remove_job_token(job, owner.uid),
+            Some(name) => self.runtime_dir.remove_job_file(job, owner.uid, name),
         }
     }
 
@@ -275,6 +287,18 @@ fn key_of(table: &LeaseTable, place: &FilePlace) -> Option<LeaseKey> {
 
 fn written_or_not(written: Result<(), FileError>, text: Secret) -> FileDone {
     written.map_or_else(|error| FileDone::NotWritten(error.to_string()), |()| FileDone::Written(text))
+}
+
+/// What was done with a file whose next access token could not be written, after the removal of the expired one.
+fn without_expired(done: FileDone, removed: Result<(), FileError>) -> FileDone {
+    match (done, removed) {
+        (done, Ok(())) => done,
+        (FileDone::NotWritten(error), Err(other)) => {
+            FileDone::NotWritten(format!("{error}; the expired one could not be removed: {other}"))
+        }
+        // Both are tried again, the removal first.
+        (_, Err(error)) => FileDone::NotRemoved(error.to_string()),
+    }
 }
 
 fn removed_or_not(removed: Result<(), FileError>) -> FileDone {

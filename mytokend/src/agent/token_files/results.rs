@@ -194,6 +194,8 @@ impl Agent {
             }
             FileDone::NotWritten(error) if is_failed => {
                 lease.arrived = None;
+                // Meanwhile the file must not hold an expired one.
+                lease.files_due |= lease.is_stale;
                 let reason = format!("the access token could not be written: {error}");
                 self.request_failed(lease, &RequestFailure::temporary(reason));
             }

@@ -30,6 +30,8 @@ pub(super) struct Content {
     pub text: Option<Secret>,
     /// Without a text: the jobs whose files have it.
     pub copies: Vec<(u32, Owner)>,
+    /// The file may hold an access token that it must not hold: it is removed if this one cannot be written.
+    pub remove_if_failed: bool,
 }
 
 /// The lease whose files these are.
@@ -143,12 +145,13 @@ fn file_work(
     known: Known,
     copies: impl Fn(u64) -> Vec<(u32, Owner)>,
 ) -> FileWork {
+    let remove_if_failed = known.is_stale && known.held.is_none();
     match token.filter(|token| known.is_open && known.held != Some(token.exp)) {
         Some(CurrentToken { exp, .. }) => {
             let copies = if text.is_some() { Vec::new() } else { copies(exp) };
-            FileWork::Write(Content { exp, text: text.cloned(), copies })
+            FileWork::Write(Content { exp, text: text.cloned(), copies, remove_if_failed })
         }
-        None if known.is_stale && known.held.is_none() => FileWork::Remove,
+        None if remove_if_failed => FileWork::Remove,
         None => FileWork::Nothing,
     }
 }
@@ -157,7 +160,8 @@ fn session_file(lease: &Lease) -> FileWork {
     match &lease.arrived {
         Some(arrived) => {
             let text = Some(arrived.text.clone());
-            FileWork::Write(Content { exp: arrived.token.exp, text, copies: Vec::new() })
+            // If that fails, the removal is the next change.
+            FileWork::Write(Content { exp: arrived.token.exp, text, copies: Vec::new(), remove_if_failed: false })
         }
         None if lease.is_stale && lease.token.is_none() => FileWork::Remove,
         None => FileWork::Nothing,
@@ -198,7 +202,7 @@ mod tests {
 
     fn write(text: Option<&str>, copies: &[u32]) -> FileWork {
         let copies = copies.iter().map(|job| (*job, OWNER)).collect();
-        FileWork::Write(Content { exp: 50, text: text.map(Secret::new), copies })
+        FileWork::Write(Content { exp: 50, text: text.map(Secret::new), copies, remove_if_failed: false })
     }
 
     #[test]
@@ -211,7 +215,9 @@ mod tests {
             }))
         };
         assert_eq!(with(None, false, |_| ()), write(Some("new"), &[]));
-        assert_eq!(with(Some(40), true, |_| ()), write(Some("new"), &[]));
+        assert_eq!(with(Some(40), true, |_| ()), write(Some("new"), &[]), "an older one that is valid stays");
+        let after_the_end = with(None, true, |_| ());
+        assert!(matches!(after_the_end, FileWork::Write(Content { remove_if_failed: true, .. })), "{after_the_end:?}");
         assert_eq!(with(Some(50), false, |_| ()), FileWork::Nothing);
         let expired = |lease: &mut Lease| (lease.token, lease.token_text) = (None, None);
         assert_eq!(with(None, true, expired), FileWork::Remove);
