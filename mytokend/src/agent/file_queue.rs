@@ -70,8 +70,8 @@ pub struct FileQueue {
     running: HashMap<FilePlace, Running>,
     /// Those whose job or session has ended: nothing is to stay there.
     ended: HashSet<FilePlace>,
-    /// Jobs whose directories could not be removed, with their users.
-    left: HashMap<u32, u32>,
+    /// Directories of jobs and sessions that have ended whose files could not be removed, with their users.
+    left: HashMap<FilePlace, u32>,
     /// Further files of jobs that no lease renews or removes.
     unwanted: HashMap<u32, Vec<FileName>>,
     /// The threads end when nothing waits.
@@ -145,21 +145,21 @@ impl FileQueue {
         self.unwanted.remove(&job).unwrap_or_default()
     }
 
-    /// The directory of a job of user `uid` could be removed, or could not. Returns whether that is news.
-    pub fn removed(&mut self, job: u32, uid: u32, is_removed: bool) -> bool {
-        if is_removed { self.left.remove(&job).is_some() } else { self.left.insert(job, uid).is_none() }
+    /// The files of user `uid` in this directory could be removed, or could not. Returns whether that is news.
+    pub fn removed(&mut self, place: &FilePlace, uid: u32, is_removed: bool) -> bool {
+        if is_removed { self.left.remove(place).is_some() } else { self.left.insert(place.clone(), uid).is_none() }
     }
 
-    /// Whether the directory of a job could not be removed.
+    /// Whether the files in this directory could not be removed.
     #[must_use]
-    pub fn is_left(&self, job: u32) -> bool {
-        self.left.contains_key(&job)
+    pub fn is_left(&self, place: &FilePlace) -> bool {
+        self.left.contains_key(place)
     }
 
-    /// The jobs of [`Self::is_left`], with their users.
+    /// The directories of [`Self::is_left`], with their users.
     #[must_use]
-    pub fn left(&self) -> Vec<(u32, u32)> {
-        self.left.iter().map(|(job, uid)| (*job, *uid)).collect()
+    pub fn left(&self) -> Vec<(FilePlace, u32)> {
+        self.left.iter().map(|(place, uid)| (place.clone(), *uid)).collect()
     }
 
     /// The directories in which a thread has worked for longer than `longest` at `now`, with their users. Each of them once.
@@ -256,8 +256,9 @@ mod tests {
         assert!(queue.overdue(later, longest).is_empty() && queue.is_running(&session));
         queue.done(&taken[0].0, &session);
         assert_eq!(session.to_string(), "session 01234567 uid 1");
-        assert!(queue.removed(7, 1, false) && !queue.removed(7, 1, false));
-        assert_eq!((queue.left(), queue.is_left(7)), (vec![(7, 1)], true));
-        assert!(queue.removed(7, 1, true) && !queue.is_left(7));
+        let job = FilePlace::Job(7);
+        assert!(queue.removed(&job, 1, false) && !queue.removed(&job, 1, false));
+        assert_eq!((queue.left(), queue.is_left(&job)), (vec![(job.clone(), 1)], true));
+        assert!(queue.removed(&job, 1, true) && !queue.is_left(&job));
     }
 }

@@ -255,7 +255,7 @@ impl Agent {
             let text = format!("job {}: its files are not removed yet: {}", end.job, token_files::HANGS);
             self.log.line(Level::Warning, &text);
         }
-        if self.leases().files.is_left(end.job) {
+        if self.leases().files.is_left(&FilePlace::Job(end.job)) {
             return Answer::Error(format!("job {}: its files could not be removed; the agent tries again", end.job));
         }
         Answer::Done {}

@@ -144,6 +144,9 @@ pub struct Lease {
     /// An access token for the session's file.
     #[serde(skip)]
     pub arrived: Option<Box<Arrived>>,
+    /// The session has ended, and its files are still to be removed. Agents of earlier releases do not know it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removing: bool,
     /// The session's file may hold an access token that it must not hold.
     #[serde(skip)]
     pub is_stale: bool,
@@ -245,6 +248,7 @@ impl Lease {
             token: None,
             token_text: None,
             arrived: None,
+            removing: false,
             is_stale: false,
             files_due: false,
             write_due: None,

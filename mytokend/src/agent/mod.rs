@@ -177,7 +177,7 @@ impl Agent {
         let moment = recovery::Moment { now: clock.unix_millis(), offset: offset(clock.as_ref()) };
         let mut table = recovery::recover(&runtime_dir, moment, &log)?;
         recovery::complete(&mut table, configured.service.as_ref(), &runtime_dir, moment.now);
-        table.queue_older_files();
+        table.queue_files_at_start();
         Ok(Arc::new(Self {
             node,
             configured: RwLock::new(Arc::new(configured)),

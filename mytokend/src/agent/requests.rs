@@ -118,6 +118,8 @@ impl Agent {
         let lease = table.get_mut(key).filter(|lease| is_session && lease.is_running())?;
         let (uid, place) = (lease.uid, lease.file_places().pop()?);
         (lease.token, lease.arrived, lease.credential) = (None, None, None);
+        // Until a thread has done it, also after a restart of the agent.
+        lease.removing = true;
         lease.phase = Phase::Finished { due: self.now().saturating_add(millis(self.configured().intervals.retention)) };
         self.record(lease, Level::Info, EventKind::Removed, why);
         table.files.end(uid, &place);

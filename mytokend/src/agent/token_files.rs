@@ -117,16 +117,7 @@ impl Agent {
         let JobWork { job, is_ended, unwanted, files } = work;
         if is_ended {
             let removed = self.runtime_dir.remove_job(job);
-            // One that stays is tried again, and told once.
-            let is_news = self.leases().files.removed(job, uid, removed.is_ok());
-            match removed {
-                Err(error) if is_news => {
-                    let text = format!("{place}: its files could not be removed: {error}; the agent tries again");
-                    self.log.line(Level::Error, &text);
-                }
-                Ok(_) if is_news => self.log.line(Level::Info, &format!("{place}: its files are removed now")),
-                _ => {}
-            }
+            self.take_removal(place, uid, &removed.map(drop));
         }
         for name in unwanted {
             if let Err(error) = self.runtime_dir.remove_job_file(job, uid, &name) {
@@ -186,14 +177,32 @@ impl Agent {
         content.text.clone().or_else(|| content.copies.iter().find_map(read))
     }
 
+    /// Notes whether the files of a job or session that has ended could be removed. Those that stay are tried again at each sweep, and told
+    /// once.
+    fn take_removal(&self, place: &FilePlace, uid: u32, removed: &Result<(), FileError>) {
+        let is_news = self.leases().files.removed(place, uid, removed.is_ok());
+        match removed {
+            Err(error) if is_news => {
+                let text = format!("{place}: its files could not be removed: {error}; the agent tries again");
+                self.log.line_of(uid, Level::Error, &text);
+            }
+            Ok(()) if is_news => self.log.line_of(uid, Level::Info, &format!("{place}: its files are removed now")),
+            _ => {}
+        }
+    }
+
     fn work_at_session(&self, place: &FilePlace, work: SessionWork) {
         let SessionWork { owner, session, is_ended, file } = work;
         if is_ended {
-            // Not tried again: the directory stays when the user has put other files into it.
-            if let Err(error) = self.runtime_dir.remove_session(owner, &session) {
-                let text = format!("{place}: its files could not be removed: {error}");
-                self.log.line_of(owner.uid, Level::Warning, &text);
+            let removed = self.runtime_dir.remove_session(owner, &session);
+            if removed.is_ok() {
+                let (mut table, key) = (self.leases(), LeaseKey::Session(session.clone()));
+                if let Some(lease) = table.get_mut(&key) {
+                    lease.removing = false;
+                    self.lease_changed(&mut table, &key);
+                }
             }
+            self.take_removal(place, owner.uid, &removed);
         }
         let Some((lease, work)) = file else { return };
         let done = match &work {

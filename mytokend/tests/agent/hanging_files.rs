@@ -133,6 +133,28 @@ fn a_token_that_is_given_back_while_it_is_written_stays_in_no_file() {
 }
 
 #[test]
+fn the_removal_of_a_token_that_was_given_back_is_done_after_a_restart() {
+    let mut agent = TestAgent::new();
+    agent.start(7, "h7");
+    agent.wait_until_idle();
+    let gate = Gate::of(&agent);
+    gate.hold(FilePlace::Job(7));
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| agent.ask(&Revoke { job: JobName::Job(7) }).unwrap());
+        eventually("the revocation", || agent.revoked() == 1);
+        gate.wait_until_it_hangs();
+        // The caller waits no longer.
+        agent.move_clock(Duration::from_secs(11));
+        answer.join().unwrap();
+    });
+    agent.end();
+    assert_eq!(agent.read_token(7), "token-1");
+    agent.begin();
+    agent.wait_until_idle();
+    assert!(!agent.token(7).exists() && agent.token(7).parent().unwrap().exists());
+}
+
+#[test]
 fn an_older_token_whose_write_hung_does_not_replace_a_newer_one() {
     let (agent, gate) = with_a_write_that_hangs();
     agent.move_clock(RENEWAL);

@@ -122,6 +122,52 @@ fn a_session_that_ends_while_its_file_is_written_leaves_none_and_delays_no_job()
 }
 
 #[test]
+fn the_files_of_a_session_whose_removal_hangs_are_removed_after_a_restart() {
+    let mut agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &session.start(Some("m.y.t")));
+    agent.wait_until_idle();
+    let gate = Gate::of(&agent);
+    gate.hold(FilePlace::Session { uid: me().uid, gid: me().gid, session: ID.into() });
+    session.end_monitor();
+    agent.move_clock(SWEEP);
+    gate.wait_until_it_hangs();
+    agent.end();
+    assert!(session.token().exists());
+    agent.begin();
+    agent.wait_until_idle();
+    assert!(!session.directory.exists());
+    assert!(!fs::read_to_string(state_file(&agent)).unwrap().contains("removing"));
+}
+
+#[test]
+fn the_files_of_a_session_that_could_not_be_removed_are_removed_later() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &session.start(Some("m.y.t")));
+    let mode = |mode| fs::set_permissions(&session.directory, fs::Permissions::from_mode(mode)).unwrap();
+    // The agent does not work in a directory with another mode than the PAM module gives it.
+    mode(0o750);
+    agent.ask(&SessionEnd { session: ID.into() }).unwrap();
+    assert!(session.token().exists());
+    mode(0o700);
+    agent.advance(SWEEP);
+    assert!(!session.directory.exists());
+}
+
+#[test]
+fn what_a_user_has_put_into_his_sessions_directory_stays_and_no_token() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &session.start(Some("m.y.t")));
+    fs::write(session.directory.join("notes"), "").unwrap();
+    agent.ask(&SessionEnd { session: ID.into() }).unwrap();
+    let left: Vec<PathBuf> = fs::read_dir(&session.directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left, [session.directory.join("notes")]);
+    assert!(!fs::read_to_string(state_file(&agent)).unwrap().contains("removing"), "there is nothing left to do");
+}
+
+#[test]
 fn the_condition_of_a_session_is_what_is_in_its_file() {
     let agent = TestAgent::new();
     let session = TestSession::new(&agent);
