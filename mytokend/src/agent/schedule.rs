@@ -10,7 +10,7 @@ use mytoken_wire::agent::EventKind;
 
 use super::budget::Budgets;
 use super::lanes::{REVOCATIONS, TOKENS};
-use super::lease::{Action, LeaseKey};
+use super::lease::{Action, LeaseKey, Phase};
 use super::lease_table::{LeaseTable, Queue, Task};
 use super::{Agent, millis, token_files};
 use crate::jobs::remove_at;
@@ -235,6 +235,13 @@ impl Agent {
         let Some(lease) = table.get_mut(key) else { return };
         let now = self.now();
         let mut removed = false;
+        // One that has waited too long for its file is not written any more.
+        if lease.arrived.as_ref().is_some_and(|arrived| remove_at(arrived.token.exp) <= now) {
+            lease.arrived = None;
+            if matches!(lease.phase, Phase::Active { .. }) {
+                lease.phase = Phase::Active { due: now };
+            }
+        }
         if lease.token.is_some_and(|token| remove_at(token.exp) <= now) {
             removed = matches!(key, LeaseKey::Session(_));
             (lease.token, lease.token_text, lease.write_due) = (None, None, None);

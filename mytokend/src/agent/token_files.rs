@@ -79,7 +79,7 @@ impl Agent {
                 }
                 table = self.files_queued.wait(table).unwrap_or_else(PoisonError::into_inner);
             };
-            let work = take_work(&mut table, &place);
+            let work = take_work(&mut table, &place, self.now());
             drop(table);
             // A panic must not end the thread, and the directory must become free.
             let served = catch_unwind(AssertUnwindSafe(|| self.carry_out(&place, at.uid, work)));

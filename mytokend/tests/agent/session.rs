@@ -13,7 +13,7 @@ use mytoken_wire::agent::{Condition, JobState, RenewalCredential, SessionEnd, Se
 use mytokend::agent::file_queue::FilePlace;
 
 use crate::hanging_files::Gate;
-use crate::harness::{BEFORE_RENEWAL, EXPIRY, LIFETIME, NOW, RENEWAL, SWEEP, TestAgent, eventually, me};
+use crate::harness::{BEFORE_RENEWAL, EXPIRY, LIFETIME, NOW, RENEWAL, SWEEP, TestAgent, eventually, me, outage};
 use crate::processes::FakeProcesses;
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
@@ -119,6 +119,27 @@ fn a_session_that_ends_while_its_file_is_written_leaves_none_and_delays_no_job()
     assert!(!session.directory.exists());
     agent.wait_until_idle();
     assert!(!session.directory.exists());
+}
+
+#[test]
+fn a_token_that_ends_before_it_is_written_is_not_written_and_another_one_is_requested() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &session.start(Some("m.y.t")));
+    agent.wait_until_idle();
+    let gate = Gate::of(&agent);
+    gate.hold(FilePlace::Session { uid: me().uid, gid: me().gid, session: ID.into() });
+    agent.move_clock(RENEWAL);
+    gate.wait_until_it_hangs();
+    agent.services.with(|script| script.failure = Some(outage()));
+    agent.move_clock(EXPIRY);
+    eventually("a further request", || agent.token_requests() > 1);
+    gate.release();
+    agent.wait_until_idle();
+    assert!(!session.token().exists(), "what was written late had expired");
+    agent.services.with(|script| script.failure = None);
+    agent.advance(RENEWAL);
+    assert!(session.read_token().starts_with("token-"));
 }
 
 #[test]

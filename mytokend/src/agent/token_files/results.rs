@@ -206,7 +206,13 @@ impl Agent {
                 lease.write_due = Some(self.now().saturating_add(millis(WRITE_PAUSE)));
             }
             FileDone::Removed => lease.is_stale = false,
-            FileDone::Nothing | FileDone::NoText | FileDone::Written(_) | FileDone::NotWritten(_) => return,
+            // It expired while it was written, or another one has arrived. The file does not hold what the lease says.
+            FileDone::Written(_) => {
+                lease.token = None;
+                lease.arrived = lease.arrived.take().filter(|_| is_active);
+                (lease.is_stale, lease.files_due) = (true, true);
+            }
+            FileDone::Nothing | FileDone::NoText | FileDone::NotWritten(_) => return,
         }
         self.lease_changed(&mut table, &of.key);
     }
