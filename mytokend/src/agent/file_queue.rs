@@ -123,10 +123,16 @@ impl FileQueue {
         Some((at, place))
     }
 
-    /// A thread has done what [`Self::take`] gave it.
-    pub fn done(&mut self, at: &Place, place: &FilePlace) {
-        self.running.remove(place);
+    /// A thread has done what [`Self::take`] gave it. Returns whether it was told that this took long.
+    pub fn done(&mut self, at: &Place, place: &FilePlace) -> bool {
         self.waiting.done(at);
+        self.running.remove(place).is_some_and(|running| running.is_told)
+    }
+
+    /// Whether a thread has worked there for long, and that was told.
+    #[must_use]
+    pub fn hangs(&self, place: &FilePlace) -> bool {
+        self.running.get(place).is_some_and(|running| running.is_told)
     }
 
     /// Whether all is to be removed there. From now on the thread that asks has to do that.
@@ -221,7 +227,7 @@ mod tests {
         queue.change(2, &place);
         queue.end(2, &place);
         assert!(taken(&mut queue).is_empty() && queue.is_ended(&place) && queue.has_work(&place));
-        queue.done(&first[0].0, &place);
+        assert!(!queue.done(&first[0].0, &place), "it did not take long");
         let second = taken(&mut queue);
         assert_eq!(second.len(), 1);
         assert!(queue.take_end(&place) && !queue.take_end(&place));
@@ -253,8 +259,8 @@ mod tests {
         assert!(queue.overdue(BEGIN + longest, longest).is_empty());
         let later = BEGIN + longest * 2;
         assert_eq!(queue.overdue(later, longest), [(session.clone(), 1)]);
-        assert!(queue.overdue(later, longest).is_empty() && queue.is_running(&session));
-        queue.done(&taken[0].0, &session);
+        assert!(queue.overdue(later, longest).is_empty() && queue.hangs(&session));
+        assert!(queue.done(&taken[0].0, &session) && !queue.hangs(&session));
         assert_eq!(session.to_string(), "session 01234567 uid 1");
         let job = FilePlace::Job(7);
         assert!(queue.removed(&job, 1, false) && !queue.removed(&job, 1, false));

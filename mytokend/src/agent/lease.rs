@@ -337,6 +337,12 @@ impl Lease {
         matches!(self.phase, Phase::Active { .. } | Phase::Refused)
     }
 
+    /// Whether its access tokens are renewed as planned: then [`Self::reason`] says nothing about requests for them.
+    #[must_use]
+    pub fn is_as_planned(&self) -> bool {
+        matches!(self.phase, Phase::Active { .. }) && self.failing_since.is_none() && self.waits_until.is_none()
+    }
+
     /// The state of a job's access token: the answer to a starting step. `None` is the session.
     #[must_use]
     pub fn state(&self, job: Option<u32>) -> JobState {

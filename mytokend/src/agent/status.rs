@@ -13,6 +13,7 @@ use super::Agent;
 use super::condition::{Facts, condition};
 use super::file_queue::FilePlace;
 use super::lease::{Lease, LeaseKey, NamedFile, Phase};
+use super::token_files::HANGS;
 use crate::jobs::JobWindow;
 
 /// A list of at most this length shows all events of its entries. One user on one node rarely has more, and it fits into one line.
@@ -82,8 +83,16 @@ impl Agent {
             chosen.sort_by_key(|(lease, own)| (lease.first_event(), *own));
             let events = if chosen.len() <= SHORT_LIST { usize::MAX } else { EVENTS_IN_LIST };
             let entry = |(lease, own): (&Lease, Option<u32>)| {
-                let is_busy = place_of(lease, own).is_some_and(|place| table.files.is_running(&place));
-                Entry { is_busy, ..self.entry(lease, own, events) }
+                let place = place_of(lease, own);
+                let is_busy = place.as_ref().is_some_and(|place| table.files.is_running(place));
+                let mut entry = Entry { is_busy, ..self.entry(lease, own, events) };
+                if entry.status.running && place.is_some_and(|place| table.files.hangs(&place)) {
+                    let reason = format!("the token files cannot be changed: {HANGS}");
+                    // The reason why there is no token is still one.
+                    let other = entry.status.reason.take().map(|other| format!("; {other}")).unwrap_or_default();
+                    entry.status.reason = Some(reason + &other);
+                }
+                entry
             };
             chosen.into_iter().map(entry).collect()
         };

@@ -87,7 +87,9 @@ impl Agent {
             if served.is_err() {
                 self.work_panicked(&mut table, &place);
             }
-            table.files.done(&at, &place);
+            if table.files.done(&at, &place) {
+                self.tell_end_of_hang(&mut table, &place, at.uid);
+            }
             let has_waiting = table.files.has_waiting();
             drop(table);
             if has_waiting {
@@ -254,22 +256,27 @@ impl Agent {
                 self.log.line_of(uid, Level::Error, &format!("{place} uid {uid}: {text}"));
                 continue;
             };
-            self.record(lease, Level::Error, EventKind::Retry, text.clone());
-            // That of a credential that was given back stays.
-            if lease.is_running() {
-                lease.reason = Some(text);
-            }
-            if let FilePlace::Job(job) = &place {
-                if let Some(own) = lease.jobs.get_mut(job) {
-                    own.is_unwritten = true;
-                }
-            }
+            // Not its reason: the queue knows how long this lasts.
+            self.record(lease, Level::Error, EventKind::Retry, text);
             if let Some(key) = key {
                 self.lease_changed(&mut table, &key);
             }
         }
         drop(table);
         self.files_queued.notify_all();
+    }
+
+    /// A directory where a thread hung can be worked in again.
+    fn tell_end_of_hang(&self, table: &mut LeaseTable, place: &FilePlace, uid: u32) {
+        let text = "the token files can be changed again";
+        let key = key_of(table, place);
+        let Some(lease) = key.as_ref().and_then(|key| table.get_mut(key)) else {
+            return self.log.line_of(uid, Level::Info, &format!("{place} uid {uid}: {text}"));
+        };
+        self.record(lease, Level::Info, EventKind::Retry, text);
+        if let Some(key) = key {
+            self.lease_changed(table, &key);
+        }
     }
 
     /// Files there may be in any state: it is tried again.

@@ -8,7 +8,7 @@ use mytoken_wire::JobName;
 use mytoken_wire::agent::{Condition, EventKind, JobState, Revoke};
 use mytokend::agent::file_queue::FilePlace;
 
-use crate::harness::{EXPIRY, RENEWAL, SETTLE, SWEEP, TestAgent, eventually, outage};
+use crate::harness::{EXPIRY, RENEWAL, SETTLE, SWEEP, TestAgent, eventually, outage, revocation};
 
 #[derive(Default)]
 struct State {
@@ -186,6 +186,21 @@ fn a_file_that_hangs_is_told_until_it_is_written() {
     gate.release();
     agent.wait_until_idle();
     assert_eq!((reason(), agent.read_token(7).as_str()), (None, "token-2"));
+}
+
+#[test]
+fn a_file_that_hangs_does_not_hide_why_there_is_no_further_token() {
+    let (agent, gate) = with_a_write_that_hangs();
+    agent.services.with(|script| script.failure = Some(revocation()));
+    agent.move_clock(RENEWAL);
+    let reason = || agent.status(7).reason.unwrap_or_default();
+    eventually("the refusal", || reason().contains("the token was revoked"));
+    agent.move_clock(SWEEP * 2);
+    eventually("the reason", || reason().contains("a program of the user holds the file"));
+    assert!(reason().contains("the token was revoked"));
+    gate.release();
+    agent.wait_until_idle();
+    assert_eq!(reason(), "the token was revoked");
 }
 
 #[test]

@@ -76,7 +76,9 @@ impl Agent {
                 }
                 let is_unwritten = lease.jobs.values().any(|job| job.running && job.is_unwritten);
                 if was_unwritten && may_hold && !is_unwritten {
-                    lease.reason = None;
+                    if lease.is_as_planned() {
+                        lease.reason = None;
+                    }
                     self.record(lease, Level::Info, EventKind::Started, "the access token was written");
                 }
                 true
@@ -90,7 +92,10 @@ impl Agent {
                 if lease.write_due.replace(later).is_none() {
                     self.record(lease, Level::Warning, EventKind::Retry, text.clone());
                 }
-                lease.reason = Some(text);
+                // Why there is no further token stays.
+                if lease.is_as_planned() {
+                    lease.reason = Some(text);
+                }
                 true
             }
             // After a restart no file holds it: a new one is requested.
@@ -147,7 +152,9 @@ impl Agent {
                 if file.write_due.replace(later).is_none() {
                     told = Some((Level::Warning, text.clone()));
                 }
-                file.reason = Some(text);
+                if file.is_as_planned() {
+                    file.reason = Some(text);
+                }
             }
             // After a restart no file holds it: a new one is requested.
             (_, FileDone::NoText) => {
@@ -234,7 +241,9 @@ fn further_written(
     file.written.insert(job, held);
     file.stale.remove(&job);
     if file.unwritten.remove(&job) && file.unwritten.is_empty() {
-        file.reason = None;
+        if file.is_as_planned() {
+            file.reason = None;
+        }
         return Some((Level::Info, "the access token was written".to_owned()));
     }
     None
