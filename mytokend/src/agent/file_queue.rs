@@ -52,6 +52,15 @@ impl FilePlace {
     }
 }
 
+/// What is to be removed in a directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removals {
+    /// Everything: the job or session has ended.
+    pub is_ended: bool,
+    /// Further files of a job.
+    pub further: Vec<FileName>,
+}
+
 /// A directory in which a thread works.
 #[derive(Debug)]
 struct Running {
@@ -146,6 +155,28 @@ impl FileQueue {
         self.ended.contains(place)
     }
 
+    /// What [`Self::take_end`] and [`Self::take_further`] would give for this directory.
+    #[must_use]
+    pub fn removals(&self, place: &FilePlace) -> Removals {
+        let further = match place {
+            FilePlace::Job(job) => self.unwanted.get(job).cloned().unwrap_or_default(),
+            FilePlace::Session { .. } => Vec::new(),
+        };
+        Removals { is_ended: self.is_ended(place), further }
+    }
+
+    /// These removals of user `uid` were not done. They are, when the directory is changed again; that of a job or session that has ended is
+    /// also tried again at each sweep.
+    pub fn give_back(&mut self, uid: u32, place: &FilePlace, removals: Removals) {
+        if removals.is_ended {
+            self.ended.insert(place.clone());
+            self.removed(place, uid, false);
+        }
+        if let (FilePlace::Job(job), false) = (place, removals.further.is_empty()) {
+            self.unwanted.entry(*job).or_default().extend(removals.further);
+        }
+    }
+
     /// The further files of a job that are to be removed. From now on the thread that asks has to do that.
     pub fn take_further(&mut self, job: u32) -> Vec<FileName> {
         self.unwanted.remove(&job).unwrap_or_default()
@@ -233,6 +264,22 @@ mod tests {
         assert!(queue.take_end(&place) && !queue.take_end(&place));
         queue.done(&second[0].0, &place);
         assert!(queue.is_empty() && !queue.has_work(&place));
+    }
+
+    #[test]
+    fn removals_that_were_not_done_are_done_with_the_next_change() {
+        let (mut queue, place) = (FileQueue::default(), FilePlace::Job(7));
+        let names = vec![FileName::parse("tape").unwrap()];
+        queue.remove_further(1, 7, names.clone());
+        queue.end(1, &place);
+        let removals = queue.removals(&place);
+        let taken = taken(&mut queue);
+        assert!(queue.take_end(&place));
+        assert_eq!((queue.take_further(7), queue.removals(&place)), (names.clone(), Removals::default()));
+        queue.give_back(1, &place, removals);
+        queue.done(&taken[0].0, &place);
+        assert!(!queue.has_work(&place) && queue.is_left(&place), "not at once: it may fail again");
+        assert_eq!((queue.take_end(&place), queue.take_further(7)), (true, names));
     }
 
     #[test]

@@ -69,6 +69,7 @@ impl Agent {
             Some(lease) if lease.progress.is_some() && lease.jobs.is_empty() => false,
             Some(lease) => {
                 self.join(lease, start, earlier.file, now);
+                lease.jobs.entry(start.job).and_modify(|job| job.is_stale = earlier.is_stale);
                 unwanted = Self::take_over_files(lease, start.job, std::mem::take(&mut earlier.files));
                 true
             }
@@ -88,6 +89,7 @@ impl Agent {
             lease.jobs.entry(start.job).and_modify(|job| {
                 (job.file, job.name, job.script) = (earlier.file, start.name, start.step == BATCH_STEP);
                 (job.began, job.needs_directory) = (start.at, start.has_credential());
+                job.is_stale = earlier.is_stale;
             });
             lease.files_due = true;
             self.begin_lease(&mut lease, opened, now);
@@ -107,6 +109,7 @@ impl Agent {
         let file = earlier.jobs.get(&start.job).and_then(|job| job.file).filter(|_| same_user);
         let files = table.get_mut(&key).map(|lease| take_files(lease, start.job)).filter(|_| same_user);
         let files = files.unwrap_or_default();
+        let is_stale = same_user && file.is_none();
         if table.get(&key).is_some_and(|earlier| earlier.runs(start.job)) {
             if !same_user {
                 table.files.end(uid, &FilePlace::Job(start.job));
@@ -116,11 +119,11 @@ impl Agent {
         let Some(lease) = table.get_mut(&key) else { return EarlierLease::default() };
         lease.jobs.remove(&start.job);
         if !matches!(key, LeaseKey::Job(_)) {
-            return EarlierLease { history: None, file, files };
+            return EarlierLease { history: None, file, is_stale, files };
         }
         let history = same_user.then(|| lease.history.clone());
         self.delete(table, &key);
-        EarlierLease { history, file, files }
+        EarlierLease { history, file, is_stale, files }
     }
 
     /// What a starting job brings: a sealed text, or the handle of one that the brokers keep.
@@ -334,6 +337,8 @@ struct EarlierLease {
     history: Option<EventHistory>,
     /// Expiry of the access token in the job's file, Unix seconds.
     file: Option<u64>,
+    /// The job's file may hold another one: a thread writes it at this moment, or is to remove it.
+    is_stale: bool,
     files: FilesOfJob,
 }
 

@@ -79,12 +79,14 @@ impl Agent {
                 }
                 table = self.files_queued.wait(table).unwrap_or_else(PoisonError::into_inner);
             };
-            let work = take_work(&mut table, &place, self.now());
-            drop(table);
+            let removals = table.files.removals(&place);
             // A panic must not end the thread, and the directory must become free.
-            let served = catch_unwind(AssertUnwindSafe(|| self.carry_out(&place, at.uid, work)));
+            let work = catch_unwind(AssertUnwindSafe(|| take_work(&mut table, &place, self.now())));
+            drop(table);
+            let served = work.and_then(|work| catch_unwind(AssertUnwindSafe(|| self.carry_out(&place, at.uid, work))));
             let mut table = self.leases();
             if served.is_err() {
+                table.files.give_back(at.uid, &place, removals);
                 self.work_panicked(&mut table, &place);
             }
             if table.files.done(&at, &place) {

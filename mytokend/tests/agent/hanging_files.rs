@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The file system hangs where a job has its token file, as each user can make it (KERN-01).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use mytoken_wire::JobName;
-use mytoken_wire::agent::{Condition, EventKind, JobState, Revoke};
+use mytoken_wire::agent::{Condition, EventKind, JobEnd, JobState, Replace, Revoke};
 use mytokend::agent::file_queue::FilePlace;
 
-use crate::harness::{EXPIRY, RENEWAL, SETTLE, SWEEP, TestAgent, eventually, outage, revocation};
+use crate::files::agent_with;
+use crate::harness::{EXPIRY, RENEWAL, SETTLE, SWEEP, TestAgent, eventually, me, outage, revocation};
 
 #[derive(Default)]
 struct State {
@@ -152,6 +154,48 @@ fn the_removal_of_a_token_that_was_given_back_is_done_after_a_restart() {
     agent.begin();
     agent.wait_until_idle();
     assert!(!agent.token(7).exists() && agent.token(7).parent().unwrap().exists());
+}
+
+#[test]
+fn a_first_token_that_is_written_while_the_job_gets_another_credential_stays_in_no_file() {
+    let agent = agent_with(&["ce"]);
+    let gate = Gate::of(&agent);
+    agent.services.with(|script| (script.hold_tokens, script.files.held) = (true, true));
+    let request = Replace { job: JobName::Job(7), sealed: format!("{}:h8", me().uid) };
+    std::thread::scope(|scope| {
+        let started = scope.spawn(|| agent.start(7, "h7"));
+        eventually("the directory", || agent.token(7).parent().unwrap().exists());
+        gate.hold(FilePlace::Job(7));
+        agent.services.with(|script| script.files.held = false);
+        gate.wait_until_it_hangs();
+        // The new credential has no further files.
+        agent.services.with(|script| {
+            script.hold_tokens = false;
+            script.files.name(&[]);
+        });
+        let replaced = scope.spawn(|| agent.ask(&request));
+        eventually("the new credential", || agent.has_event(7, &EventKind::Replaced));
+        gate.release();
+        replaced.join().unwrap().unwrap();
+        started.join().unwrap();
+    });
+    agent.wait_until_idle();
+    assert_eq!(agent.read_token(7), "token-2");
+    assert!(!agent.token(7).with_file_name(format!("bt_u{}-ce", me().uid)).exists());
+}
+
+#[test]
+fn an_internal_error_during_the_removal_leaves_no_file() {
+    let agent = TestAgent::new();
+    agent.start(7, "h7");
+    agent.wait_until_idle();
+    let is_first = AtomicBool::new(true);
+    agent.agent().files_pass(Box::new(move |_| assert!(!is_first.swap(false, Ordering::Relaxed), "on purpose")));
+    // The answer is an error: the files are still there.
+    assert!(agent.ask(&JobEnd { job: 7, ..JobEnd::default() }).is_err());
+    assert!(agent.token(7).exists());
+    agent.advance(SWEEP);
+    assert!(!agent.token(7).parent().unwrap().exists());
 }
 
 #[test]
