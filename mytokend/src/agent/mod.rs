@@ -247,7 +247,15 @@ impl Agent {
         let keys: Vec<LeaseKey> = table.leases().map(|lease| lease.key.clone()).collect();
         for key in keys {
             self.changes.mark(&key);
+            // A thread that works at its files goes by the old time.
+            if table.get(&key).is_some_and(|lease| table.has_file_work(lease)) {
+                if let Some(lease) = table.get_mut(&key) {
+                    lease.files_due = true;
+                }
+                table.queue_files(&key);
+            }
         }
+        self.files_queued.notify_all();
         table.schedule_all();
     }
 

@@ -199,6 +199,19 @@ fn an_internal_error_during_the_removal_leaves_no_file() {
 }
 
 #[test]
+fn a_token_that_is_written_while_the_clock_is_set_ends_by_the_new_time() {
+    let (agent, gate) = with_a_write_that_hangs();
+    let until = || agent.status(7).token_until.unwrap();
+    let before = until();
+    agent.set_clock_unseen(-600);
+    agent.agent().clock_was_set();
+    eventually("the new time", || until() == before - 600);
+    gate.release();
+    agent.wait_until_idle();
+    assert_eq!(until(), before - 600 + RENEWAL.as_secs());
+}
+
+#[test]
 fn an_older_token_whose_write_hung_does_not_replace_a_newer_one() {
     let (agent, gate) = with_a_write_that_hangs();
     agent.move_clock(RENEWAL);

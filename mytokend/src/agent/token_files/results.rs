@@ -25,10 +25,14 @@ fn same_lease<'a>(table: &'a mut LeaseTable, place: &FilePlace, of: &OfLease) ->
     table.get_mut(&of.key).filter(|lease| lease.generation == of.generation)
 }
 
-/// Expiry under which a file with the access token `text` is known. One with an earlier token of the same end is written again.
+/// Expiry under which a file with the access token `text` is known. One with an earlier token of the same end is written again. `exp` is that
+/// of the time when the write began: the time of day may have been set since then.
 fn held(token: Option<CurrentToken>, current: Option<&Secret>, exp: u64, text: &Secret) -> u64 {
-    let is_other = token.is_some_and(|token| token.exp == exp) && current.is_some_and(|current| current != text);
-    if is_other { exp.saturating_sub(1) } else { exp }
+    match (token, current) {
+        (Some(token), Some(current)) if current == text => token.exp,
+        (Some(token), Some(_)) if token.exp == exp => exp.saturating_sub(1),
+        _ => exp,
+    }
 }
 
 /// Whether a file may keep the access token that was just written to it.
@@ -261,6 +265,7 @@ mod tests {
             (token, Some(&one), 50, 50),
             (token, Some(&other), 50, 49),
             (token, Some(&other), 40, 40),
+            (token, Some(&one), 90, 50),
             (token, None, 50, 50),
             (None, None, 50, 50),
         ] {
