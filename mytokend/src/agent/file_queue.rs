@@ -223,6 +223,13 @@ impl FileQueue {
         self.running.contains_key(place)
     }
 
+    /// Whether a change there has to wait for a thread that does not end: one that works there, or those that hang for its user `uid`.
+    #[must_use]
+    pub fn is_held_up(&self, uid: u32, place: &FilePlace) -> bool {
+        let hanging = self.running.values().filter(|running| running.uid == uid && running.is_told).count();
+        self.is_running(place) || hanging >= FILES.user
+    }
+
     /// Whether a directory waits for a thread.
     #[must_use]
     pub fn has_waiting(&self) -> bool {
@@ -264,6 +271,17 @@ mod tests {
         assert!(queue.take_end(&place) && !queue.take_end(&place));
         queue.done(&second[0].0, &place);
         assert!(queue.is_empty() && !queue.has_work(&place));
+    }
+
+    #[test]
+    fn a_user_whose_threads_hang_waits_with_all_directories() {
+        let mut queue = FileQueue::default();
+        (0..3).for_each(|job| queue.change(1, &FilePlace::Job(job)));
+        let hanging = taken(&mut queue);
+        let third = FilePlace::Job(2);
+        assert!(queue.is_held_up(1, &hanging[0].1) && !queue.is_held_up(1, &third));
+        assert_eq!(queue.overdue(BEGIN * 2, BEGIN / 2).len(), FILES.user);
+        assert!(queue.is_held_up(1, &third) && !queue.is_held_up(2, &third));
     }
 
     #[test]

@@ -305,13 +305,18 @@ impl Agent {
         let Some(key) = table.of_job(job).filter(|lease| lease.runs(job)).map(|lease| lease.key.clone()) else {
             return;
         };
+        let is_held_up = table.get(&key).is_some_and(|lease| table.files.is_held_up(lease.uid, &FilePlace::Job(job)));
         let Some(lease) = table.get_mut(&key) else { return };
         let now = self.now();
         if let Some(ended) = lease.jobs.get_mut(&job) {
             (ended.running, ended.file) = (false, None);
         }
         drop(take_files(lease, job));
-        let text = format!("job {job} ended on this node; its access token was removed");
+        let text = if is_held_up {
+            format!("job {job} ended on this node; its access token is removed when the file system answers")
+        } else {
+            format!("job {job} ended on this node; its access token was removed")
+        };
         self.record(lease, Level::Info, EventKind::Removed, text);
         if lease.running_jobs().next().is_none() {
             lease.reason = None;

@@ -274,6 +274,12 @@ impl LeaseTable {
         lease.file_places().iter().any(|place| self.files.has_work(place))
     }
 
+    /// Whether a change of files of the lease has to wait for a thread that does not end.
+    #[must_use]
+    pub fn is_held_up(&self, lease: &Lease) -> bool {
+        lease.file_places().iter().any(|place| self.files.is_held_up(lease.uid, place))
+    }
+
     /// Whether further tasks wait in a queue.
     #[must_use]
     pub fn has_waiting(&self, queue: Queue) -> bool {

@@ -10,7 +10,7 @@ use super::credential_service::{Charge, IssuedToken, RequestFailure};
 use super::lease::{Lease, NamedFile};
 use super::lease_table::Task;
 use super::renew::CLOCK_DIFFERENCE;
-use super::{Agent, millis};
+use super::{Agent, millis, token_files};
 use crate::jobs::{Validity, validity, windows};
 use crate::log::Level;
 
@@ -170,7 +170,7 @@ impl Agent {
     }
 
     /// Forgets the expired tokens of the further files, and removes them from the files.
-    pub(super) fn expire_named_files(&self, lease: &mut Lease) {
+    pub(super) fn expire_named_files(&self, lease: &mut Lease, is_held_up: bool) {
         let now = self.now();
         let expired: Vec<(FileName, Option<String>)> = lease
             .files
@@ -183,7 +183,7 @@ impl Agent {
         lease.remove_stale_further();
         for (name, reason) in expired {
             let why = reason.unwrap_or_else(|| "it was not renewed".to_owned());
-            let text = format!("the access token expired and was removed: {why}");
+            let text = token_files::expired(is_held_up, &why);
             self.record_file(lease, Level::Warning, &name, &text);
         }
     }

@@ -232,6 +232,7 @@ impl Agent {
     }
 
     fn expire(&self, table: &mut LeaseTable, key: &LeaseKey) {
+        let is_held_up = table.get(key).is_some_and(|lease| table.is_held_up(lease));
         let Some(lease) = table.get_mut(key) else { return };
         let now = self.now();
         let mut removed = false;
@@ -253,10 +254,10 @@ impl Agent {
         if removed {
             lease.remove_stale();
             let why = lease.reason.clone().unwrap_or_else(|| "it was not renewed".to_owned());
-            let text = format!("the access token expired and was removed: {why}");
+            let text = token_files::expired(is_held_up, &why);
             self.record(lease, Level::Warning, EventKind::Expired, text);
         }
-        self.expire_named_files(lease);
+        self.expire_named_files(lease, is_held_up);
         self.lease_changed(table, key);
     }
 

@@ -38,6 +38,15 @@ const LONGEST: Duration = Duration::from_secs(30);
 pub(super) const HANGS: &str =
     "the file system does not answer, or a program of the user holds the file; the agent goes on when it can";
 
+/// What an event says of an access token that has expired. `is_held_up`: its removal waits for a thread that does not end.
+pub(super) fn expired(is_held_up: bool, why: &str) -> String {
+    if is_held_up {
+        format!("the access token expired, and is removed when the file system answers: {why}")
+    } else {
+        format!("the access token expired and was removed: {why}")
+    }
+}
+
 /// For tests: called before files are changed. While it waits, the file system hangs.
 pub type FileGate = Box<dyn Fn(&FilePlace) + Send + Sync>;
 

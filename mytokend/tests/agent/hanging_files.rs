@@ -142,12 +142,13 @@ fn the_removal_of_a_token_that_was_given_back_is_done_after_a_restart() {
     let gate = Gate::of(&agent);
     gate.hold(FilePlace::Job(7));
     std::thread::scope(|scope| {
-        let answer = scope.spawn(|| agent.ask(&Revoke { job: JobName::Job(7) }).unwrap());
+        let answer = scope.spawn(|| agent.ask(&Revoke { job: JobName::Job(7) }));
         eventually("the revocation", || agent.revoked() == 1);
         gate.wait_until_it_hangs();
         // The caller waits no longer.
         agent.move_clock(Duration::from_secs(11));
-        answer.join().unwrap();
+        let refused = answer.join().unwrap().unwrap_err().to_string();
+        assert!(refused.contains("still in the file"), "{refused}");
     });
     agent.end();
     assert_eq!(agent.read_token(7), "token-1");
@@ -227,6 +228,8 @@ fn a_token_that_expires_while_it_is_written_is_removed() {
     agent.services.with(|script| script.failure = Some(outage()));
     agent.move_clock(EXPIRY * 2);
     eventually("the end of the token", || agent.has_event(7, &EventKind::Expired));
+    let told = agent.status(7).events.into_iter().find(|event| event.kind == EventKind::Expired).unwrap();
+    assert!(told.text.contains("is removed when the file system answers"), "{told:?}");
     gate.release();
     agent.wait_until_idle();
     assert!(!agent.token(7).exists());
