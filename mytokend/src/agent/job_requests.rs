@@ -13,7 +13,7 @@ use super::lease_table::LeaseTable;
 use super::named_files::{FilesOfJob, started_files, take_files};
 use super::{Agent, millis, token_files};
 use crate::jobs::job_start::StartRefusal;
-use crate::jobs::{EventHistory, JobWindow, job_start, renew_at};
+use crate::jobs::{EventHistory, JobWindow, job_start, remove_at, renew_at};
 use crate::log::Level;
 
 impl Agent {
@@ -217,8 +217,11 @@ impl Agent {
             };
             let state = lease.state(Some(job));
             let window = lease.told_window_of(job);
-            // The answer means what is on disk.
-            let is_busy = table.files.has_work(&FilePlace::Job(job));
+            // The answer means what is on disk. A token in the file stays until it expires, also while the next one is written.
+            let place = FilePlace::Job(job);
+            let has_token =
+                state == JobState::Ready && !table.files.is_ended(&place) && holds_token(lease, job, self.now());
+            let is_busy = !has_token && table.files.has_work(&place);
             let undecided = is_busy
                 || match window {
                     JobWindow::Asking => true,
@@ -358,6 +361,11 @@ const UNKNOWN: u32 = 0;
 fn answers_for(lease: &Lease, start: &JobStart) -> bool {
     let brings_credential = lease.lacks_credential && start.sealed.is_some();
     lease.runs(start.job) && lease.uid == start.uid && !brings_credential
+}
+
+/// Whether the job's file holds an access token that has not ended at `now`, Unix milliseconds.
+fn holds_token(lease: &Lease, job: u32, now: u64) -> bool {
+    lease.jobs.get(&job).and_then(|own| own.file).is_some_and(|exp| remove_at(exp) > now)
 }
 
 /// Whether a step of the job has begun after this end: the job was requeued, and the request or its record waited meanwhile. On a node, an

@@ -11,6 +11,7 @@ use mytokend::agent::file_queue::FilePlace;
 
 use crate::files::agent_with;
 use crate::harness::{EXPIRY, RENEWAL, SETTLE, SWEEP, TestAgent, eventually, me, outage, revocation};
+use crate::reload::configured;
 
 #[derive(Default)]
 struct State {
@@ -210,6 +211,28 @@ fn a_token_that_is_written_while_the_clock_is_set_ends_by_the_new_time() {
     gate.release();
     agent.wait_until_idle();
     assert_eq!(until(), before - 600 + RENEWAL.as_secs());
+}
+
+#[test]
+fn an_end_is_answered_while_a_file_hangs_and_the_files_are_removed_later() {
+    let (agent, gate) = with_a_write_that_hangs();
+    let mut short = configured(&agent.services);
+    short.intervals.file_patience = Duration::from_millis(50);
+    agent.agent().configure(short);
+    // The answer is no error: Slurm would drain the node, and could not mend it.
+    agent.finish(7);
+    assert!(agent.token(7).exists() && !agent.status(7).running);
+    gate.release();
+    agent.wait_until_idle();
+    assert!(!agent.token(7).parent().unwrap().exists());
+}
+
+#[test]
+fn a_step_does_not_wait_for_the_next_token() {
+    let (agent, gate) = with_a_write_that_hangs();
+    assert_eq!(agent.start(7, "h7").state, JobState::Ready);
+    assert_eq!(agent.read_token(7), "token-1");
+    gate.release();
 }
 
 #[test]
