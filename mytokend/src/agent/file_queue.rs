@@ -69,6 +69,8 @@ struct Running {
     since: Duration,
     /// That it takes long was told.
     is_told: bool,
+    /// It also looks at the files.
+    looks: bool,
 }
 
 /// The queue.
@@ -81,6 +83,8 @@ pub struct FileQueue {
     ended: HashSet<FilePlace>,
     /// Directories of jobs and sessions that have ended whose files could not be removed, with their users.
     left: HashMap<FilePlace, u32>,
+    /// Those at which a thread is to look.
+    looks: HashSet<FilePlace>,
     /// Further files of jobs that no lease renews or removes.
     unwanted: HashMap<u32, Vec<FileName>>,
     /// The threads end when nothing waits.
@@ -95,6 +99,7 @@ impl Default for FileQueue {
             running: HashMap::new(),
             ended: HashSet::new(),
             left: HashMap::new(),
+            looks: HashSet::new(),
             unwanted: HashMap::new(),
             stopping: false,
         }
@@ -124,11 +129,32 @@ impl FileQueue {
         }
     }
 
+    /// A thread is to look at the files there: that may hang, too.
+    pub fn look(&mut self, uid: u32, place: &FilePlace) {
+        self.looks.insert(place.clone());
+        self.change(uid, place);
+    }
+
+    /// Whether the thread that works there is to look at the files. From now on it has to do that.
+    pub fn take_look(&mut self, place: &FilePlace) -> bool {
+        let is_asked = self.looks.remove(place);
+        if let Some(running) = self.running.get_mut(place) {
+            running.looks |= is_asked;
+        }
+        is_asked
+    }
+
+    /// Whether a look has no result yet.
+    #[must_use]
+    pub fn has_look(&self, place: &FilePlace) -> bool {
+        self.looks.contains(place) || self.running.get(place).is_some_and(|running| running.looks)
+    }
+
     /// The next directory, for a thread that begins at `now`, elapsed time. [`Self::done`] has to be called after it.
     pub fn take(&mut self, now: Duration) -> Option<(Place, FilePlace)> {
         let (at, place) = self.waiting.take()?;
         self.queued.remove(&place);
-        self.running.insert(place.clone(), Running { uid: at.uid, since: now, is_told: false });
+        self.running.insert(place.clone(), Running { uid: at.uid, since: now, is_told: false, looks: false });
         Some((at, place))
     }
 
@@ -282,6 +308,21 @@ mod tests {
         assert!(queue.is_held_up(1, &hanging[0].1) && !queue.is_held_up(1, &third));
         assert_eq!(queue.overdue(BEGIN * 2, BEGIN / 2).len(), FILES.user);
         assert!(queue.is_held_up(1, &third) && !queue.is_held_up(2, &third));
+    }
+
+    #[test]
+    fn a_look_has_its_result_when_the_thread_that_began_it_has_ended() {
+        let mut queue = FileQueue::default();
+        let place = FilePlace::Session { uid: 1, gid: 2, session: "s".into() };
+        queue.change(1, &place);
+        let first = taken(&mut queue);
+        queue.look(1, &place);
+        queue.done(&first[0].0, &place);
+        assert!(queue.has_look(&place), "the first thread did not look");
+        let second = taken(&mut queue);
+        assert!(queue.take_look(&place) && !queue.take_look(&place) && queue.has_look(&place));
+        queue.done(&second[0].0, &place);
+        assert!(!queue.has_look(&place));
     }
 
     #[test]

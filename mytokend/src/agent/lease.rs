@@ -150,6 +150,9 @@ pub struct Lease {
     /// The session's file may hold an access token that it must not hold.
     #[serde(skip)]
     pub is_stale: bool,
+    /// The session's file held a token that had not ended when a thread last looked.
+    #[serde(skip)]
+    pub on_disk: bool,
     /// Files are perhaps not as this lease says, and are to be changed.
     #[serde(skip)]
     pub files_due: bool,
@@ -250,6 +253,7 @@ impl Lease {
             arrived: None,
             removing: false,
             is_stale: false,
+            on_disk: false,
             files_due: false,
             write_due: None,
             files: Vec::new(),

@@ -76,6 +76,8 @@ pub struct Intervals {
     pub answer_patience: Duration,
     /// Longest wait of the answer to an end for the removal of files. The epilog waits a second for both.
     pub file_patience: Duration,
+    /// Longest wait of a status for a look at the files of sessions.
+    pub look_patience: Duration,
     /// Time limit of one request to the mytoken server.
     pub request_deadline: Duration,
     /// From the end of a job on this node to the first query of slurmctld: while the epilog runs, the job is not final.
@@ -94,6 +96,7 @@ impl Default for Intervals {
             start_deadline: Duration::from_secs(2),
             answer_patience: Duration::from_millis(500),
             file_patience: Duration::from_millis(700),
+            look_patience: Duration::from_millis(300),
             request_deadline: Duration::from_secs(30),
             settle_delay: Duration::from_secs(2),
             retention: Duration::from_secs(24 * 3600),

@@ -205,7 +205,7 @@ impl Agent {
     }
 
     fn work_at_session(&self, place: &FilePlace, work: SessionWork) {
-        let SessionWork { owner, session, is_ended, file } = work;
+        let SessionWork { owner, session, is_ended, is_asked, file } = work;
         if is_ended {
             let removed = self.runtime_dir.remove_session(owner, &session);
             if removed.is_ok() {
@@ -219,7 +219,7 @@ impl Agent {
         }
         let Some((lease, work)) = file else { return };
         let done = match &work {
-            FileWork::Nothing => return,
+            FileWork::Nothing => FileDone::Nothing,
             FileWork::Write(Content { text: Some(text), .. }) => {
                 written_or_not(self.runtime_dir.write_session_token(owner, &session, text.expose()), text.clone())
             }
@@ -227,6 +227,12 @@ impl Agent {
             FileWork::Remove => removed_or_not(self.runtime_dir.remove_session_token(owner, &session)),
         };
         self.take_session_result(place, &lease, &work, done);
+        if is_asked {
+            let found = self.runtime_dir.has_session_token(owner, &session, self.clock.unix_millis() / 1000);
+            if let Some(lease) = self.leases().get_mut(&LeaseKey::Session(session)) {
+                lease.on_disk = found.unwrap_or(false);
+            }
+        }
     }
 
     /// Waits for files that are to be removed, before the answer to an end. Returns false if that takes too long.
@@ -244,7 +250,7 @@ impl Agent {
         self.wait_while_files(PATIENCE_AT_START, |table| !table.files.is_empty());
     }
 
-    fn wait_while_files(&self, longest: Duration, works: impl Fn(&LeaseTable) -> bool) -> bool {
+    pub(super) fn wait_while_files(&self, longest: Duration, works: impl Fn(&LeaseTable) -> bool) -> bool {
         let begin = Instant::now();
         let mut table = self.leases();
         while works(&table) {

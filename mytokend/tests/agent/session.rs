@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,6 +16,7 @@ use mytokend::agent::file_queue::FilePlace;
 use crate::hanging_files::Gate;
 use crate::harness::{BEFORE_RENEWAL, EXPIRY, LIFETIME, NOW, RENEWAL, SWEEP, TestAgent, eventually, me, outage};
 use crate::processes::FakeProcesses;
+use crate::reload::configured;
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
@@ -189,6 +191,25 @@ fn what_a_user_has_put_into_his_sessions_directory_stays_and_no_token() {
 }
 
 #[test]
+fn a_status_does_not_wait_for_a_session_whose_directory_hangs() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &session.start(Some("mt")));
+    agent.wait_until_idle();
+    let mut short = configured(&agent.services);
+    short.intervals.look_patience = Duration::from_millis(50);
+    agent.agent().configure(short);
+    let gate = Gate::of(&agent);
+    gate.hold(FilePlace::Session { uid: me().uid, gid: me().gid, session: ID.into() });
+    fs::write(session.token(), "").unwrap();
+    let condition = || agent.ask(&StatusQuery::default()).unwrap().jobs.remove(0).condition;
+    assert_eq!(condition(), Some(Condition::Valid), "as the lease says");
+    gate.wait_until_it_hangs();
+    gate.release();
+    eventually("a look at the file", || condition() == Some(Condition::FileMissing));
+}
+
+#[test]
 fn the_condition_of_a_session_is_what_is_in_its_file() {
     let agent = TestAgent::new();
     let session = TestSession::new(&agent);
@@ -258,7 +279,7 @@ fn the_first_renewal_is_counted_from_the_login() {
     let session = TestSession::new(&agent);
     // The access token is 1000 s old when the session begins.
     send(&agent, &SessionStart { exp: NOW + LIFETIME - 1_000, ..session.start(Some("m.y.t")) });
-    agent.advance(BEFORE_RENEWAL - std::time::Duration::from_secs(1_000));
+    agent.advance(BEFORE_RENEWAL - Duration::from_secs(1_000));
     assert_eq!((session.read_token().as_str(), agent.token_requests()), ("first", 0));
     agent.advance(RENEWAL - BEFORE_RENEWAL);
     assert_eq!((session.read_token().as_str(), agent.token_requests()), ("token-1", 1));

@@ -72,6 +72,8 @@ pub(super) struct SessionWork {
     pub session: String,
     /// The session has ended: everything is to be removed.
     pub is_ended: bool,
+    /// Somebody asks what is in the file.
+    pub is_asked: bool,
     /// `None`: the session does not run.
     pub file: Option<(OfLease, FileWork)>,
 }
@@ -96,7 +98,8 @@ pub(super) fn take_work(table: &mut LeaseTable, place: &FilePlace, now: u64) -> 
             let lease = table.get(&LeaseKey::Session(session.clone())).filter(|lease| lease.is_running());
             let file = lease.map(|lease| (of_lease(lease), session_file(lease, now)));
             let owner = Owner { uid: *uid, gid: *gid };
-            Work::Session(SessionWork { owner, session: session.clone(), is_ended, file })
+            let is_asked = table.files.take_look(place);
+            Work::Session(SessionWork { owner, session: session.clone(), is_ended, is_asked, file })
         }
     }
 }
