@@ -222,12 +222,13 @@ impl LeaseTable {
         }
     }
 
-    /// Has the files of a lease changed if that was noted in it. Returns whether it was.
-    pub fn queue_files(&mut self, key: &LeaseKey) -> bool {
-        let Some(lease) = self.leases.get_mut(key).filter(|lease| lease.files_due) else { return false };
+    /// Has the files of a lease changed if that was noted in it. Returns the number of directories.
+    pub fn queue_files(&mut self, key: &LeaseKey) -> usize {
+        let Some(lease) = self.leases.get_mut(key).filter(|lease| lease.files_due) else { return 0 };
         lease.files_due = false;
-        lease.file_places().iter().for_each(|place| self.files.change(lease.uid, place));
-        true
+        let places = lease.file_places();
+        places.iter().for_each(|place| self.files.change(lease.uid, place));
+        places.len()
     }
 
     /// Has files written and removed that an earlier run of the agent did not write or remove before its end.

@@ -333,8 +333,9 @@ impl Agent {
         }
         self.changes.mark(key);
         table.schedule(key);
-        if table.queue_files(key) {
-            self.files_queued.notify_all();
+        // One thread for each directory: each that wakes up needs the table.
+        for _ in 0..table.queue_files(key).min(token_files::THREADS) {
+            self.files_queued.notify_one();
         }
         self.changed.notify_all();
         self.wake.notify_all();

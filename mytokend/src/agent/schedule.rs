@@ -23,9 +23,6 @@ const WORKERS: [(Queue, usize); 3] =
 /// Stack of a thread in bytes. Enough for TLS; the default of 2 MiB would make the agent look larger than it is.
 pub(super) const STACK: usize = 512 * 1024;
 
-/// The same of a thread that changes files.
-const FILE_STACK: usize = 256 * 1024;
-
 /// Longest sleep of the schedule thread: the time of day may be set in the meantime.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
@@ -60,10 +57,8 @@ impl Threads {
     /// When the system cannot start a thread.
     pub fn start(agent: &Arc<Agent>) -> std::io::Result<Self> {
         let (mut handles, mut files) = (Vec::new(), Vec::new());
-        for number in 0..token_files::THREADS {
-            let own = Arc::clone(agent);
-            let builder = Builder::new().name(format!("files-{number}")).stack_size(FILE_STACK);
-            files.push(builder.spawn(move || own.run_files())?);
+        for _ in 0..token_files::THREADS {
+            files.push(agent.start_file_thread()?);
         }
         agent.take_missed();
         agent.wait_for_files_at_start();
@@ -145,7 +140,7 @@ fn join(handle: JoinHandle<()>, begin: Instant, patience: Duration) {
 }
 
 impl Agent {
-    fn run_schedule(&self, begin: Duration) {
+    fn run_schedule(self: &Arc<Self>, begin: Duration) {
         let mut swept = begin;
         loop {
             self.schedule_turn_at(self.clock.elapsed());
@@ -278,7 +273,7 @@ impl Agent {
 
     /// Removes the records of logins without a session, ends sessions without a process, asks about jobs without a process, and looks after
     /// files that could not be changed.
-    fn sweep(&self) {
+    fn sweep(self: &Arc<Self>) {
         self.runtime_dir.sweep_handover(self.now() / 1000);
         self.take_missed();
         self.sweep_sessions();

@@ -7,7 +7,8 @@ mod results;
 mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mytoken::Secret;
@@ -24,6 +25,9 @@ use work::{Content, FileWork, JobFiles, JobWork, SessionWork, Work, take_work};
 
 /// Number of the threads.
 pub(super) const THREADS: usize = FILES.all;
+
+/// Stack of each in bytes.
+const STACK: usize = 256 * 1024;
 
 /// Pause before files that could not be written or removed are tried again.
 pub(super) const WRITE_PAUSE: Duration = Duration::from_secs(5);
@@ -79,7 +83,7 @@ impl Agent {
     pub(super) fn run_files(&self) {
         loop {
             let mut table = self.leases();
-            let (at, place) = loop {
+            let (uid, place) = loop {
                 if let Some(next) = table.files.take(self.clock.elapsed()) {
                     break next;
                 }
@@ -92,22 +96,33 @@ impl Agent {
             // A panic must not end the thread, and the directory must become free.
             let work = catch_unwind(AssertUnwindSafe(|| take_work(&mut table, &place, self.now())));
             drop(table);
-            let served = work.and_then(|work| catch_unwind(AssertUnwindSafe(|| self.carry_out(&place, at.uid, work))));
+            let served = work.and_then(|work| catch_unwind(AssertUnwindSafe(|| self.carry_out(&place, uid, work))));
             let mut table = self.leases();
             if served.is_err() {
-                table.files.give_back(at.uid, &place, removals);
+                table.files.give_back(uid, &place, removals);
                 self.work_panicked(&mut table, &place);
             }
-            if table.files.done(&at, &place) {
-                self.tell_end_of_hang(&mut table, &place, at.uid);
+            let was_told = table.files.done(&place);
+            if was_told {
+                self.tell_end_of_hang(&mut table, &place, uid);
             }
             let has_waiting = table.files.has_waiting();
+            let is_over = was_told && table.files.ends_thread();
             drop(table);
             if has_waiting {
                 self.files_queued.notify_one();
             }
             self.changed.notify_all();
+            if is_over {
+                return;
+            }
         }
+    }
+
+    /// Starts one of the threads.
+    pub(super) fn start_file_thread(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
+        let own = Arc::clone(self);
+        Builder::new().name("files".to_owned()).stack_size(STACK).spawn(move || own.run_files())
     }
 
     /// The threads end when nothing waits for them.
@@ -262,10 +277,15 @@ impl Agent {
     }
 
     /// Tries again to remove what could not be removed, and tells where a thread hangs.
-    pub(super) fn look_after_files(&self) {
+    pub(super) fn look_after_files(self: &Arc<Self>) {
         let mut table = self.leases();
         table.remove_left();
-        let overdue = table.files.overdue(self.clock.elapsed(), LONGEST);
+        let now = self.clock.elapsed();
+        if let Some(waiting) = table.files.newly_full(now, LONGEST) {
+            let text = format!("no thread for token files was free for half a minute; {waiting} directories wait");
+            self.log.line(Level::Error, &text);
+        }
+        let overdue = table.files.overdue(now, LONGEST);
         for (place, uid) in overdue {
             let text = format!("the token files cannot be changed: {HANGS}");
             let key = key_of(&table, &place);
@@ -279,7 +299,15 @@ impl Agent {
                 self.lease_changed(&mut table, &key);
             }
         }
+        let missing = table.files.missing_threads();
         drop(table);
+        for _ in 0..missing {
+            // Not joined: it ends when the one that hangs goes on, or with the agent.
+            if let Err(error) = self.start_file_thread() {
+                self.leases().files.thread_failed();
+                self.log.line(Level::Error, &format!("a thread for token files cannot be started: {error}"));
+            }
+        }
         self.files_queued.notify_all();
     }
 

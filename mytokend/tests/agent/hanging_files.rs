@@ -17,6 +17,8 @@ use crate::reload::configured;
 struct State {
     /// Where it hangs.
     held: Option<FilePlace>,
+    /// It hangs everywhere.
+    all: bool,
     /// Threads that hang.
     waiting: usize,
 }
@@ -35,10 +37,11 @@ impl Gate {
     }
 
     fn pass(&self, place: &FilePlace) {
+        let hangs = |state: &State| state.all || state.held.as_ref() == Some(place);
         let mut state = self.0.0.lock().unwrap();
-        if state.held.as_ref() == Some(place) {
+        if hangs(&state) {
             state.waiting += 1;
-            let mut state = self.0.1.wait_while(state, |state| state.held.as_ref() == Some(place)).unwrap();
+            let mut state = self.0.1.wait_while(state, |state| hangs(state)).unwrap();
             state.waiting -= 1;
         }
     }
@@ -47,8 +50,14 @@ impl Gate {
         self.0.0.lock().unwrap().held = Some(place);
     }
 
+    fn hold_all(&self) {
+        self.0.0.lock().unwrap().all = true;
+    }
+
     pub fn release(&self) {
-        self.0.0.lock().unwrap().held = None;
+        let mut state = self.0.0.lock().unwrap();
+        (state.held, state.all) = (None, false);
+        drop(state);
         self.0.1.notify_all();
     }
 
@@ -269,6 +278,28 @@ fn a_file_that_hangs_is_told_until_it_is_written() {
     gate.release();
     agent.wait_until_idle();
     assert_eq!((reason(), agent.read_token(7).as_str()), (None, "token-2"));
+}
+
+#[test]
+fn jobs_that_wait_for_the_threads_of_their_user_are_told_too() {
+    const JOBS: [u32; 3] = [7, 8, 9];
+    let agent = TestAgent::new();
+    for job in JOBS {
+        agent.start(job, &format!("h{job}"));
+    }
+    agent.wait_until_idle();
+    let gate = Gate::of(&agent);
+    gate.hold_all();
+    agent.move_clock(RENEWAL);
+    gate.wait_until_it_hangs();
+    let is_told = |job| agent.status(job).reason.is_some_and(|reason| reason.contains("holds the file"));
+    eventually("the reasons", || {
+        agent.move_clock(SWEEP);
+        JOBS.into_iter().all(is_told)
+    });
+    gate.release();
+    agent.wait_until_idle();
+    assert!(!JOBS.into_iter().any(is_told));
 }
 
 #[test]
