@@ -25,7 +25,7 @@ use mytoken_wire::token_file;
 use super::lease::{Lease, LeaseKey};
 use super::store::{self, LeaseRecords};
 
-pub use agent_lock::{LockError, lock_directory};
+pub use agent_lock::{AgentLock, LockError, lock_directory};
 pub use budget_file::BudgetFile;
 pub use left_token::{Left, LeftInJob, LeftToken};
 pub use missed::{MissedJobs, Taken};
