@@ -13,7 +13,7 @@ use super::lease_table::LeaseTable;
 use super::named_files::{FilesOfJob, started_files, take_files};
 use super::{Agent, millis, token_files};
 use crate::jobs::job_start::StartRefusal;
-use crate::jobs::{EventHistory, JobWindow, job_start, renew_at};
+use crate::jobs::{EventHistory, JobWindow, job_start, remove_at, renew_at};
 use crate::log::Level;
 
 impl Agent {
@@ -69,6 +69,7 @@ impl Agent {
             Some(lease) if lease.progress.is_some() && lease.jobs.is_empty() => false,
             Some(lease) => {
                 self.join(lease, start, earlier.file, now);
+                lease.jobs.entry(start.job).and_modify(|job| job.is_stale = earlier.is_stale);
                 unwanted = Self::take_over_files(lease, start.job, std::mem::take(&mut earlier.files));
                 true
             }
@@ -88,6 +89,7 @@ impl Agent {
             lease.jobs.entry(start.job).and_modify(|job| {
                 (job.file, job.name, job.script) = (earlier.file, start.name, start.step == BATCH_STEP);
                 (job.began, job.needs_directory) = (start.at, start.has_credential());
+                job.is_stale = earlier.is_stale;
             });
             lease.files_due = true;
             self.begin_lease(&mut lease, opened, now);
@@ -107,6 +109,7 @@ impl Agent {
         let file = earlier.jobs.get(&start.job).and_then(|job| job.file).filter(|_| same_user);
         let files = table.get_mut(&key).map(|lease| take_files(lease, start.job)).filter(|_| same_user);
         let files = files.unwrap_or_default();
+        let is_stale = same_user && file.is_none();
         if table.get(&key).is_some_and(|earlier| earlier.runs(start.job)) {
             if !same_user {
                 table.files.end(uid, &FilePlace::Job(start.job));
@@ -116,11 +119,11 @@ impl Agent {
         let Some(lease) = table.get_mut(&key) else { return EarlierLease::default() };
         lease.jobs.remove(&start.job);
         if !matches!(key, LeaseKey::Job(_)) {
-            return EarlierLease { history: None, file, files };
+            return EarlierLease { history: None, file, is_stale, files };
         }
         let history = same_user.then(|| lease.history.clone());
         self.delete(table, &key);
-        EarlierLease { history, file, files }
+        EarlierLease { history, file, is_stale, files }
     }
 
     /// What a starting job brings: a sealed text, or the handle of one that the brokers keep.
@@ -214,8 +217,11 @@ impl Agent {
             };
             let state = lease.state(Some(job));
             let window = lease.told_window_of(job);
-            // The answer means what is on disk.
-            let is_busy = table.files.has_work(&FilePlace::Job(job));
+            // The answer means what is on disk. A token in the file stays until it expires, also while the next one is written.
+            let place = FilePlace::Job(job);
+            let has_token =
+                state == JobState::Ready && !table.files.is_ended(&place) && holds_token(lease, job, self.now());
+            let is_busy = !has_token && table.files.has_work(&place);
             let undecided = is_busy
                 || match window {
                     JobWindow::Asking => true,
@@ -255,7 +261,7 @@ impl Agent {
             let text = format!("job {}: its files are not removed yet: {}", end.job, token_files::HANGS);
             self.log.line(Level::Warning, &text);
         }
-        if self.leases().files.is_left(end.job) {
+        if self.leases().files.is_left(&FilePlace::Job(end.job)) {
             return Answer::Error(format!("job {}: its files could not be removed; the agent tries again", end.job));
         }
         Answer::Done {}
@@ -302,13 +308,18 @@ impl Agent {
         let Some(key) = table.of_job(job).filter(|lease| lease.runs(job)).map(|lease| lease.key.clone()) else {
             return;
         };
+        let is_held_up = table.get(&key).is_some_and(|lease| table.files.is_held_up(lease.uid, &FilePlace::Job(job)));
         let Some(lease) = table.get_mut(&key) else { return };
         let now = self.now();
         if let Some(ended) = lease.jobs.get_mut(&job) {
             (ended.running, ended.file) = (false, None);
         }
         drop(take_files(lease, job));
-        let text = format!("job {job} ended on this node; its access token was removed");
+        let text = if is_held_up {
+            format!("job {job} ended on this node; its access token is removed when the file system answers")
+        } else {
+            format!("job {job} ended on this node; its access token was removed")
+        };
         self.record(lease, Level::Info, EventKind::Removed, text);
         if lease.running_jobs().next().is_none() {
             lease.reason = None;
@@ -334,6 +345,8 @@ struct EarlierLease {
     history: Option<EventHistory>,
     /// Expiry of the access token in the job's file, Unix seconds.
     file: Option<u64>,
+    /// The job's file may hold another one: a thread writes it at this moment, or is to remove it.
+    is_stale: bool,
     files: FilesOfJob,
 }
 
@@ -348,6 +361,11 @@ const UNKNOWN: u32 = 0;
 fn answers_for(lease: &Lease, start: &JobStart) -> bool {
     let brings_credential = lease.lacks_credential && start.sealed.is_some();
     lease.runs(start.job) && lease.uid == start.uid && !brings_credential
+}
+
+/// Whether the job's file holds an access token that has not ended at `now`, Unix milliseconds.
+fn holds_token(lease: &Lease, job: u32, now: u64) -> bool {
+    lease.jobs.get(&job).and_then(|own| own.file).is_some_and(|exp| remove_at(exp) > now)
 }
 
 /// Whether a step of the job has begun after this end: the job was requeued, and the request or its record waited meanwhile. On a node, an

@@ -144,9 +144,15 @@ pub struct Lease {
     /// An access token for the session's file.
     #[serde(skip)]
     pub arrived: Option<Box<Arrived>>,
+    /// The session has ended, and its files are still to be removed. Agents of earlier releases do not know it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removing: bool,
     /// The session's file may hold an access token that it must not hold.
     #[serde(skip)]
     pub is_stale: bool,
+    /// The session's file held a token that had not ended when a thread last looked.
+    #[serde(skip)]
+    pub on_disk: bool,
     /// Files are perhaps not as this lease says, and are to be changed.
     #[serde(skip)]
     pub files_due: bool,
@@ -245,7 +251,9 @@ impl Lease {
             token: None,
             token_text: None,
             arrived: None,
+            removing: false,
             is_stale: false,
+            on_disk: false,
             files_due: false,
             write_due: None,
             files: Vec::new(),
@@ -331,6 +339,12 @@ impl Lease {
     #[must_use]
     pub fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Active { .. } | Phase::Refused)
+    }
+
+    /// Whether its access tokens are renewed as planned: then [`Self::reason`] says nothing about requests for them.
+    #[must_use]
+    pub fn is_as_planned(&self) -> bool {
+        matches!(self.phase, Phase::Active { .. }) && self.failing_since.is_none() && self.waits_until.is_none()
     }
 
     /// The state of a job's access token: the answer to a starting step. `None` is the session.

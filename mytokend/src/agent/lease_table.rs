@@ -222,36 +222,49 @@ impl LeaseTable {
         }
     }
 
-    /// Has the files of a lease changed if that was noted in it. Returns whether it was.
-    pub fn queue_files(&mut self, key: &LeaseKey) -> bool {
-        let Some(lease) = self.leases.get_mut(key).filter(|lease| lease.files_due) else { return false };
+    /// Has the files of a lease changed if that was noted in it. Returns the number of directories.
+    pub fn queue_files(&mut self, key: &LeaseKey) -> usize {
+        let Some(lease) = self.leases.get_mut(key).filter(|lease| lease.files_due) else { return 0 };
         lease.files_due = false;
-        lease.file_places().iter().for_each(|place| self.files.change(lease.uid, place));
-        true
+        let places = lease.file_places();
+        places.iter().for_each(|place| self.files.change(lease.uid, place));
+        places.len()
     }
 
-    /// Has files written that an earlier run of the agent did not write before its end.
-    pub fn queue_older_files(&mut self) {
-        let behind = self.leases.values_mut().filter(|lease| lease.has_older_files());
-        let keys: Vec<LeaseKey> = behind
-            .map(|lease| {
-                lease.files_due = true;
-                lease.key.clone()
-            })
-            .collect();
-        for key in keys {
-            self.queue_files(&key);
+    /// Has files written and removed that an earlier run of the agent did not write or remove before its end.
+    pub fn queue_files_at_start(&mut self) {
+        for lease in self.leases.values_mut() {
+            if lease.removing {
+                lease.file_places().iter().for_each(|place| self.files.end(lease.uid, place));
+                continue;
+            }
+            let is_doubted = lease.doubt_files();
+            if is_doubted || lease.has_older_files() {
+                lease.files_due = false;
+                lease.file_places().iter().for_each(|place| self.files.change(lease.uid, place));
+            }
         }
     }
 
-    /// Has directories removed of jobs that could not be removed when the jobs ended.
+    /// Has the files of jobs and sessions removed that could not be removed when these ended.
     pub fn remove_left(&mut self) {
-        for (job, uid) in self.files.left() {
-            if self.of_job(job).is_some_and(|lease| lease.runs(job)) {
+        for (place, uid) in self.files.left() {
+            if self.runs_at(&place) {
                 // It runs again, and its end removes the directory.
-                self.files.removed(job, uid, true);
+                self.files.removed(&place, uid, true);
             } else {
-                self.files.end(uid, &FilePlace::Job(job));
+                self.files.end(uid, &place);
+            }
+        }
+    }
+
+    /// Whether the job or session of this directory runs.
+    #[must_use]
+    pub fn runs_at(&self, place: &FilePlace) -> bool {
+        match place {
+            FilePlace::Job(job) => self.of_job(*job).is_some_and(|lease| lease.runs(*job)),
+            FilePlace::Session { session, .. } => {
+                self.get(&LeaseKey::Session(session.clone())).is_some_and(Lease::is_running)
             }
         }
     }
@@ -260,6 +273,12 @@ impl LeaseTable {
     #[must_use]
     pub fn has_file_work(&self, lease: &Lease) -> bool {
         lease.file_places().iter().any(|place| self.files.has_work(place))
+    }
+
+    /// Whether a change of files of the lease has to wait for a thread that does not end.
+    #[must_use]
+    pub fn is_held_up(&self, lease: &Lease) -> bool {
+        lease.file_places().iter().any(|place| self.files.is_held_up(lease.uid, place))
     }
 
     /// Whether further tasks wait in a queue.

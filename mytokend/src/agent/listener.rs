@@ -53,9 +53,17 @@ impl Listener {
     /// # Errors
     /// When another agent listens at `path`, or when the file there is not a socket.
     pub fn bind(path: &Path, trusted: u32) -> io::Result<Self> {
+        Self::bind_after(path, trusted, None)
+    }
+
+    /// The same after an agent that was `killed` and cannot end: its socket listens for ever, and nobody answers there.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn bind_after(path: &Path, trusted: u32, killed: Option<u32>) -> io::Result<Self> {
         match std::fs::symlink_metadata(path) {
             Ok(meta) if meta.file_type().is_socket() => {
-                if has_listener(path) {
+                if has_listener(path, killed) {
                     return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent listens there"));
                 }
                 std::fs::remove_file(path)?;
@@ -188,12 +196,17 @@ fn is_gone(stream: &UnixStream) -> bool {
         && fds.iter().any(|fd| fd.revents().is_some_and(|events| events.intersects(ended)))
 }
 
-/// Whether somebody listens at `path`. Without waiting: one that hangs has a full queue.
-fn has_listener(path: &Path) -> bool {
+/// Whether somebody else than the process `killed` listens at `path`. Without waiting: one that hangs has a full queue.
+fn has_listener(path: &Path, killed: Option<u32>) -> bool {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let Ok(socket) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else { return false };
     let connected = UnixAddr::new(path).and_then(|address| connect(socket.as_raw_fd(), &address));
-    matches!(connected, Ok(()) | Err(Errno::EAGAIN))
+    match connected {
+        // Those of the process that made the socket listen.
+        Ok(()) => getsockopt(&socket, PeerCredentials).map_or(true, |peer| u32::try_from(peer.pid()).ok() != killed),
+        Err(Errno::EAGAIN) => killed.is_none(),
+        Err(_) => false,
+    }
 }
 
 /// Writes the answer. A caller who reads it slowly gets no more than [`PATIENCE`] for all of it.
@@ -295,6 +308,17 @@ mod tests {
         } {}
         let refused = Listener::bind(&path, 0).map(drop).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn the_socket_of_a_killed_agent_is_replaced_and_no_other_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        let _left = UnixListener::bind(&path).unwrap();
+        let own = std::process::id();
+        let refused = Listener::bind_after(&path, 0, Some(own + 1)).map(drop).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        assert!(Listener::bind_after(&path, 0, Some(own)).is_ok());
     }
 
     #[test]

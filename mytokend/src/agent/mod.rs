@@ -76,6 +76,8 @@ pub struct Intervals {
     pub answer_patience: Duration,
     /// Longest wait of the answer to an end for the removal of files. The epilog waits a second for both.
     pub file_patience: Duration,
+    /// Longest wait of a status for a look at the files of sessions.
+    pub look_patience: Duration,
     /// Time limit of one request to the mytoken server.
     pub request_deadline: Duration,
     /// From the end of a job on this node to the first query of slurmctld: while the epilog runs, the job is not final.
@@ -94,6 +96,7 @@ impl Default for Intervals {
             start_deadline: Duration::from_secs(2),
             answer_patience: Duration::from_millis(500),
             file_patience: Duration::from_millis(700),
+            look_patience: Duration::from_millis(300),
             request_deadline: Duration::from_secs(30),
             settle_delay: Duration::from_secs(2),
             retention: Duration::from_secs(24 * 3600),
@@ -177,7 +180,7 @@ impl Agent {
         let moment = recovery::Moment { now: clock.unix_millis(), offset: offset(clock.as_ref()) };
         let mut table = recovery::recover(&runtime_dir, moment, &log)?;
         recovery::complete(&mut table, configured.service.as_ref(), &runtime_dir, moment.now);
-        table.queue_older_files();
+        table.queue_files_at_start();
         Ok(Arc::new(Self {
             node,
             configured: RwLock::new(Arc::new(configured)),
@@ -247,7 +250,15 @@ impl Agent {
         let keys: Vec<LeaseKey> = table.leases().map(|lease| lease.key.clone()).collect();
         for key in keys {
             self.changes.mark(&key);
+            // A thread that works at its files goes by the old time.
+            if table.get(&key).is_some_and(|lease| table.has_file_work(lease)) {
+                if let Some(lease) = table.get_mut(&key) {
+                    lease.files_due = true;
+                }
+                table.queue_files(&key);
+            }
         }
+        self.files_queued.notify_all();
         table.schedule_all();
     }
 
@@ -322,8 +333,9 @@ impl Agent {
         }
         self.changes.mark(key);
         table.schedule(key);
-        if table.queue_files(key) {
-            self.files_queued.notify_all();
+        // One thread for each directory: each that wakes up needs the table.
+        for _ in 0..table.queue_files(key).min(token_files::THREADS) {
+            self.files_queued.notify_one();
         }
         self.changed.notify_all();
         self.wake.notify_all();

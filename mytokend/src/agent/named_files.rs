@@ -10,12 +10,13 @@ use super::credential_service::{Charge, IssuedToken, RequestFailure};
 use super::lease::{Lease, NamedFile};
 use super::lease_table::Task;
 use super::renew::CLOCK_DIFFERENCE;
-use super::{Agent, millis};
+use super::{Agent, millis, token_files};
 use crate::jobs::{Validity, validity, windows};
 use crate::log::Level;
 
-/// A job's further files, each with the expiry of its access token in Unix seconds.
-pub(super) type FilesOfJob = Vec<(FileName, u64)>;
+/// A job's further files, each with the expiry of its access token in Unix seconds. Without one the file may be there all the same: a
+/// thread writes it at this moment, or is to remove it.
+pub(super) type FilesOfJob = Vec<(FileName, Option<u64>)>;
 
 /// What a step is told of a file that is requested at this moment.
 const NO_ANSWER_YET: &str = "the mytoken server has not answered yet; the file appears after its answer";
@@ -23,7 +24,7 @@ const NO_ANSWER_YET: &str = "the mytoken server has not answered yet; the file a
 /// Takes the further files of `job` out of the lease.
 pub(super) fn take_files(lease: &mut Lease, job: u32) -> FilesOfJob {
     let files = lease.files.iter_mut();
-    files.filter_map(|file| Some((file.name.clone(), file.leave(job)?))).collect()
+    files.map(|file| (file.name.clone(), file.leave(job))).collect()
 }
 
 /// The further files of a starting job for the answer to its step.
@@ -169,7 +170,7 @@ impl Agent {
     }
 
     /// Forgets the expired tokens of the further files, and removes them from the files.
-    pub(super) fn expire_named_files(&self, lease: &mut Lease) {
+    pub(super) fn expire_named_files(&self, lease: &mut Lease, is_held_up: bool) {
         let now = self.now();
         let expired: Vec<(FileName, Option<String>)> = lease
             .files
@@ -182,7 +183,7 @@ impl Agent {
         lease.remove_stale_further();
         for (name, reason) in expired {
             let why = reason.unwrap_or_else(|| "it was not renewed".to_owned());
-            let text = format!("the access token expired and was removed: {why}");
+            let text = token_files::expired(is_held_up, &why);
             self.record_file(lease, Level::Warning, &name, &text);
         }
     }
@@ -193,9 +194,10 @@ impl Agent {
     pub(super) fn take_over_files(lease: &mut Lease, job: u32, earlier: FilesOfJob) -> Vec<FileName> {
         let mut unwanted = Vec::new();
         for (name, exp) in earlier {
-            match lease.files.iter_mut().find(|file| file.name == name) {
-                Some(file) => drop(file.written.insert(job, exp)),
-                None => unwanted.push(name),
+            match (lease.files.iter_mut().find(|file| file.name == name), exp) {
+                (Some(file), Some(exp)) => drop(file.written.insert(job, exp)),
+                (Some(file), None) => drop(file.stale.insert(job)),
+                (None, _) => unwanted.push(name),
             }
         }
         unwanted

@@ -12,7 +12,7 @@ use mytoken_wire::{FileName, JobName};
 use super::file_queue::FilePlace;
 use super::lease::{Action, Ends, Lease, LeaseKey, NamedFile, Phase};
 use super::lease_table::LeaseTable;
-use super::{Agent, millis};
+use super::{Agent, millis, token_files};
 use crate::log::Level;
 
 /// How long a caller waits for the mytoken server.
@@ -190,12 +190,22 @@ impl Agent {
             self.give_back(&mut table, key, &format!("user {} revokes the credential", caller.uid));
         }
         drop(table);
-        self.wait_until(&keys, begin, |lease| !lease.revoking);
+        if !self.wait_until(&keys, begin, |lease| !lease.revoking) {
+            let table = self.leases();
+            if keys.iter().filter_map(|key| table.get(key)).any(|lease| table.has_file_work(lease)) {
+                let job = request.job;
+                return Answer::Error(format!(
+                    "the access token of job {job} is still in the file: {}",
+                    token_files::HANGS
+                ));
+            }
+        }
         Answer::Status(self.list(|lease, job| keys.contains(&lease.key) && job.is_some_and(|job| lease.runs(job))))
     }
 
     /// Has the access tokens of the lease removed from its files, and its sub-token revoked until that is done.
     pub(super) fn give_back(&self, table: &mut LeaseTable, key: &LeaseKey, why: &str) {
+        let is_held_up = table.get(key).is_some_and(|lease| table.is_held_up(lease));
         let Some(lease) = table.get_mut(key) else { return };
         if lease.credential.is_none() || lease.ends == Ends::OnRequest {
             return;
@@ -207,7 +217,8 @@ impl Agent {
         lease.files.iter_mut().for_each(NamedFile::clear);
         lease.remove_stale();
         lease.remove_stale_further();
-        self.record(lease, Level::Info, EventKind::Removed, why);
+        let later = if is_held_up { "; the access token is removed when the file system answers" } else { "" };
+        self.record(lease, Level::Info, EventKind::Removed, format!("{why}{later}"));
         lease.reason = Some("the credential was revoked on request".to_owned());
         lease.ends = Ends::OnRequest;
         // Settled again if the agent ends before the revocation, or if that fails.
@@ -217,15 +228,17 @@ impl Agent {
         self.lease_changed(table, key);
     }
 
-    /// Waits until `done` holds for each of the leases and their files are as they should be, at most [`PATIENCE`] after `begin`.
-    pub(super) fn wait_until(&self, keys: &[LeaseKey], begin: Duration, done: impl Fn(&Lease) -> bool) {
+    /// Waits until `done` holds for each of the leases and their files are as they should be, at most [`PATIENCE`] after `begin`. Returns
+    /// whether that came.
+    pub(super) fn wait_until(&self, keys: &[LeaseKey], begin: Duration, done: impl Fn(&Lease) -> bool) -> bool {
         let mut table = self.leases();
         while keys.iter().filter_map(|key| table.get(key)).any(|lease| !done(lease) || table.has_file_work(lease)) {
             let waited = self.clock.elapsed().saturating_sub(begin);
-            let Some(left) = PATIENCE.checked_sub(waited).filter(|left| !left.is_zero()) else { return };
+            let Some(left) = PATIENCE.checked_sub(waited).filter(|left| !left.is_zero()) else { return false };
             table =
                 self.changed.wait_timeout(table, left).map_or_else(|poison| poison.into_inner().0, |(table, _)| table);
         }
+        true
     }
 }
 

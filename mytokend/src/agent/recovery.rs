@@ -2,8 +2,10 @@
 //! What the agent makes of the files that an earlier run left: stored leases, records that it cannot read, and access tokens without a
 //! lease.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+mod unreadable;
+
+use std::collections::hash_map::{Entry, HashMap};
+use std::time::Duration;
 
 use mytoken::private_files::{FileError, Owner};
 use mytoken::time_format;
@@ -17,9 +19,10 @@ use super::name;
 use super::runtime_dir::{Left, Records, RuntimeDir, UnreadableRecord};
 use super::store::LeaseRecords as _;
 use crate::log::{Level, Log};
+use unreadable::tell_unreadable;
 
-/// Maximum number of unreadable records with a log line of their own.
-const MOST_LINES: usize = 8;
+/// Longest wait for a look into directories of users.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// When an earlier run is taken up.
 #[derive(Debug, Clone, Copy)]
@@ -61,12 +64,16 @@ pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<Le
     }
     tell_unreadable(&unreadable, removed, log);
     let why = if unreadable.is_empty() { "there is no stored lease of it" } else { "its stored lease cannot be read" };
+    let mut patience = PATIENCE;
     for UnreadableRecord { key, kept, .. } in unreadable {
         let Some(key) = key else { continue };
         let left = match &key {
             LeaseKey::Job(job) => runtime_dir.left_in_job(*job, now / 1000).map(|left| left.map(Left::Job)),
             LeaseKey::Session(session) => {
-                runtime_dir.left_in_session(session, now / 1000).map(|left| left.map(Left::Session))
+                let left = runtime_dir.left_in_session_within(session, now / 1000, patience);
+                // One user delays the start once, not with each session.
+                patience = if left.is_ok() { patience } else { Duration::ZERO };
+                left.map(|left| left.map(Left::Session))
             }
             // Nobody knows its jobs; below, each of their directories is found.
             LeaseKey::Submission { .. } => continue,
@@ -295,30 +302,6 @@ fn lease_of_token(key: LeaseKey, left: Left, why: &str, now: u64) -> Lease {
         lease.phase = Phase::Finished { due: exp.saturating_mul(1000).saturating_add(1) };
     }
     lease
-}
-
-fn tell_unreadable(unreadable: &[UnreadableRecord], removed: usize, log: &Log) {
-    for UnreadableRecord { path, reason, kept, .. } in unreadable.iter().take(MOST_LINES) {
-        let text = match kept {
-            Ok(kept) => format!(
-                "{} is not a lease that this agent can use: {reason}; it is now {}, where a later version of the agent looks for it; remove it \
-                 when no job or session needs it",
-                path.display(),
-                kept.display()
-            ),
-            Err(error) => format!(
-                "{} is not a lease that this agent can use: {reason}; it stays there ({error}); move it away",
-                path.display()
-            ),
-        };
-        log.line(Level::Warning, &text);
-    }
-    if let Some(more) = unreadable.len().checked_sub(MOST_LINES).filter(|more| *more > 0) {
-        log.line(Level::Warning, &format!("{more} more stored leases cannot be used and are kept in the same way"));
-    }
-    if removed > 0 {
-        log.line(Level::Warning, &format!("the oldest {removed} of the kept leases were removed to make room"));
-    }
 }
 
 #[cfg(test)]

@@ -105,7 +105,9 @@ impl Agent {
         let mut table = self.leases();
         let here = table.get_mut(&key).filter(|lease| lease.generation == generation);
         let Some((old, local)) = here.and_then(|lease| {
-            let local = lease.jobs.get(&job).filter(|job| job.running).cloned()?;
+            let mut local = lease.jobs.get(&job).filter(|job| job.running).cloned()?;
+            // The first token of the old credential may be written at this moment.
+            local.is_stale |= local.file.is_none();
             Some((lease, local))
         }) else {
             return Err(format!("job {job} ended in the meantime"));

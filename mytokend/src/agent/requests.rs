@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Answers the requests of the Slurm plugin, the PAM module and `mytokenctl`.
 
+use std::time::{Duration, Instant};
+
 use mytoken::private_files::Owner;
 use mytoken_wire::Handle;
 use mytoken_wire::agent::{Answer, EventKind, Request, SessionEnd, SessionStart};
@@ -9,18 +11,31 @@ use super::file_queue::FilePlace;
 use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, Phase};
 use super::lease_table::LeaseTable;
 use super::on_request::Caller;
-use super::{Agent, millis};
+use super::{Agent, Intervals, millis};
 use crate::jobs::{renew_at, windows};
 use crate::log::Level;
+
+/// Of the second that an epilog waits for its answer, so much is left for the disk that stores the lease when its files have taken all of
+/// [`Intervals::file_patience`].
+const LEFT_AT_END: Duration = Duration::from_millis(200);
+
+/// How long an answer waits for the disk. `waited`: that to an end has waited so long already.
+fn store_patience(intervals: &Intervals, waited: Option<Duration>) -> Duration {
+    let both = intervals.file_patience.saturating_add(LEFT_AT_END);
+    waited.map_or(intervals.answer_patience, |waited| intervals.answer_patience.min(both.saturating_sub(waited)))
+}
 
 impl Agent {
     /// Answers a request of the user `caller`. `trusted` is true for root.
     pub fn answer(&self, request: Request, caller: u32, trusted: bool) -> Answer {
         self.read_clock();
         let changes = !matches!(request, Request::Status(_) | Request::Permit(_) | Request::Register(_));
+        let ends = matches!(request, Request::JobEnd(_) | Request::SessionEnd(_));
+        let begin = Instant::now();
         let answer = self.answer_now(request, caller, trusted);
         if changes {
-            self.stored_before_answer();
+            let waited = ends.then(|| begin.elapsed());
+            self.wait_until_stored(store_patience(&self.configured().intervals, waited));
         }
         answer
     }
@@ -118,6 +133,8 @@ impl Agent {
         let lease = table.get_mut(key).filter(|lease| is_session && lease.is_running())?;
         let (uid, place) = (lease.uid, lease.file_places().pop()?);
         (lease.token, lease.arrived, lease.credential) = (None, None, None);
+        // Until a thread has done it, also after a restart of the agent.
+        lease.removing = true;
         lease.phase = Phase::Finished { due: self.now().saturating_add(millis(self.configured().intervals.retention)) };
         self.record(lease, Level::Info, EventKind::Removed, why);
         table.files.end(uid, &place);
@@ -127,5 +144,20 @@ impl Agent {
             self.delete(table, &key);
         }
         Some(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_answered_within_the_second_of_the_epilog() {
+        let intervals = Intervals::default();
+        assert_eq!(store_patience(&intervals, None), intervals.answer_patience);
+        for waited in [Duration::ZERO, intervals.file_patience / 2, intervals.file_patience] {
+            let all = waited + store_patience(&intervals, Some(waited));
+            assert!(all > waited && all <= Duration::from_millis(900), "{waited:?}: {all:?}");
+        }
     }
 }

@@ -25,7 +25,7 @@ use mytoken_wire::token_file;
 use super::lease::{Lease, LeaseKey};
 use super::store::{self, LeaseRecords};
 
-pub use agent_lock::{LockError, lock_directory};
+pub use agent_lock::{AgentLock, LockError, lock_directory};
 pub use budget_file::BudgetFile;
 pub use left_token::{Left, LeftInJob, LeftToken};
 pub use missed::{MissedJobs, Taken};
@@ -205,10 +205,10 @@ impl RuntimeDir {
     }
 
     /// Removes a session's tokens and its directory, with the rights of its user. The directory stays when the user put other files
-    /// into it.
+    /// into it, which is no error.
     ///
     /// # Errors
-    /// [`FileError::Unusable`], [`FileError::Identity`].
+    /// [`FileError::Unusable`], [`FileError::Identity`]: a token may still be there.
     pub fn remove_session(&self, owner: Owner, session: &str) -> Result<(), FileError> {
         if !self.root.has("sessions")? {
             return Ok(());
@@ -225,9 +225,11 @@ impl RuntimeDir {
                 return Ok(());
             }
             let directory = own.enter(session, owner, 0o700)?;
-            directory.remove(&token_name(owner.uid))?;
-            directory.remove(&format!("mt_u{}", owner.uid))?;
-            own.remove_dir(session).map(drop)
+            // One that cannot be removed must not save the other one.
+            let removed = directory.remove(&token_name(owner.uid));
+            removed.and(directory.remove(&format!("mt_u{}", owner.uid)))?;
+            let _ = own.remove_dir(session);
+            Ok(())
         })
     }
 

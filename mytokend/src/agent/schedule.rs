@@ -10,7 +10,7 @@ use mytoken_wire::agent::EventKind;
 
 use super::budget::Budgets;
 use super::lanes::{REVOCATIONS, TOKENS};
-use super::lease::{Action, LeaseKey};
+use super::lease::{Action, LeaseKey, Phase};
 use super::lease_table::{LeaseTable, Queue, Task};
 use super::{Agent, millis, token_files};
 use crate::jobs::remove_at;
@@ -22,9 +22,6 @@ const WORKERS: [(Queue, usize); 3] =
 
 /// Stack of a thread in bytes. Enough for TLS; the default of 2 MiB would make the agent look larger than it is.
 pub(super) const STACK: usize = 512 * 1024;
-
-/// The same of a thread that changes files.
-const FILE_STACK: usize = 256 * 1024;
 
 /// Longest sleep of the schedule thread: the time of day may be set in the meantime.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -60,10 +57,8 @@ impl Threads {
     /// When the system cannot start a thread.
     pub fn start(agent: &Arc<Agent>) -> std::io::Result<Self> {
         let (mut handles, mut files) = (Vec::new(), Vec::new());
-        for number in 0..token_files::THREADS {
-            let own = Arc::clone(agent);
-            let builder = Builder::new().name(format!("files-{number}")).stack_size(FILE_STACK);
-            files.push(builder.spawn(move || own.run_files())?);
+        for _ in 0..token_files::THREADS {
+            files.push(agent.start_file_thread()?);
         }
         agent.take_missed();
         agent.wait_for_files_at_start();
@@ -145,7 +140,7 @@ fn join(handle: JoinHandle<()>, begin: Instant, patience: Duration) {
 }
 
 impl Agent {
-    fn run_schedule(&self, begin: Duration) {
+    fn run_schedule(self: &Arc<Self>, begin: Duration) {
         let mut swept = begin;
         loop {
             self.schedule_turn_at(self.clock.elapsed());
@@ -232,9 +227,17 @@ impl Agent {
     }
 
     fn expire(&self, table: &mut LeaseTable, key: &LeaseKey) {
+        let is_held_up = table.get(key).is_some_and(|lease| table.is_held_up(lease));
         let Some(lease) = table.get_mut(key) else { return };
         let now = self.now();
         let mut removed = false;
+        // One that has waited too long for its file is not written any more.
+        if lease.arrived.as_ref().is_some_and(|arrived| remove_at(arrived.token.exp) <= now) {
+            lease.arrived = None;
+            if matches!(lease.phase, Phase::Active { .. }) {
+                lease.phase = Phase::Active { due: now };
+            }
+        }
         if lease.token.is_some_and(|token| remove_at(token.exp) <= now) {
             removed = matches!(key, LeaseKey::Session(_));
             (lease.token, lease.token_text, lease.write_due) = (None, None, None);
@@ -246,10 +249,10 @@ impl Agent {
         if removed {
             lease.remove_stale();
             let why = lease.reason.clone().unwrap_or_else(|| "it was not renewed".to_owned());
-            let text = format!("the access token expired and was removed: {why}");
+            let text = token_files::expired(is_held_up, &why);
             self.record(lease, Level::Warning, EventKind::Expired, text);
         }
-        self.expire_named_files(lease);
+        self.expire_named_files(lease, is_held_up);
         self.lease_changed(table, key);
     }
 
@@ -270,7 +273,7 @@ impl Agent {
 
     /// Removes the records of logins without a session, ends sessions without a process, asks about jobs without a process, and looks after
     /// files that could not be changed.
-    fn sweep(&self) {
+    fn sweep(self: &Arc<Self>) {
         self.runtime_dir.sweep_handover(self.now() / 1000);
         self.take_missed();
         self.sweep_sessions();

@@ -20,7 +20,7 @@ use super::budget::Budgets;
 use super::configuration::{Configuration, Found};
 use super::listener::Listener;
 use super::process::HostProcesses;
-use super::runtime_dir::{BudgetFile, LockError, RuntimeDir};
+use super::runtime_dir::{AgentLock, BudgetFile, LockError, RuntimeDir};
 use super::schedule::CountsWriter;
 use super::service_manager::{NotificationFailures, ServiceManager};
 use super::{Agent, Threads};
@@ -160,11 +160,16 @@ fn prepare(options: &AgentOptions, log: Arc<Log>) -> Result<Prepared, StartupErr
     let clock = Arc::clone(&configuration.clock);
     let opened = RuntimeDir::open(&runtime_dir, owner)?;
     // Before the leases are read, and until this process ends.
-    let lock = opened.lock()?;
+    let AgentLock { lock, killed } = opened.lock()?;
+    if let Some(pid) = killed {
+        let text =
+            format!("process {pid} was killed and cannot end, because a file system hangs; this agent takes its place");
+        log.line(Level::Warning, &text);
+    }
     keep_counts(&configuration.budgets, opened.budget_file()?, &log);
     let agent = Agent::new(node, configured, opened, clock, Box::new(HostProcesses), log)?;
     let socket = options.socket.clone().unwrap_or_else(|| runtime_dir.join(AGENT_SOCKET_NAME));
-    let listener = Listener::bind(&socket, owner.uid)
+    let listener = Listener::bind_after(&socket, owner.uid, killed)
         .map_err(|error| StartupError::Listen { path: socket.display().to_string(), error })?;
     let status = format!("node {} serves {scope}", agent.node);
     agent.log.line(Level::Info, &format!("{status} at {}", socket.display()));

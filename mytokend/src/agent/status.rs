@@ -13,6 +13,7 @@ use super::Agent;
 use super::condition::{Facts, condition};
 use super::file_queue::FilePlace;
 use super::lease::{Lease, LeaseKey, NamedFile, Phase};
+use super::token_files::HANGS;
 use crate::jobs::JobWindow;
 
 /// A list of at most this length shows all events of its entries. One user on one node rarely has more, and it fits into one line.
@@ -38,6 +39,8 @@ struct Entry {
     written: bool,
     /// A thread changes its files, perhaps for ever: then a look at them hangs, too.
     is_busy: bool,
+    /// What a thread has seen in a session's file.
+    seen: Option<bool>,
     window: JobWindow,
     failing_since: Option<u64>,
     files: Vec<NamedFile>,
@@ -82,13 +85,22 @@ impl Agent {
             chosen.sort_by_key(|(lease, own)| (lease.first_event(), *own));
             let events = if chosen.len() <= SHORT_LIST { usize::MAX } else { EVENTS_IN_LIST };
             let entry = |(lease, own): (&Lease, Option<u32>)| {
-                let is_busy = place_of(lease, own).is_some_and(|place| table.files.is_running(&place));
-                Entry { is_busy, ..self.entry(lease, own, events) }
+                let place = place_of(lease, own);
+                let is_busy = place.as_ref().is_some_and(|place| table.files.is_running(place));
+                let mut entry = Entry { is_busy, ..self.entry(lease, own, events) };
+                if entry.status.running && place.is_some_and(|place| table.files.hangs(&place)) {
+                    let reason = format!("the token files cannot be changed: {HANGS}");
+                    // The reason why there is no token is still one.
+                    let other = entry.status.reason.take().map(|other| format!("; {other}")).unwrap_or_default();
+                    entry.status.reason = Some(reason + &other);
+                }
+                entry
             };
             chosen.into_iter().map(entry).collect()
         };
         let omitted = oldest_to_omit(&entries);
         entries.drain(..omitted);
+        self.look_at_sessions(&mut entries);
         Status {
             node: self.node.clone(),
             jobs: entries.into_iter().map(|entry| self.judged(entry)).collect(),
@@ -97,6 +109,32 @@ impl Agent {
             keys: self.configured().service.key_ids(),
             budgets: Vec::new(),
             refused_reload: None,
+        }
+    }
+
+    /// Looks what is in the files of sessions. Their directories belong to the users, who can make each look hang (KERN-01). So the threads
+    /// for files do that, and what they have not seen in time is as the leases say.
+    fn look_at_sessions(&self, entries: &mut [Entry]) {
+        let mut asked: Vec<(&mut Entry, LeaseKey, FilePlace)> = Vec::new();
+        for entry in entries.iter_mut().filter(|entry| entry.written && !entry.is_busy && entry.status.running) {
+            let Some(session) = entry.status.session.clone() else { continue };
+            let Owner { uid, gid } = entry.owner;
+            asked.push((entry, LeaseKey::Session(session.clone()), FilePlace::Session { uid, gid, session }));
+        }
+        if asked.is_empty() {
+            return;
+        }
+        let mut table = self.leases();
+        asked.iter().for_each(|(entry, _, place)| table.files.look(entry.owner.uid, place));
+        drop(table);
+        self.files_queued.notify_all();
+        let patience = self.configured().intervals.look_patience;
+        self.wait_while_files(patience, |table| asked.iter().any(|(_, _, place)| table.files.has_look(place)));
+        let table = self.leases();
+        for (entry, key, place) in asked.iter_mut().filter(|(_, _, place)| !table.files.has_look(place)) {
+            // That of a session that has ended meanwhile is gone.
+            let lease = table.get(key).filter(|_| !table.files.is_ended(place));
+            entry.seen = lease.map(|lease| lease.is_running() && lease.on_disk);
         }
     }
 
@@ -137,22 +175,20 @@ impl Agent {
         let owner = lease.owner(job);
         let files = if running { lease.files.clone() } else { Vec::new() };
         let written = token_until.is_some();
-        let (is_busy, events) = (false, events.to_vec());
-        Entry { status, owner, phase, written, is_busy, window, failing_since, files, events }
+        let (is_busy, seen, events) = (false, None, events.to_vec());
+        Entry { status, owner, phase, written, is_busy, seen, window, failing_since, files, events }
     }
 
     /// The entry with its condition.
     fn judged(&self, entry: Entry) -> JobStatus {
-        let Entry { mut status, owner, phase, written, is_busy, window, failing_since, files, events } = entry;
+        let Entry { mut status, phase, written, is_busy, seen, window, failing_since, files, events, .. } = entry;
         let now = self.clock.unix_millis() / 1000;
         let on_disk = match (&status.session, &status.file) {
             (_, None) => false,
             _ if is_busy => written,
-            // The user owns the directories of a session, so the agent looks there with the user's rights.
-            (Some(session), Some(_)) => {
-                written && self.runtime_dir.has_session_token(owner, session, now).unwrap_or(false)
-            }
-            (None, Some(path)) => token_file::is_valid(path.as_ref(), now),
+            (Some(_), Some(_)) => seen.unwrap_or(written),
+            // Not if there should be none: the look for a name that is not there can hang.
+            (None, Some(path)) => written && token_file::is_valid(path.as_ref(), now),
         };
         let waits_until = status.from;
         let (is_session, running) = (status.session.is_some(), status.running);
@@ -188,8 +224,10 @@ impl Agent {
         let condition = match renewal {
             Ok(JobWindow::Closed { .. }) if file.due.is_some() => Condition::Waiting,
             Ok(JobWindow::Over) => Condition::Refused,
-            Ok(_) if is_busy => file.condition(job.job, file.written.contains_key(&job.job)),
-            Ok(_) => file.condition(job.job, token_file::is_valid(&path, now)),
+            Ok(_) => {
+                let written = file.written.contains_key(&job.job);
+                file.condition(job.job, written && (is_busy || token_file::is_valid(&path, now)))
+            }
             Err(main) => main.clone(),
         };
         let window = renewal.unwrap_or_default();

@@ -157,11 +157,6 @@ impl Agent {
         drop(self.changes.tried.wait_timeout_while(state, longest, waits));
     }
 
-    /// The same before an answer.
-    pub(super) fn stored_before_answer(&self) {
-        self.wait_until_stored(self.configured().intervals.answer_patience);
-    }
-
     /// Stores what changes, until [`Changes::stop`].
     pub(super) fn run_store(&self) {
         loop {

@@ -7,7 +7,8 @@ mod results;
 mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mytoken::Secret;
@@ -25,6 +26,9 @@ use work::{Content, FileWork, JobFiles, JobWork, SessionWork, Work, take_work};
 /// Number of the threads.
 pub(super) const THREADS: usize = FILES.all;
 
+/// Stack of each in bytes.
+const STACK: usize = 256 * 1024;
+
 /// Pause before files that could not be written or removed are tried again.
 pub(super) const WRITE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -37,6 +41,15 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// What a step and the status are told meanwhile.
 pub(super) const HANGS: &str =
     "the file system does not answer, or a program of the user holds the file; the agent goes on when it can";
+
+/// What an event says of an access token that has expired. `is_held_up`: its removal waits for a thread that does not end.
+pub(super) fn expired(is_held_up: bool, why: &str) -> String {
+    if is_held_up {
+        format!("the access token expired, and is removed when the file system answers: {why}")
+    } else {
+        format!("the access token expired and was removed: {why}")
+    }
+}
 
 /// For tests: called before files are changed. While it waits, the file system hangs.
 pub type FileGate = Box<dyn Fn(&FilePlace) + Send + Sync>;
@@ -70,7 +83,7 @@ impl Agent {
     pub(super) fn run_files(&self) {
         loop {
             let mut table = self.leases();
-            let (at, place) = loop {
+            let (uid, place) = loop {
                 if let Some(next) = table.files.take(self.clock.elapsed()) {
                     break next;
                 }
@@ -79,22 +92,37 @@ impl Agent {
                 }
                 table = self.files_queued.wait(table).unwrap_or_else(PoisonError::into_inner);
             };
-            let work = take_work(&mut table, &place);
-            drop(table);
+            let removals = table.files.removals(&place);
             // A panic must not end the thread, and the directory must become free.
-            let served = catch_unwind(AssertUnwindSafe(|| self.carry_out(&place, at.uid, work)));
+            let work = catch_unwind(AssertUnwindSafe(|| take_work(&mut table, &place, self.now())));
+            drop(table);
+            let served = work.and_then(|work| catch_unwind(AssertUnwindSafe(|| self.carry_out(&place, uid, work))));
             let mut table = self.leases();
             if served.is_err() {
+                table.files.give_back(uid, &place, removals);
                 self.work_panicked(&mut table, &place);
             }
-            table.files.done(&at, &place);
+            let was_told = table.files.done(&place);
+            if was_told {
+                self.tell_end_of_hang(&mut table, &place, uid);
+            }
             let has_waiting = table.files.has_waiting();
+            let is_over = was_told && table.files.ends_thread();
             drop(table);
             if has_waiting {
                 self.files_queued.notify_one();
             }
             self.changed.notify_all();
+            if is_over {
+                return;
+            }
         }
+    }
+
+    /// Starts one of the threads.
+    pub(super) fn start_file_thread(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
+        let own = Arc::clone(self);
+        Builder::new().name("files".to_owned()).stack_size(STACK).spawn(move || own.run_files())
     }
 
     /// The threads end when nothing waits for them.
@@ -117,16 +145,7 @@ impl Agent {
         let JobWork { job, is_ended, unwanted, files } = work;
         if is_ended {
             let removed = self.runtime_dir.remove_job(job);
-            // One that stays is tried again, and told once.
-            let is_news = self.leases().files.removed(job, uid, removed.is_ok());
-            match removed {
-                Err(error) if is_news => {
-                    let text = format!("{place}: its files could not be removed: {error}; the agent tries again");
-                    self.log.line(Level::Error, &text);
-                }
-                Ok(_) if is_news => self.log.line(Level::Info, &format!("{place}: its files are removed now")),
-                _ => {}
-            }
+            self.take_removal(place, uid, &removed.map(drop));
         }
         for name in unwanted {
             if let Err(error) = self.runtime_dir.remove_job_file(job, uid, &name) {
@@ -145,20 +164,32 @@ impl Agent {
     fn change_file(&self, owner: Owner, job: u32, name: Option<&FileName>, work: &FileWork) -> FileDone {
         match work {
             FileWork::Nothing => FileDone::Nothing,
-            FileWork::Write(content) => match self.text_of(content, name) {
-                Some(text) => {
-                    let written = match name {
-                        None => self.runtime_dir.write_job_token(owner, job, text.expose()),
-                        Some(name) => self.runtime_dir.write_job_file(owner, job, name, text.expose()),
-                    };
-                    written_or_not(written, text)
+            FileWork::Write(content) => {
+                let done = self.write_file(owner, job, name, content);
+                let is_failed = matches!(done, FileDone::NotWritten(_) | FileDone::NoText);
+                if is_failed && content.remove_if_failed {
+                    // Who reads an expired access token cannot tell it from a good one.
+                    return without_expired(done, self.remove_file(owner, job, name));
                 }
-                None => FileDone::NoText,
-            },
-            FileWork::Remove => removed_or_not(match name {
-                None => self.runtime_dir.remove_job_token(job, owner.uid),
-                Some(name) => self.runtime_dir.remove_job_file(job, owner.uid, name),
-            }),
+                done
+            }
+            FileWork::Remove => removed_or_not(self.remove_file(owner, job, name)),
+        }
+    }
+
+    fn write_file(&self, owner: Owner, job: u32, name: Option<&FileName>, content: &Content) -> FileDone {
+        let Some(text) = self.text_of(content, name) else { return FileDone::NoText };
+        let written = match name {
+            None => self.runtime_dir.write_job_token(owner, job, text.expose()),
+            Some(name) => self.runtime_dir.write_job_file(owner, job, name, text.expose()),
+        };
+        written_or_not(written, text)
+    }
+
+    fn remove_file(&self, owner: Owner, job: u32, name: Option<&FileName>) -> Result<(), FileError> {
+        match name {
+            None => self.runtime_dir.remove_job_token(job, owner.uid),
+            Some(name) => self.runtime_dir.remove_job_file(job, owner.uid, name),
         }
     }
 
@@ -174,18 +205,36 @@ impl Agent {
         content.text.clone().or_else(|| content.copies.iter().find_map(read))
     }
 
-    fn work_at_session(&self, place: &FilePlace, work: SessionWork) {
-        let SessionWork { owner, session, is_ended, file } = work;
-        if is_ended {
-            // Not tried again: the directory stays when the user has put other files into it.
-            if let Err(error) = self.runtime_dir.remove_session(owner, &session) {
-                let text = format!("{place}: its files could not be removed: {error}");
-                self.log.line_of(owner.uid, Level::Warning, &text);
+    /// Notes whether the files of a job or session that has ended could be removed. Those that stay are tried again at each sweep, and told
+    /// once.
+    fn take_removal(&self, place: &FilePlace, uid: u32, removed: &Result<(), FileError>) {
+        let is_news = self.leases().files.removed(place, uid, removed.is_ok());
+        match removed {
+            Err(error) if is_news => {
+                let text = format!("{place}: its files could not be removed: {error}; the agent tries again");
+                self.log.line_of(uid, Level::Error, &text);
             }
+            Ok(()) if is_news => self.log.line_of(uid, Level::Info, &format!("{place}: its files are removed now")),
+            _ => {}
+        }
+    }
+
+    fn work_at_session(&self, place: &FilePlace, work: SessionWork) {
+        let SessionWork { owner, session, is_ended, is_asked, file } = work;
+        if is_ended {
+            let removed = self.runtime_dir.remove_session(owner, &session);
+            if removed.is_ok() {
+                let (mut table, key) = (self.leases(), LeaseKey::Session(session.clone()));
+                if let Some(lease) = table.get_mut(&key) {
+                    lease.removing = false;
+                    self.lease_changed(&mut table, &key);
+                }
+            }
+            self.take_removal(place, owner.uid, &removed);
         }
         let Some((lease, work)) = file else { return };
         let done = match &work {
-            FileWork::Nothing => return,
+            FileWork::Nothing => FileDone::Nothing,
             FileWork::Write(Content { text: Some(text), .. }) => {
                 written_or_not(self.runtime_dir.write_session_token(owner, &session, text.expose()), text.clone())
             }
@@ -193,6 +242,12 @@ impl Agent {
             FileWork::Remove => removed_or_not(self.runtime_dir.remove_session_token(owner, &session)),
         };
         self.take_session_result(place, &lease, &work, done);
+        if is_asked {
+            let found = self.runtime_dir.has_session_token(owner, &session, self.clock.unix_millis() / 1000);
+            if let Some(lease) = self.leases().get_mut(&LeaseKey::Session(session)) {
+                lease.on_disk = found.unwrap_or(false);
+            }
+        }
     }
 
     /// Waits for files that are to be removed, before the answer to an end. Returns false if that takes too long.
@@ -210,7 +265,7 @@ impl Agent {
         self.wait_while_files(PATIENCE_AT_START, |table| !table.files.is_empty());
     }
 
-    fn wait_while_files(&self, longest: Duration, works: impl Fn(&LeaseTable) -> bool) -> bool {
+    pub(super) fn wait_while_files(&self, longest: Duration, works: impl Fn(&LeaseTable) -> bool) -> bool {
         let begin = Instant::now();
         let mut table = self.leases();
         while works(&table) {
@@ -222,10 +277,15 @@ impl Agent {
     }
 
     /// Tries again to remove what could not be removed, and tells where a thread hangs.
-    pub(super) fn look_after_files(&self) {
+    pub(super) fn look_after_files(self: &Arc<Self>) {
         let mut table = self.leases();
         table.remove_left();
-        let overdue = table.files.overdue(self.clock.elapsed(), LONGEST);
+        let now = self.clock.elapsed();
+        if let Some(waiting) = table.files.newly_full(now, LONGEST) {
+            let text = format!("no thread for token files was free for half a minute; {waiting} directories wait");
+            self.log.line(Level::Error, &text);
+        }
+        let overdue = table.files.overdue(now, LONGEST);
         for (place, uid) in overdue {
             let text = format!("the token files cannot be changed: {HANGS}");
             let key = key_of(&table, &place);
@@ -233,22 +293,35 @@ impl Agent {
                 self.log.line_of(uid, Level::Error, &format!("{place} uid {uid}: {text}"));
                 continue;
             };
-            self.record(lease, Level::Error, EventKind::Retry, text.clone());
-            // That of a credential that was given back stays.
-            if lease.is_running() {
-                lease.reason = Some(text);
-            }
-            if let FilePlace::Job(job) = &place {
-                if let Some(own) = lease.jobs.get_mut(job) {
-                    own.is_unwritten = true;
-                }
-            }
+            // Not its reason: the queue knows how long this lasts.
+            self.record(lease, Level::Error, EventKind::Retry, text);
             if let Some(key) = key {
                 self.lease_changed(&mut table, &key);
             }
         }
+        let missing = table.files.missing_threads();
         drop(table);
+        for _ in 0..missing {
+            // Not joined: it ends when the one that hangs goes on, or with the agent.
+            if let Err(error) = self.start_file_thread() {
+                self.leases().files.thread_failed();
+                self.log.line(Level::Error, &format!("a thread for token files cannot be started: {error}"));
+            }
+        }
         self.files_queued.notify_all();
+    }
+
+    /// A directory where a thread hung can be worked in again.
+    fn tell_end_of_hang(&self, table: &mut LeaseTable, place: &FilePlace, uid: u32) {
+        let text = "the token files can be changed again";
+        let key = key_of(table, place);
+        let Some(lease) = key.as_ref().and_then(|key| table.get_mut(key)) else {
+            return self.log.line_of(uid, Level::Info, &format!("{place} uid {uid}: {text}"));
+        };
+        self.record(lease, Level::Info, EventKind::Retry, text);
+        if let Some(key) = key {
+            self.lease_changed(table, &key);
+        }
     }
 
     /// Files there may be in any state: it is tried again.
@@ -275,6 +348,18 @@ fn key_of(table: &LeaseTable, place: &FilePlace) -> Option<LeaseKey> {
 
 fn written_or_not(written: Result<(), FileError>, text: Secret) -> FileDone {
     written.map_or_else(|error| FileDone::NotWritten(error.to_string()), |()| FileDone::Written(text))
+}
+
+/// What was done with a file whose next access token could not be written, after the removal of the expired one.
+fn without_expired(done: FileDone, removed: Result<(), FileError>) -> FileDone {
+    match (done, removed) {
+        (done, Ok(())) => done,
+        (FileDone::NotWritten(error), Err(other)) => {
+            FileDone::NotWritten(format!("{error}; the expired one could not be removed: {other}"))
+        }
+        // Both are tried again, the removal first.
+        (_, Err(error)) => FileDone::NotRemoved(error.to_string()),
+    }
 }
 
 fn removed_or_not(removed: Result<(), FileError>) -> FileDone {

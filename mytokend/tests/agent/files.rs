@@ -77,7 +77,7 @@ impl FileScript {
 
 const TWO: [&str; 2] = ["ce", "tape"];
 
-fn agent_with(files: &[&'static str]) -> TestAgent {
+pub fn agent_with(files: &[&'static str]) -> TestAgent {
     let agent = TestAgent::new();
     agent.services.with(|script| script.files.names = files.to_vec());
     agent

@@ -207,22 +207,33 @@ fn nothing_in_the_runtime_directory_stops_the_agent() {
     assert!(runtime.join("state/job-3.json/below").exists() && PathBuf::from("/etc/passwd").exists());
 }
 
-#[test]
-fn a_job_that_begins_while_the_file_system_is_full_gets_its_token_later() {
+/// An agent whose runtime directory is a small file system of its own.
+fn on_a_small_file_system() -> Option<(TestAgent, Mounted)> {
     let mut agent = TestAgent::new();
     agent.end();
     let runtime = agent.dir.path().join("mytoken");
     let mounted =
         Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k,mode=0711", "tmpfs"]).arg(&runtime).status();
     if !mounted.is_ok_and(|status| status.success()) {
-        return skip("a small file system cannot be mounted").unwrap();
+        return None;
     }
-    let _mounted = Mounted(runtime.clone());
+    let mounted = Mounted(runtime);
     agent.begin();
-    let fillers: Vec<PathBuf> = (0..)
-        .map(|number| runtime.join(format!("filler-{number}")))
-        .take_while(|path| fs::write(path, [0; 4096]).is_ok())
-        .collect();
+    Some((agent, mounted))
+}
+
+/// Fills it. Returns the files that do so.
+fn fill(agent: &TestAgent) -> Vec<PathBuf> {
+    let path = |number: u32| agent.dir.path().join(format!("mytoken/filler-{number}"));
+    (0..).map(path).take_while(|path| fs::write(path, [0; 4096]).is_ok()).collect()
+}
+
+#[test]
+fn a_job_that_begins_while_the_file_system_is_full_gets_its_token_later() {
+    let Some((mut agent, _mounted)) = on_a_small_file_system() else {
+        return skip("a small file system cannot be mounted").unwrap();
+    };
+    let fillers = fill(&agent);
     let started = agent.start(7, "h7");
     assert_eq!(started.state, JobState::Pending);
     assert!(started.reason.unwrap().contains("could not be written"));
@@ -232,6 +243,41 @@ fn a_job_that_begins_while_the_file_system_is_full_gets_its_token_later() {
     assert!(agent.token(7).exists());
     assert!(state_file(&agent, 7).exists());
     agent.end();
+}
+
+#[test]
+fn an_expired_token_is_removed_also_while_the_next_one_cannot_be_written() {
+    let Some((mut agent, _mounted)) = on_a_small_file_system() else {
+        return skip("a small file system cannot be mounted").unwrap();
+    };
+    agent.start(7, "h7");
+    let fillers = fill(&agent);
+    agent.advance(RENEWAL);
+    assert_eq!((agent.read_token(7).as_str(), agent.token_requests()), ("token-1", 2), "it is still valid");
+    agent.advance(EXPIRY - RENEWAL);
+    assert!(!agent.token(7).exists(), "it has expired");
+    fillers.iter().for_each(|path| fs::remove_file(path).unwrap());
+    agent.advance(Duration::from_secs(60));
+    assert_eq!(agent.read_token(7), "token-2");
+    agent.end();
+}
+
+#[test]
+fn an_expired_token_is_removed_also_when_no_file_has_the_next_one() {
+    let mut agent = TestAgent::new();
+    agent.start(7, "h7");
+    agent.services.with(|script| script.failure = Some(outage()));
+    agent.end();
+    // The next token was not written before the agent ended.
+    let path = state_file(&agent, 7);
+    let mut stored: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    stored["held"]["exp"] = (NOW + 3 * EXPIRY.as_secs()).into();
+    fs::write(&path, stored.to_string()).unwrap();
+    agent.begin();
+    agent.wait_until_idle();
+    assert_eq!(agent.read_token(7), "token-1", "it is still valid");
+    agent.advance(EXPIRY);
+    assert!(!agent.token(7).exists(), "it has expired");
 }
 
 #[test]

@@ -11,7 +11,8 @@ use crate::harness::{FakeServices, RENEWAL, TestAgent, outage};
 pub fn configured(services: &FakeServices) -> Configured {
     let (service, controller) = (Box::new(services.clone()), Box::new(services.clone()));
     // A busy machine may hold up a test for longer than an answer usually waits.
-    let intervals = Intervals { file_patience: Duration::from_secs(30), ..Intervals::default() };
+    let patience = Duration::from_secs(30);
+    let intervals = Intervals { file_patience: patience, look_patience: patience, ..Intervals::default() };
     Configured { intervals, service, controller }
 }
 

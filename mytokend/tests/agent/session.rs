@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,8 +14,9 @@ use mytoken_wire::agent::{Condition, JobState, RenewalCredential, SessionEnd, Se
 use mytokend::agent::file_queue::FilePlace;
 
 use crate::hanging_files::Gate;
-use crate::harness::{BEFORE_RENEWAL, EXPIRY, LIFETIME, NOW, RENEWAL, SWEEP, TestAgent, eventually, me};
+use crate::harness::{BEFORE_RENEWAL, EXPIRY, LIFETIME, NOW, RENEWAL, SWEEP, TestAgent, eventually, me, outage};
 use crate::processes::FakeProcesses;
+use crate::reload::configured;
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
@@ -122,6 +124,92 @@ fn a_session_that_ends_while_its_file_is_written_leaves_none_and_delays_no_job()
 }
 
 #[test]
+fn a_token_that_ends_before_it_is_written_is_not_written_and_another_one_is_requested() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &session.start(Some("m.y.t")));
+    agent.wait_until_idle();
+    let gate = Gate::of(&agent);
+    gate.hold(FilePlace::Session { uid: me().uid, gid: me().gid, session: ID.into() });
+    agent.move_clock(RENEWAL);
+    gate.wait_until_it_hangs();
+    agent.services.with(|script| script.failure = Some(outage()));
+    agent.move_clock(EXPIRY);
+    eventually("a further request", || agent.token_requests() > 1);
+    gate.release();
+    agent.wait_until_idle();
+    assert!(!session.token().exists(), "what was written late had expired");
+    agent.services.with(|script| script.failure = None);
+    agent.advance(RENEWAL);
+    assert!(session.read_token().starts_with("token-"));
+}
+
+#[test]
+fn the_files_of_a_session_whose_removal_hangs_are_removed_after_a_restart() {
+    let mut agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &session.start(Some("m.y.t")));
+    agent.wait_until_idle();
+    let gate = Gate::of(&agent);
+    gate.hold(FilePlace::Session { uid: me().uid, gid: me().gid, session: ID.into() });
+    session.end_monitor();
+    agent.move_clock(SWEEP);
+    gate.wait_until_it_hangs();
+    agent.end();
+    assert!(session.token().exists());
+    agent.begin();
+    agent.wait_until_idle();
+    assert!(!session.directory.exists());
+    assert!(!fs::read_to_string(state_file(&agent)).unwrap().contains("removing"));
+}
+
+#[test]
+fn the_files_of_a_session_that_could_not_be_removed_are_removed_later() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &session.start(Some("m.y.t")));
+    let mode = |mode| fs::set_permissions(&session.directory, fs::Permissions::from_mode(mode)).unwrap();
+    // The agent does not work in a directory with another mode than the PAM module gives it.
+    mode(0o750);
+    agent.ask(&SessionEnd { session: ID.into() }).unwrap();
+    assert!(session.token().exists());
+    mode(0o700);
+    agent.advance(SWEEP);
+    assert!(!session.directory.exists());
+}
+
+#[test]
+fn what_a_user_has_put_into_his_sessions_directory_stays_and_no_token() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &session.start(Some("m.y.t")));
+    fs::write(session.directory.join("notes"), "").unwrap();
+    agent.ask(&SessionEnd { session: ID.into() }).unwrap();
+    let left: Vec<PathBuf> = fs::read_dir(&session.directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left, [session.directory.join("notes")]);
+    assert!(!fs::read_to_string(state_file(&agent)).unwrap().contains("removing"), "there is nothing left to do");
+}
+
+#[test]
+fn a_status_does_not_wait_for_a_session_whose_directory_hangs() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &session.start(Some("mt")));
+    agent.wait_until_idle();
+    let mut short = configured(&agent.services);
+    short.intervals.look_patience = Duration::from_millis(50);
+    agent.agent().configure(short);
+    let gate = Gate::of(&agent);
+    gate.hold(FilePlace::Session { uid: me().uid, gid: me().gid, session: ID.into() });
+    fs::write(session.token(), "").unwrap();
+    let condition = || agent.ask(&StatusQuery::default()).unwrap().jobs.remove(0).condition;
+    assert_eq!(condition(), Some(Condition::Valid), "as the lease says");
+    gate.wait_until_it_hangs();
+    gate.release();
+    eventually("a look at the file", || condition() == Some(Condition::FileMissing));
+}
+
+#[test]
 fn the_condition_of_a_session_is_what_is_in_its_file() {
     let agent = TestAgent::new();
     let session = TestSession::new(&agent);
@@ -191,7 +279,7 @@ fn the_first_renewal_is_counted_from_the_login() {
     let session = TestSession::new(&agent);
     // The access token is 1000 s old when the session begins.
     send(&agent, &SessionStart { exp: NOW + LIFETIME - 1_000, ..session.start(Some("m.y.t")) });
-    agent.advance(BEFORE_RENEWAL - std::time::Duration::from_secs(1_000));
+    agent.advance(BEFORE_RENEWAL - Duration::from_secs(1_000));
     assert_eq!((session.read_token().as_str(), agent.token_requests()), ("first", 0));
     agent.advance(RENEWAL - BEFORE_RENEWAL);
     assert_eq!((session.read_token().as_str(), agent.token_requests()), ("token-1", 1));

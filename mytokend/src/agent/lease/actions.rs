@@ -24,7 +24,8 @@ impl Lease {
         };
         // A token that expires before the next request is removed first.
         let in_files = self.jobs.values().filter_map(|job| job.file);
-        let own = in_files.chain(self.token.map(|token| token.exp)).min().map(remove_at);
+        let arrived = self.arrived.as_ref().map(|arrived| arrived.token.exp);
+        let own = in_files.chain(self.token.map(|token| token.exp)).chain(arrived).min().map(remove_at);
         let expiry = own.into_iter().chain(self.files.iter().filter_map(NamedFile::next_expiry)).min();
         let write = self.write_due.into_iter().chain(self.files.iter().filter_map(|file| file.write_due)).min();
         [expiry.map(|at| (at, Action::Expire)), write.map(|at| (at, Action::Write)), Some((due, action))]

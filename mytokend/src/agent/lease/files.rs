@@ -35,6 +35,18 @@ impl Lease {
         self.files_due = true;
     }
 
+    /// After a restart: has the files removed of which nothing is known. An earlier run of the agent may have ended before it could remove an
+    /// access token there. Returns whether there are such files.
+    pub fn doubt_files(&mut self) -> bool {
+        self.remove_stale();
+        self.remove_stale_further();
+        let is_session = matches!(self.key, LeaseKey::Session(_)) && self.is_running();
+        self.files_due = is_session && self.is_stale
+            || self.jobs.values().any(|job| job.is_stale)
+            || self.files.iter().any(|file| !file.stale.is_empty());
+        self.files_due
+    }
+
     /// Whether files of running jobs have older access tokens than the lease, or none, and no file has a newer one.
     #[must_use]
     pub fn has_older_files(&self) -> bool {
@@ -95,5 +107,22 @@ mod tests {
         let stale: Vec<u32> = lease.jobs.iter().filter(|(_, job)| job.is_stale).map(|(id, _)| *id).collect();
         assert_eq!((stale, lease.files_due), (vec![1], true));
         assert_eq!(lease.file_places(), [FilePlace::Job(1), FilePlace::Job(2)]);
+    }
+
+    #[test]
+    fn after_a_restart_only_files_of_which_nothing_is_known_are_in_doubt() {
+        let owner = Owner { uid: 1, gid: 1 };
+        let mut lease = Lease::new(LeaseKey::Job(1), owner, "default", 0);
+        lease.add_job(1, 1, None, 0);
+        lease.jobs.get_mut(&1).unwrap().file = Some(50);
+        assert!(!lease.doubt_files() && !lease.files_due);
+        lease.jobs.get_mut(&1).unwrap().file = None;
+        assert!(lease.doubt_files() && lease.files_due);
+        let mut session = Lease::new(LeaseKey::Session("s".into()), owner, "session", 0);
+        assert!(session.doubt_files());
+        session.token = Some(CurrentToken { exp: 50, lifetime: 10 });
+        assert!(!session.doubt_files());
+        (session.token, session.phase) = (None, crate::agent::lease::Phase::Finished { due: 1 });
+        assert!(!session.doubt_files());
     }
 }

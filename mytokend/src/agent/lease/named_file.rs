@@ -122,6 +122,12 @@ impl NamedFile {
         self.due.is_some() && nothing_yet && !self.written.contains_key(&job)
     }
 
+    /// Whether its access tokens are renewed as planned: then [`Self::reason`] says nothing about requests for them.
+    #[must_use]
+    pub fn is_as_planned(&self) -> bool {
+        self.due.is_some() && self.failing_since.is_none() && self.waits_until.is_none()
+    }
+
     fn left(&self, now: u64) -> Option<u64> {
         self.token.map(|token| token.exp.saturating_mul(1000).saturating_sub(now))
     }

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The lock of a runtime directory: two agents would renew each other's tokens and overwrite each other's leases. A broker has one, too.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use mytoken::Deadline;
 use mytoken::private_files::{Directory, Lock, lock};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::RuntimeDir;
 
@@ -43,14 +45,65 @@ fn with_pid(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
 }
 
+/// The lock of an agent's runtime directory.
+#[derive(Debug)]
+pub struct AgentLock {
+    /// The lock.
+    pub lock: Lock,
+    /// The agent that had it, if that was killed and could not end.
+    pub killed: Option<u32>,
+}
+
 impl RuntimeDir {
     /// Locks the directory until the lock is dropped, or this process ends in whatever way.
     ///
+    /// A user can make a thread of the agent hang in the kernel, where not even SIGKILL ends it (KERN-01). Then the process keeps its
+    /// descriptors, and the lock with them. It runs no code any more, so its lock does not count.
+    ///
     /// # Errors
     /// [`LockError`].
-    pub fn lock(&self) -> Result<Lock, LockError> {
-        lock_directory(&self.root, "agent")
+    pub fn lock(&self) -> Result<AgentLock, LockError> {
+        let (program, root) = ("agent", &self.root);
+        let not_killed = |lock| AgentLock { lock, killed: None };
+        match lock_directory(root, program) {
+            Err(LockError::InUse { pid: Some(pid), .. }) if is_killed(pid) => {}
+            other => return other.map(not_killed),
+        }
+        // Of several that start, one does this at a time.
+        let _turn = lock_file(root, program, "agent.lock.turn")?;
+        match lock_directory(root, program) {
+            Err(LockError::InUse { pid: Some(pid), .. }) if is_killed(pid) => {
+                let name = lock_name(program);
+                let path = root.path().join(&name).display().to_string();
+                unlinkat(root.handle(), name.as_str(), UnlinkatFlags::NoRemoveDir)
+                    .map_err(|errno| LockError::Failed { path, errno })?;
+                lock_directory(root, program).map(|lock| AgentLock { lock, killed: Some(pid) })
+            }
+            other => other.map(not_killed),
+        }
     }
+}
+
+/// Whether this process was killed and cannot end.
+fn is_killed(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| shows_kill(&status))
+}
+
+/// Whether the text of `/proc/PID/status` is that of a process whose first thread has ended, or has got SIGKILL.
+fn shows_kill(status: &str) -> bool {
+    let value = |line: &str, name: &str| line.strip_prefix(name).map(|value| value.trim().to_owned());
+    status.lines().any(|line| {
+        let pending = value(line, "ShdPnd:").or_else(|| value(line, "SigPnd:"));
+        let signals = pending.and_then(|pending| u64::from_str_radix(&pending, 16).ok()).unwrap_or(0);
+        signals & SIGKILL != 0 || value(line, "State:").is_some_and(|state| state.starts_with('Z'))
+    })
+}
+
+/// Its bit in a set of signals: the ninth.
+const SIGKILL: u64 = 1 << 8;
+
+fn lock_name(program: &str) -> String {
+    format!("{program}.lock")
 }
 
 /// Locks the runtime directory of a program, "agent" or "broker", until the lock is dropped or this process ends in whatever way. The
@@ -59,15 +112,23 @@ impl RuntimeDir {
 /// # Errors
 /// [`LockError`].
 pub fn lock_directory(root: &Directory, program: &'static str) -> Result<Lock, LockError> {
-    let name = format!("{program}.lock");
-    let path = root.path().join(&name).display().to_string();
+    lock_file(root, program, &lock_name(program))
+}
+
+fn lock_file(root: &Directory, program: &'static str, name: &str) -> Result<Lock, LockError> {
+    let path = root.path().join(name).display().to_string();
     let failed = |errno| LockError::Failed { path: path.clone(), errno };
     // Not opened for writing alone: the process id in it is read when the lock is taken.
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let file = openat(root.handle(), name.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
+    let file = openat(root.handle(), name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed)?;
     let reader = file.try_clone().map_err(|error| failed(errno_of(&error)))?;
     match lock(file, Deadline::after(PATIENCE), Duration::from_millis(50)) {
         Ok(lock) => {
+            // Another program has removed the file meanwhile, because a killed process had its lock.
+            if reader_is_removed(&reader).map_err(failed)? {
+                drop(lock);
+                return lock_file(root, program, name);
+            }
             // Without it the other one's message lacks the process id.
             let mut file = File::from(reader);
             let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
@@ -81,6 +142,10 @@ pub fn lock_directory(root: &Directory, program: &'static str) -> Result<Lock, L
         }
         Err(errno) => Err(failed(errno)),
     }
+}
+
+fn reader_is_removed(file: &impl AsFd) -> Result<bool, Errno> {
+    fstat(file).map(|stat| stat.st_nlink == 0)
 }
 
 fn errno_of(error: &std::io::Error) -> Errno {
@@ -108,6 +173,43 @@ mod tests {
             )
         );
         drop(first);
-        assert!(open().lock().is_ok());
+        assert!(open().lock().is_ok_and(|lock| lock.killed.is_none()));
+    }
+
+    #[test]
+    fn the_lock_of_an_agent_that_was_killed_and_cannot_end_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || RuntimeDir::open(&dir.path().join("mytoken"), Owner::current()).unwrap();
+        let _kept = open().lock().unwrap();
+        // A process that has ended, and that nobody has waited for, in place of one whose other thread hangs.
+        let mut killed = std::process::Command::new("true").spawn().unwrap();
+        while !is_killed(killed.id()) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        fs::write(dir.path().join("mytoken/agent.lock"), killed.id().to_string()).unwrap();
+        let lock = open().lock().unwrap();
+        assert_eq!(lock.killed, Some(killed.id()));
+        killed.wait().unwrap();
+        // The new one counts again.
+        assert!(matches!(open().lock(), Err(LockError::InUse { .. })));
+    }
+
+    #[test]
+    fn only_a_process_that_was_killed_shows_it() {
+        let status = |state: &str, own: &str, shared: &str| {
+            format!("Name:\tmytokend\nState:\t{state}\nSigQ:\t0/1\nSigPnd:\t{own}\nShdPnd:\t{shared}\nSigBlk:\t0100\n")
+        };
+        let (none, kill, term) = ("0000000000000000", "0000000000000100", "0000000000004000");
+        for (text, expected) in [
+            (status("S (sleeping)", none, none), false),
+            (status("D (disk sleep)", none, term), false),
+            (status("D (disk sleep)", none, kill), true),
+            (status("D (disk sleep)", kill, none), true),
+            (status("Z (zombie)", none, none), true),
+            (String::new(), false),
+        ] {
+            assert_eq!(shows_kill(&text), expected, "{text}");
+        }
+        assert!(!is_killed(std::process::id()));
     }
 }

@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::time::UNIX_EPOCH;
+use std::sync::mpsc;
+use std::thread::Builder;
+use std::time::{Duration, UNIX_EPOCH};
 
 use mytoken::Secret;
 use mytoken::private_files::{Directory, FileError, Owner, as_user};
@@ -85,6 +87,29 @@ impl RuntimeDir {
             }
         }
         Ok(left)
+    }
+
+    /// The same as [`Self::left_in_session`], for at most `longest`: each user can make a look into his own directory hang (KERN-01).
+    ///
+    /// # Errors
+    /// The same, and [`FileError::Unusable`] when it takes longer.
+    pub fn left_in_session_within(
+        &self,
+        session: &str,
+        now: u64,
+        longest: Duration,
+    ) -> Result<Option<LeftToken>, FileError> {
+        let (path, owner, own_session) = (self.root.path().to_owned(), self.owner, session.to_owned());
+        let (sender, found) = mpsc::channel();
+        let look = move || {
+            let left = Self::open(&path, owner).and_then(|own| own.left_in_session(&own_session, now));
+            // Nobody waits any more if this took too long.
+            let _ = sender.send(left);
+        };
+        let began = Builder::new().name("left-session".to_owned()).spawn(look).map(drop);
+        let late = |reason: String| FileError::Unusable { path: format!("session {session}"), reason };
+        began.map_err(|error| late(error.to_string()))?;
+        found.recv_timeout(longest).unwrap_or_else(|error| Err(late(error.to_string())))
     }
 
     /// The access token of a session. `now` is Unix seconds.
@@ -170,6 +195,7 @@ mod tests {
         directory.write(&token_name(own.uid), b"an-opaque-access-token", own, 0o600).unwrap();
         let left = runtime.left_in_session(&session, 5).unwrap().unwrap();
         assert_eq!(left, LeftToken { owner: own, exp: 5 + OPAQUE_LIFETIME });
+        assert_eq!(runtime.left_in_session_within(&session, 5, Duration::from_secs(30)), Ok(Some(left)));
         assert_eq!(runtime.left_in_session(&"1".repeat(32), 5), Ok(None));
     }
 

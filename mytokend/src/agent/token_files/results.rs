@@ -25,10 +25,14 @@ fn same_lease<'a>(table: &'a mut LeaseTable, place: &FilePlace, of: &OfLease) ->
     table.get_mut(&of.key).filter(|lease| lease.generation == of.generation)
 }
 
-/// Expiry under which a file with the access token `text` is known. One with an earlier token of the same end is written again.
+/// Expiry under which a file with the access token `text` is known. One with an earlier token of the same end is written again. `exp` is that
+/// of the time when the write began: the time of day may have been set since then.
 fn held(token: Option<CurrentToken>, current: Option<&Secret>, exp: u64, text: &Secret) -> u64 {
-    let is_other = token.is_some_and(|token| token.exp == exp) && current.is_some_and(|current| current != text);
-    if is_other { exp.saturating_sub(1) } else { exp }
+    match (token, current) {
+        (Some(token), Some(current)) if current == text => token.exp,
+        (Some(token), Some(_)) if token.exp == exp => exp.saturating_sub(1),
+        _ => exp,
+    }
 }
 
 /// Whether a file may keep the access token that was just written to it.
@@ -76,7 +80,9 @@ impl Agent {
                 }
                 let is_unwritten = lease.jobs.values().any(|job| job.running && job.is_unwritten);
                 if was_unwritten && may_hold && !is_unwritten {
-                    lease.reason = None;
+                    if lease.is_as_planned() {
+                        lease.reason = None;
+                    }
                     self.record(lease, Level::Info, EventKind::Started, "the access token was written");
                 }
                 true
@@ -90,7 +96,10 @@ impl Agent {
                 if lease.write_due.replace(later).is_none() {
                     self.record(lease, Level::Warning, EventKind::Retry, text.clone());
                 }
-                lease.reason = Some(text);
+                // Why there is no further token stays.
+                if lease.is_as_planned() {
+                    lease.reason = Some(text);
+                }
                 true
             }
             // After a restart no file holds it: a new one is requested.
@@ -147,7 +156,9 @@ impl Agent {
                 if file.write_due.replace(later).is_none() {
                     told = Some((Level::Warning, text.clone()));
                 }
-                file.reason = Some(text);
+                if file.is_as_planned() {
+                    file.reason = Some(text);
+                }
             }
             // After a restart no file holds it: a new one is requested.
             (_, FileDone::NoText) => {
@@ -194,6 +205,8 @@ impl Agent {
             }
             FileDone::NotWritten(error) if is_failed => {
                 lease.arrived = None;
+                // Meanwhile the file must not hold an expired one.
+                lease.files_due |= lease.is_stale;
                 let reason = format!("the access token could not be written: {error}");
                 self.request_failed(lease, &RequestFailure::temporary(reason));
             }
@@ -204,7 +217,13 @@ impl Agent {
                 lease.write_due = Some(self.now().saturating_add(millis(WRITE_PAUSE)));
             }
             FileDone::Removed => lease.is_stale = false,
-            FileDone::Nothing | FileDone::NoText | FileDone::Written(_) | FileDone::NotWritten(_) => return,
+            // It expired while it was written, or another one has arrived. The file does not hold what the lease says.
+            FileDone::Written(_) => {
+                lease.token = None;
+                lease.arrived = lease.arrived.take().filter(|_| is_active);
+                (lease.is_stale, lease.files_due) = (true, true);
+            }
+            FileDone::Nothing | FileDone::NoText | FileDone::NotWritten(_) => return,
         }
         self.lease_changed(&mut table, &of.key);
     }
@@ -226,7 +245,9 @@ fn further_written(
     file.written.insert(job, held);
     file.stale.remove(&job);
     if file.unwritten.remove(&job) && file.unwritten.is_empty() {
-        file.reason = None;
+        if file.is_as_planned() {
+            file.reason = None;
+        }
         return Some((Level::Info, "the access token was written".to_owned()));
     }
     None
@@ -244,6 +265,7 @@ mod tests {
             (token, Some(&one), 50, 50),
             (token, Some(&other), 50, 49),
             (token, Some(&other), 40, 40),
+            (token, Some(&one), 90, 50),
             (token, None, 50, 50),
             (None, None, 50, 50),
         ] {

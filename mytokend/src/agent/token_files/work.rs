@@ -9,6 +9,7 @@ use mytoken_wire::FileName;
 use crate::agent::file_queue::FilePlace;
 use crate::agent::lease::{CurrentToken, Lease, LeaseKey};
 use crate::agent::lease_table::LeaseTable;
+use crate::jobs::remove_at;
 
 /// What to do with a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(super) struct Content {
     pub text: Option<Secret>,
     /// Without a text: the jobs whose files have it.
     pub copies: Vec<(u32, Owner)>,
+    /// The file may hold an access token that it must not hold: it is removed if this one cannot be written.
+    pub remove_if_failed: bool,
 }
 
 /// The lease whose files these are.
@@ -69,6 +72,8 @@ pub(super) struct SessionWork {
     pub session: String,
     /// The session has ended: everything is to be removed.
     pub is_ended: bool,
+    /// Somebody asks what is in the file.
+    pub is_asked: bool,
     /// `None`: the session does not run.
     pub file: Option<(OfLease, FileWork)>,
 }
@@ -80,20 +85,21 @@ pub(super) enum Work {
     Session(SessionWork),
 }
 
-/// What is to be done in this directory. The caller has to do it: the table does not have it any more.
-pub(super) fn take_work(table: &mut LeaseTable, place: &FilePlace) -> Work {
+/// What is to be done in this directory at `now`, Unix milliseconds. The caller has to do it: the table does not have it any more.
+pub(super) fn take_work(table: &mut LeaseTable, place: &FilePlace, now: u64) -> Work {
     let is_ended = table.files.take_end(place);
     match place {
         FilePlace::Job(job) => {
             let unwanted = table.files.take_further(*job);
-            let files = table.of_job(*job).and_then(|lease| job_files(lease, *job, is_ended));
+            let files = table.of_job(*job).and_then(|lease| job_files(lease, *job, is_ended, now));
             Work::Job(JobWork { job: *job, is_ended, unwanted, files })
         }
         FilePlace::Session { uid, gid, session } => {
             let lease = table.get(&LeaseKey::Session(session.clone())).filter(|lease| lease.is_running());
-            let file = lease.map(|lease| (of_lease(lease), session_file(lease)));
+            let file = lease.map(|lease| (of_lease(lease), session_file(lease, now)));
             let owner = Owner { uid: *uid, gid: *gid };
-            Work::Session(SessionWork { owner, session: session.clone(), is_ended, file })
+            let is_asked = table.files.take_look(place);
+            Work::Session(SessionWork { owner, session: session.clone(), is_ended, is_asked, file })
         }
     }
 }
@@ -114,7 +120,7 @@ struct Known {
 }
 
 /// `is_ended`: all files are removed before.
-fn job_files(lease: &Lease, id: u32, is_ended: bool) -> Option<JobFiles> {
+fn job_files(lease: &Lease, id: u32, is_ended: bool, now: u64) -> Option<JobFiles> {
     let job = lease.jobs.get(&id).filter(|job| job.running)?;
     let is_open = job.window.is_open();
     let known = |held: Option<u64>, is_stale| Known { held: held.filter(|_| !is_ended), is_stale, is_open };
@@ -122,14 +128,17 @@ fn job_files(lease: &Lease, id: u32, is_ended: bool) -> Option<JobFiles> {
         let others = lease.running_jobs().filter(|other| holds(*other) && !(is_ended && *other == id));
         others.map(|other| (other, lease.owner(Some(other)))).collect()
     };
-    let main = file_work(lease.token, lease.token_text.as_ref(), known(job.file, job.is_stale), |exp| {
+    // An expired one is about to be forgotten.
+    let valid = |token: Option<CurrentToken>| token.filter(|token| remove_at(token.exp) > now);
+    let main = file_work(valid(lease.token), lease.token_text.as_ref(), known(job.file, job.is_stale), |exp| {
         with_owner(&|other: u32| lease.jobs.get(&other).is_some_and(|own| own.file == Some(exp)))
     });
     let further = lease.files.iter().map(|file| {
         let held = file.written.get(&id).copied();
-        let work = file_work(file.token, file.token_text.as_ref(), known(held, file.stale.contains(&id)), |exp| {
-            with_owner(&|other: u32| file.written.get(&other) == Some(&exp))
-        });
+        let work =
+            file_work(valid(file.token), file.token_text.as_ref(), known(held, file.stale.contains(&id)), |exp| {
+                with_owner(&|other: u32| file.written.get(&other) == Some(&exp))
+            });
         (file.name.clone(), work)
     });
     let further = further.collect();
@@ -143,21 +152,23 @@ fn file_work(
     known: Known,
     copies: impl Fn(u64) -> Vec<(u32, Owner)>,
 ) -> FileWork {
+    let remove_if_failed = known.is_stale && known.held.is_none();
     match token.filter(|token| known.is_open && known.held != Some(token.exp)) {
         Some(CurrentToken { exp, .. }) => {
             let copies = if text.is_some() { Vec::new() } else { copies(exp) };
-            FileWork::Write(Content { exp, text: text.cloned(), copies })
+            FileWork::Write(Content { exp, text: text.cloned(), copies, remove_if_failed })
         }
-        None if known.is_stale && known.held.is_none() => FileWork::Remove,
+        None if remove_if_failed => FileWork::Remove,
         None => FileWork::Nothing,
     }
 }
 
-fn session_file(lease: &Lease) -> FileWork {
-    match &lease.arrived {
+fn session_file(lease: &Lease, now: u64) -> FileWork {
+    match lease.arrived.as_ref().filter(|arrived| remove_at(arrived.token.exp) > now) {
         Some(arrived) => {
             let text = Some(arrived.text.clone());
-            FileWork::Write(Content { exp: arrived.token.exp, text, copies: Vec::new() })
+            // If that fails, the removal is the next change.
+            FileWork::Write(Content { exp: arrived.token.exp, text, copies: Vec::new(), remove_if_failed: false })
         }
         None if lease.is_stale && lease.token.is_none() => FileWork::Remove,
         None => FileWork::Nothing,
@@ -171,6 +182,8 @@ mod tests {
 
     const OWNER: Owner = Owner { uid: 1, gid: 2 };
     const PLACE: FilePlace = FilePlace::Job(7);
+    /// Unix milliseconds.
+    const NOW: u64 = 20_000;
 
     fn token(exp: u64) -> Option<CurrentToken> {
         Some(CurrentToken { exp, lifetime: 10 })
@@ -190,7 +203,7 @@ mod tests {
     }
 
     fn main_of(table: &mut LeaseTable) -> FileWork {
-        match take_work(table, &PLACE) {
+        match take_work(table, &PLACE, NOW) {
             Work::Job(JobWork { files: Some(files), .. }) => files.main,
             other => panic!("{other:?}"),
         }
@@ -198,7 +211,7 @@ mod tests {
 
     fn write(text: Option<&str>, copies: &[u32]) -> FileWork {
         let copies = copies.iter().map(|job| (*job, OWNER)).collect();
-        FileWork::Write(Content { exp: 50, text: text.map(Secret::new), copies })
+        FileWork::Write(Content { exp: 50, text: text.map(Secret::new), copies, remove_if_failed: false })
     }
 
     #[test]
@@ -211,8 +224,12 @@ mod tests {
             }))
         };
         assert_eq!(with(None, false, |_| ()), write(Some("new"), &[]));
-        assert_eq!(with(Some(40), true, |_| ()), write(Some("new"), &[]));
+        assert_eq!(with(Some(40), true, |_| ()), write(Some("new"), &[]), "an older one that is valid stays");
+        let after_the_end = with(None, true, |_| ());
+        assert!(matches!(after_the_end, FileWork::Write(Content { remove_if_failed: true, .. })), "{after_the_end:?}");
         assert_eq!(with(Some(50), false, |_| ()), FileWork::Nothing);
+        let ended = |lease: &mut Lease| lease.token = token(20);
+        assert_eq!(with(None, true, ended), FileWork::Remove, "a token that has just ended");
         let expired = |lease: &mut Lease| (lease.token, lease.token_text) = (None, None);
         assert_eq!(with(None, true, expired), FileWork::Remove);
         assert_eq!(with(None, false, expired), FileWork::Nothing, "it never held one");
@@ -231,13 +248,13 @@ mod tests {
     fn a_further_run_of_a_job_begins_with_an_empty_directory() {
         let mut table = table(|lease| lease.jobs.get_mut(&7).unwrap().file = Some(50));
         table.files.end(1, &PLACE);
-        let work = take_work(&mut table, &PLACE);
+        let work = take_work(&mut table, &PLACE, NOW);
         let Work::Job(JobWork { is_ended: true, files: Some(files), .. }) = work else { panic!("{work:?}") };
         assert_eq!(files.main, write(Some("new"), &[]), "what the file held is gone");
         assert!(!table.files.is_ended(&PLACE));
         table.get_mut(&files.lease.key).unwrap().jobs.get_mut(&7).unwrap().running = false;
         table.files.end(1, &PLACE);
-        let work = take_work(&mut table, &PLACE);
+        let work = take_work(&mut table, &PLACE, NOW);
         assert!(matches!(work, Work::Job(JobWork { is_ended: true, files: None, .. })), "{work:?}");
     }
 
@@ -245,14 +262,15 @@ mod tests {
     fn the_file_of_a_session_that_has_ended_is_not_written() {
         let key = LeaseKey::Session("s".into());
         let place = FilePlace::Session { uid: 1, gid: 2, session: "s".into() };
-        let file = |lease: Lease| {
+        let file_at = |lease: Lease, now| {
             let mut table = LeaseTable::default();
             table.insert(lease);
-            match take_work(&mut table, &place) {
+            match take_work(&mut table, &place, now) {
                 Work::Session(work) => work.file.map(|(_, file)| file),
                 other => panic!("{other:?}"),
             }
         };
+        let file = |lease| file_at(lease, NOW);
         let mut lease = Lease::new(key, OWNER, "session", 0);
         lease.is_stale = true;
         assert_eq!(file(lease.clone()), Some(FileWork::Remove));
@@ -264,6 +282,7 @@ mod tests {
         };
         lease.arrived = Some(Box::new(arrived));
         assert_eq!(file(lease.clone()), Some(write(Some("new"), &[])));
+        assert_eq!(file_at(lease.clone(), 50_000), Some(FileWork::Remove), "it has expired");
         lease.phase = crate::agent::lease::Phase::Finished { due: 1 };
         assert_eq!(file(lease), None);
     }
