@@ -21,7 +21,8 @@ use super::messages::{ReplaceAnswer, ReplaceRequest};
 use super::opened::Opened;
 use super::replacements::{Leader, Replacement, Replacements};
 use super::settings::BrokerSettings;
-use super::submission::{End, Submission, SubmissionKey};
+use super::submission::{End, Submission};
+use super::submission_key::SubmissionKey;
 use super::{Broker, MOST_SUBMISSIONS, State, submission};
 use crate::agent::credential_service::Admitted;
 use crate::log::Level;
@@ -77,7 +78,7 @@ impl Replaced {
         self.store.get().map(Replacements::all).unwrap_or_default()
     }
 
-    /// Whether this submission has replaced another one.
+    /// Whether a submission with this handle has replaced another one.
     pub(super) fn has(&self, key: &SubmissionKey) -> bool {
         self.of_user(key.uid).iter().any(|(_, own)| own.handle == key.handle)
     }
@@ -91,9 +92,7 @@ impl Replaced {
     /// broker revokes their sub-tokens.
     pub(super) fn note(&self, jobs: &ClusterJobs, is_remembered: impl Fn(&SubmissionKey) -> bool) {
         let Some(store) = self.store.get() else { return };
-        let has_submission = |leader: Leader, own: &Replacement| {
-            is_remembered(&SubmissionKey { uid: leader.uid, handle: own.handle.clone() })
-        };
+        let has_submission = |leader: Leader, own: &Replacement| is_remembered(&own.key(leader.uid));
         store.note(|leader, own| {
             let standing = || match jobs.is_live(leader.uid, leader.job) {
                 Some(true) => Standing::GoesOn,
@@ -142,7 +141,7 @@ impl Broker {
     pub(super) fn use_replacements(&self, store: Replacements) {
         for (leader, own) in store.all() {
             // The last run ended before it removed the file.
-            if self.has_revoked(&SubmissionKey { uid: leader.uid, handle: own.handle.clone() }) {
+            if self.has_revoked(&own.key(leader.uid)) {
                 store.forget(leader, &own.handle);
             }
         }
@@ -248,7 +247,7 @@ impl Broker {
             return Err(format!("{MOST_OF_JOB} credentials of job {job} were replaced already"));
         }
         self.replaced.check_pause(leader, self.clock.elapsed())?;
-        let key = SubmissionKey { uid: *uid, handle: admitted.handle.clone() };
+        let key = SubmissionKey::new(*uid, &admitted.handle, sealed);
         {
             let state = self.state();
             if self.replaced.has(&key) || state.submissions.contains_key(&key) {
@@ -265,6 +264,7 @@ impl Broker {
         }
         let new = Replacement {
             sealed: sealed.clone(),
+            text: key.text,
             handle: key.handle,
             made: admitted.made,
             exp: admitted.exp,
@@ -277,7 +277,7 @@ impl Broker {
             self.follow_replacement(leader, sealed, admitted);
         }
         if let Some(before) = before {
-            let key = SubmissionKey { uid: *uid, handle: before.handle.clone() };
+            let key = before.key(*uid);
             // One that serves jobs is needed until the new one has given a token, as that of the submission is.
             if let Some(earlier) = self.state().submissions.get_mut(&key).filter(|earlier| !earlier.proven) {
                 earlier.give_up(self.clock.elapsed());
@@ -291,7 +291,7 @@ impl Broker {
 
     /// Revokes the sub-token when the jobs of the leader have ended, also if none of them has ever asked for a token.
     fn follow_replacement(&self, leader: Leader, sealed: &str, admitted: &Admitted) {
-        let key = SubmissionKey { uid: leader.uid, handle: admitted.handle.clone() };
+        let key = SubmissionKey::new(leader.uid, &admitted.handle, sealed);
         let mut state = self.state();
         if let Some(own) = submission(&mut state, &key, sealed, admitted) {
             own.binding.leaders.insert(leader.job);
@@ -302,10 +302,10 @@ impl Broker {
     pub(super) fn retire_replaced(&self, key: &SubmissionKey, made: u64, leaders: &BTreeSet<u32>) {
         let Some(store) = self.replaced.store.get() else { return };
         for (leader, own) in store.of_user(key.uid) {
-            if own.handle == key.handle {
+            if own.key(leader.uid) == *key {
                 store.forget(leader, &key.handle);
-            } else if leaders.contains(&leader.job) && own.replaces(&key.handle, made) {
-                store.retire(leader, &key.handle);
+            } else if leaders.contains(&leader.job) && own.replaces(key, made) {
+                store.retire(leader, key);
             }
         }
     }

@@ -20,6 +20,7 @@ mod kept;
 mod node_questions;
 mod replaced;
 mod revoked;
+mod same_handle;
 mod status;
 mod versions;
 
@@ -338,7 +339,7 @@ fn a_broker_that_starts_after_the_end_revokes_after_one_question() {
     // Job 2 was not on this node.
     let other = test.runtime.block_on(test.broker.end("n9", &EndRequest { job: 2, uid: 7, sealed: "7:b".to_owned() }));
     assert!(matches!(other, EndAnswer::Waits { .. }));
-    let key = SubmissionKey { uid: 7, handle: "b".to_owned() };
+    let key = SubmissionKey::new(7, "b", "7:b");
     assert!(test.broker.state().submissions[&key].binding.leaders.is_empty());
 }
 
