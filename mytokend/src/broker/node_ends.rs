@@ -9,7 +9,8 @@ use super::slurmctld::Answered;
 use super::submission::End;
 use super::submission_key::SubmissionKey;
 use super::{Broker, millis, submission};
-use crate::agent::credential_service::Admitted;
+use crate::agent::credential_service::{Admitted, Denied};
+use crate::log::Level;
 
 /// How long the end of a submission waits for slurmctld.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -19,12 +20,23 @@ const END_PAUSE: Duration = Duration::from_secs(120);
 
 impl Broker {
     /// No job of the submission runs on `node` any more.
-    pub async fn end(&self, node: &str, request: &EndRequest) -> EndAnswer {
-        // A credential that cannot be opened, or is of another user, cannot be revoked.
-        let Ok(brought) = self.brought(request.job, request.uid, &request.sealed) else {
-            return EndAnswer::Settled {};
+    ///
+    /// # Errors
+    /// A sentence: this broker cannot open the credential. Another one may, and the node keeps the end until one has.
+    pub async fn end(&self, node: &str, request: &EndRequest) -> Result<EndAnswer, String> {
+        let EndRequest { job, uid, sealed } = request;
+        let Brought { admitted, expired } = match self.brought(*job, *uid, sealed) {
+            Ok(brought) => brought,
+            // What is damaged, expired, or of another user or cluster, is revoked by nobody.
+            Err(denied) if denied.is_final => return Ok(EndAnswer::Settled {}),
+            Err(Denied { reason, .. }) => {
+                let text = format!("node {node}, job {job} uid {uid}: its sub-token is not revoked here: {reason}");
+                if self.told.is_new(&text, self.clock.elapsed()) {
+                    self.log.line_of(*uid, Level::Warning, &text);
+                }
+                return Err(reason);
+            }
         };
-        let Brought { admitted, expired } = brought;
         let key = SubmissionKey::new(request.uid, &admitted.handle, &request.sealed);
         let leader = self.leader_of_ended(node, request, &key).await;
         let replacing = self.replacing_ended(request, leader, (&key, admitted.made));
@@ -37,7 +49,7 @@ impl Broker {
             let about = (&own.key, own.replacement.sealed.as_str(), &own.admitted);
             waits.extend(self.note_end(about, Some(own.leader), request.job));
         }
-        waits.into_iter().min().map_or(EndAnswer::Settled {}, |wait| EndAnswer::Waits { wait: millis(wait) })
+        Ok(waits.into_iter().min().map_or(EndAnswer::Settled {}, |wait| EndAnswer::Waits { wait: millis(wait) }))
     }
 
     /// Notes that a job of a submission has ended on a node. Returns when the node tells it again; `None` if nothing is left to do.

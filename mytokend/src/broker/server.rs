@@ -242,7 +242,8 @@ async fn respond(
             Ok(Answer::json(&answer))
         }
         (END_PATH, Node(peer)) => {
-            Ok(Answer::json(&shared.broker.end(peer.node.as_str(), &parse::<EndRequest>(body)?).await))
+            let ended = shared.broker.end(peer.node.as_str(), &parse::<EndRequest>(body)?).await;
+            ended.map(|ended| Answer::json(&ended)).map_err(|reason| Answer::unavailable(&reason))
         }
         (JOBS_PATH, Node(_)) => {
             let jobs = shared.broker.jobs(parse::<JobsRequest>(body)?.uid).await;

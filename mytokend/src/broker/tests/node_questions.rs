@@ -71,7 +71,7 @@ fn ends_and_new_credentials_of_wrong_jobs_cause_few_questions() {
     let test = TestBroker::new(RUNNING);
     let end = |job| {
         let ended = EndRequest { job, uid: 7, sealed: format!("7:x{job}") };
-        test.runtime.block_on(test.broker.end("n1", &ended))
+        test.runtime.block_on(test.broker.end("n1", &ended)).unwrap()
     };
     // As if it had asked for many before.
     for job in 0..100 {
