@@ -13,6 +13,7 @@ use crate::agent::credential_service::{Charge, Denied, IssuedToken, RequestFailu
 use crate::agent::lease::LeaseCredential;
 use crate::agent::slurm::SqueueError;
 
+mod connections;
 mod day;
 mod disk;
 mod entrance;

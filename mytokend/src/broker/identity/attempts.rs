@@ -162,6 +162,15 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// How the log names it.
+#[must_use]
+pub fn network_name(address: IpAddr) -> String {
+    match network(address) {
+        IpAddr::V6(network) => format!("{network}/64"),
+        IpAddr::V4(address) => address.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +230,8 @@ mod tests {
         assert!(attempts.begin(address("2001:db8:0:1:ffff::1"), SECOND).is_err());
         assert!(attempts.begin(address("2001:db8:0:2::1"), SECOND).is_ok());
         assert_eq!(network(address("::ffff:10.0.0.1")), address("10.0.0.1"));
+        assert_eq!(network_name(address("::ffff:10.0.0.1")), "10.0.0.1");
+        assert_eq!(network_name(address("2001:db8:0:1:ffff::1")), "2001:db8:0:1::/64");
     }
 
     #[test]

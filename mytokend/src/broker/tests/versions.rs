@@ -40,9 +40,9 @@ impl NodeAddresses for NoAddresses {
 }
 
 /// A broker that listens, and the connection of a node that is enrolled there.
-struct Connected {
+pub(super) struct Connected {
     client: BrokerClient,
-    address: String,
+    pub(super) address: String,
     /// What the node shows.
     shown: rustls::ClientConfig,
     /// What the broker shows.
@@ -53,7 +53,7 @@ struct Connected {
     _temp: tempfile::TempDir,
 }
 
-fn connected() -> Connected {
+pub(super) fn connected() -> Connected {
     let temp = tempfile::tempdir().unwrap();
     let now = SystemClock.now();
     Authority::create(&Directory::open(temp.path()).unwrap(), "testbed", now).unwrap();
@@ -98,7 +98,7 @@ fn connected() -> Connected {
 }
 
 impl Connected {
-    fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, ClientError> {
+    pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, ClientError> {
         self.client.post(path, body, Deadline::after(Duration::from_secs(20)))
     }
 
@@ -109,7 +109,7 @@ impl Connected {
 }
 
 /// A request for a token as the first version wrote it.
-fn first_request() -> Value {
+pub(super) fn first_request() -> Value {
     json!({"job": 1, "uid": 7, "sealed": "7:a", "patience": 20_000})
 }
 
