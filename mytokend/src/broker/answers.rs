@@ -28,6 +28,10 @@ const LATER: Duration = Duration::from_secs(5);
 /// What a node is told if slurmctld does not answer.
 pub(super) const NO_SLURMCTLD: &str = "slurmctld does not answer the broker";
 
+/// What a node is told, too, if slurmctld is not asked for it again.
+pub(super) const NOT_ASKED: &str =
+    "this is its last answer, and it is not asked again yet: this node has asked often for jobs that are not there";
+
 impl Broker {
     /// The access token of a job that runs on `node`.
     pub async fn token(&self, node: &str, request: &TokenRequest) -> TokenAnswer {
@@ -59,14 +63,17 @@ impl Broker {
             return Err(format!("slurmctld was asked about job {job} too often for {node}"));
         }
         let away = || NO_SLURMCTLD.to_owned();
-        let answered = tokio::time::timeout(LONGEST_PATIENCE, self.questions.after(now)).await.map_err(|_| away())?;
+        let unanswered = self.unanswered(&self.asking.started, node, job);
+        let answered = tokio::time::timeout(LONGEST_PATIENCE, self.questions.after(now)).await;
+        unanswered.answered();
+        let answered = answered.map_err(|_| away())?;
         if answered.trouble.is_some() {
             return Err(away());
         }
         let known = answered.jobs.as_ref().ok_or_else(away)?.job(job).filter(|job| job.is_on(node));
         match known {
             Some(_) => self.asking.started.asked(node, job, self.clock.elapsed()),
-            None => self.asked_in_vain(&self.asking.started, node, job, answered.asked),
+            None => self.not_shown(&self.asking.started, node, (job, None), &answered),
         }
         Ok(StartAnswer { started: known.and_then(|job| job.started) })
     }
@@ -183,7 +190,9 @@ impl Broker {
             if refusal.as_ref().is_none_or(BindingRefusal::may_be_late) && answered.asked < begin {
                 let pause = refusal.as_ref().map_or(Duration::ZERO, |_| self.pause(node, request.job));
                 if pause.is_zero() {
+                    let unanswered = self.unanswered(&self.asking.running, node, request.job);
                     answered = self.questions.newer(&answered).await;
+                    unanswered.answered();
                     continue;
                 }
             }
@@ -197,13 +206,15 @@ impl Broker {
             if let (Some(trouble), true) = (&answered.trouble, refusal.may_be_late()) {
                 return Err(self.later(&cannot_ask(trouble)));
             }
-            let reason = refusal.to_string();
+            let is_asked = answered.asked >= begin;
+            let is_paused = refusal.may_be_late() && !is_asked;
+            let reason = if is_paused { format!("{refusal}; {NOT_ASKED}") } else { refusal.to_string() };
             self.tell(request.uid, node, request.job, &reason);
             if !refusal.may_be_late() {
                 return Err(TokenOutcome::Refused { reason, required });
             }
-            if answered.asked >= begin {
-                self.asked_in_vain(&self.asking.running, node, request.job, answered.asked);
+            if is_asked {
+                self.not_shown(&self.asking.running, node, (request.job, Some(request.uid)), &answered);
             }
             let wait = self.pause(node, request.job).max(LATER);
             return Err(TokenOutcome::Later { reason, wait: Some(millis(wait)) });

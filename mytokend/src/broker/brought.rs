@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mytoken_wire::agent::JobStart;
 
+use super::answers::NOT_ASKED;
 use super::cluster_jobs::ClusterJobs;
 use super::messages::{EndRequest, ReplacedAnswer, ReplacedRequest};
 use super::replacements::{Leader, Replacement};
@@ -216,12 +217,16 @@ impl Broker {
                 if let Some(trouble) = &answered.trouble {
                     return Err(format!("the broker cannot ask slurmctld about the job: {trouble}"));
                 }
-                if is_new {
-                    self.asked_in_vain(&self.asking.running, node, job, answered.asked);
+                let reason = format!("slurmctld says that job {job} does not run on {node}");
+                if !is_new {
+                    return Err(format!("{reason}; {NOT_ASKED}"));
                 }
-                return Err(format!("slurmctld says that job {job} does not run on {node}"));
+                self.not_shown(&self.asking.running, node, (job, Some(uid)), &answered);
+                return Err(reason);
             }
+            let unanswered = self.unanswered(&self.asking.running, node, job);
             answered = self.questions.newer(&answered).await;
+            unanswered.answered();
         }
     }
 

@@ -90,7 +90,10 @@ impl Broker {
             return Some(leader);
         }
         self.asking.ended.may_ask(node, request.job, now).ok()?;
-        let answered = tokio::time::timeout(END_PATIENCE, self.questions.after(now)).await.ok()?;
+        let unanswered = self.unanswered(&self.asking.ended, node, request.job);
+        let answered = tokio::time::timeout(END_PATIENCE, self.questions.after(now)).await;
+        unanswered.answered();
+        let answered = answered.ok()?;
         let found = leader(&answered);
         match found {
             Some(_) => self.asking.ended.found(node, request.job),

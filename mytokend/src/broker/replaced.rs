@@ -18,6 +18,7 @@ use super::cluster_jobs::ClusterJobs;
 use super::ends::Standing;
 use super::identity::StateDir;
 use super::messages::{ReplaceAnswer, ReplaceRequest};
+use super::node_questions::user_on;
 use super::opened::Opened;
 use super::replacements::{Leader, Replacement, Replacements};
 use super::settings::BrokerSettings;
@@ -179,7 +180,11 @@ impl Broker {
         if admitted.submitted.is_some() {
             return Err("a credential that the submissions of a loop share replaces none".to_owned());
         }
-        if self.asking.waiting.may_ask(host, request.job, self.clock.elapsed()).is_err() {
+        let now = self.clock.elapsed();
+        if self.asking.waiting.may_ask(&user_on(host, request.uid), request.job, now).is_err() {
+            return Err("too many wrong jobs were named on this host; try again in a minute".to_owned());
+        }
+        if self.asking.hosts.may_ask(host, request.job, now).is_err() {
             return Err("this host has asked for too many wrong jobs; try again in a minute".to_owned());
         }
         self.is_live(host, request.uid, request.job).await?;
@@ -188,8 +193,8 @@ impl Broker {
         let (broker, host, request) = (Arc::clone(self), host.to_owned(), request.clone());
         // It waits for slurmctld and for the disk. The turn goes with it: a caller who gives up starts no second one beside it.
         let work = move || {
-            broker.was_submitted_on(&host, request.job, &mut turn)?;
-            broker.asking.waiting.found(&host, request.job);
+            broker.was_submitted_on(&host, (request.uid, request.job), &mut turn)?;
+            broker.asking.waiting.found(&user_on(&host, request.uid), request.job);
             broker.take_replacement(&host, &request, &admitted)
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| "internal error of the broker".to_owned())?
@@ -197,7 +202,9 @@ impl Broker {
 
     /// Refuses a job that slurmctld does not show as one of this user that leads its submission and has not ended.
     async fn is_live(&self, host: &str, uid: u32, job: u32) -> Result<(), String> {
+        let unanswered = self.unanswered_waiting(host, uid, job);
         let answered = timeout(PATIENCE, self.questions.after(self.clock.elapsed())).await;
+        unanswered.answered();
         let answered = answered.map_err(|_| "slurmctld does not answer the broker".to_owned())?;
         if let Some(trouble) = answered.trouble {
             return Err(format!("the broker cannot ask slurmctld about the job: {trouble}"));
@@ -206,7 +213,7 @@ impl Broker {
         if jobs.live_leaders(uid).any(|leader| leader == job) {
             return Ok(());
         }
-        self.asked_in_vain(&self.asking.waiting, host, job, answered.asked);
+        self.named_wrong_job(host, uid, job, answered.asked);
         Err(match jobs.job(job) {
             Some(known) if known.uid != uid => format!("job {job} belongs to another user"),
             Some(known) if known.leader != job => format!("job {job} belongs to job {}", known.leader),
@@ -216,7 +223,7 @@ impl Broker {
     }
 
     /// Refuses a job that was submitted on another host, or of which slurmctld does not tell the host. It waits for slurmctld.
-    fn was_submitted_on(&self, host: &str, job: u32, last: &mut Duration) -> Result<(), String> {
+    fn was_submitted_on(&self, host: &str, (uid, job): (u32, u32), last: &mut Duration) -> Result<(), String> {
         std::thread::sleep(last.saturating_add(PAUSE).saturating_sub(self.clock.elapsed()).min(PAUSE));
         let hosts = self.controller.submit_hosts(job);
         *last = self.clock.elapsed();
@@ -226,7 +233,7 @@ impl Broker {
         }
         match hosts.iter().find(|other| !is_host(host, other)) {
             Some(other) => {
-                self.asked_in_vain(&self.asking.waiting, host, job, *last);
+                self.named_wrong_job(host, uid, job, *last);
                 let other = printable(other, 64);
                 Err(format!("job {job} was submitted on {other}, and only there its credential can be replaced"))
             }

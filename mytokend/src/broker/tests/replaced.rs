@@ -306,6 +306,17 @@ fn a_user_cannot_replace_without_end() {
 }
 
 #[test]
+fn a_user_who_names_the_job_of_another_one_does_not_keep_that_from_a_new_credential() {
+    let temp = tempfile::tempdir().unwrap();
+    let test = with_store(WAITS, temp.path());
+    for _ in 0..4 {
+        assert_eq!(test.replace_from("login1", 8, 1, "8:x@5"), "job 1 belongs to another user");
+    }
+    assert!(test.replace_from("login1", 8, 1, "8:x@5").contains("too many wrong jobs"));
+    assert_eq!(test.replace("7:new@5"), "");
+}
+
+#[test]
 fn a_user_whose_sub_tokens_wait_to_be_revoked_replaces_no_credential() {
     let temp = tempfile::tempdir().unwrap();
     let test = with_store(WAITS, temp.path());
