@@ -9,6 +9,7 @@ use std::sync::Arc;
 use mytoken::ScheduleClock;
 use rustls::ServerConnection;
 
+use super::identity::attempts::Attempt;
 use super::identity::enrolment::{EnrolmentRefusal, Enrolments, RefusalKind};
 use super::identity::{BrokerTls, NodeName, NotANode, Peer, Pinned, Proof};
 use super::messages::{CertificateAnswer, EnrolRequest, RenewRequest};
@@ -78,12 +79,17 @@ impl Entrance {
         }
     }
 
-    /// Enrols a node. It runs programs and writes files.
+    /// Enrols a node, in an attempt that was begun. It runs programs and writes files.
     ///
     /// # Errors
     /// [`EnrolmentRefusal`], which is logged.
-    pub fn enrol(&self, request: &EnrolRequest, address: IpAddr) -> Result<CertificateAnswer, EnrolmentRefusal> {
-        match self.enrolments.enrol_by(request, address) {
+    pub fn enrol(
+        &self,
+        request: &EnrolRequest,
+        address: IpAddr,
+        attempt: Attempt,
+    ) -> Result<CertificateAnswer, EnrolmentRefusal> {
+        match self.enrolments.enrol_begun(request, address, attempt) {
             Ok(enrolled) => {
                 self.enrolled(request.node.as_str(), &enrolled.proof, &enrolled.pinned);
                 Ok(CertificateAnswer { certificate: enrolled.certificate.pem })

@@ -136,6 +136,20 @@ impl Address {
 }
 
 impl Attempt {
+    /// The same while nothing is done yet: dropped, it does not count.
+    #[must_use]
+    pub fn waiting(mut self) -> Self {
+        self.counts = false;
+        self
+    }
+
+    /// The wait is over: dropped, it counts as a failure.
+    #[must_use]
+    pub fn running(mut self) -> Self {
+        self.counts = true;
+        self
+    }
+
     /// Ends the attempt, which succeeded.
     pub fn succeeded(self) {
         self.not_counted();
