@@ -34,6 +34,7 @@ use super::messages::{
 };
 use super::node_connections::{Activity, MOST as MOST_CONNECTIONS, MOST_OF_NODE, NoPlace, NodeConnections, NodePlace};
 use super::strangers::{Crowd, MOST, MOST_OF_ALL, MOST_OF_NETWORK, Stranger, Strangers};
+use super::told::StrangerLines;
 use super::{Broker, millis};
 use crate::log::Level;
 
@@ -58,6 +59,7 @@ struct Shared {
     entrance: watch::Receiver<Arc<Entrance>>,
     work: EntranceWork,
     strangers: Arc<Strangers>,
+    lines: StrangerLines,
     nodes: Arc<NodeConnections>,
 }
 
@@ -67,11 +69,16 @@ impl Shared {
         Arc::clone(&self.entrance.borrow())
     }
 
-    /// Logs once an hour that connections are closed without an answer.
+    /// Logs once an hour that connections of nodes are closed without an answer.
     fn tell(&self, text: &str) {
         if self.broker.told.is_new(text, self.broker.clock.elapsed()) {
             self.broker.log.line(Level::Warning, text);
         }
+    }
+
+    /// The same of others.
+    fn tell_of_strangers(&self, text: &str) {
+        self.lines.tell(&self.broker.log, Level::Warning, text, self.broker.clock.elapsed());
     }
 
     /// A place for a connection that has shown no certificate yet.
@@ -88,7 +95,7 @@ impl Shared {
                 )
             }
         };
-        self.tell(&text);
+        self.tell_of_strangers(&text);
         stranger
     }
 
@@ -112,8 +119,8 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(broker: Arc<Broker>, entrance: watch::Receiver<Arc<Entrance>>) -> Arc<Self> {
-        let (work, strangers, nodes) = (EntranceWork::default(), Arc::default(), Arc::default());
-        let shared = Arc::new(Shared { broker, entrance, work, strangers, nodes });
+        let (strangers, lines, nodes) = (Arc::default(), StrangerLines::default(), Arc::default());
+        let shared = Arc::new(Shared { broker, entrance, work: EntranceWork::default(), strangers, lines, nodes });
         Arc::new(Self { shared, room: Arc::new(Semaphore::new(ROOM)) })
     }
 
@@ -130,7 +137,7 @@ impl Server {
             };
             let Some(stranger) = self.shared.stranger(address.ip()) else { continue };
             let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
-                self.shared.tell(&format!("connections are refused: {ROOM} are open"));
+                self.shared.tell_of_strangers(&format!("connections are refused: {ROOM} are open"));
                 continue;
             };
             let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
