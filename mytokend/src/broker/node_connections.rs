@@ -138,7 +138,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let limit = Duration::from_millis(100);
         let activity = Arc::new(Activity::default());
-        let is_idle = || runtime.block_on(tokio::time::timeout(limit * 5, activity.idle(limit))).is_ok();
+        let is_idle =
+            || runtime.block_on(async { tokio::time::timeout(limit * 5, activity.idle(limit)).await.is_ok() });
         let running = activity.begin();
         assert!(!is_idle(), "it waits for an answer");
         drop(running);

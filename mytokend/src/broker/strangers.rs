@@ -159,7 +159,7 @@ mod tests {
 
     fn is_told(stranger: &Stranger) -> bool {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(tokio::time::timeout(Duration::from_millis(10), stranger.lost())).is_ok()
+        runtime.block_on(async { tokio::time::timeout(Duration::from_millis(10), stranger.lost()).await.is_ok() })
     }
 
     /// How many of them have lost their places.
