@@ -134,11 +134,24 @@ impl BrokerConnection {
         body: &impl Serialize,
         deadline: Deadline,
     ) -> Result<T, ClientError> {
+        self.post_within(path, &|_: Duration| body, deadline)
+    }
+
+    /// The same. `body` gets the time that this node waits for one broker.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn post_within<T: DeserializeOwned, B: Serialize>(
+        &self,
+        path: &str,
+        body: &dyn Fn(Duration) -> B,
+        deadline: Deadline,
+    ) -> Result<T, ClientError> {
         let client = self.shared.client(deadline)?;
-        match client.post(path, body, deadline) {
+        match client.post_within(path, body, deadline) {
             Err(ClientError::Refused { broker, status: FORBIDDEN, reason, .. }) => {
                 match self.shared.enrol_at(&broker, &reason, deadline) {
-                    Ok(()) => self.shared.client(deadline)?.post(path, body, deadline),
+                    Ok(()) => self.shared.client(deadline)?.post_within(path, body, deadline),
                     Err(refused) => client.post_beside(refused, path, body, deadline),
                 }
             }

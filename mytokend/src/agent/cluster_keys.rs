@@ -120,6 +120,13 @@ pub(super) enum OpenError {
     Sealed(#[from] SealError),
 }
 
+impl OpenError {
+    /// Whether no host can open the text: it is damaged. Otherwise a host with its key can.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Sealed(SealError::Invalid { .. }))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

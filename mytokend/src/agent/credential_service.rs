@@ -56,6 +56,9 @@ pub struct Denied {
     pub reason: String,
     /// Whether the job must fail without a credential. False when the sealed text could not be opened.
     pub required: bool,
+    /// Whether the text is refused everywhere, and for good. False when this process lacks the key or the server: another broker, or this one
+    /// after a reload, may have it.
+    pub is_final: bool,
 }
 
 /// A new access token.

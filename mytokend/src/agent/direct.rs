@@ -151,7 +151,11 @@ impl DirectMode {
 impl DirectMode {
     /// Opens a sealed text and checks it, with `expires` its expiry too.
     fn opened(&self, job: &JobStart, sealed: &str, expires: bool) -> Result<Admitted, Denied> {
-        let credential = self.open(sealed).map_err(|error| Denied { reason: error.to_string(), required: false })?;
+        let credential = self.open(sealed).map_err(|error| Denied {
+            is_final: error.is_final(),
+            reason: error.to_string(),
+            required: false,
+        })?;
         let now = self.server_time(&credential.server).filter(|_| expires);
         let cluster = self.keys.as_ref().map(|key| key.cluster.as_str()).unwrap_or_default();
         let servers: Vec<String> = self.servers.iter().map(|(_, url)| url.to_string()).collect();
@@ -160,6 +164,7 @@ impl DirectMode {
             reason: refusal.to_string(),
             // The requirement of another user does not apply to this job.
             required: credential.required && !matches!(refusal, StartRefusal::OtherUser { .. }),
+            is_final: !matches!(refusal, StartRefusal::UnknownServer { .. }),
         })?;
         let claims = unverified_claims(&credential.sub_token);
         let clauses = claims.as_ref().map_or(&[][..], |claims| &claims.unverified().restrictions);

@@ -47,7 +47,8 @@ impl Agent {
         let now = self.now();
         let brought = self.brought(start);
         let lacks_credential = brought.is_err();
-        let opened = brought.unwrap_or_else(|missing| Err(Denied { reason: missing.to_string(), required: false }));
+        let opened = brought
+            .unwrap_or_else(|missing| Err(Denied { reason: missing.to_string(), required: false, is_final: true }));
         let mut table = self.leases();
         // Another step of the job may have been faster.
         if let Some(key) = self.note_step(&mut table, start) {

@@ -27,6 +27,9 @@ pub use parts::{
 /// Most jobs of a lease that have ended and are still shown.
 const MOST_ENDED_JOBS: usize = 16;
 
+/// For this time, in milliseconds, the agent tells an end that no broker understands: one without the key may get it back.
+const LONGEST_UNOPENED: u64 = 3 * 86_400_000;
+
 /// The state of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -309,6 +312,13 @@ impl Lease {
         for old in ended.iter().take(ended.len().saturating_sub(MOST_ENDED_JOBS)) {
             self.jobs.remove(old);
         }
+    }
+
+    /// Whether the agent tells its end no longer, at `now`, Unix milliseconds, while no broker can open its credential: nobody knows when
+    /// that expires.
+    #[must_use]
+    pub fn is_given_up(&self, now: u64) -> bool {
+        self.is_unopened && self.jobs.values().all(|job| now.saturating_sub(job.last_seen) > LONGEST_UNOPENED)
     }
 
     /// Ids of the jobs that run here.

@@ -184,15 +184,16 @@ impl Agent {
 
     /// Revokes the sub-token of a submission that is final, unless a job has come back.
     pub(super) fn revoke(&self, task: &Task) {
+        let now = self.now();
         let copied = self.leases().begin(task, |lease| match lease.phase {
             Phase::Ended { tries, revoke, .. } if lease.revoking => {
                 let purpose = if lease.proven { Purpose::Revocation } else { Purpose::UnverifiedRevocation };
                 let charge = Charge { uid: lease.uid, purpose, job: lease.jobs.keys().copied().last() };
-                Some((lease.credential.clone()?, charge, lease.ends, (tries, revoke)))
+                Some((lease.credential.clone()?, charge, lease.ends, (tries, revoke, lease.is_given_up(now))))
             }
             _ => None,
         });
-        let Some((credential, charge, ends, (tries, revoke))) = copied else { return };
+        let Some((credential, charge, ends, (tries, revoke, is_given_up))) = copied else { return };
         let configured = self.configured();
         let deadline = Deadline::after(configured.intervals.request_deadline);
         let settlement = match configured.service.revoke(&credential, charge, deadline) {
@@ -204,7 +205,7 @@ impl Agent {
                 let text = if configured.service.decides_ends() { reason } else { NO_PERMIT.to_owned() };
                 Settlement::Waits(retry_after.unwrap_or_default(), text)
             }
-            Err(failure) if failure.temporary => Settlement::RevokeAgain(failure.reason),
+            Err(failure) if failure.temporary && !is_given_up => Settlement::RevokeAgain(failure.reason),
             Err(failure) => {
                 Settlement::Finished(EventKind::Kept, format!("the sub-token could not be revoked: {}", failure.reason))
             }

@@ -7,13 +7,12 @@ use mytoken_wire::agent::JobStart;
 
 use super::binding::{self, Asked, BindingRefusal};
 use super::brought::{Brought, Served};
-use super::messages::{
-    EndAnswer, EndRequest, JobsAnswer, PermitRequest, StartAnswer, TokenAnswer, TokenOutcome, TokenRequest,
-};
+use super::messages::{JobsAnswer, PermitRequest, StartAnswer, TokenAnswer, TokenOutcome, TokenRequest};
 use super::replacements::Leader;
 use super::slurmctld::{self, Answered};
 use super::submission::{End, TokenState};
-use super::{Broker, State, SubmissionKey, millis, submission};
+use super::submission_key::SubmissionKey;
+use super::{Broker, State, millis, submission};
 use crate::agent::budget::site::SitePermit;
 use crate::agent::credential_service::{Admitted, Denied, IssuedToken, RequestFailure};
 use crate::agent::lanes::Place;
@@ -26,14 +25,12 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 /// A node that was told to come later comes after this time at the earliest.
 const LATER: Duration = Duration::from_secs(5);
 
-/// How long the end of a submission waits for slurmctld.
-const END_PATIENCE: Duration = Duration::from_secs(10);
-
 /// What a node is told if slurmctld does not answer.
 pub(super) const NO_SLURMCTLD: &str = "slurmctld does not answer the broker";
 
-/// Nodes tell an end again after this time if the broker has no room for the submission.
-const END_PAUSE: Duration = Duration::from_secs(120);
+/// What a node is told, too, if slurmctld is not asked for it again.
+pub(super) const NOT_ASKED: &str =
+    "this is its last answer, and it is not asked again yet: this node has asked often for jobs that are not there";
 
 impl Broker {
     /// The access token of a job that runs on `node`.
@@ -47,83 +44,12 @@ impl Broker {
         };
         let patience = Duration::from_millis(request.patience).min(LONGEST_PATIENCE);
         let begin = self.clock.elapsed();
-        let mut served = self.served_at_first(request.uid, &brought);
+        let key = SubmissionKey::new(request.uid, &brought.admitted.handle, &request.sealed);
+        let mut served = self.served_at_first(key, &brought);
         let outcome = tokio::time::timeout(patience, self.outcome(node, request, &brought, &mut served)).await;
         let required = brought.admitted.required;
         let outcome = outcome.unwrap_or_else(|_| self.when_time_is_up(request, (&served.key, required), begin));
         TokenAnswer { outcome, admitted: served.told }
-    }
-
-    /// No job of the submission runs on `node` any more.
-    pub async fn end(&self, node: &str, request: &EndRequest) -> EndAnswer {
-        // A credential that cannot be opened, or is of another user, cannot be revoked.
-        let Ok(brought) = self.brought(request.job, request.uid, &request.sealed) else {
-            return EndAnswer::Settled {};
-        };
-        let Brought { admitted, expired } = brought;
-        let key = SubmissionKey { uid: request.uid, handle: admitted.handle.clone() };
-        let leader = self.leader_of_ended(node, request, &key).await;
-        let replacing = self.replacing_ended(request, leader, &admitted);
-        let mut waits = Vec::new();
-        let is_retired = replacing.as_ref().is_some_and(|own| own.replacement.has_retired(&key.handle));
-        if expired.is_none() && !is_retired {
-            waits.extend(self.note_end((&key, request.sealed.as_str(), &admitted), leader, request.job));
-        }
-        if let Some(own) = replacing {
-            let about = (&own.key, own.replacement.sealed.as_str(), &own.admitted);
-            waits.extend(self.note_end(about, Some(own.leader), request.job));
-        }
-        waits.into_iter().min().map_or(EndAnswer::Settled {}, |wait| EndAnswer::Waits { wait: millis(wait) })
-    }
-
-    /// Notes that a job of a submission has ended on a node. Returns when the node tells it again; `None` if nothing is left to do.
-    fn note_end(
-        &self,
-        (key, sealed, admitted): (&SubmissionKey, &str, &Admitted),
-        leader: Option<u32>,
-        job: u32,
-    ) -> Option<Duration> {
-        let mut state = self.state();
-        let Some(submission) = submission(&mut state, key, sealed, admitted) else { return Some(END_PAUSE) };
-        submission.binding.leaders.extend(leader);
-        submission.jobs.insert(job);
-        submission.judged_from = Duration::ZERO;
-        let now = self.clock.elapsed();
-        match submission.end {
-            End::Settled { .. } => None,
-            End::Open { .. } => {
-                self.questions.plan(now);
-                Some(submission.node_ended(now))
-            }
-            End::Revoking { .. } => Some(submission.node_ended(now)),
-        }
-    }
-
-    /// The leader of a job that has ended, for a submission of which no job is known: this broker has started anew. Only slurmctld proves
-    /// that the job was on the node; without that, the submission waits for all jobs of its user.
-    async fn leader_of_ended(&self, node: &str, request: &EndRequest, key: &SubmissionKey) -> Option<u32> {
-        if self.state().submissions.get(key).is_some_and(|known| !known.binding.leaders.is_empty()) {
-            return None;
-        }
-        let leader = |answered: &Answered| {
-            let job = answered.jobs.as_ref()?.job(request.job)?;
-            (job.uid == request.uid && job.had(node)).then_some(job.leader)
-        };
-        let (now, answered) = (self.clock.elapsed(), self.questions.last());
-        if let Some(leader) = leader(&answered) {
-            return Some(leader);
-        }
-        self.asking.ended.may_ask(node, request.job, now).ok()?;
-        let answered = tokio::time::timeout(END_PATIENCE, self.questions.after(now)).await.ok()?;
-        let found = leader(&answered);
-        match found {
-            Some(_) => self.asking.ended.found(node, request.job),
-            None if answered.trouble.is_none() => {
-                self.asked_in_vain(&self.asking.ended, node, request.job, answered.asked);
-            }
-            None => {}
-        }
-        found
     }
 
     /// When the present run of a job on `node` began.
@@ -137,14 +63,17 @@ impl Broker {
             return Err(format!("slurmctld was asked about job {job} too often for {node}"));
         }
         let away = || NO_SLURMCTLD.to_owned();
-        let answered = tokio::time::timeout(LONGEST_PATIENCE, self.questions.after(now)).await.map_err(|_| away())?;
+        let unanswered = self.unanswered(&self.asking.started, node, job);
+        let answered = tokio::time::timeout(LONGEST_PATIENCE, self.questions.after(now)).await;
+        unanswered.answered();
+        let answered = answered.map_err(|_| away())?;
         if answered.trouble.is_some() {
             return Err(away());
         }
         let known = answered.jobs.as_ref().ok_or_else(away)?.job(job).filter(|job| job.is_on(node));
         match known {
             Some(_) => self.asking.started.asked(node, job, self.clock.elapsed()),
-            None => self.asked_in_vain(&self.asking.started, node, job, answered.asked),
+            None => self.not_shown(&self.asking.started, node, (job, None), &answered),
         }
         Ok(StartAnswer { started: known.and_then(|job| job.started) })
     }
@@ -261,7 +190,9 @@ impl Broker {
             if refusal.as_ref().is_none_or(BindingRefusal::may_be_late) && answered.asked < begin {
                 let pause = refusal.as_ref().map_or(Duration::ZERO, |_| self.pause(node, request.job));
                 if pause.is_zero() {
+                    let unanswered = self.unanswered(&self.asking.running, node, request.job);
                     answered = self.questions.newer(&answered).await;
+                    unanswered.answered();
                     continue;
                 }
             }
@@ -275,13 +206,15 @@ impl Broker {
             if let (Some(trouble), true) = (&answered.trouble, refusal.may_be_late()) {
                 return Err(self.later(&cannot_ask(trouble)));
             }
-            let reason = refusal.to_string();
+            let is_asked = answered.asked >= begin;
+            let is_paused = refusal.may_be_late() && !is_asked;
+            let reason = if is_paused { format!("{refusal}; {NOT_ASKED}") } else { refusal.to_string() };
             self.tell(request.uid, node, request.job, &reason);
             if !refusal.may_be_late() {
                 return Err(TokenOutcome::Refused { reason, required });
             }
-            if answered.asked >= begin {
-                self.asked_in_vain(&self.asking.running, node, request.job, answered.asked);
+            if is_asked {
+                self.not_shown(&self.asking.running, node, (request.job, Some(request.uid)), &answered);
             }
             let wait = self.pause(node, request.job).max(LATER);
             return Err(TokenOutcome::Later { reason, wait: Some(millis(wait)) });
@@ -299,16 +232,16 @@ impl Broker {
     ) -> Result<Option<Served>, Option<BindingRefusal>> {
         let jobs = answered.jobs.as_ref().ok_or(None)?;
         let (job, uid) = (jobs.job(request.job), request.uid);
-        let key = SubmissionKey { uid, handle: admitted.handle.clone() };
+        let key = SubmissionKey::new(uid, &admitted.handle, &request.sealed);
         let submitted = self.submitted(admitted, answered);
         let own = job.filter(|job| job.uid == uid);
-        let replacing = own.and_then(|job| self.replacing(Leader { uid, job: job.leader }, admitted));
+        let replacing = own.and_then(|job| self.replacing(Leader { uid, job: job.leader }, &key, admitted.made));
         let mut state = self.state();
         let mut bound = state.submissions.get(&key).map(|known| known.binding.clone()).unwrap_or_default();
         bound.submitted = submitted;
         // By the credential that it has brought, also if another one serves it: a copy of that gives a job nothing.
         let leader = binding::judge(job, Asked { job: request.job, uid, node }, &bound)?;
-        let is_retired = replacing.as_ref().is_some_and(|own| own.replacement.has_retired(&key.handle));
+        let is_retired = replacing.as_ref().is_some_and(|own| own.replacement.has_retired(&key));
         if expired.is_none() && !is_retired {
             let submission = submission(&mut state, &key, &request.sealed, admitted).ok_or(None)?;
             submission.binding.submitted = submitted;

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use mytoken_wire::agent::JobStart;
 
+use super::answers::NOT_ASKED;
 use super::cluster_jobs::ClusterJobs;
 use super::messages::{EndRequest, ReplacedAnswer, ReplacedRequest};
 use super::replacements::{Leader, Replacement};
 use super::submission::Submission;
-use super::{Broker, State, SubmissionKey};
+use super::submission_key::SubmissionKey;
+use super::{Broker, State};
 use crate::agent::credential_service::{Admitted, Denied};
 use crate::log::Level;
 
@@ -80,7 +82,7 @@ impl InUse {
     ) -> BTreeSet<u32> {
         let Some(of_user) = self.proven.get(&key.uid) else { return BTreeSet::new() };
         let made = submission.admitted.made;
-        let is_replaced = |leader: &u32| of_user.get(leader).is_some_and(|other| other.replaces(&key.handle, made));
+        let is_replaced = |leader: &u32| of_user.get(leader).is_some_and(|other| other.replaces(key, made));
         if submission.binding.submitted.is_some() {
             return of_user.keys().copied().filter(is_replaced).collect();
         }
@@ -118,15 +120,14 @@ impl Broker {
     }
 
     /// What serves a job until slurmctld has told its leader.
-    pub(super) fn served_at_first(&self, uid: u32, brought: &Brought) -> Served {
-        let key = SubmissionKey { uid, handle: brought.admitted.handle.clone() };
-        let is_final = brought.expired.is_none() && !self.replaced.has_any(uid);
+    pub(super) fn served_at_first(&self, key: SubmissionKey, brought: &Brought) -> Served {
+        let is_final = brought.expired.is_none() && !self.replaced.has_any(key.uid);
         Served { key, told: is_final.then(|| brought.admitted.clone()) }
     }
 
     /// The credential that has replaced this one for the jobs that `leader` leads. One that cannot be opened replaces none.
-    pub(super) fn replacing(&self, leader: Leader, brought: &Admitted) -> Option<Replacing> {
-        self.opened(leader, self.replaced.get(leader)?, brought)
+    pub(super) fn replacing(&self, leader: Leader, brought: &SubmissionKey, made: u64) -> Option<Replacing> {
+        self.opened(leader, self.replaced.get(leader)?, (brought, made))
     }
 
     /// The same for a job that has ended. slurmctld may have forgotten it, and the submission may be over.
@@ -134,7 +135,7 @@ impl Broker {
         &self,
         request: &EndRequest,
         leader: Option<u32>,
-        brought: &Admitted,
+        brought: (&SubmissionKey, u64),
     ) -> Option<Replacing> {
         let EndRequest { job, uid, .. } = request;
         let candidates = self.replaced.of_user(*uid);
@@ -146,8 +147,7 @@ impl Broker {
         let found = {
             let state = self.state();
             let has_served = |other: &Replacement| {
-                let key = SubmissionKey { uid: *uid, handle: other.handle.clone() };
-                state.submissions.get(&key).is_some_and(|known| known.jobs.contains(job))
+                state.submissions.get(&other.key(*uid)).is_some_and(|known| known.jobs.contains(job))
             };
             candidates.into_iter().find(|(own, other)| Some(own.job) == leader || has_served(other))
         };
@@ -155,13 +155,18 @@ impl Broker {
         self.opened(own, replacement, brought)
     }
 
-    fn opened(&self, leader: Leader, replacement: Arc<Replacement>, brought: &Admitted) -> Option<Replacing> {
-        if !replacement.replaces(&brought.handle, brought.made) {
+    fn opened(
+        &self,
+        leader: Leader,
+        replacement: Arc<Replacement>,
+        (brought, made): (&SubmissionKey, u64),
+    ) -> Option<Replacing> {
+        if !replacement.replaces(brought, made) {
             return None;
         }
         match self.admit(leader.job, leader.uid, &replacement.sealed) {
             Ok(admitted) => {
-                let key = SubmissionKey { uid: leader.uid, handle: replacement.handle.clone() };
+                let key = replacement.key(leader.uid);
                 Some(Replacing { key, leader: leader.job, replacement, admitted })
             }
             Err(denied) => {
@@ -212,12 +217,16 @@ impl Broker {
                 if let Some(trouble) = &answered.trouble {
                     return Err(format!("the broker cannot ask slurmctld about the job: {trouble}"));
                 }
-                if is_new {
-                    self.asked_in_vain(&self.asking.running, node, job, answered.asked);
+                let reason = format!("slurmctld says that job {job} does not run on {node}");
+                if !is_new {
+                    return Err(format!("{reason}; {NOT_ASKED}"));
                 }
-                return Err(format!("slurmctld says that job {job} does not run on {node}"));
+                self.not_shown(&self.asking.running, node, (job, Some(uid)), &answered);
+                return Err(reason);
             }
+            let unanswered = self.unanswered(&self.asking.running, node, job);
             answered = self.questions.newer(&answered).await;
+            unanswered.answered();
         }
     }
 
@@ -225,7 +234,7 @@ impl Broker {
     pub(super) fn in_use(&self, state: &State) -> InUse {
         let mut found = InUse { proven: HashMap::new(), unproven: HashSet::new() };
         for (leader, replacement) in self.replaced.all() {
-            let key = SubmissionKey { uid: leader.uid, handle: replacement.handle.clone() };
+            let key = replacement.key(leader.uid);
             if state.submissions.get(&key).is_some_and(|known| known.proven) {
                 found.proven.entry(leader.uid).or_default().insert(leader.job, replacement);
             } else {
@@ -242,6 +251,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::ends::{Known, judge};
+    use super::super::submission_key::TextHash;
     use super::*;
 
     const UID: u32 = 7;
@@ -265,14 +275,15 @@ mod tests {
         };
         let mut submission = Submission::new("mt1.00000000.AA".into(), admitted);
         (submission.binding.submitted, submission.complete) = (submitted, true);
-        (SubmissionKey { uid: UID, handle: handle.into() }, submission)
+        (SubmissionKey::new(UID, handle, "mt1.00000000.AA"), submission)
     }
 
     fn in_use(replaced: &[(u32, u64, bool)]) -> InUse {
         let replacement = |(leader, made, has_retired): &(u32, u64, bool)| {
             let retired = if *has_retired { vec!["old".to_owned()] } else { Vec::new() };
             let (sealed, handle) = (String::new(), format!("new{leader}"));
-            let own = Replacement { sealed, handle, made: *made, exp: 9_000, follows: false, retired };
+            let text = TextHash::of(&sealed);
+            let own = Replacement { sealed, text, handle, made: *made, exp: 9_000, follows: false, retired };
             (*leader, Arc::new(own))
         };
         let of_user: HashMap<u32, Arc<Replacement>> = replaced.iter().map(replacement).collect();
@@ -325,7 +336,7 @@ mod tests {
             (own.jobs, own.binding.leaders) = (own_jobs, leaders);
             let all: BTreeSet<u32> = in_use.proven[&UID]
                 .iter()
-                .filter(|(_, other)| other.replaces("old", 10))
+                .filter(|(_, other)| other.replaces(&key, 10))
                 .map(|(leader, _)| *leader)
                 .collect();
             let known = |replaced| Known {

@@ -122,33 +122,45 @@ impl BrokerClient {
         body: &impl Serialize,
         deadline: Deadline,
     ) -> Result<T, ClientError> {
+        self.post_within(path, &|_: Duration| body, deadline)
+    }
+
+    /// The same. `body` gets the time that this node waits for one broker, which may be a part of what is left for all.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn post_within<T: DeserializeOwned, B: Serialize>(
+        &self,
+        path: &str,
+        body: &dyn Fn(Duration) -> B,
+        deadline: Deadline,
+    ) -> Result<T, ClientError> {
         self.ask(None, path, body, deadline)
     }
 
     /// The same after a broker has refused this node, which cannot enrol there: another one may know it. `refused` is what
-    /// [`Self::post`] has returned.
+    /// [`Self::post_within`] has returned.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn post_beside<T: DeserializeOwned>(
+    pub fn post_beside<T: DeserializeOwned, B: Serialize>(
         &self,
         refused: ClientError,
         path: &str,
-        body: &impl Serialize,
+        body: &dyn Fn(Duration) -> B,
         deadline: Deadline,
     ) -> Result<T, ClientError> {
         self.ask(Some(refused), path, body, deadline)
     }
 
-    fn ask<T: DeserializeOwned>(
+    fn ask<T: DeserializeOwned, B: Serialize>(
         &self,
         refused: Option<ClientError>,
         path: &str,
-        body: &impl Serialize,
+        body: &dyn Fn(Duration) -> B,
         deadline: Deadline,
     ) -> Result<T, ClientError> {
-        let bytes = bytes_of(body)?;
-        let send = |broker: &str, patience| self.post_to(broker, path, bytes.clone(), patience);
+        let send = |broker: &str, patience: Duration| self.post_to(broker, path, bytes_of(&body(patience))?, patience);
         let left = || deadline.remaining();
         let (index, answer) = in_turn(&self.brokers, self.current.load(Ordering::Relaxed), refused, &left, send)?;
         self.current.store(index, Ordering::Relaxed);

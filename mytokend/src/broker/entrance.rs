@@ -9,10 +9,11 @@ use std::sync::Arc;
 use mytoken::ScheduleClock;
 use rustls::ServerConnection;
 
+use super::identity::attempts::{Attempt, network_name};
 use super::identity::enrolment::{EnrolmentRefusal, Enrolments, RefusalKind};
 use super::identity::{BrokerTls, NodeName, NotANode, Peer, Pinned, Proof};
 use super::messages::{CertificateAnswer, EnrolRequest, RenewRequest};
-use super::told::Told;
+use super::told::{StrangerLines, Told};
 use crate::log::{Level, Log};
 
 pub(super) use in_time::EntranceWork;
@@ -24,13 +25,15 @@ pub struct Entrance {
     clock: Arc<dyn ScheduleClock>,
     log: Arc<Log>,
     told: Told,
+    stranger_lines: StrangerLines,
 }
 
 impl Entrance {
     /// An entrance with these TLS settings.
     #[must_use]
     pub fn new(tls: BrokerTls, enrolments: Enrolments, clock: Arc<dyn ScheduleClock>, log: Arc<Log>) -> Self {
-        Self { tls, enrolments, clock, log, told: Told::default() }
+        let (told, stranger_lines) = (Told::default(), StrangerLines::default());
+        Self { tls, enrolments, clock, log, told, stranger_lines }
     }
 
     /// The TLS settings.
@@ -52,7 +55,8 @@ impl Entrance {
     pub fn peer(&self, connection: &ServerConnection, address: IpAddr) -> Result<Option<Peer>, NotANode> {
         let peer = self.tls.peer(connection);
         if let Err(refusal) = &peer {
-            self.tell(&format!("{address}: a connection was refused: {refusal}"));
+            let text = format!("{}: a connection was refused: {refusal}", network_name(address));
+            self.stranger_lines.tell(&self.log, Level::Warning, &text, self.clock.elapsed());
         }
         peer
     }
@@ -78,12 +82,17 @@ impl Entrance {
         }
     }
 
-    /// Enrols a node. It runs programs and writes files.
+    /// Enrols a node, in an attempt that was begun. It runs programs and writes files.
     ///
     /// # Errors
     /// [`EnrolmentRefusal`], which is logged.
-    pub fn enrol(&self, request: &EnrolRequest, address: IpAddr) -> Result<CertificateAnswer, EnrolmentRefusal> {
-        match self.enrolments.enrol_by(request, address) {
+    pub fn enrol(
+        &self,
+        request: &EnrolRequest,
+        address: IpAddr,
+        attempt: Attempt,
+    ) -> Result<CertificateAnswer, EnrolmentRefusal> {
+        match self.enrolments.enrol_begun(request, address, attempt) {
             Ok(enrolled) => {
                 self.enrolled(request.node.as_str(), &enrolled.proof, &enrolled.pinned);
                 Ok(CertificateAnswer { certificate: enrolled.certificate.pem })
@@ -116,7 +125,7 @@ impl Entrance {
     fn not_enrolled(&self, node: &NodeName, address: IpAddr, refusal: EnrolmentRefusal) -> EnrolmentRefusal {
         let text = format!("{}: the enrolment of the node {node} was refused: {refusal}", address.to_canonical());
         if refusal.kind() == RefusalKind::Unavailable {
-            self.tell_at(Level::Error, &text);
+            self.stranger_lines.tell(&self.log, Level::Error, &text, self.clock.elapsed());
         } else if refusal.is_to_log() {
             // Each is an attempt of somebody, and their number is limited for each address.
             self.log.line(Level::Warning, &text);
@@ -149,12 +158,8 @@ impl Entrance {
 
     /// Logs a refusal once an hour: a node repeats its requests.
     fn tell(&self, text: &str) {
-        self.tell_at(Level::Warning, text);
-    }
-
-    fn tell_at(&self, level: Level, text: &str) {
         if self.told.is_new(text, self.clock.elapsed()) {
-            self.log.line(level, text);
+            self.log.line(Level::Warning, text);
         }
     }
 }

@@ -14,7 +14,7 @@ use mytoken_wire::{Handle, sealed};
 use serde::{Deserialize, Serialize};
 
 use super::status::EscrowStatus;
-use super::submission::SubmissionKey;
+use super::submission_key::{SubmissionKey, TextHash};
 
 pub use text_files::{TextDirectory, TextFiles};
 
@@ -23,6 +23,15 @@ const MOST_OF_USER: usize = 4_000;
 
 /// Most texts.
 const MOST: usize = 200_000;
+
+/// Where a text is kept. Jobs bring the handle alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TextKey {
+    /// The user.
+    pub uid: u32,
+    /// The handle of the submission.
+    pub handle: String,
+}
 
 /// Why a text is not kept. A sentence for the user.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +70,8 @@ pub struct KeptText {
 /// What memory knows of a text.
 #[derive(Debug)]
 struct Known {
+    /// `None`: the file could not be read when the broker started.
+    text: Option<TextHash>,
     exp: u64,
     /// Size of the file.
     bytes: u64,
@@ -79,14 +90,14 @@ impl Known {
 
 #[derive(Debug, Default)]
 struct Texts {
-    known: BTreeMap<SubmissionKey, Known>,
+    known: BTreeMap<TextKey, Known>,
     /// The number of the last request that wrote a text.
     last_writer: u64,
 }
 
 impl Texts {
     fn count_of(&self, uid: u32) -> usize {
-        let first = SubmissionKey { uid, handle: String::new() };
+        let first = TextKey { uid, handle: String::new() };
         self.known.range(first..).take_while(|(key, _)| key.uid == uid).count()
     }
 }
@@ -131,8 +142,9 @@ impl Escrow {
             let content = files.read(&name).ok().flatten();
             let bytes = content.as_ref().map_or(0, |content| content.len() as u64);
             let text = content.and_then(|content| parse(&content));
+            let hash = text.as_ref().map(|text| TextHash::of(&text.sealed));
             let (exp, host) = text.map_or((u64::MAX, String::new()), |text| (text.exp, text.host));
-            texts.known.insert(key, Known { exp, bytes, host, writer: None, is_over: false });
+            texts.known.insert(key, Known { text: hash, exp, bytes, host, writer: None, is_over: false });
         }
         Ok(Self { files, texts: Mutex::new(texts) })
     }
@@ -141,7 +153,7 @@ impl Escrow {
     ///
     /// # Errors
     /// [`EscrowError`].
-    pub fn reserve(self: &Arc<Self>, key: &SubmissionKey, text: &KeptText) -> Result<Reserved, EscrowError> {
+    pub fn reserve(self: &Arc<Self>, key: &TextKey, text: &KeptText) -> Result<Reserved, EscrowError> {
         // Texts and numbers always have a JSON form.
         let bytes = serde_json::to_vec(text).unwrap_or_default();
         let mut texts = self.texts();
@@ -159,6 +171,7 @@ impl Escrow {
         texts.last_writer += 1;
         let number = texts.last_writer;
         let known = Known {
+            text: Some(TextHash::of(&text.sealed)),
             exp: text.exp,
             bytes: bytes.len() as u64,
             host: text.host.clone(),
@@ -175,7 +188,7 @@ impl Escrow {
     ///
     /// # Errors
     /// [`EscrowError::InUse`] if that is another one, or [`EscrowError::File`].
-    pub fn check_same(&self, key: &SubmissionKey, sealed: &str) -> Result<(), EscrowError> {
+    pub fn check_same(&self, key: &TextKey, sealed: &str) -> Result<(), EscrowError> {
         let same = self.get(key)?.is_some_and(|kept| kept.sealed == sealed);
         if same { Ok(()) } else { Err(EscrowError::InUse) }
     }
@@ -184,7 +197,7 @@ impl Escrow {
     ///
     /// # Errors
     /// [`FileError`], when there is a file that cannot be used.
-    pub fn get(&self, key: &SubmissionKey) -> Result<Option<KeptText>, FileError> {
+    pub fn get(&self, key: &TextKey) -> Result<Option<KeptText>, FileError> {
         if !self.has(key) {
             return Ok(None);
         }
@@ -193,15 +206,22 @@ impl Escrow {
 
     /// Whether a text is kept under this key, as memory says.
     #[must_use]
-    pub fn has(&self, key: &SubmissionKey) -> bool {
+    pub fn has(&self, key: &TextKey) -> bool {
         self.texts().known.get(key).is_some_and(Known::is_kept)
     }
 
     /// The keys of all texts that are kept.
     #[must_use]
-    pub fn keys(&self) -> Vec<SubmissionKey> {
+    pub fn keys(&self) -> Vec<TextKey> {
         let texts = self.texts();
         texts.known.iter().filter(|(_, known)| known.is_kept()).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The submission of the text that is kept under this key, as memory says.
+    #[must_use]
+    pub fn submission(&self, key: &TextKey) -> Option<SubmissionKey> {
+        let text = self.texts().known.get(key).filter(|known| known.is_kept())?.text?;
+        Some(SubmissionKey { uid: key.uid, handle: key.handle.clone(), text })
     }
 
     /// How many texts are kept, and more about them. `on`: whether new ones are taken.
@@ -221,15 +241,23 @@ impl Escrow {
     }
 
     /// The submission is over: nobody gets its text any more. The next sweep removes the file.
-    pub fn forget(&self, key: &SubmissionKey) {
+    pub fn forget(&self, key: &TextKey) {
         if let Some(known) = self.texts().known.get_mut(key) {
             known.is_over = true;
         }
     }
 
+    /// The same of the text of this submission. That of another one with the same handle stays.
+    pub fn forget_submission(&self, submission: &SubmissionKey) {
+        let key = TextKey { uid: submission.uid, handle: submission.handle.clone() };
+        if let Some(known) = self.texts().known.get_mut(&key) {
+            known.is_over |= known.text.is_none_or(|text| text == submission.text);
+        }
+    }
+
     /// The same, if it was `host` that gave the text. Returns whether nothing is kept under this key.
     #[must_use]
-    pub fn forget_of(&self, host: &str, key: &SubmissionKey) -> bool {
+    pub fn forget_of(&self, host: &str, key: &TextKey) -> bool {
         let mut texts = self.texts();
         let Some(known) = texts.known.get_mut(key) else { return true };
         known.is_over |= known.host == host;
@@ -250,7 +278,7 @@ impl Escrow {
     pub fn sweep(&self) -> Result<(), FileError> {
         let is_due = |known: &Known| known.is_over && known.writer.is_none();
         let texts = self.texts();
-        let due: Vec<SubmissionKey> =
+        let due: Vec<TextKey> =
             texts.known.iter().filter(|(_, known)| is_due(known)).map(|(key, _)| key.clone()).collect();
         drop(texts);
         let mut swept = Ok(());
@@ -264,7 +292,7 @@ impl Escrow {
     }
 
     /// A write has ended. What is left of one that failed is swept.
-    fn written(&self, key: &SubmissionKey, is_written: bool) {
+    fn written(&self, key: &TextKey, is_written: bool) {
         if let Some(known) = self.texts().known.get_mut(key) {
             known.writer = None;
             known.is_over |= !is_written;
@@ -279,7 +307,7 @@ impl Escrow {
 /// Writes a text to its place. While it lives, nobody else writes or removes it.
 pub struct Writer {
     escrow: Arc<Escrow>,
-    key: SubmissionKey,
+    key: TextKey,
     bytes: Vec<u8>,
     is_written: bool,
 }
@@ -305,7 +333,7 @@ impl Drop for Writer {
 /// Held by whoever waits for a [`Writer`]. Without it, a text that is written later is removed: its host was told that it is not kept.
 pub struct Claim {
     escrow: Arc<Escrow>,
-    key: SubmissionKey,
+    key: TextKey,
     number: u64,
 }
 
@@ -331,14 +359,14 @@ fn parse(content: &[u8]) -> Option<KeptText> {
     sealed::parse(&text.sealed).is_ok().then_some(text)
 }
 
-fn file_name(key: &SubmissionKey) -> String {
+fn file_name(key: &TextKey) -> String {
     format!("{}-{}.json", key.uid, key.handle)
 }
 
 /// The key of a file. Handles are checked before they become names.
-fn key_of(name: &str) -> Option<SubmissionKey> {
+fn key_of(name: &str) -> Option<TextKey> {
     let (uid, handle) = name.strip_suffix(".json")?.split_once('-')?;
-    Some(SubmissionKey { uid: uid.parse().ok()?, handle: Handle::parse(handle)?.to_string() })
+    Some(TextKey { uid: uid.parse().ok()?, handle: Handle::parse(handle)?.to_string() })
 }
 
 /// Whether a file was being written: [`Directory::write_durably`] puts a dot before its name and a random number behind it.

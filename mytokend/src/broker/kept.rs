@@ -10,12 +10,13 @@ use mytoken::Error;
 use mytoken_wire::Handle;
 
 use super::disk_work::DiskWork;
-use super::escrow::{Escrow, KeptText, Reserved};
+use super::escrow::{Escrow, KeptText, Reserved, TextKey};
 use super::identity::StateDir;
 use super::messages::{ForgetAnswer, ForgetRequest, KeepAnswer, KeepRequest, KeptAnswer, KeptRequest};
 use super::settings::BrokerSettings;
 use super::status::EscrowStatus;
-use super::submission::{End, Submission, SubmissionKey, name};
+use super::submission::{End, Submission};
+use super::submission_key::{SubmissionKey, name_of};
 use super::{Broker, submission};
 use crate::log::Level;
 
@@ -55,21 +56,23 @@ impl Broker {
     /// The texts that an earlier run has left. From now on jobs get them.
     pub(super) fn use_escrow(&self, escrow: Escrow) {
         for key in escrow.keys() {
-            if self.has_revoked(&key) {
+            if escrow.submission(&key).is_some_and(|own| self.has_revoked(&own)) {
                 // The last run ended before it removed the text.
                 escrow.forget(&key);
                 continue;
             }
             match escrow.get(&key) {
                 Ok(Some(text)) if text.follows => {
-                    if let Err(reason) = self.follow(&key, &text.sealed) {
-                        let text = format!("{}: its kept credential cannot be opened: {reason}", name(&key));
+                    if let Err(reason) = self.follow(key.uid, &text.sealed) {
+                        let name = name_of(key.uid, &key.handle);
+                        let text = format!("{name}: its kept credential cannot be opened: {reason}");
                         self.log.line_of(key.uid, Level::Error, &text);
                     }
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => {
-                    let text = format!("{}: its kept credential is damaged; its job gets no token", name(&key));
+                    let name = name_of(key.uid, &key.handle);
+                    let text = format!("{name}: its kept credential is damaged; its job gets no token");
                     self.log.line_of(key.uid, Level::Error, &text);
                 }
                 Err(error) => self.log.line_of(key.uid, Level::Error, &error.to_string()),
@@ -113,7 +116,7 @@ impl Broker {
         if admitted.handle != handle {
             return Err("the credential was made for another submission".to_owned());
         }
-        let key = SubmissionKey { uid: *uid, handle };
+        let key = TextKey { uid: *uid, handle };
         // The agent of the submission's host follows it, if it could.
         let follows = *follows && !admitted.followed;
         let text = KeptText { sealed: sealed.clone(), exp: admitted.exp, follows, host: host.to_owned() };
@@ -129,7 +132,7 @@ impl Broker {
                 Err(trouble) => return Err(trouble.to_string()),
             },
         }
-        if follows { self.follow(&key, sealed) } else { Ok(()) }
+        if follows { self.follow(*uid, sealed) } else { Ok(()) }
     }
 
     /// The sealed credential that is kept for a job. It waits for the disk, for a limited time.
@@ -139,7 +142,7 @@ impl Broker {
     pub async fn kept(&self, request: &KeptRequest) -> Result<KeptAnswer, String> {
         let handle = Handle::parse(&request.handle).map(|handle| handle.to_string());
         let (Some(handle), Some(escrow)) = (handle, self.kept.escrow.get()) else { return Ok(KeptAnswer::Unknown {}) };
-        let key = SubmissionKey { uid: request.uid, handle };
+        let key = TextKey { uid: request.uid, handle };
         if !escrow.has(&key) {
             return Ok(KeptAnswer::Unknown {});
         }
@@ -154,10 +157,12 @@ impl Broker {
     pub fn forget(&self, host: &str, request: &ForgetRequest) -> ForgetAnswer {
         let handle = Handle::parse(&request.handle).map(|handle| handle.to_string());
         let (Some(handle), Some(escrow)) = (handle, self.kept.escrow.get()) else { return ForgetAnswer::Forgotten {} };
-        let key = SubmissionKey { uid: request.uid, handle };
+        let key = TextKey { uid: request.uid, handle };
         // One that this broker revokes: it asks slurmctld itself, and forgets the text after the revocation.
         let is_own = |known: &Submission| !matches!(known.end, End::Settled { .. });
-        if self.state().submissions.get(&key).is_some_and(is_own) || !escrow.forget_of(host, &key) {
+        let own = escrow.submission(&key);
+        let is_followed = own.is_some_and(|own| self.state().submissions.get(&own).is_some_and(is_own));
+        if is_followed || !escrow.forget_of(host, &key) {
             return ForgetAnswer::Stays {};
         }
         ForgetAnswer::Forgotten {}
@@ -166,7 +171,7 @@ impl Broker {
     /// The submission is over, so its text is not needed any more. It does not wait for the disk.
     pub(super) fn forget_kept(&self, key: &SubmissionKey) {
         if let Some(escrow) = self.kept.escrow.get() {
-            escrow.forget(key);
+            escrow.forget_submission(key);
         }
     }
 
@@ -185,11 +190,13 @@ impl Broker {
     }
 
     /// Revokes the sub-token when slurmctld shows no job that could have it.
-    fn follow(&self, key: &SubmissionKey, sealed: &str) -> Result<(), String> {
-        let admitted = self.admit(0, key.uid, sealed).map_err(|denied| denied.reason)?;
+    fn follow(&self, uid: u32, sealed: &str) -> Result<(), String> {
+        let admitted = self.admit(0, uid, sealed).map_err(|denied| denied.reason)?;
+        let key = SubmissionKey::new(uid, &admitted.handle, sealed);
         let from = self.clock.elapsed().saturating_add(HOLD);
         let mut state = self.state();
-        let submission = submission(&mut state, key, sealed, &admitted).ok_or("the broker has too many submissions")?;
+        let submission =
+            submission(&mut state, &key, sealed, &admitted).ok_or("the broker has too many submissions")?;
         submission.judged_from = submission.judged_from.max(from);
         Ok(())
     }

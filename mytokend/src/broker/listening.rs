@@ -3,9 +3,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::settings::BrokerSettings;
@@ -16,6 +18,18 @@ const BACKLOG: u32 = 16_384;
 
 /// Descriptors that the broker wants: one for each node, and some for files and mytoken servers.
 const DESCRIPTORS: u64 = 32_768;
+
+/// A connection that says nothing is asked after this time, in seconds, whether its host is still there,
+const KEEPALIVE: u32 = 60;
+
+/// then after this time each,
+const KEEPALIVE_AGAIN: u32 = 15;
+
+/// and is closed after so many questions without an answer.
+const KEEPALIVE_QUESTIONS: u32 = 4;
+
+/// It is also closed when its host has not confirmed an answer for as long, in milliseconds.
+const UNCONFIRMED: u32 = (KEEPALIVE + KEEPALIVE_AGAIN * KEEPALIVE_QUESTIONS) * 1000;
 
 /// Where a running broker listens. A reload does not change it.
 #[derive(Clone, Copy)]
@@ -61,6 +75,19 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// A host that loses its power or its network says nothing, and its connection would keep its place for ever: the kernel closes it within
+/// minutes.
+///
+/// # Errors
+/// The system's.
+pub(super) fn keep_alive(stream: &impl AsFd) -> nix::Result<()> {
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &KEEPALIVE_AGAIN)?;
+    setsockopt(stream, sockopt::TcpKeepCount, &KEEPALIVE_QUESTIONS)?;
+    setsockopt(stream, sockopt::TcpUserTimeout, &UNCONFIRMED)
+}
+
 /// The address to take instead, if this one was meant for all and the host has no IPv6.
 fn without_ipv6(address: SocketAddr, error: Option<&io::Error>) -> Option<SocketAddr> {
     let lacks = error?.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32);
@@ -80,7 +107,20 @@ pub(super) fn raise_descriptors(log: &Log) {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::getsockopt;
+
     use super::*;
+
+    #[test]
+    fn a_host_that_says_nothing_is_asked_whether_it_is_there() {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let _node = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        keep_alive(&accepted).unwrap();
+        assert!(getsockopt(&accepted, sockopt::KeepAlive).unwrap());
+        assert_eq!(getsockopt(&accepted, sockopt::TcpKeepIdle), Ok(60));
+        assert_eq!(getsockopt(&accepted, sockopt::TcpUserTimeout), Ok(120_000));
+    }
 
     #[test]
     fn a_host_without_ipv6_has_a_broker_too() {

@@ -3,6 +3,8 @@
 //! job, so the first questions are free. A node that was stolen can ask for any job, and slurmctld serves the whole cluster: each answer
 //! that does not show the job makes the node wait longer.
 //!
+//! A question counts also if the node does not wait for its answer: it may have patience for none, or close its connection.
+//!
 //! A job that stays away, because its end was missed, waits longer and longer itself, and hardly counts against the node.
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,13 +12,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Broker;
+use super::slurmctld::Answered;
 use crate::log::Level;
 
 /// Questions in vain that a node has free.
 const FREE: u32 = 10;
 
-/// The same for jobs that have ended, or wait: a broker that starts anew hears of many ends at once, and users name wrong jobs.
-const MANY_FREE: u32 = 60;
+/// The same for jobs that have ended: a broker that starts anew hears of many ends at once.
+const FREE_OF_ENDS: u32 = 60;
+
+/// The same for jobs that wait, of each user of a host: users name wrong jobs.
+const FREE_OF_USER: u32 = 20;
+
+/// The same of a host. One that was stolen may invent users.
+const FREE_OF_HOST: u32 = 240;
 
 /// After this time one of them is forgotten.
 const REFILL: Duration = Duration::from_secs(15);
@@ -39,6 +48,9 @@ const MOST: u32 = 7;
 /// A job that nobody has asked for is forgotten after this time.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
+/// Most nodes, or users of hosts, that are remembered while others are still counted.
+const NODES: usize = 20_000;
+
 /// Most jobs of a node that are remembered.
 const JOBS: usize = 256;
 
@@ -58,14 +70,22 @@ pub(super) struct Asking {
     pub(super) started: NodeQuestions,
     /// For jobs that have ended there.
     pub(super) ended: NodeQuestions,
-    /// For jobs that wait and were submitted there.
+    /// For jobs that wait and were submitted there: by [`user_on`] of the host.
     pub(super) waiting: NodeQuestions,
+    /// The same of all users of a host. Its jobs are not told apart, so that no user stops the job of another one.
+    pub(super) hosts: NodeQuestions,
+}
+
+/// A user of a host. Names of nodes have no blanks.
+pub(super) fn user_on(host: &str, uid: u32) -> String {
+    format!("{host} {uid}")
 }
 
 impl Default for Asking {
     fn default() -> Self {
         let of = NodeQuestions::with_free;
-        Self { running: of(FREE), started: of(FREE), ended: of(MANY_FREE), waiting: of(MANY_FREE) }
+        let (ended, waiting, hosts) = (of(FREE_OF_ENDS), of(FREE_OF_USER), of(FREE_OF_HOST));
+        Self { running: of(FREE), started: of(FREE), ended, waiting, hosts }
     }
 }
 
@@ -78,6 +98,8 @@ struct Node {
     until: Duration,
     /// When the last question in vain was asked. Requests that share an answer count once.
     counted: Option<Duration>,
+    /// When the question of the last answer was asked as the node gave one up. Until the next answer, all that are given up count once.
+    given_up: Option<Duration>,
     jobs: BTreeMap<u32, Job>,
 }
 
@@ -89,14 +111,101 @@ struct Job {
     until: Duration,
 }
 
+/// What became of a question in vain.
+#[derive(Clone, Copy)]
+enum Vain {
+    /// The answer to the question that was asked at this elapsed time does not show the job.
+    Answered(Duration),
+    /// The node has not waited for it. The question of the last answer before was asked at this elapsed time.
+    GivenUp(Duration),
+}
+
+/// A question that has no answer yet. If it is dropped, the node has given it up.
+pub(super) struct Unanswered<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Unanswered<F> {
+    /// There is an answer, or the broker waits no longer.
+    pub(super) fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<F: FnOnce()> Drop for Unanswered<F> {
+    fn drop(&mut self) {
+        if let Some(give_up) = self.0.take() {
+            give_up();
+        }
+    }
+}
+
 impl Broker {
+    /// For a question about this job that is asked for `node` now.
+    pub(super) fn unanswered<'a>(
+        &'a self,
+        questions: &'a NodeQuestions,
+        node: &'a str,
+        job: u32,
+    ) -> Unanswered<impl FnOnce() + 'a> {
+        Unanswered(Some(move || self.gave_up(questions, node, Some(job))))
+    }
+
+    /// For a question about this job, which waits, that is asked for a user of `host` now.
+    pub(super) fn unanswered_waiting<'a>(
+        &'a self,
+        host: &'a str,
+        uid: u32,
+        job: u32,
+    ) -> Unanswered<impl FnOnce() + 'a> {
+        Unanswered(Some(move || {
+            let (now, last) = (self.clock.elapsed(), self.questions.last().asked);
+            self.asking.waiting.gave_up(&user_on(host, uid), Some(job), last, now);
+            self.gave_up(&self.asking.hosts, host, None);
+        }))
+    }
+
+    fn gave_up(&self, questions: &NodeQuestions, node: &str, job: Option<u32>) {
+        let (now, last) = (self.clock.elapsed(), self.questions.last().asked);
+        if questions.gave_up(node, job, last, now) {
+            self.tell_pause(node, now);
+        }
+    }
+
     /// The answer to the question that was asked at the elapsed time `asked` does not show the job on `node`. It is logged when the node has
     /// to wait from now on.
     pub(super) fn asked_in_vain(&self, questions: &NodeQuestions, node: &str, job: u32, asked: Duration) {
         let now = self.clock.elapsed();
-        if !questions.in_vain(node, job, asked, now) {
-            return;
+        if questions.in_vain(node, job, asked, now) {
+            self.tell_pause(node, now);
         }
+    }
+
+    /// The same of a job of this user that does not wait, or was not submitted on `host`.
+    pub(super) fn named_wrong_job(&self, host: &str, uid: u32, job: u32, asked: Duration) {
+        let now = self.clock.elapsed();
+        self.asking.waiting.in_vain(&user_on(host, uid), job, asked, now);
+        if self.asking.hosts.count(host, None, Vain::Answered(asked), now) {
+            self.tell_pause(host, now);
+        }
+    }
+
+    /// An answer does not show the job, of this user if he is known, as one that runs on `node`. If it has ended there a moment ago, only the
+    /// job itself waits longer: the node has asked for no wrong one.
+    pub(super) fn not_shown(
+        &self,
+        questions: &NodeQuestions,
+        node: &str,
+        (job, uid): (u32, Option<u32>),
+        answered: &Answered,
+    ) {
+        let shown = answered.jobs.as_ref().and_then(|jobs| jobs.job(job));
+        if shown.is_some_and(|own| uid.is_none_or(|uid| own.uid == uid) && own.had(node)) {
+            questions.asked(node, job, self.clock.elapsed());
+        } else {
+            self.asked_in_vain(questions, node, job, answered.asked);
+        }
+    }
+
+    fn tell_pause(&self, node: &str, now: Duration) {
         let text = format!("node {node}: it asks for many jobs that slurmctld does not show there, and has to wait");
         if self.told.is_new(&text, now) {
             self.log.line(Level::Warning, &text);
@@ -125,14 +234,33 @@ impl NodeQuestions {
     /// The answer to a question that was asked at the elapsed time `asked` does not show the job on `node`. Returns whether the node has to
     /// wait from now on, for whatever job.
     pub fn in_vain(&self, node: &str, job: u32, asked: Duration, now: Duration) -> bool {
+        self.count(node, Some(job), Vain::Answered(asked), now)
+    }
+
+    /// The node has not waited for an answer to a question. The question of the last answer before was asked at the elapsed time `last`.
+    /// Returns whether the node has to wait from now on, for whatever job.
+    pub fn gave_up(&self, node: &str, job: Option<u32>, last: Duration, now: Duration) -> bool {
+        self.count(node, job, Vain::GivenUp(last), now)
+    }
+
+    fn count(&self, node: &str, job: Option<u32>, vain: Vain, now: Duration) -> bool {
         let mut nodes = self.nodes();
+        if nodes.len() >= NODES && !nodes.contains_key(node) {
+            nodes.retain(|_, own| own.still_counts(now));
+        }
         let own = nodes.entry(node.to_owned()).or_default();
         own.forget(now);
-        own.note(job, now);
-        if own.counted == Some(asked) {
+        let is_first = match vain {
+            Vain::Answered(asked) => own.counted.replace(asked) != Some(asked),
+            Vain::GivenUp(last) => own.given_up.replace(last) != Some(last),
+        };
+        // Many that are given up at once are one question, and say nothing about their jobs.
+        if let Some(job) = job.filter(|_| is_first || matches!(vain, Vain::Answered(_))) {
+            own.note(job, now);
+        }
+        if !is_first {
             return false;
         }
-        own.counted = Some(asked);
         own.vain = own.vain.saturating_add(1).min(self.free.saturating_add(MOST));
         own.until = now.saturating_add(pause(own.vain, self.free, FIRST));
         own.until > now
@@ -156,12 +284,23 @@ impl NodeQuestions {
         }
     }
 
+    /// Questions in vain that count against a node.
+    #[cfg(test)]
+    pub(super) fn vain(&self, node: &str) -> u32 {
+        self.nodes().get(node).map_or(0, |own| own.vain)
+    }
+
     fn nodes(&self) -> MutexGuard<'_, HashMap<String, Node>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Node {
+    fn still_counts(&mut self, now: Duration) -> bool {
+        self.forget(now);
+        self.vain > 0 || !self.jobs.is_empty()
+    }
+
     /// Forgets one question in vain for each time of refill that has passed, and jobs that are long ago.
     fn forget(&mut self, now: Duration) {
         self.jobs.retain(|_, job| now.saturating_sub(job.last) < FORGOTTEN);
@@ -198,98 +337,4 @@ fn pause(questions: u32, free: u32, first: Duration) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const fn at(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    /// How many questions a node causes in this time that asks each second for the job that `job` names, and never has it.
-    fn questions(seconds: u64, job: impl Fn(u64) -> u32) -> usize {
-        let questions = NodeQuestions::with_free(FREE);
-        let asks = |second: &u64| {
-            let (job, now) = (job(*second), at(*second));
-            let may = questions.may_ask("n1", job, now).is_ok();
-            if may {
-                questions.in_vain("n1", job, now, now);
-            }
-            may
-        };
-        (1..=seconds).filter(asks).count()
-    }
-
-    #[test]
-    fn a_stolen_node_causes_few_questions_whatever_it_asks_for() {
-        for (what, count) in [
-            ("another job each time", questions(3600, |second| u32::try_from(second).unwrap())),
-            ("some jobs in turn", questions(3600, |second| u32::try_from(second % 60).unwrap())),
-            ("one job", questions(3600, |_| 7)),
-        ] {
-            // Four in a minute, where each request would cause one.
-            assert!((20..=280).contains(&count), "{what}: {count}");
-        }
-    }
-
-    #[test]
-    fn a_job_that_has_just_started_waits_for_nobody() {
-        let questions = NodeQuestions::with_free(FREE);
-        // slurmctld shows it on the node with the fourth answer. Agents ask again after five seconds.
-        for second in [0, 5, 10] {
-            assert_eq!(questions.may_ask("n1", 7, at(second)), Ok(()));
-            assert!(!questions.in_vain("n1", 7, at(second), at(second)));
-        }
-        assert_eq!(questions.may_ask("n1", 7, at(15)), Ok(()));
-        questions.found("n1", 7);
-        // 200 jobs start at once, and share the answers.
-        for answer in [20, 21] {
-            for job in 100..300 {
-                assert_eq!(questions.may_ask("n1", job, at(answer)), Ok(()), "{job}");
-                questions.in_vain("n1", job, at(answer), at(answer));
-            }
-        }
-        assert_eq!(questions.may_ask("n1", 99, at(22)), Ok(()));
-    }
-
-    #[test]
-    fn a_job_that_stays_away_holds_up_itself_and_no_other_one() {
-        let questions = NodeQuestions::with_free(FREE);
-        let mut asked = Vec::new();
-        for second in (0..1200).step_by(5) {
-            if questions.may_ask("n1", 7, at(second)).is_ok() {
-                assert!(!questions.in_vain("n1", 7, at(second), at(second)), "{second}");
-                asked.push(second);
-            }
-            assert_eq!(questions.may_ask("n1", 8, at(second)), Ok(()), "{second}");
-        }
-        assert_eq!(asked.get(..8), Some(&[0, 5, 10, 15, 20, 30, 50, 90][..]));
-        assert!(asked.len() < 30, "{asked:?}");
-    }
-
-    #[test]
-    fn other_nodes_do_not_wait_and_the_node_does_not_wait_for_ever() {
-        let questions = NodeQuestions::with_free(FREE);
-        let waits = (1..=FREE + MOST)
-            .filter(|number| questions.in_vain("n1", *number, at(u64::from(*number)), at(100)))
-            .count();
-        assert_eq!(waits, 7);
-        assert_eq!(questions.may_ask("n1", 999, at(100)), Err(LONGEST));
-        assert_eq!(questions.may_ask("n2", 999, at(100)), Ok(()));
-        assert_eq!(questions.may_ask("n1", 999, at(160)), Ok(()));
-        assert!(!questions.in_vain("n1", 999, at(400), at(400)), "what is long ago is forgotten");
-    }
-
-    #[test]
-    fn a_question_that_each_request_needs_is_asked_seldom_for_the_same_job() {
-        let questions = NodeQuestions::with_free(FREE);
-        let asks = |second: &u64| {
-            let may = questions.may_ask("n1", 7, at(*second)).is_ok();
-            if may {
-                questions.asked("n1", 7, at(*second));
-            }
-            may
-        };
-        assert_eq!((1..=60).filter(asks).count(), 7);
-        assert_eq!(questions.may_ask("n1", 8, at(60)), Ok(()), "another job");
-    }
-}
+mod tests;

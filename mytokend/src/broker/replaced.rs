@@ -18,10 +18,12 @@ use super::cluster_jobs::ClusterJobs;
 use super::ends::Standing;
 use super::identity::StateDir;
 use super::messages::{ReplaceAnswer, ReplaceRequest};
+use super::node_questions::user_on;
 use super::opened::Opened;
 use super::replacements::{Leader, Replacement, Replacements};
 use super::settings::BrokerSettings;
-use super::submission::{End, Submission, SubmissionKey};
+use super::submission::{End, Submission};
+use super::submission_key::SubmissionKey;
 use super::{Broker, MOST_SUBMISSIONS, State, submission};
 use crate::agent::credential_service::Admitted;
 use crate::log::Level;
@@ -77,7 +79,7 @@ impl Replaced {
         self.store.get().map(Replacements::all).unwrap_or_default()
     }
 
-    /// Whether this submission has replaced another one.
+    /// Whether a submission with this handle has replaced another one.
     pub(super) fn has(&self, key: &SubmissionKey) -> bool {
         self.of_user(key.uid).iter().any(|(_, own)| own.handle == key.handle)
     }
@@ -91,9 +93,7 @@ impl Replaced {
     /// broker revokes their sub-tokens.
     pub(super) fn note(&self, jobs: &ClusterJobs, is_remembered: impl Fn(&SubmissionKey) -> bool) {
         let Some(store) = self.store.get() else { return };
-        let has_submission = |leader: Leader, own: &Replacement| {
-            is_remembered(&SubmissionKey { uid: leader.uid, handle: own.handle.clone() })
-        };
+        let has_submission = |leader: Leader, own: &Replacement| is_remembered(&own.key(leader.uid));
         store.note(|leader, own| {
             let standing = || match jobs.is_live(leader.uid, leader.job) {
                 Some(true) => Standing::GoesOn,
@@ -142,7 +142,7 @@ impl Broker {
     pub(super) fn use_replacements(&self, store: Replacements) {
         for (leader, own) in store.all() {
             // The last run ended before it removed the file.
-            if self.has_revoked(&SubmissionKey { uid: leader.uid, handle: own.handle.clone() }) {
+            if self.has_revoked(&own.key(leader.uid)) {
                 store.forget(leader, &own.handle);
             }
         }
@@ -180,7 +180,11 @@ impl Broker {
         if admitted.submitted.is_some() {
             return Err("a credential that the submissions of a loop share replaces none".to_owned());
         }
-        if self.asking.waiting.may_ask(host, request.job, self.clock.elapsed()).is_err() {
+        let now = self.clock.elapsed();
+        if self.asking.waiting.may_ask(&user_on(host, request.uid), request.job, now).is_err() {
+            return Err("too many wrong jobs were named on this host; try again in a minute".to_owned());
+        }
+        if self.asking.hosts.may_ask(host, request.job, now).is_err() {
             return Err("this host has asked for too many wrong jobs; try again in a minute".to_owned());
         }
         self.is_live(host, request.uid, request.job).await?;
@@ -189,8 +193,8 @@ impl Broker {
         let (broker, host, request) = (Arc::clone(self), host.to_owned(), request.clone());
         // It waits for slurmctld and for the disk. The turn goes with it: a caller who gives up starts no second one beside it.
         let work = move || {
-            broker.was_submitted_on(&host, request.job, &mut turn)?;
-            broker.asking.waiting.found(&host, request.job);
+            broker.was_submitted_on(&host, (request.uid, request.job), &mut turn)?;
+            broker.asking.waiting.found(&user_on(&host, request.uid), request.job);
             broker.take_replacement(&host, &request, &admitted)
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| "internal error of the broker".to_owned())?
@@ -198,7 +202,9 @@ impl Broker {
 
     /// Refuses a job that slurmctld does not show as one of this user that leads its submission and has not ended.
     async fn is_live(&self, host: &str, uid: u32, job: u32) -> Result<(), String> {
+        let unanswered = self.unanswered_waiting(host, uid, job);
         let answered = timeout(PATIENCE, self.questions.after(self.clock.elapsed())).await;
+        unanswered.answered();
         let answered = answered.map_err(|_| "slurmctld does not answer the broker".to_owned())?;
         if let Some(trouble) = answered.trouble {
             return Err(format!("the broker cannot ask slurmctld about the job: {trouble}"));
@@ -207,7 +213,7 @@ impl Broker {
         if jobs.live_leaders(uid).any(|leader| leader == job) {
             return Ok(());
         }
-        self.asked_in_vain(&self.asking.waiting, host, job, answered.asked);
+        self.named_wrong_job(host, uid, job, answered.asked);
         Err(match jobs.job(job) {
             Some(known) if known.uid != uid => format!("job {job} belongs to another user"),
             Some(known) if known.leader != job => format!("job {job} belongs to job {}", known.leader),
@@ -217,7 +223,7 @@ impl Broker {
     }
 
     /// Refuses a job that was submitted on another host, or of which slurmctld does not tell the host. It waits for slurmctld.
-    fn was_submitted_on(&self, host: &str, job: u32, last: &mut Duration) -> Result<(), String> {
+    fn was_submitted_on(&self, host: &str, (uid, job): (u32, u32), last: &mut Duration) -> Result<(), String> {
         std::thread::sleep(last.saturating_add(PAUSE).saturating_sub(self.clock.elapsed()).min(PAUSE));
         let hosts = self.controller.submit_hosts(job);
         *last = self.clock.elapsed();
@@ -227,7 +233,7 @@ impl Broker {
         }
         match hosts.iter().find(|other| !is_host(host, other)) {
             Some(other) => {
-                self.asked_in_vain(&self.asking.waiting, host, job, *last);
+                self.named_wrong_job(host, uid, job, *last);
                 let other = printable(other, 64);
                 Err(format!("job {job} was submitted on {other}, and only there its credential can be replaced"))
             }
@@ -248,7 +254,7 @@ impl Broker {
             return Err(format!("{MOST_OF_JOB} credentials of job {job} were replaced already"));
         }
         self.replaced.check_pause(leader, self.clock.elapsed())?;
-        let key = SubmissionKey { uid: *uid, handle: admitted.handle.clone() };
+        let key = SubmissionKey::new(*uid, &admitted.handle, sealed);
         {
             let state = self.state();
             if self.replaced.has(&key) || state.submissions.contains_key(&key) {
@@ -265,6 +271,7 @@ impl Broker {
         }
         let new = Replacement {
             sealed: sealed.clone(),
+            text: key.text,
             handle: key.handle,
             made: admitted.made,
             exp: admitted.exp,
@@ -277,7 +284,7 @@ impl Broker {
             self.follow_replacement(leader, sealed, admitted);
         }
         if let Some(before) = before {
-            let key = SubmissionKey { uid: *uid, handle: before.handle.clone() };
+            let key = before.key(*uid);
             // One that serves jobs is needed until the new one has given a token, as that of the submission is.
             if let Some(earlier) = self.state().submissions.get_mut(&key).filter(|earlier| !earlier.proven) {
                 earlier.give_up(self.clock.elapsed());
@@ -291,7 +298,7 @@ impl Broker {
 
     /// Revokes the sub-token when the jobs of the leader have ended, also if none of them has ever asked for a token.
     fn follow_replacement(&self, leader: Leader, sealed: &str, admitted: &Admitted) {
-        let key = SubmissionKey { uid: leader.uid, handle: admitted.handle.clone() };
+        let key = SubmissionKey::new(leader.uid, &admitted.handle, sealed);
         let mut state = self.state();
         if let Some(own) = submission(&mut state, &key, sealed, admitted) {
             own.binding.leaders.insert(leader.job);
@@ -302,10 +309,10 @@ impl Broker {
     pub(super) fn retire_replaced(&self, key: &SubmissionKey, made: u64, leaders: &BTreeSet<u32>) {
         let Some(store) = self.replaced.store.get() else { return };
         for (leader, own) in store.of_user(key.uid) {
-            if own.handle == key.handle {
+            if own.key(leader.uid) == *key {
                 store.forget(leader, &key.handle);
-            } else if leaders.contains(&leader.job) && own.replaces(&key.handle, made) {
-                store.retire(leader, &key.handle);
+            } else if leaders.contains(&leader.job) && own.replaces(key, made) {
+                store.retire(leader, key);
             }
         }
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::ends::Standing;
 use super::escrow::{TextDirectory, TextFiles};
 use super::submission::NOT_SHOWN;
+use super::submission_key::{SubmissionKey, TextHash};
 
 /// Most jobs of one user. An array is one job.
 const MOST_OF_USER: usize = 1_000;
@@ -51,6 +52,9 @@ pub enum ReplacementError {
 pub struct Replacement {
     /// The sealed text.
     pub sealed: String,
+    /// Its hash, which the file need not have.
+    #[serde(skip)]
+    pub text: TextHash,
     /// Its handle.
     pub handle: String,
     /// When its sub-token was made, Unix seconds.
@@ -59,28 +63,36 @@ pub struct Replacement {
     pub exp: u64,
     /// This broker revokes the sub-token if the job never starts.
     pub follows: bool,
-    /// Handles of the credentials that it has replaced: they are revoked, or will be when it has given a token.
+    /// The credentials that it has replaced: they are revoked, or will be when it has given a token. Each has its handle and the hash of
+    /// its text; earlier releases have noted the handle alone.
     #[serde(default)]
     pub retired: Vec<String>,
 }
 
 impl Replacement {
-    /// Whether it serves a job that brings the credential with this handle, made at `made`, Unix seconds. It does not if that is newer:
-    /// `mytokenctl replace` has brought it to the job itself, which runs.
+    /// Its own submission, as one of this user.
     #[must_use]
-    pub fn replaces(&self, handle: &str, made: u64) -> bool {
-        handle != self.handle && (made <= self.made || self.has_retired(handle))
+    pub fn key(&self, uid: u32) -> SubmissionKey {
+        SubmissionKey { uid, handle: self.handle.clone(), text: self.text }
     }
 
-    /// Whether the sub-token with this handle is revoked already, or will be.
+    /// Whether it serves a job that brings this credential, made at `made`, Unix seconds. It does not if that is newer: `mytokenctl replace`
+    /// has brought it to the job itself, which runs.
     #[must_use]
-    pub fn has_retired(&self, handle: &str) -> bool {
-        self.retired.iter().any(|retired| retired == handle)
+    pub fn replaces(&self, brought: &SubmissionKey, made: u64) -> bool {
+        brought.handle != self.handle && (made <= self.made || self.has_retired(brought))
     }
 
-    fn retire(&mut self, handle: String) {
-        if !self.has_retired(&handle) {
-            self.retired.push(handle);
+    /// Whether this sub-token is revoked already, or will be.
+    #[must_use]
+    pub fn has_retired(&self, key: &SubmissionKey) -> bool {
+        let name = key.retired_name();
+        self.retired.iter().any(|retired| *retired == name || *retired == key.handle)
+    }
+
+    fn retire(&mut self, name: String) {
+        if !self.retired.contains(&name) {
+            self.retired.push(name);
         }
         let surplus = self.retired.len().saturating_sub(MOST_RETIRED);
         self.retired.drain(..surplus);
@@ -164,7 +176,7 @@ impl Replacements {
         let before = self.get(leader);
         if let Some(before) = &before {
             new.retired.clone_from(&before.retired);
-            new.retire(before.handle.clone());
+            new.retire(before.key(leader.uid).retired_name());
         }
         {
             let mut memory = self.memory();
@@ -185,9 +197,9 @@ impl Replacements {
         let Memory { entries, stale, .. } = &mut *memory;
         stale.remove(&leader);
         // What was revoked while the disk was written.
-        for handle in entries.get(&leader).into_iter().flat_map(|own| &own.replacement.retired) {
-            if !new.has_retired(handle) {
-                new.retire(handle.clone());
+        for name in entries.get(&leader).into_iter().flat_map(|own| &own.replacement.retired) {
+            if !new.retired.contains(name) {
+                new.retire(name.clone());
                 stale.insert(leader);
             }
         }
@@ -195,13 +207,13 @@ impl Replacements {
         Ok(before)
     }
 
-    /// The sub-token with this handle, which the new credential has replaced, is revoked.
-    pub fn retire(&self, leader: Leader, handle: &str) {
+    /// This sub-token, which the new credential has replaced, is revoked.
+    pub fn retire(&self, leader: Leader, key: &SubmissionKey) {
         let mut memory = self.memory();
         let Memory { entries, stale, .. } = &mut *memory;
-        let own = entries.get_mut(&leader).filter(|own| !own.is_over && !own.replacement.has_retired(handle));
+        let own = entries.get_mut(&leader).filter(|own| !own.is_over && !own.replacement.has_retired(key));
         if let Some(own) = own {
-            Arc::make_mut(&mut own.replacement).retire(handle.to_owned());
+            Arc::make_mut(&mut own.replacement).retire(key.retired_name());
             stale.insert(leader);
         }
     }
@@ -354,7 +366,8 @@ impl Replacements {
 }
 
 fn parse(content: &[u8]) -> Option<Replacement> {
-    serde_json::from_slice(content).ok()
+    let own: Replacement = serde_json::from_slice(content).ok()?;
+    Some(Replacement { text: TextHash::of(&own.sealed), ..own })
 }
 
 fn bytes_of(own: &Replacement) -> Vec<u8> {

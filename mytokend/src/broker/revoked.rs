@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::submission::SubmissionKey;
+use super::submission_key::{SubmissionKey, TextHash};
 use super::{Broker, REMEMBERED, millis};
 use crate::log::Level;
 
@@ -60,6 +60,9 @@ pub(super) struct StoredMarks {
 struct StoredMark {
     uid: u32,
     handle: String,
+    /// SHA-256 of its sealed text. Empty: a release wrote it that did not note it.
+    #[serde(default)]
+    text: String,
     at: u64,
     done: bool,
 }
@@ -109,6 +112,7 @@ impl Marks {
         let of = |(key, mark): (&SubmissionKey, &Mark)| StoredMark {
             uid: key.uid,
             handle: key.handle.clone(),
+            text: key.text.to_string(),
             at: millis(mark.at),
             done: mark.is_done,
         };
@@ -124,11 +128,12 @@ impl Marks {
         let now = millis(now);
         // Of another start of the host: how old they were when they were stored.
         let present = |time: u64| if at > now { now.saturating_sub(at.saturating_sub(time)) } else { time };
-        let of = |StoredMark { uid, handle, at, done }| {
+        // A mark without a text says nothing about any: perhaps it was that of somebody else with the same handle.
+        let of = |StoredMark { uid, handle, text, at, done }| {
             let mark = Mark { is_done: done, at: Duration::from_millis(present(at)), is_earlier: true };
-            (SubmissionKey { uid, handle }, mark)
+            Some((SubmissionKey { uid, handle, text: TextHash::parse(&text)? }, mark))
         };
-        Ok(Self(revocations.into_iter().take(MOST).map(of).collect()))
+        Ok(Self(revocations.into_iter().take(MOST).filter_map(of).collect()))
     }
 }
 
@@ -196,7 +201,7 @@ mod tests {
     }
 
     fn key(handle: &str) -> SubmissionKey {
-        SubmissionKey { uid: 7, handle: handle.to_owned() }
+        SubmissionKey::new(7, handle, handle)
     }
 
     fn after_a_restart(marks: &Marks, stored: u64, now: u64) -> Marks {
@@ -218,6 +223,18 @@ mod tests {
         assert_eq!(next.ask(&key("new"), at(111)), Before::Nothing);
         next.withdraw(&key("new"));
         assert_eq!(next.ask(&key("new"), at(112)), Before::Nothing);
+    }
+
+    #[test]
+    fn a_mark_counts_for_its_text_only_and_one_without_a_text_for_none() {
+        let mut marks = Marks::default();
+        marks.ask(&key("a"), at(100));
+        marks.done(&key("a"), at(101));
+        let next = after_a_restart(&marks, 103, 110);
+        let other = SubmissionKey::new(7, "a", "of somebody else");
+        assert_eq!((next.done_at(&key("a")), next.done_at(&other)), (Some(at(101)), None));
+        let earlier = br#"{"at": 5, "revocations": [{"uid": 7, "handle": "a", "at": 4, "done": true}]}"#;
+        assert!(Marks::restored(earlier, at(6)).unwrap().0.is_empty(), "it is revoked once more");
     }
 
     #[test]

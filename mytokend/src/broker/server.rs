@@ -22,26 +22,33 @@ use tokio_rustls::TlsAcceptor;
 
 use super::answers::NO_SLURMCTLD;
 use super::entrance::{Entrance, EntranceWork};
-use super::identity::Peer;
+use super::identity::attempts::network_name;
 use super::identity::enrolment::{EnrolmentRefusal, RefusalKind};
+use super::identity::{NodeName, Peer};
+use super::listening::keep_alive;
 use super::messages::{
     BODY_LIMIT, END_PATH, ENROL_PATH, EndRequest, EnrolRequest, FORGET_PATH, ForgetRequest, JOBS_PATH, JobsRequest,
     KEEP_PATH, KEPT_PATH, KeepRequest, KeptRequest, PERMIT_PATH, PermitRequest, RENEW_PATH, REPLACE_PATH,
     REPLACED_PATH, Refusal, RenewRequest, ReplaceRequest, ReplacedRequest, START_PATH, StartRequest, TOKEN_PATH,
     TokenRequest,
 };
-use super::strangers::{MOST, Stranger, Strangers};
+use super::node_connections::{Activity, MOST as MOST_CONNECTIONS, MOST_OF_NODE, NoPlace, NodeConnections, NodePlace};
+use super::strangers::{Crowd, MOST, MOST_OF_ALL, MOST_OF_NETWORK, Stranger, Strangers};
+use super::told::StrangerLines;
 use super::{Broker, millis};
 use crate::log::Level;
 
-/// Most connections.
-const MOST_CONNECTIONS: usize = 20_000;
+/// Most connections: those of nodes, the others, and some that have lost their place and have not ended yet.
+const ROOM: usize = MOST_CONNECTIONS + MOST_OF_ALL + 1_000;
 
 /// Time limit of a handshake, and of each request of somebody without a node's certificate.
 const STRANGER: Duration = Duration::from_secs(10);
 
 /// Time limit for the body of a request.
 const BODY: Duration = Duration::from_secs(10);
+
+/// A node's connection without requests is closed after this time, or after up to twice that. Agents connect again when they need it.
+const NODE_IDLE: Duration = Duration::from_secs(3 * 3600);
 
 /// Pause after a failed accept: the process has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -52,6 +59,8 @@ struct Shared {
     entrance: watch::Receiver<Arc<Entrance>>,
     work: EntranceWork,
     strangers: Arc<Strangers>,
+    lines: StrangerLines,
+    nodes: Arc<NodeConnections>,
 }
 
 impl Shared {
@@ -60,23 +69,45 @@ impl Shared {
         Arc::clone(&self.entrance.borrow())
     }
 
-    /// Logs once an hour that connections are closed without an answer.
+    /// Logs once an hour that connections of nodes are closed without an answer.
     fn tell(&self, text: &str) {
         if self.broker.told.is_new(text, self.broker.clock.elapsed()) {
             self.broker.log.line(Level::Warning, text);
         }
     }
 
+    /// The same of others.
+    fn tell_of_strangers(&self, text: &str) {
+        self.lines.tell(&self.broker.log, Level::Warning, text, self.broker.clock.elapsed());
+    }
+
     /// A place for a connection that has shown no certificate yet.
     fn stranger(&self, address: IpAddr) -> Option<Stranger> {
-        let stranger = self.strangers.admit(address, self.broker.clock.elapsed());
-        if stranger.is_none() {
-            let address = address.to_canonical();
-            self.tell(&format!(
-                "{address}: connections are refused: {MOST} of this address have shown no node's certificate yet"
-            ));
-        }
+        let (stranger, crowd) = self.strangers.admit(address, self.broker.clock.elapsed(), rand::random());
+        let Some(crowd) = crowd else { return stranger };
+        let text = match crowd {
+            Crowd::All => format!("connections are refused: {MOST_OF_ALL} have shown no node's certificate yet"),
+            Crowd::Address | Crowd::Network => {
+                let address = network_name(address);
+                let most = if crowd == Crowd::Address { MOST } else { MOST_OF_NETWORK };
+                format!(
+                    "{address}: connections are refused: {most} of this address have shown no node's certificate yet"
+                )
+            }
+        };
+        self.tell_of_strangers(&text);
         stranger
+    }
+
+    /// A place for a connection of this node.
+    fn place_of(&self, node: &NodeName) -> Option<NodePlace> {
+        let text = match self.nodes.admit(node) {
+            Ok(place) => return Some(place),
+            Err(NoPlace::All) => format!("connections are refused: {MOST_CONNECTIONS} are open"),
+            Err(NoPlace::Node) => format!("node {node}: connections are refused: {MOST_OF_NODE} are open"),
+        };
+        self.tell(&text);
+        None
     }
 }
 
@@ -88,8 +119,9 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(broker: Arc<Broker>, entrance: watch::Receiver<Arc<Entrance>>) -> Arc<Self> {
-        let shared = Arc::new(Shared { broker, entrance, work: EntranceWork::default(), strangers: Arc::default() });
-        Arc::new(Self { shared, room: Arc::new(Semaphore::new(MOST_CONNECTIONS)) })
+        let (strangers, lines, nodes) = (Arc::default(), StrangerLines::default(), Arc::default());
+        let shared = Arc::new(Shared { broker, entrance, work: EntranceWork::default(), strangers, lines, nodes });
+        Arc::new(Self { shared, room: Arc::new(Semaphore::new(ROOM)) })
     }
 
     /// Accepts connections and serves them until `stop` changes. Their number is limited.
@@ -103,11 +135,11 @@ impl Server {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
+            let Some(stranger) = self.shared.stranger(address.ip()) else { continue };
             let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
-                self.shared.tell(&format!("connections are refused: {MOST_CONNECTIONS} are open"));
+                self.shared.tell_of_strangers(&format!("connections are refused: {ROOM} are open"));
                 continue;
             };
-            let Some(stranger) = self.shared.stranger(address.ip()) else { continue };
             let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
             tokio::spawn(async move {
                 let _place = place;
@@ -118,7 +150,7 @@ impl Server {
 
     /// Waits until the connections that are open have their answers. The time is limited.
     pub(super) async fn finish(&self) {
-        let all = u32::try_from(MOST_CONNECTIONS).unwrap_or(u32::MAX);
+        let all = u32::try_from(ROOM).unwrap_or(u32::MAX);
         let _ = timeout(STRANGER, self.room.acquire_many(all)).await;
     }
 }
@@ -131,6 +163,8 @@ async fn connection(
     mut stop: watch::Receiver<()>,
 ) {
     let _ = stream.set_nodelay(true);
+    // Without it the connection is served all the same.
+    let _ = keep_alive(&stream);
     let entrance = shared.entrance();
     let acceptor = TlsAcceptor::from(entrance.tls().config());
     let accepted = tokio::select! {
@@ -143,16 +177,20 @@ async fn connection(
     let caller = Arc::new(match peer {
         Some(peer) => {
             drop(stranger);
-            Caller::Node(Arc::new(peer))
+            let Some(place) = shared.place_of(&peer.node) else { return };
+            Caller::Node(Arc::new(peer), place)
         }
         None => Caller::Stranger(stranger),
     });
     let broker = Arc::clone(&shared.broker);
-    let _connected = matches!(*caller, Caller::Node(_)).then(|| broker.counts.connection());
+    let _connected = matches!(*caller, Caller::Node(..)).then(|| broker.counts.connection());
     let own = Arc::clone(&caller);
+    let activity = Arc::new(Activity::default());
+    let counted = Arc::clone(&activity);
     let service = service_fn(move |request| {
-        let (shared, caller) = (Arc::clone(&shared), Arc::clone(&own));
+        let (shared, caller, running) = (Arc::clone(&shared), Arc::clone(&own), counted.begin());
         async move {
+            let _running = running;
             let Answer { status, body } = answer(&shared, &caller, address, request).await;
             let mut response = Response::new(Full::new(Bytes::from(body)));
             *response.status_mut() = status;
@@ -172,18 +210,18 @@ async fn connection(
         return;
     }
     tokio::select! {
-        _ = served.as_mut() => {}
-        _ = stop.changed() => {
-            served.as_mut().graceful_shutdown();
-            let _ = timeout(STRANGER, served).await;
-        }
+        _ = served.as_mut() => return,
+        _ = stop.changed() => {}
+        () = activity.idle(NODE_IDLE) => {}
     }
+    served.as_mut().graceful_shutdown();
+    let _ = timeout(STRANGER, served).await;
 }
 
 /// Who is at the other end of a connection.
 enum Caller {
-    /// A node with its certificate.
-    Node(Arc<Peer>),
+    /// A node with its certificate, and the place of its connection.
+    Node(Arc<Peer>, NodePlace),
     /// Somebody who can do nothing but enrol.
     Stranger(Stranger),
 }
@@ -195,7 +233,7 @@ async fn answer(shared: &Shared, caller: &Caller, address: IpAddr, request: Requ
     }
     let entrance = shared.entrance();
     if path != ENROL_PATH {
-        let Caller::Node(peer) = caller else {
+        let Caller::Node(peer, _) = caller else {
             return Answer::fault(StatusCode::FORBIDDEN, "this connection has no certificate of an enrolled node");
         };
         // At each request: the node may have been removed.
@@ -231,44 +269,45 @@ async fn respond(
             shared.broker.counts.enrolment(enrolled.is_ok());
             enrolled.map(|enrolled| Answer::json(&enrolled)).map_err(|refusal| Answer::refusal(&refusal))
         }
-        (RENEW_PATH, Node(peer)) => {
+        (RENEW_PATH, Node(peer, _)) => {
             let renewed = shared.work.renew(entrance, peer, parse::<RenewRequest>(body)?).await;
             shared.broker.counts.enrolment(renewed.is_ok());
             renewed.map(|renewed| Answer::json(&renewed)).map_err(|refusal| Answer::refusal(&refusal))
         }
-        (TOKEN_PATH, Node(peer)) => {
+        (TOKEN_PATH, Node(peer, _)) => {
             let answer = shared.broker.token(peer.node.as_str(), &parse::<TokenRequest>(body)?).await;
             shared.broker.counts.told(&answer.outcome);
             Ok(Answer::json(&answer))
         }
-        (END_PATH, Node(peer)) => {
-            Ok(Answer::json(&shared.broker.end(peer.node.as_str(), &parse::<EndRequest>(body)?).await))
+        (END_PATH, Node(peer, _)) => {
+            let ended = shared.broker.end(peer.node.as_str(), &parse::<EndRequest>(body)?).await;
+            ended.map(|ended| Answer::json(&ended)).map_err(|reason| Answer::unavailable(&reason))
         }
-        (JOBS_PATH, Node(_)) => {
+        (JOBS_PATH, Node(..)) => {
             let jobs = shared.broker.jobs(parse::<JobsRequest>(body)?.uid).await;
             jobs.map(|jobs| Answer::json(&jobs)).ok_or_else(|| Answer::unavailable(NO_SLURMCTLD))
         }
-        (PERMIT_PATH, Node(peer)) => {
+        (PERMIT_PATH, Node(peer, _)) => {
             Ok(Answer::json(&shared.broker.permit(peer.node.as_str(), &parse::<PermitRequest>(body)?)))
         }
-        (KEEP_PATH, Node(peer)) => {
+        (KEEP_PATH, Node(peer, _)) => {
             Ok(Answer::json(&shared.broker.keep(peer.node.as_str(), &parse::<KeepRequest>(body)?).await))
         }
-        (KEPT_PATH, Node(_)) => {
+        (KEPT_PATH, Node(..)) => {
             let kept = shared.broker.kept(&parse::<KeptRequest>(body)?).await;
             kept.map(|kept| Answer::json(&kept)).map_err(|reason| Answer::unavailable(&reason))
         }
-        (REPLACE_PATH, Node(peer)) => {
+        (REPLACE_PATH, Node(peer, _)) => {
             Ok(Answer::json(&shared.broker.replace(peer.node.as_str(), &parse::<ReplaceRequest>(body)?).await))
         }
-        (REPLACED_PATH, Node(peer)) => {
+        (REPLACED_PATH, Node(peer, _)) => {
             let found = shared.broker.replaced(peer.node.as_str(), &parse::<ReplacedRequest>(body)?).await;
             found.map(|found| Answer::json(&found)).map_err(|reason| Answer::unavailable(&reason))
         }
-        (FORGET_PATH, Node(peer)) => {
+        (FORGET_PATH, Node(peer, _)) => {
             Ok(Answer::json(&shared.broker.forget(peer.node.as_str(), &parse::<ForgetRequest>(body)?)))
         }
-        (START_PATH, Node(peer)) => {
+        (START_PATH, Node(peer, _)) => {
             let start = shared.broker.start(peer.node.as_str(), parse::<StartRequest>(body)?.job).await;
             start.map(|start| Answer::json(&start)).map_err(|reason| Answer::unavailable(&reason))
         }

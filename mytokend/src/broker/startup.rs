@@ -280,6 +280,8 @@ impl Prepared {
             _lock,
         } = self;
         let log = Arc::clone(&configuration.log);
+        // From here on, a log that hangs must hold up no node.
+        let log_writer = log.write_in_background().map_err(BrokerStartupError::System)?;
         let threads = Threads::start(&broker).map_err(BrokerStartupError::System)?;
         let counts = CountsWriter::start(&configuration.budgets).map_err(BrokerStartupError::System)?;
         let manager = ServiceManager::from_environment();
@@ -334,6 +336,7 @@ impl Prepared {
         threads.stop();
         counts.stop();
         log.line(Level::Info, "the broker has stopped");
+        log.stop_writing(log_writer);
         Ok(())
     }
 }

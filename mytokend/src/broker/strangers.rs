@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Connections that have shown no node's certificate: those in their handshake, and those of hosts that want to enrol. Their number is limited
-//! for each address. A node with a certificate counts only until its handshake has ended, and all nodes of a cluster may share an address.
+//! for each address, for each network, and in all. A node with a certificate counts only until its handshake has ended, and all nodes of a
+//! cluster may share an address, or a network.
 //!
-//! Any user of a node can open connections from its address and say nothing. So those that are idle make room for others.
+//! Any user of a node can open connections from its address and say nothing, as fast as he likes. So a new connection is not refused: one of
+//! the others makes room. Who is left alone for the milliseconds of a handshake is through, mostly.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,18 +16,25 @@ use tokio::sync::Notify;
 use super::identity::attempts::network;
 
 /// Most of one address.
-pub(super) const MOST: usize = 64;
+pub(crate) const MOST: usize = 64;
 
-/// One that has done nothing for this time makes room. A handshake takes milliseconds.
+/// Most of one network of IPv6. A host has at least the 2^64 addresses of one; a cluster may have all its nodes in one.
+pub(crate) const MOST_OF_NETWORK: usize = 1_024;
+
+/// All of them. Nodes with a certificate have places of their own.
+pub(crate) const MOST_OF_ALL: usize = 2_000;
+
+/// One that has done nothing for this time makes room before any other. A handshake takes milliseconds, or longer while many wait for theirs.
 const IDLE: Duration = Duration::from_secs(2);
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Strangers(Mutex<HashMap<IpAddr, Vec<Arc<Place>>>>);
+pub(crate) struct Strangers(Mutex<Vec<Arc<Place>>>);
 
 /// The place of one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Place {
+    address: IpAddr,
     /// Since when, elapsed time.
     since: Duration,
     /// The broker works on its request.
@@ -35,69 +43,107 @@ struct Place {
     is_lost: Notify,
 }
 
+/// Of which there are too many at a time, as far as they have done something in the last seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Crowd {
+    /// Connections of one address.
+    Address,
+    /// Connections of one network.
+    Network,
+    /// Connections of all.
+    All,
+}
+
 /// One of them. It has its place until the value is dropped.
 #[derive(Debug)]
-pub(super) struct Stranger {
+pub(crate) struct Stranger {
     all: Arc<Strangers>,
-    address: IpAddr,
     place: Arc<Place>,
 }
 
 impl Strangers {
-    /// Admits a connection from `address` at `now`, elapsed time. `None`: there are too many.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr, now: Duration) -> Option<Stranger> {
-        let address = network(address);
-        let place = Arc::new(Place { since: now, ..Place::default() });
+    /// Admits a connection from `address` at `now`, elapsed time. `draw` is random. `None`: the broker works for all others. The second value
+    /// says why one was refused, or lost its place although it was not idle.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        address: IpAddr,
+        now: Duration,
+        draw: u32,
+    ) -> (Option<Stranger>, Option<Crowd>) {
+        let address = address.to_canonical();
+        let own = network(address);
+        let mut crowd = None;
         let mut places = self.places();
-        let own = places.entry(address).or_default();
-        if own.len() >= MOST {
-            let is_idle =
-                |place: &Place| now.saturating_sub(place.since) >= IDLE && !place.is_served.load(Ordering::Relaxed);
-            let idle = own.iter().enumerate().filter(|(_, place)| is_idle(place));
-            let (oldest, _) = idle.min_by_key(|(_, place)| place.since)?;
-            own.swap_remove(oldest).is_lost.notify_one();
+        for (which, most) in [(Crowd::Address, MOST), (Crowd::Network, MOST_OF_NETWORK), (Crowd::All, MOST_OF_ALL)] {
+            let counts = |place: &Place| match which {
+                Crowd::Address => place.address == address,
+                Crowd::Network => network(place.address) == own,
+                Crowd::All => true,
+            };
+            if places.iter().filter(|place| counts(place)).count() < most {
+                continue;
+            }
+            match make_room(&mut places, counts, now, draw) {
+                Some(true) => {}
+                Some(false) => crowd = Some(which),
+                None => return (None, Some(which)),
+            }
         }
-        own.push(Arc::clone(&place));
+        let place = Arc::new(Place { address, since: now, is_served: AtomicBool::new(false), is_lost: Notify::new() });
+        places.push(Arc::clone(&place));
         drop(places);
-        Some(Stranger { all: Arc::clone(self), address, place })
+        (Some(Stranger { all: Arc::clone(self), place }), crowd)
     }
 
-    fn places(&self) -> MutexGuard<'_, HashMap<IpAddr, Vec<Arc<Place>>>> {
+    fn places(&self) -> MutexGuard<'_, Vec<Arc<Place>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Takes the place of the oldest one if it is idle, or of any one. Not always of the oldest: while many are in their handshakes, that is the
+/// one which has nearly finished. Returns whether it was idle; `None`: the broker works for all of them.
+fn make_room(places: &mut Vec<Arc<Place>>, counts: impl Fn(&Place) -> bool, now: Duration, draw: u32) -> Option<bool> {
+    let may_go = |place: &Place| counts(place) && !place.is_served.load(Ordering::Relaxed);
+    let candidates: Vec<(usize, Duration)> =
+        places.iter().enumerate().filter(|(_, place)| may_go(place)).map(|(at, place)| (at, place.since)).collect();
+    let (oldest, since) = candidates.iter().copied().min_by_key(|(_, since)| *since)?;
+    let is_idle = now.saturating_sub(since) >= IDLE;
+    let any = candidates.get(draw as usize % candidates.len()).map_or(oldest, |(at, _)| *at);
+    places.swap_remove(if is_idle { oldest } else { any }).is_lost.notify_one();
+    Some(is_idle)
+}
+
 impl Stranger {
     /// Returns when the connection has lost its place and is to be closed.
-    pub(super) async fn lost(&self) {
+    pub(crate) async fn lost(&self) {
         self.place.is_lost.notified().await;
     }
 
     /// The broker works on its request until the value is dropped.
-    pub(super) fn serve(&self) -> Served<'_> {
+    pub(crate) fn serve(&self) -> Served {
         self.place.is_served.store(true, Ordering::Relaxed);
-        Served(self)
+        Served(Arc::clone(&self.place))
+    }
+
+    /// Whether it still has its place.
+    #[cfg(test)]
+    pub(crate) fn has_place(&self) -> bool {
+        self.all.places().iter().any(|place| Arc::ptr_eq(place, &self.place))
     }
 }
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        let mut places = self.all.places();
-        if let Some(own) = places.get_mut(&self.address) {
-            own.retain(|place| !Arc::ptr_eq(place, &self.place));
-            if own.is_empty() {
-                places.remove(&self.address);
-            }
-        }
+        self.all.places().retain(|place| !Arc::ptr_eq(place, &self.place));
     }
 }
 
 /// The broker works on a request.
-pub(super) struct Served<'a>(&'a Stranger);
+pub(crate) struct Served(Arc<Place>);
 
-impl Drop for Served<'_> {
+impl Drop for Served {
     fn drop(&mut self) {
-        self.0.place.is_served.store(false, Ordering::Relaxed);
+        self.0.is_served.store(false, Ordering::Relaxed);
     }
 }
 
@@ -111,36 +157,84 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn is_lost(stranger: &Stranger) -> bool {
+    fn is_told(stranger: &Stranger) -> bool {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(tokio::time::timeout(Duration::from_millis(10), stranger.lost())).is_ok()
+        runtime.block_on(async { tokio::time::timeout(Duration::from_millis(10), stranger.lost()).await.is_ok() })
+    }
+
+    /// How many of them have lost their places.
+    fn lost(strangers: &[Stranger]) -> usize {
+        strangers.iter().filter(|stranger| !stranger.has_place()).count()
     }
 
     #[test]
-    fn one_that_is_idle_makes_room_for_a_node_and_one_that_is_served_does_not() {
+    fn one_that_is_idle_makes_room_first_and_one_that_is_served_never_does() {
         let (all, nat) = (Arc::new(Strangers::default()), address("192.0.2.1"));
-        let admit = |now| all.admit(nat, now);
-        let many: Vec<Stranger> = (0..MOST).map(|_| admit(SECOND).unwrap()).collect();
-        assert!(admit(SECOND * 2).is_none(), "all are in their handshake");
-        assert!(all.admit(address("192.0.2.2"), SECOND * 2).is_some(), "another address");
+        let admit = |now| all.admit(nat, now, 7);
+        let many: Vec<Stranger> = (0..MOST).map(|_| admit(SECOND).0.unwrap()).collect();
         let served = many[0].serve();
-        let node = admit(SECOND * 3).unwrap();
-        assert!(!is_lost(&many[0]) && is_lost(&many[1]));
-        assert!(!is_lost(&node));
-        drop(node);
-        let nodes: Vec<Stranger> = (0..MOST - 1).map(|_| admit(SECOND * 4).unwrap()).collect();
-        assert!(admit(SECOND * 4).is_none(), "the one that is served keeps its place");
+        let (node, crowd) = admit(SECOND * 3);
+        let node = node.unwrap();
+        assert!(many[0].has_place() && !many[1].has_place() && is_told(&many[1]));
+        assert!(crowd.is_none() && node.has_place() && !is_told(&node));
+        // Nobody is idle.
+        let busy: Vec<Stranger> = (2..MOST).map(|_| admit(SECOND * 3).0.unwrap()).collect();
+        assert_eq!((lost(&busy), lost(&many)), (0, MOST - 1));
+        let (late, crowd) = admit(SECOND * 3);
+        assert!(late.unwrap().has_place() && crowd == Some(Crowd::Address));
+        assert_eq!(lost(&busy) + usize::from(!node.has_place()), 1, "one of the others has made room");
+        assert!(many[0].has_place());
         drop(served);
-        assert!(admit(SECOND * 4).is_some());
-        drop((many, nodes));
+        let held: Vec<&Stranger> = busy.iter().chain([&node, &many[0]]).filter(|one| one.has_place()).collect();
+        // The place of the late one, which is gone.
+        let (last, _) = admit(SECOND * 3);
+        let last = last.unwrap();
+        let served: Vec<Served> = held.iter().map(|one| one.serve()).chain([last.serve()]).collect();
+        assert_eq!(served.len(), MOST);
+        assert!(matches!(admit(SECOND * 9), (None, Some(Crowd::Address))), "the broker works for all of them");
+        assert!(all.admit(address("192.0.2.2"), SECOND * 9, 0).0.is_some(), "another address");
+        drop((served, many, busy, node, last));
         assert!(all.places().is_empty());
     }
 
     #[test]
-    fn the_addresses_of_a_network_count_as_one() {
+    fn who_opens_connections_as_fast_as_he_can_keeps_no_node_from_its_handshake() {
+        let (all, address) = (Arc::new(Strangers::default()), address("192.0.2.1"));
+        let mut draw = 1_u32;
+        let mut admit = |now: Duration| {
+            draw = draw.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+            all.admit(address, now, draw >> 8).0.unwrap()
+        };
+        let mut hostile: Vec<Stranger> = (0..MOST).map(|_| admit(SECOND)).collect();
+        // Two thousand in a second, and handshakes of five milliseconds.
+        let mut through = 0;
+        for number in 0..100_u32 {
+            let now = SECOND + Duration::from_millis(5) * number;
+            let node = admit(now);
+            hostile.extend((0..10).map(|_| admit(now)));
+            hostile.retain(Stranger::has_place);
+            through += usize::from(node.has_place());
+        }
+        assert!(through > 60, "{through}");
+    }
+
+    #[test]
+    fn a_cluster_may_be_in_one_network_and_nobody_takes_all_places() {
         let all = Arc::new(Strangers::default());
-        let many: Vec<Option<Stranger>> =
-            (0..=MOST).map(|host| all.admit(address(&format!("2001:db8::{host:x}")), SECOND)).collect();
-        assert!(many[MOST - 1].is_some() && many[MOST].is_none());
+        let of = |network: usize, host: usize| address(&format!("2001:db8:0:{network:x}::{host:x}"));
+        let cluster: Vec<Stranger> =
+            (0..MOST_OF_NETWORK).map(|host| all.admit(of(1, host), SECOND, 3).0.unwrap()).collect();
+        assert_eq!(lost(&cluster), 0, "each has an address of its own");
+        let (next, crowd) = all.admit(of(1, MOST_OF_NETWORK), SECOND, 3);
+        assert!(next.is_some() && crowd == Some(Crowd::Network));
+        assert_eq!(lost(&cluster), 1);
+        let one: Vec<Stranger> = (0..MOST).map(|_| all.admit(of(2, 1), SECOND, 3).0.unwrap()).collect();
+        assert_eq!((lost(&one), all.admit(of(2, 1), SECOND, 3).1), (0, Some(Crowd::Address)));
+        let others: Vec<Stranger> =
+            (0..MOST_OF_ALL).map(|network| all.admit(of(network + 10, 1), SECOND, 3).0.unwrap()).collect();
+        assert_eq!(all.places().len(), MOST_OF_ALL);
+        assert_eq!(all.admit(of(9, 9), SECOND, 3).1, Some(Crowd::All));
+        drop((cluster, next, one, others));
+        assert!(all.places().is_empty());
     }
 }

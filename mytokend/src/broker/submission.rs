@@ -21,20 +21,6 @@ pub(super) const NOT_SHOWN: u32 = 3;
 /// Longest pause between two attempts to revoke a sub-token.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// A submission. The uid belongs to it: every user can seal a credential with the handle of another user.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SubmissionKey {
-    /// The user.
-    pub uid: u32,
-    /// The handle.
-    pub handle: String,
-}
-
-/// The name of a submission in the log.
-pub(super) fn name(key: &SubmissionKey) -> String {
-    format!("submission {} uid {}", key.handle.get(..8).unwrap_or_default(), key.uid)
-}
-
 /// The access token of one file.
 #[derive(Debug)]
 pub struct FileToken {

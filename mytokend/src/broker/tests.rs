@@ -13,6 +13,7 @@ use crate::agent::credential_service::{Charge, Denied, IssuedToken, RequestFailu
 use crate::agent::lease::LeaseCredential;
 use crate::agent::slurm::SqueueError;
 
+mod connections;
 mod day;
 mod disk;
 mod entrance;
@@ -20,6 +21,7 @@ mod kept;
 mod node_questions;
 mod replaced;
 mod revoked;
+mod same_handle;
 mod status;
 mod versions;
 
@@ -44,6 +46,8 @@ struct Fakes {
     asked: Mutex<Vec<String>>,
     revoked: Mutex<Vec<String>>,
     panics: std::sync::atomic::AtomicBool,
+    /// Whether texts whose handles begin with "foreign" can be opened.
+    has_key: std::sync::atomic::AtomicBool,
 }
 
 struct Of(Arc<Fakes>);
@@ -54,10 +58,13 @@ impl CredentialService for Of {
         let body = sealed.rsplit('.').next().unwrap_or_default();
         let (user, handle) = body.split_once([':', '-']).unwrap_or_default();
         if user != start.uid.to_string() {
-            return Err(Denied { reason: format!("made for user {user}"), required: false });
+            return Err(Denied { reason: format!("made for user {user}"), required: false, is_final: true });
         }
         if handle.starts_with("expired") {
-            return Err(Denied { reason: "the credential expired".into(), required: false });
+            return Err(Denied { reason: "the credential expired".into(), required: false, is_final: true });
+        }
+        if handle.starts_with("foreign") && !self.0.has_key.load(Ordering::Relaxed) {
+            return Err(Denied { reason: "sealed to another key".into(), required: false, is_final: false });
         }
         Ok(Admitted {
             profile: "data".into(),
@@ -180,6 +187,10 @@ impl TestBroker {
     }
 
     fn end(&self, job: u32, sealed: &str) -> EndAnswer {
+        self.try_to_end(job, sealed).unwrap()
+    }
+
+    fn try_to_end(&self, job: u32, sealed: &str) -> Result<EndAnswer, String> {
         self.runtime.block_on(self.broker.end("n1", &EndRequest { job, uid: 7, sealed: sealed.to_owned() }))
     }
 
@@ -337,9 +348,24 @@ fn a_broker_that_starts_after_the_end_revokes_after_one_question() {
     test.until("a revocation", || test.counts() == (0, 1));
     // Job 2 was not on this node.
     let other = test.runtime.block_on(test.broker.end("n9", &EndRequest { job: 2, uid: 7, sealed: "7:b".to_owned() }));
-    assert!(matches!(other, EndAnswer::Waits { .. }));
-    let key = SubmissionKey { uid: 7, handle: "b".to_owned() };
+    assert!(matches!(other, Ok(EndAnswer::Waits { .. })));
+    let key = SubmissionKey::new(7, "b", "7:b");
     assert!(test.broker.state().submissions[&key].binding.leaders.is_empty());
+}
+
+#[test]
+fn an_end_whose_credential_another_broker_may_open_is_not_settled() {
+    let test = TestBroker::new(ENDED);
+    assert_eq!(test.try_to_end(1, "7:foreign"), Err("sealed to another key".to_owned()));
+    let line = "node n1, job 1 uid 7: its sub-token is not revoked here: sealed to another key";
+    assert!(!test.broker.told.is_new(line, test.broker.clock.elapsed()), "it is logged");
+    assert_eq!(test.end(1, "8:a"), EndAnswer::Settled {}, "it is another user's");
+    assert_eq!(test.end(1, "7:expired"), EndAnswer::Settled {});
+    // The key has come.
+    test.fakes.has_key.store(true, Ordering::Relaxed);
+    assert!(matches!(test.end(1, "7:foreign"), EndAnswer::Waits { .. }));
+    test.ask_slurmctld();
+    test.until("a revocation", || test.counts() == (0, 1));
 }
 
 #[test]

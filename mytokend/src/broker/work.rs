@@ -10,7 +10,8 @@ use mytoken::Deadline;
 use mytoken_wire::FileName;
 
 use super::revoked::{self, Before};
-use super::submission::{End, SubmissionKey, name};
+use super::submission::End;
+use super::submission_key::{SubmissionKey, name};
 use super::{Broker, State};
 use crate::agent::budget::ledger::Purpose;
 use crate::agent::credential_service::{Charge, RequestFailure};

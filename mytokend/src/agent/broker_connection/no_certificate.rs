@@ -51,9 +51,11 @@ mod tests {
     use std::cmp::Reverse;
     use std::collections::BinaryHeap;
     use std::net::IpAddr;
+    use std::sync::Arc;
 
     use super::*;
     use crate::broker::identity::attempts::{Attempt, Attempts};
+    use crate::broker::strangers::{Served, Stranger, Strangers};
 
     #[test]
     fn pauses_grow_are_drawn_and_are_never_shorter_than_a_broker_says() {
@@ -76,46 +78,68 @@ mod tests {
         }
     }
 
-    /// When all of so many nodes behind one address are enrolled, if all start within a second and each enrolment takes 20 ms.
-    fn all_enrolled(nodes: usize, pause: impl Fn(u32, Duration, f64) -> Duration) -> Option<Duration> {
-        const ENROLMENT: Duration = Duration::from_millis(20);
-        let (attempts, address) = (Attempts::default(), IpAddr::from([192, 0, 2, 1]));
+    /// What a node does at a broker.
+    enum Doing {
+        Handshake(Stranger),
+        Enrolment { _place: (Stranger, Served), attempt: Attempt },
+    }
+
+    /// When all of so many nodes behind one address are enrolled, if all start within a second, and each handshake and each enrolment takes
+    /// 20 ms.
+    fn all_enrolled(nodes: usize, pause: impl Fn(u32, Option<Duration>, f64) -> Duration) -> Option<Duration> {
+        const STEP: Duration = Duration::from_millis(20);
+        let (attempts, strangers) = (Attempts::default(), Arc::new(Strangers::default()));
+        let address = IpAddr::from([192, 0, 2, 1]);
         let mut seed = 1_u64;
-        let mut draw = move || {
+        let mut random = move || {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (seed >> 40) as f64 / (1_u64 << 24) as f64
+            u32::try_from(seed >> 40).unwrap()
         };
-        let mut running: Vec<Option<Attempt>> = (0..nodes).map(|_| None).collect();
+        let part = |random: u32| f64::from(random) / f64::from(1_u32 << 24);
+        let mut doing: Vec<Option<Doing>> = (0..nodes).map(|_| None).collect();
         let mut failures = vec![0; nodes];
         let mut events: BinaryHeap<Reverse<(Duration, usize)>> =
-            (0..nodes).map(|node| Reverse((Duration::from_secs(1).mul_f64(draw()), node))).collect();
+            (0..nodes).map(|node| Reverse((Duration::from_secs(1).mul_f64(part(random())), node))).collect();
         let mut last = Duration::ZERO;
         while let Some(Reverse((now, node))) = events.pop() {
             if now > Duration::from_secs(3600) {
                 return None;
             }
-            if let Some(attempt) = running[node].take() {
-                attempt.succeeded();
-                last = now;
-                continue;
-            }
-            match attempts.begin(address, now) {
-                Ok(attempt) => {
-                    running[node] = Some(attempt);
-                    events.push(Reverse((now + ENROLMENT, node)));
+            // How long the broker wants it to wait. `None`: it has heard nothing.
+            let wait = match doing[node].take() {
+                None => match strangers.admit(address, now, random()).0 {
+                    Some(stranger) => {
+                        doing[node] = Some(Doing::Handshake(stranger));
+                        events.push(Reverse((now + STEP, node)));
+                        continue;
+                    }
+                    None => None,
+                },
+                Some(Doing::Handshake(stranger)) if !stranger.has_place() => None,
+                Some(Doing::Handshake(stranger)) => match attempts.begin(address, now) {
+                    Ok(attempt) => {
+                        let served = stranger.serve();
+                        doing[node] = Some(Doing::Enrolment { _place: (stranger, served), attempt });
+                        events.push(Reverse((now + STEP, node)));
+                        continue;
+                    }
+                    Err(refused) => Some(refused.after),
+                },
+                Some(Doing::Enrolment { attempt, .. }) => {
+                    attempt.succeeded();
+                    last = now;
+                    continue;
                 }
-                Err(refused) => {
-                    events.push(Reverse((now + pause(failures[node], refused.after, draw()), node)));
-                    failures[node] += 1;
-                }
-            }
+            };
+            events.push(Reverse((now + pause(failures[node], wait, part(random())), node)));
+            failures[node] += 1;
         }
         Some(last)
     }
 
     #[test]
     fn all_nodes_of_a_cluster_behind_one_address_enrol_within_minutes() {
-        let enrolled = all_enrolled(10_000, |failures, wait, draw| pause(failures, Some(wait), draw)).unwrap();
+        let enrolled = all_enrolled(10_000, pause).unwrap();
         assert!(enrolled < Duration::from_secs(240), "{enrolled:?}");
         // What a broker tells shortens it: without that, the last ones come much later.
         let alone = all_enrolled(10_000, |failures, _, draw| pause(failures, None, draw)).unwrap();

@@ -51,6 +51,20 @@ fn the_owner_is_admitted_and_another_user_gets_a_reason() {
 }
 
 #[test]
+fn what_another_host_may_open_is_not_refused_for_good() {
+    let ((public, private), (foreign, _)) = (keys::generate(), keys::generate());
+    let direct = direct(private);
+    let is_final = |uid, credential: &JobCredential, key| {
+        direct.admit(&start(uid), &sealed::seal(credential, key).unwrap()).unwrap_err().is_final
+    };
+    let of_another_server = JobCredential { server: "https://new.example".into(), ..credential() };
+    let of_another_cluster = JobCredential { cluster: "other".into(), ..credential() };
+    assert!(!is_final(2001, &credential(), &foreign) && !is_final(2001, &of_another_server, &public));
+    assert!(is_final(2002, &credential(), &public) && is_final(2001, &of_another_cluster, &public));
+    assert!(direct.admit(&start(2001), "mt1.nonsense").unwrap_err().is_final);
+}
+
+#[test]
 fn only_the_servers_clock_says_that_a_credential_has_expired() {
     let (public, private) = keys::generate();
     let (direct, url) = (direct(private), "https://mytoken.testbed:8443");

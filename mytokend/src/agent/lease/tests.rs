@@ -86,6 +86,16 @@ fn a_stored_lease_is_read_back() {
 }
 
 #[test]
+fn an_end_that_no_broker_understands_is_given_up_after_days() {
+    let mut lease = lease(Phase::Ended { due: 0, tries: 9, revoke: Some(0) }, None);
+    lease.add_job(8, 5, None, 1_000);
+    lease.is_unopened = true;
+    assert!(!lease.is_given_up(1_000 + LONGEST_UNOPENED) && lease.is_given_up(1_001 + LONGEST_UNOPENED));
+    lease.is_unopened = false;
+    assert!(!lease.is_given_up(u64::MAX), "it expires");
+}
+
+#[test]
 fn an_old_token_that_could_not_be_replaced_expires_at_its_own_time() {
     let mut lease = lease(Phase::Active { due: 900_000 }, Some(1_000));
     lease.add_job(8, 5, None, 1);

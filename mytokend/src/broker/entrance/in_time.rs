@@ -77,7 +77,12 @@ impl EntranceWork {
         address: IpAddr,
     ) -> Result<CertificateAnswer, EnrolmentRefusal> {
         let (own, node) = (Arc::clone(entrance), request.node.clone());
-        let enrolled = self.enrolments.run(move || own.enrol(&request, address)).await;
+        // Before the wait for a thread: who has to come back later is told so at once.
+        let attempt = match entrance.enrolments().begin(address) {
+            Ok(attempt) => attempt.waiting(),
+            Err(refusal) => return Err(entrance.not_enrolled(&node, address, refusal)),
+        };
+        let enrolled = self.enrolments.run(move || own.enrol(&request, address, attempt.running())).await;
         enrolled.unwrap_or_else(|trouble| Err(entrance.not_enrolled(&node, address, self.late(trouble))))
     }
 

@@ -8,7 +8,7 @@ use super::*;
 
 impl Escrow {
     /// Keeps a text, and waits for the disk. The same text again is no error.
-    pub(crate) fn keep(self: &Arc<Self>, key: &SubmissionKey, text: &KeptText) -> Result<(), EscrowError> {
+    pub(crate) fn keep(self: &Arc<Self>, key: &TextKey, text: &KeptText) -> Result<(), EscrowError> {
         match self.reserve(key, text)? {
             Reserved::Kept => self.check_same(key, &text.sealed),
             Reserved::Free(writer, _claim) => writer.write(),
@@ -20,8 +20,8 @@ fn text(sealed: &str) -> KeptText {
     KeptText { sealed: format!("mt1.00000000.{sealed}"), exp: 1_000, follows: true, host: "login1".into() }
 }
 
-fn key(uid: u32, digit: char) -> SubmissionKey {
-    SubmissionKey { uid, handle: digit.to_string().repeat(32) }
+fn key(uid: u32, digit: char) -> TextKey {
+    TextKey { uid, handle: digit.to_string().repeat(32) }
 }
 
 fn open(path: &Path) -> Arc<Escrow> {
@@ -32,7 +32,7 @@ fn count(escrow: &Escrow) -> usize {
     escrow.status(true).texts
 }
 
-fn reserved(escrow: &Arc<Escrow>, key: &SubmissionKey) -> (Writer, Claim) {
+fn reserved(escrow: &Arc<Escrow>, key: &TextKey) -> (Writer, Claim) {
     match escrow.reserve(key, &text("AAAA")).unwrap() {
         Reserved::Free(writer, claim) => (writer, claim),
         Reserved::Kept => panic!("{key:?} is kept"),
@@ -123,10 +123,26 @@ fn a_text_of_which_nobody_waits_for_the_end_of_the_write_is_removed() {
 fn a_user_cannot_fill_the_disk() {
     let temp = tempfile::tempdir().unwrap();
     let escrow = open(temp.path());
-    let of = |number| SubmissionKey { uid: 1, handle: format!("{number:032x}") };
-    let known = || Known { exp: 1, bytes: 1, host: String::new(), writer: None, is_over: false };
+    let of = |number| TextKey { uid: 1, handle: format!("{number:032x}") };
+    let known = || Known { text: None, exp: 1, bytes: 1, host: String::new(), writer: None, is_over: false };
     escrow.texts().known.extend((0..MOST_OF_USER).map(|number| (of(number), known())));
     assert!(matches!(escrow.keep(&key(1, 'f'), &text("AAAA")), Err(EscrowError::TooManyOfUser)));
     escrow.keep(&key(2, 'f'), &text("AAAA")).unwrap();
     assert_eq!(escrow.status(true).first_expiry, Some(1));
+}
+
+#[test]
+fn the_end_of_another_text_with_the_same_handle_removes_none() {
+    let temp = tempfile::tempdir().unwrap();
+    let (escrow, key) = (open(temp.path()), key(2001, 'a'));
+    escrow.keep(&key, &text("AAAA")).unwrap();
+    let of = |sealed: &str| SubmissionKey::new(2001, &key.handle, &text(sealed).sealed);
+    let again = open(temp.path());
+    for escrow in [&escrow, &again] {
+        assert_eq!(escrow.submission(&key), Some(of("AAAA")));
+        escrow.forget_submission(&of("BBBB"));
+        assert!(escrow.has(&key));
+        escrow.forget_submission(&of("AAAA"));
+        assert!(!escrow.has(&key));
+    }
 }

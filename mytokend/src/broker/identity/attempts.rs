@@ -136,6 +136,20 @@ impl Address {
 }
 
 impl Attempt {
+    /// The same while nothing is done yet: dropped, it does not count.
+    #[must_use]
+    pub fn waiting(mut self) -> Self {
+        self.counts = false;
+        self
+    }
+
+    /// The wait is over: dropped, it counts as a failure.
+    #[must_use]
+    pub fn running(mut self) -> Self {
+        self.counts = true;
+        self
+    }
+
     /// Ends the attempt, which succeeded.
     pub fn succeeded(self) {
         self.not_counted();
@@ -159,6 +173,15 @@ pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
         address => address,
+    }
+}
+
+/// How the log names it.
+#[must_use]
+pub fn network_name(address: IpAddr) -> String {
+    match network(address) {
+        IpAddr::V6(network) => format!("{network}/64"),
+        IpAddr::V4(address) => address.to_string(),
     }
 }
 
@@ -221,6 +244,8 @@ mod tests {
         assert!(attempts.begin(address("2001:db8:0:1:ffff::1"), SECOND).is_err());
         assert!(attempts.begin(address("2001:db8:0:2::1"), SECOND).is_ok());
         assert_eq!(network(address("::ffff:10.0.0.1")), address("10.0.0.1"));
+        assert_eq!(network_name(address("::ffff:10.0.0.1")), "10.0.0.1");
+        assert_eq!(network_name(address("2001:db8:0:1:ffff::1")), "2001:db8:0:1::/64");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! One-time codes with which a node enrols where there is no MUNGE. Root makes one at a broker for one node and takes it there.
 
 use std::hint::black_box;
+use std::sync::{Mutex, PoisonError};
 
 use mytoken::private_files::{Directory, FileError, Owner};
 use mytoken_wire::hex;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::key_hash::KeyHash;
 use super::node_name::NodeName;
 
 /// How long a code can be used, in seconds.
@@ -26,10 +28,12 @@ const LIMIT: usize = 1024;
 /// Mode of the files.
 const MODE: u32 = 0o600;
 
-/// The codes that were made and not used. A code itself is never written to a file.
+/// The codes that were made. A code itself is never written to a file.
 pub struct Codes {
     directory: Directory,
     owner: Owner,
+    /// Held while a code is used up.
+    taking: Mutex<()>,
 }
 
 /// The file of a code.
@@ -40,13 +44,25 @@ struct CodeFile {
     hash: String,
     /// Its last second, Unix seconds.
     expires: u64,
+    /// The key with which it was used. The node may not have heard the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    used: Option<KeyHash>,
 }
 
-/// A code that is valid, and not used yet.
+/// A code that is valid.
 #[derive(Debug)]
 #[must_use]
 pub struct ValidCode {
-    file: String,
+    name: String,
+    file: CodeFile,
+}
+
+impl ValidCode {
+    /// The key with which it was used already.
+    #[must_use]
+    pub fn used_with(&self) -> Option<KeyHash> {
+        self.file.used
+    }
 }
 
 /// Why a code is not accepted.
@@ -68,7 +84,7 @@ impl Codes {
     /// The codes in `directory`, of which the files belong to `owner`.
     #[must_use]
     pub fn new(directory: Directory, owner: Owner) -> Self {
-        Self { directory, owner }
+        Self { directory, owner, taking: Mutex::default() }
     }
 
     /// Makes a code for `node`, in place of a former one.
@@ -77,44 +93,59 @@ impl Codes {
     /// [`FileError::Unusable`].
     pub fn issue(&self, node: &NodeName, now: u64) -> Result<Zeroizing<String>, FileError> {
         let bytes = Zeroizing::new(mytoken::random::random::<[u8; BYTES]>());
-        let file = CodeFile { node: node.clone(), hash: hash(&bytes), expires: now.saturating_add(LIFE) };
-        // A struct of texts and numbers always has a JSON form.
-        let text = serde_json::to_string(&file).unwrap_or_default();
-        self.directory.write_durably(&file_name(node), text.as_bytes(), self.owner, MODE)?;
+        let file = CodeFile { node: node.clone(), hash: hash(&bytes), expires: now.saturating_add(LIFE), used: None };
+        self.write(&file_name(node), &file)?;
         Ok(written(&bytes))
     }
 
-    /// Whether `code` is valid for `node` at `now` (Unix seconds). It can be used until [`Self::take`].
+    /// Whether `code` is valid for `node` at `now` (Unix seconds). After [`Self::take`] it is, too: [`ValidCode::used_with`].
     ///
     /// # Errors
     /// [`CodeRefusal`].
     pub fn check(&self, node: &NodeName, code: &str, now: u64) -> Result<ValidCode, CodeRefusal> {
         let invalid = || CodeRefusal::Invalid { node: node.clone() };
         let name = file_name(node);
-        let bytes = self.directory.read(&name, self.owner, MODE, LIMIT)?.ok_or_else(invalid)?;
-        let file: CodeFile = serde_json::from_slice(&bytes).map_err(|_| FileError::Unusable {
-            path: self.directory.path().join(&name).display().to_string(),
-            reason: "it is damaged; make another code".to_owned(),
-        })?;
+        let file = self.read(&name)?.ok_or_else(invalid)?;
         if now > file.expires || now.saturating_add(LIFE) < file.expires {
             self.directory.remove(&name)?;
             return Err(invalid());
         }
         let given = bytes_of(code).ok_or_else(invalid)?;
         if file.node == *node && is_same(&hash(&given), &file.hash) {
-            Ok(ValidCode { file: name })
+            Ok(ValidCode { name, file })
         } else {
             Err(invalid())
         }
     }
 
-    /// Uses a code up. Of several connections with the same code, one succeeds.
+    /// Uses a code up with this key. Of several connections with the same code, one succeeds.
     ///
     /// # Errors
     /// [`CodeRefusal`].
-    pub fn take(&self, node: &NodeName, code: ValidCode) -> Result<(), CodeRefusal> {
-        let ValidCode { file } = code;
-        if self.directory.remove(&file)? { Ok(()) } else { Err(CodeRefusal::Invalid { node: node.clone() }) }
+    pub fn take(&self, node: &NodeName, code: ValidCode, key: KeyHash) -> Result<(), CodeRefusal> {
+        let ValidCode { name, file } = code;
+        let _taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.read(&name)? {
+            Some(present) if present.hash == file.hash && present.used.is_none() => {
+                Ok(self.write(&name, &CodeFile { used: Some(key), ..file })?)
+            }
+            _ => Err(CodeRefusal::Invalid { node: node.clone() }),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<CodeFile>, FileError> {
+        let Some(bytes) = self.directory.read(name, self.owner, MODE, LIMIT)? else { return Ok(None) };
+        let read = serde_json::from_slice(&bytes).map_err(|_| FileError::Unusable {
+            path: self.directory.path().join(name).display().to_string(),
+            reason: "it is damaged; make another code".to_owned(),
+        });
+        read.map(Some)
+    }
+
+    fn write(&self, name: &str, file: &CodeFile) -> Result<(), FileError> {
+        // A struct of texts and numbers always has a JSON form.
+        let text = serde_json::to_string(file).unwrap_or_default();
+        self.directory.write_durably(name, text.as_bytes(), self.owner, MODE)
     }
 }
 
@@ -190,9 +221,11 @@ mod tests {
         let typed = format!(" {}\n", code.to_uppercase().replace('-', " "));
         let (one, two) =
             (codes.check(&node("n1"), &typed, NOW).unwrap(), codes.check(&node("n1"), &code, NOW).unwrap());
-        assert_eq!(codes.take(&node("n1"), one), Ok(()));
-        assert!(matches!(codes.take(&node("n1"), two), Err(CodeRefusal::Invalid { .. })), "at the same time");
-        assert!(codes.check(&node("n1"), &code, NOW).is_err());
+        let (own, other) = (KeyHash([1; 32]), KeyHash([2; 32]));
+        assert_eq!((one.used_with(), codes.take(&node("n1"), one, own)), (None, Ok(())));
+        assert!(matches!(codes.take(&node("n1"), two, other), Err(CodeRefusal::Invalid { .. })), "at the same time");
+        assert_eq!(codes.check(&node("n1"), &code, NOW).unwrap().used_with(), Some(own), "until its end");
+        assert!(codes.check(&node("n1"), &code, NOW + 1 + LIFE).is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use mytoken::ScheduleClock;
 
-use super::attempts::{Attempts, TooMany};
+use super::attempts::{Attempt, Attempts, TooMany};
 use super::authority::{Authority, AuthorityError, DAY, SignedCertificate};
 use super::codes::{CodeRefusal, Codes, ValidCode};
 use super::munge::{Claim, ConnectionAddress, Munge, MungeRefusal, MungeUnavailable, NodeAddresses};
@@ -194,15 +194,22 @@ impl Enrolments {
     /// # Errors
     /// [`EnrolmentRefusal`].
     pub fn enrol(&self, application: &Application<'_>, connection: IpAddr) -> Result<Enrolled, EnrolmentRefusal> {
-        self.limited(connection, || self.attempt(application, connection))
+        self.limited(self.begin(connection)?, || self.attempt(application, connection))
+    }
+
+    /// Begins an attempt of a connection. It looks into memory only.
+    ///
+    /// # Errors
+    /// [`EnrolmentRefusal::TooMany`].
+    pub fn begin(&self, connection: IpAddr) -> Result<Attempt, EnrolmentRefusal> {
+        Ok(self.attempts.begin(connection, self.clock.elapsed())?)
     }
 
     fn limited(
         &self,
-        connection: IpAddr,
+        attempt: Attempt,
         enrol: impl FnOnce() -> Result<Enrolled, EnrolmentRefusal>,
     ) -> Result<Enrolled, EnrolmentRefusal> {
-        let attempt = self.attempts.begin(connection, self.clock.elapsed())?;
         match enrol() {
             Ok(enrolled) => {
                 attempt.succeeded();
@@ -232,8 +239,13 @@ impl Enrolments {
         let ends = self.authority.node_end(now);
         if let Proven::Code(code) = proven {
             // A code must not be lost to a node that is enrolled already.
-            self.register.would_pin(node, request.key(), &proof, ends, self.repin)?;
-            self.codes.take(node, code)?;
+            let would = self.register.would_pin(node, request.key(), &proof, ends, self.repin)?;
+            match code.used_with() {
+                None => self.codes.take(node, code, request.key())?,
+                // Its answer was lost: the disk was slow, or the connection ended.
+                Some(key) if key == request.key() && would == Pinned::Again => {}
+                Some(_) => return Err(CodeRefusal::Invalid { node: node.clone() }.into()),
+            }
         }
         let pinned = self.register.pin(node, request.key(), proof.clone(), ends, self.repin)?;
         Ok(Enrolled { certificate: self.authority.sign_node(&request, node, now)?, pinned, proof })

@@ -8,7 +8,13 @@ use super::*;
 
 fn replacement(handle: &str) -> Replacement {
     let sealed = format!("mt1.00000000.{handle}");
-    Replacement { sealed, handle: handle.into(), made: 100, exp: 1_000, follows: true, retired: Vec::new() }
+    let text = TextHash::of(&sealed);
+    Replacement { sealed, text, handle: handle.into(), made: 100, exp: 1_000, follows: true, retired: Vec::new() }
+}
+
+/// The submission with this handle.
+fn key(handle: &str) -> SubmissionKey {
+    replacement(handle).key(2001)
 }
 
 fn of(uid: u32, job: u32) -> Leader {
@@ -34,12 +40,15 @@ fn a_new_credential_serves_older_ones_and_those_that_it_has_retired() {
         ("new", 100, false),
         ("new", 0, false),
     ] {
-        assert_eq!(new.replaces(handle, made), expected, "{handle} {made}");
+        assert_eq!(new.replaces(&key(handle), made), expected, "{handle} {made}");
     }
     let mut many = replacement("new");
-    (0..100).for_each(|number| many.retire(number.to_string()));
-    many.retire("99".into());
-    assert_eq!((many.retired.len(), many.has_retired("99"), many.has_retired("0")), (MOST_RETIRED, true, false));
+    (0..100).for_each(|number| many.retire(key(&number.to_string()).retired_name()));
+    many.retire(key("99").retired_name());
+    let has = |handle: &str| many.has_retired(&key(handle));
+    assert_eq!((many.retired.len(), has("99"), has("0")), (MOST_RETIRED, true, false));
+    let other = SubmissionKey::new(2001, "99", "of somebody else");
+    assert!(!many.has_retired(&other), "the same handle, but another text");
 }
 
 #[test]
@@ -49,7 +58,7 @@ fn a_new_credential_survives_the_broker_and_the_next_one_remembers_it() {
     let (known, _) = open(temp.path());
     assert_eq!(known.put(alice, replacement("a")).unwrap(), None);
     known.put(bob, Replacement { exp: 2_000, ..replacement("b") }).unwrap();
-    known.retire(alice, "old");
+    known.retire(alice, &key("old"));
     let before = known.put(alice, replacement("c")).unwrap().unwrap();
     assert_eq!(before.handle, "a");
     let file = temp.path().join("2001-40.json");
@@ -67,7 +76,10 @@ fn a_new_credential_survives_the_broker_and_the_next_one_remembers_it() {
     assert_eq!(unreadable, ["the content of 2001-42.json is damaged"]);
     assert!(!temp.path().join(".2001-41.json.00").exists() && temp.path().join("other").exists());
     let own = known.get(alice).unwrap();
-    assert_eq!((own.handle.as_str(), &own.retired[..]), ("c", &["old".to_owned(), "a".to_owned()][..]));
+    assert_eq!(
+        (own.handle.as_str(), &own.retired[..]),
+        ("c", &["old", "a"].map(|handle| key(handle).retired_name())[..])
+    );
     assert!(known.has_any(2001) && known.has_any(2002) && !known.has_any(2003));
     assert_eq!((known.all().len(), known.of_user(2001).len()), (2, 1));
 
@@ -191,8 +203,8 @@ fn who_revokes_does_not_wait_for_the_disk() {
     known.put(alice, replacement("a")).unwrap();
     // A write that hangs.
     let hangs = known.changing();
-    known.retire(alice, "old");
-    assert!(known.get(alice).unwrap().has_retired("old"));
+    known.retire(alice, &key("old"));
+    assert!(known.get(alice).unwrap().has_retired(&key("old")));
     known.forget(alice, "a");
     known.expire(0);
     assert_eq!((handle(&known, alice), disk.handle_of("2001-40.json")), (None, Some("a".into())));

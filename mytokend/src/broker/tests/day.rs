@@ -97,7 +97,7 @@ fn play(runs: &[Run], nodes: u32) -> (usize, usize, usize) {
             }
             Happens::End { run, node } => {
                 let ended = EndRequest { job: runs[run].job, uid: 7, sealed: "7:a".into() };
-                test.runtime.block_on(test.broker.end(&format!("n{node}"), &ended));
+                test.runtime.block_on(test.broker.end(&format!("n{node}"), &ended)).unwrap();
             }
         }
     }

@@ -76,8 +76,31 @@ fn while_the_disk_hangs_enrolled_nodes_are_served_and_others_are_told() {
     drop(hanging);
     // What was late counts all the same, and the node is served with the key that it has.
     test.until("the late enrolment", || enrolments.register.knows(&node("n2"), key));
+    test.until("the certificate that it has not got", || enrol().is_ok());
     test.until("the late request", || test.runtime.block_on(work.admit(&entrance, &of_site)).is_ok());
     assert!(entrance.is_admitted(&peer("n2", key, Signer::Cluster)));
+}
+
+#[test]
+fn who_has_to_come_back_is_told_so_while_all_threads_wait_for_the_disk() {
+    let Site { entrance, work, request, test, temp: _temp } = site();
+    let hanging = entrance.enrolments().register.hang();
+    let code = entrance.enrolments().codes.issue(&node("n2"), SystemClock.unix_millis() / 1000).unwrap().to_string();
+    let request = STANDARD.encode(request);
+    let enrol = |address: [u8; 4]| {
+        let code = Some(Secret::new(code.as_str()));
+        let request = EnrolRequest { node: node("n2"), request: request.clone(), munge: None, code };
+        test.runtime.block_on(work.enrol(&entrance, request, address.into())).unwrap_err().kind()
+    };
+    // Four of an address at a time, and there are eight threads.
+    let late: Vec<RefusalKind> = (0..8).map(|number| enrol([192, 0, 2, number / 4])).collect();
+    assert_eq!(late, [RefusalKind::Unavailable; 8]);
+    assert!(matches!(enrol([192, 0, 2, 0]), RefusalKind::Wait(_)));
+    // One that got no thread has not failed.
+    for _ in 0..20 {
+        assert_eq!(enrol([192, 0, 2, 9]), RefusalKind::Unavailable);
+    }
+    drop(hanging);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use mytoken::private_files::{Directory, Owner};
 
-use super::super::escrow::{Escrow, KeptText};
+use super::super::escrow::{Escrow, KeptText, TextKey};
 use super::super::messages::{ForgetAnswer, ForgetRequest, KeepAnswer, KeepRequest, KeptAnswer, KeptRequest};
 use super::*;
 
@@ -106,7 +106,7 @@ fn a_submission_without_a_job_is_revoked_when_slurmctld_shows_none() {
 fn a_text_outlives_the_broker_that_got_it() {
     let temp = tempfile::tempdir().unwrap();
     let escrow = Arc::new(Escrow::open(Directory::open(temp.path()).unwrap(), Owner::current()).unwrap());
-    let key = SubmissionKey { uid: 2001, handle: HANDLE.to_owned() };
+    let key = TextKey { uid: 2001, handle: HANDLE.to_owned() };
     let text = KeptText { sealed: sealed(2001, HANDLE), exp: u64::MAX, follows: false, host: "login1".into() };
     escrow.keep(&key, &text).unwrap();
     let test = with_escrow("", temp.path());

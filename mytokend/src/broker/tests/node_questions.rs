@@ -19,7 +19,7 @@ fn a_stolen_node_causes_few_questions_and_holds_up_no_job() {
     let before = test.questions();
     for job in 100..160 {
         let told = test.token("n2", job, 7, "7:b").unwrap_err();
-        assert_eq!(told, format!("later: slurmctld knows no job {job}"));
+        assert!(told.starts_with(&format!("later: slurmctld knows no job {job}")), "{told}");
     }
     let asked = test.questions() - before;
     // Those that are free, and the next ones with their pauses. The regular question may be among them.
@@ -50,6 +50,78 @@ fn a_node_is_told_when_to_ask_again_for_a_job_that_stays_away() {
     assert_eq!(test.questions(), before + 1);
     assert!((3..=5).contains(&waits()), "the rest of its pause, but not less than usual");
     assert_eq!(test.questions(), before + 1, "slurmctld is not asked meanwhile");
+    // It has stayed away for long.
+    let now = test.broker.clock.elapsed();
+    for answer in 0..9 {
+        test.broker.asking.running.in_vain("n1", 99, Duration::from_nanos(answer), now);
+    }
+    assert!((50..=60).contains(&waits()), "its own pause, which is longer than usual");
+}
+
+#[test]
+fn a_node_that_does_not_wait_for_the_answers_has_asked_all_the_same() {
+    let test = TestBroker::new(RUNNING);
+    let asking = &test.broker.asking;
+    test.ask_slurmctld();
+    for job in 100..103 {
+        let request = TokenRequest { job, uid: 7, sealed: "7:b".into(), file: None, patience: 0 };
+        let answer = test.runtime.block_on(test.broker.token("n2", &request));
+        assert!(matches!(answer.outcome, TokenOutcome::Later { .. }));
+        test.ask_slurmctld();
+    }
+    assert_eq!(asking.running.vain("n2"), 3);
+    // The server drops the answer when the connection ends.
+    let start = |broker: Arc<Broker>| async move { drop(broker.start("n2", 99).await) };
+    let end = |broker: Arc<Broker>| async move {
+        drop(broker.end("n2", &EndRequest { job: 99, uid: 7, sealed: "7:b".into() }).await);
+    };
+    let replace = |broker: Arc<Broker>| async move {
+        let request = ReplaceRequest { uid: 7, job: 99, sealed: "7:c@5".into(), follows: true };
+        drop(broker.replace("n2", &request).await);
+    };
+    test.runtime.block_on(async {
+        let broker = || Arc::clone(&test.broker);
+        let asked = [tokio::spawn(start(broker())), tokio::spawn(end(broker())), tokio::spawn(replace(broker()))];
+        tokio::task::yield_now().await;
+        // All of them before the next turn: the answer may have come.
+        asked.iter().for_each(tokio::task::JoinHandle::abort);
+        for asked in asked {
+            assert!(asked.await.unwrap_err().is_cancelled());
+        }
+    });
+    let counted = [&asking.started, &asking.ended, &asking.hosts].map(|questions| questions.vain("n2"));
+    assert_eq!((counted, asking.waiting.vain("n2 7")), ([1; 3], 1));
+}
+
+#[test]
+fn short_jobs_of_a_node_hold_up_no_other_job() {
+    let ended: String = (100..103).map(|job| format!("7|1000|{job}|{job}|COMPLETED|1000|1100|n2|n2\n")).collect();
+    let test = TestBroker::new(&format!("{RUNNING}{ended}"));
+    for job in 100..103 {
+        let told = test.token("n2", job, 7, &format!("7:x{job}")).unwrap_err();
+        assert_eq!(told, format!("later: slurmctld says that job {job} does not run on n2"));
+        assert_eq!(test.runtime.block_on(test.broker.start("n2", job)).unwrap().started, None);
+    }
+    let vain = |node: &str| test.broker.asking.running.vain(node) + test.broker.asking.started.vain(node);
+    assert_eq!(vain("n2"), 0);
+    test.token("n3", 100, 7, "7:x100").unwrap_err();
+    test.token("n2", 100, 8, "8:x100").unwrap_err();
+    assert_eq!((vain("n2"), vain("n3")), (0, 1), "it was not there");
+}
+
+#[test]
+fn a_node_that_has_to_wait_is_told_that_slurmctld_is_not_asked() {
+    let test = TestBroker::new(RUNNING);
+    let now = test.broker.clock.elapsed();
+    test.ask_slurmctld();
+    for job in 100..120 {
+        test.broker.asking.running.in_vain("n1", job, Duration::from_nanos(job.into()), now);
+    }
+    let told = test.token("n1", 99, 7, "7:b").unwrap_err();
+    assert!(
+        told.starts_with("later: slurmctld knows no job 99; this is its last answer, and it is not asked"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -71,20 +143,31 @@ fn ends_and_new_credentials_of_wrong_jobs_cause_few_questions() {
     let test = TestBroker::new(RUNNING);
     let end = |job| {
         let ended = EndRequest { job, uid: 7, sealed: format!("7:x{job}") };
-        test.runtime.block_on(test.broker.end("n1", &ended))
+        test.runtime.block_on(test.broker.end("n1", &ended)).unwrap()
     };
     // As if it had asked for many before.
     for job in 0..100 {
-        for questions in [&test.broker.asking.ended, &test.broker.asking.waiting] {
-            questions.in_vain("n1", job, Duration::from_secs(job.into()), test.broker.clock.elapsed());
-        }
+        let (asked, now) = (Duration::from_secs(job.into()), test.broker.clock.elapsed());
+        test.broker.asking.ended.in_vain("n1", job, asked, now);
+        test.broker.asking.waiting.in_vain("n1 7", job, asked, now);
     }
     let before = test.questions();
     assert!(matches!(end(500), EndAnswer::Waits { .. }), "the end is noted all the same");
-    let request = ReplaceRequest { uid: 7, job: 600, sealed: "7:new@5".to_owned(), follows: true };
-    let ReplaceAnswer::Refused { reason } = test.runtime.block_on(test.broker.replace("n1", &request)) else {
-        panic!()
+    let replace = |uid: u32| {
+        let request = ReplaceRequest { uid, job: 600, sealed: format!("{uid}:new@5"), follows: true };
+        match test.runtime.block_on(test.broker.replace("n1", &request)) {
+            ReplaceAnswer::Refused { reason } => reason,
+            ReplaceAnswer::Replaced {} => String::new(),
+        }
     };
-    assert_eq!(reason, "this host has asked for too many wrong jobs; try again in a minute");
+    assert_eq!(replace(7), "too many wrong jobs were named on this host; try again in a minute");
+    assert_eq!(test.questions(), before);
+    assert_eq!(replace(8), "slurmctld knows no job 600 of this user that waits", "another user");
+    // As if it had invented many users.
+    for uid in 1_000..1_300_u32 {
+        test.broker.named_wrong_job("n1", uid, 1, Duration::from_secs(uid.into()));
+    }
+    let before = test.questions();
+    assert_eq!(replace(9), "this host has asked for too many wrong jobs; try again in a minute");
     assert_eq!(test.questions(), before);
 }

@@ -69,7 +69,8 @@ impl TestBroker {
 
     /// Waits until the broker remembers that this credential of job 1 is revoked.
     fn until_retired(&self, handle: &str) {
-        self.until("the note", || self.broker.replaced.get(JOB).is_some_and(|own| own.has_retired(handle)));
+        let key = SubmissionKey::new(7, handle, &format!("7:{handle}"));
+        self.until("the note", || self.broker.replaced.get(JOB).is_some_and(|own| own.has_retired(&key)));
         self.broker.sweep_replacements(false);
     }
 }
@@ -305,20 +306,32 @@ fn a_user_cannot_replace_without_end() {
 }
 
 #[test]
+fn a_user_who_names_the_job_of_another_one_does_not_keep_that_from_a_new_credential() {
+    let temp = tempfile::tempdir().unwrap();
+    let test = with_store(WAITS, temp.path());
+    for _ in 0..4 {
+        assert_eq!(test.replace_from("login1", 8, 1, "8:x@5"), "job 1 belongs to another user");
+    }
+    assert!(test.replace_from("login1", 8, 1, "8:x@5").contains("too many wrong jobs"));
+    assert_eq!(test.replace("7:new@5"), "");
+}
+
+#[test]
 fn a_user_whose_sub_tokens_wait_to_be_revoked_replaces_no_credential() {
     let temp = tempfile::tempdir().unwrap();
     let test = with_store(WAITS, temp.path());
+    let unproven = |number: u32| SubmissionKey::new(7, &format!("x{number}"), &format!("7:x{number}"));
     {
         let mut state = test.broker.state();
         for number in 0..128 {
             let admitted = test.broker.admit(1, 7, &format!("7:x{number}")).unwrap();
             let mut own = Submission::new("7:x".to_owned(), admitted);
             own.end = End::Revoking { tries: 0, due: Duration::MAX, asked: false };
-            state.submissions.insert(SubmissionKey { uid: 7, handle: format!("x{number}") }, own);
+            state.submissions.insert(unproven(number), own);
         }
     }
     assert!(test.replace("7:new@5").contains("still revokes many credentials"));
-    test.broker.state().submissions.remove(&SubmissionKey { uid: 7, handle: "x0".to_owned() });
+    test.broker.state().submissions.remove(&unproven(0));
     assert_eq!(test.replace("7:new@5"), "");
 }
 

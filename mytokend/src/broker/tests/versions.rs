@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::sync::mpsc::{Receiver, channel};
 
 use mytoken::Clock as _;
 use mytoken::config::FileTrust;
@@ -40,9 +41,9 @@ impl NodeAddresses for NoAddresses {
 }
 
 /// A broker that listens, and the connection of a node that is enrolled there.
-struct Connected {
+pub(super) struct Connected {
     client: BrokerClient,
-    address: String,
+    pub(super) address: String,
     /// What the node shows.
     shown: rustls::ClientConfig,
     /// What the broker shows.
@@ -53,7 +54,7 @@ struct Connected {
     _temp: tempfile::TempDir,
 }
 
-fn connected() -> Connected {
+pub(super) fn connected() -> Connected {
     let temp = tempfile::tempdir().unwrap();
     let now = SystemClock.now();
     Authority::create(&Directory::open(temp.path()).unwrap(), "testbed", now).unwrap();
@@ -98,7 +99,7 @@ fn connected() -> Connected {
 }
 
 impl Connected {
-    fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, ClientError> {
+    pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, ClientError> {
         self.client.post(path, body, Deadline::after(Duration::from_secs(20)))
     }
 
@@ -109,7 +110,7 @@ impl Connected {
 }
 
 /// A request for a token as the first version wrote it.
-fn first_request() -> Value {
+pub(super) fn first_request() -> Value {
     json!({"job": 1, "uid": 7, "sealed": "7:a", "patience": 20_000})
 }
 
@@ -154,8 +155,10 @@ fn a_node_that_cannot_read_an_answer_says_so_in_one_sentence() {
     assert_eq!(failure.to_string(), sentence);
 }
 
-/// Answers each request with a page, as a proxy in front of a broker does that lacks a path. It has the broker's certificate.
-fn proxy(tls: &Arc<rustls::ServerConfig>) -> String {
+/// Answers each request with a page, as a proxy in front of a broker does that lacks a path. It has the broker's certificate. Returns its
+/// address, and what it gets.
+fn proxy(tls: &Arc<rustls::ServerConfig>) -> (String, Receiver<Vec<u8>>) {
+    let (told, received) = channel();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let (address, tls) = (listener.local_addr().unwrap().to_string(), Arc::clone(tls));
     std::thread::spawn(move || {
@@ -170,6 +173,7 @@ fn proxy(tls: &Arc<rustls::ServerConfig>) -> String {
                     _ => break,
                 }
             }
+            let _ = told.send(request);
             let page = "<html>Not Found</html>";
             let head = format!("HTTP/1.1 404 x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", page.len());
             let _ = stream.write_all(format!("{head}{page}").as_bytes());
@@ -177,13 +181,13 @@ fn proxy(tls: &Arc<rustls::ServerConfig>) -> String {
             let _ = stream.flush();
         }
     });
-    address
+    (address, received)
 }
 
 #[test]
 fn a_proxy_in_front_of_one_broker_keeps_no_node_from_the_other_one() {
     let site = connected();
-    let proxy = proxy(&site.tls);
+    let (proxy, _) = proxy(&site.tls);
     let client = |brokers: &[&String]| {
         let brokers = brokers.iter().map(ToString::to_string).collect();
         BrokerClient::new(brokers, site.shown.clone()).unwrap()
@@ -199,6 +203,20 @@ fn a_proxy_in_front_of_one_broker_keeps_no_node_from_the_other_one() {
     let page = format!("{proxy} (404, but not as a broker answers)");
     assert!(lacks.starts_with("no broker gave an answer that can be used: ") && lacks.ends_with(&page), "{lacks}");
     assert!(lacks.contains(&format!("{} (404: this broker does not know the request", site.address)), "{lacks}");
+}
+
+#[test]
+fn each_broker_is_told_its_own_part_of_the_time() {
+    let site = connected();
+    let (proxy, received) = proxy(&site.tls);
+    let both = BrokerClient::new(vec![proxy, site.address.clone()], site.shown.clone()).unwrap();
+    let request =
+        |part: Duration| TokenRequest { job: 1, uid: 7, sealed: "7:a".into(), file: None, patience: millis(part) };
+    let answer = both.post_within(TOKEN_PATH, &request, Deadline::after(Duration::from_secs(20))).unwrap();
+    assert_eq!(said(answer), Ok("token-0".to_owned()));
+    let first = String::from_utf8(received.recv().unwrap()).unwrap();
+    let first: TokenRequest = serde_json::from_str(first.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert!((5_000..=10_000).contains(&first.patience), "{}", first.patience);
 }
 
 /// Fails if a message that has one more member is not the same message.

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{Application, Enrolled, EnrolmentRefusal, Enrolments, OfferedProof};
+use crate::broker::identity::attempts::Attempt;
 use crate::broker::identity::authority::SignedCertificate;
 use crate::broker::identity::tls::Peer;
 use crate::broker::messages::{EnrolRequest, RenewRequest};
@@ -17,7 +18,20 @@ impl Enrolments {
     /// # Errors
     /// [`EnrolmentRefusal`].
     pub fn enrol_by(&self, message: &EnrolRequest, connection: IpAddr) -> Result<Enrolled, EnrolmentRefusal> {
-        self.limited(connection, || {
+        self.enrol_begun(message, connection, self.begin(connection)?)
+    }
+
+    /// The same with an attempt that was begun.
+    ///
+    /// # Errors
+    /// [`EnrolmentRefusal`].
+    pub fn enrol_begun(
+        &self,
+        message: &EnrolRequest,
+        connection: IpAddr,
+        attempt: Attempt,
+    ) -> Result<Enrolled, EnrolmentRefusal> {
+        self.limited(attempt, || {
             let proof = match (&message.munge, &message.code) {
                 (Some(credential), None) => OfferedProof::Munge(credential),
                 (None, Some(code)) => OfferedProof::Code(code.expose()),

@@ -208,12 +208,21 @@ fn without_munged_nobody_is_refused_for_good() {
 }
 
 #[test]
-fn a_code_enrols_its_node_once_and_is_not_lost_to_another_key() {
+fn a_code_enrols_one_key_of_its_node_and_is_not_lost_to_another_one() {
     let site = Site::new();
     let (own, other) = (request(), request());
     let code = site.enrolments.codes.issue(&name("n1"), NOW).unwrap();
     assert_eq!(site.enrol("n1", &own, OfferedProof::Code(&code)).unwrap().proof, Proof::Code);
-    assert!(matches!(site.enrol("n1", &own, OfferedProof::Code(&code)), Err(EnrolmentRefusal::Code(_))));
+    let again = site.enrol("n1", &own, OfferedProof::Code(&code)).unwrap();
+    assert_eq!(again.pinned, Pinned::Again, "the node has perhaps not heard the answer");
+    assert!(site.enrol("n1", &other, OfferedProof::Code(&code)).is_err());
+    site.enrolments.register.remove(&name("n1")).unwrap();
+    for request in [&own, &other] {
+        let refused = site.enrol("n1", request, OfferedProof::Code(&code));
+        assert!(matches!(refused, Err(EnrolmentRefusal::Code(CodeRefusal::Invalid { .. }))), "it was removed");
+    }
+    let third = site.enrolments.codes.issue(&name("n1"), NOW).unwrap();
+    site.enrol("n1", &own, OfferedProof::Code(&third)).unwrap();
     let second = site.enrolments.codes.issue(&name("n1"), NOW).unwrap();
     let refusal = site.enrol("n1", &other, OfferedProof::Code(&second)).unwrap_err();
     assert!(refusal.to_string().contains("mytokenctl node remove n1"), "{refusal}");
