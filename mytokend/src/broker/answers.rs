@@ -37,7 +37,7 @@ impl Broker {
     pub async fn token(&self, node: &str, request: &TokenRequest) -> TokenAnswer {
         let brought = match self.brought(request.job, request.uid, &request.sealed) {
             Ok(brought) => brought,
-            Err(Denied { reason, required }) => {
+            Err(Denied { reason, required, .. }) => {
                 self.tell(request.uid, node, request.job, &reason);
                 return TokenAnswer { outcome: TokenOutcome::Refused { reason, required }, admitted: None };
             }

@@ -174,14 +174,15 @@ async fn connection(
     let Ok(Ok(stream)) = accepted else { return };
     let Ok(peer) = entrance.peer(stream.get_ref().1, address) else { return };
     drop(entrance);
-    let caller = Arc::new(match peer {
+    let (caller, _place) = match peer {
         Some(peer) => {
             drop(stranger);
             let Some(place) = shared.place_of(&peer.node) else { return };
-            Caller::Node(Arc::new(peer), place)
+            (Caller::Node(Arc::new(peer)), Some(place))
         }
-        None => Caller::Stranger(stranger),
-    });
+        None => (Caller::Stranger(stranger), None),
+    };
+    let caller = Arc::new(caller);
     let broker = Arc::clone(&shared.broker);
     let _connected = matches!(*caller, Caller::Node(..)).then(|| broker.counts.connection());
     let own = Arc::clone(&caller);
@@ -220,8 +221,8 @@ async fn connection(
 
 /// Who is at the other end of a connection.
 enum Caller {
-    /// A node with its certificate, and the place of its connection.
-    Node(Arc<Peer>, NodePlace),
+    /// A node with its certificate.
+    Node(Arc<Peer>),
     /// Somebody who can do nothing but enrol.
     Stranger(Stranger),
 }
@@ -233,7 +234,7 @@ async fn answer(shared: &Shared, caller: &Caller, address: IpAddr, request: Requ
     }
     let entrance = shared.entrance();
     if path != ENROL_PATH {
-        let Caller::Node(peer, _) = caller else {
+        let Caller::Node(peer) = caller else {
             return Answer::fault(StatusCode::FORBIDDEN, "this connection has no certificate of an enrolled node");
         };
         // At each request: the node may have been removed.
@@ -269,17 +270,17 @@ async fn respond(
             shared.broker.counts.enrolment(enrolled.is_ok());
             enrolled.map(|enrolled| Answer::json(&enrolled)).map_err(|refusal| Answer::refusal(&refusal))
         }
-        (RENEW_PATH, Node(peer, _)) => {
+        (RENEW_PATH, Node(peer)) => {
             let renewed = shared.work.renew(entrance, peer, parse::<RenewRequest>(body)?).await;
             shared.broker.counts.enrolment(renewed.is_ok());
             renewed.map(|renewed| Answer::json(&renewed)).map_err(|refusal| Answer::refusal(&refusal))
         }
-        (TOKEN_PATH, Node(peer, _)) => {
+        (TOKEN_PATH, Node(peer)) => {
             let answer = shared.broker.token(peer.node.as_str(), &parse::<TokenRequest>(body)?).await;
             shared.broker.counts.told(&answer.outcome);
             Ok(Answer::json(&answer))
         }
-        (END_PATH, Node(peer, _)) => {
+        (END_PATH, Node(peer)) => {
             let ended = shared.broker.end(peer.node.as_str(), &parse::<EndRequest>(body)?).await;
             ended.map(|ended| Answer::json(&ended)).map_err(|reason| Answer::unavailable(&reason))
         }
@@ -287,27 +288,27 @@ async fn respond(
             let jobs = shared.broker.jobs(parse::<JobsRequest>(body)?.uid).await;
             jobs.map(|jobs| Answer::json(&jobs)).ok_or_else(|| Answer::unavailable(NO_SLURMCTLD))
         }
-        (PERMIT_PATH, Node(peer, _)) => {
+        (PERMIT_PATH, Node(peer)) => {
             Ok(Answer::json(&shared.broker.permit(peer.node.as_str(), &parse::<PermitRequest>(body)?)))
         }
-        (KEEP_PATH, Node(peer, _)) => {
+        (KEEP_PATH, Node(peer)) => {
             Ok(Answer::json(&shared.broker.keep(peer.node.as_str(), &parse::<KeepRequest>(body)?).await))
         }
         (KEPT_PATH, Node(..)) => {
             let kept = shared.broker.kept(&parse::<KeptRequest>(body)?).await;
             kept.map(|kept| Answer::json(&kept)).map_err(|reason| Answer::unavailable(&reason))
         }
-        (REPLACE_PATH, Node(peer, _)) => {
+        (REPLACE_PATH, Node(peer)) => {
             Ok(Answer::json(&shared.broker.replace(peer.node.as_str(), &parse::<ReplaceRequest>(body)?).await))
         }
-        (REPLACED_PATH, Node(peer, _)) => {
+        (REPLACED_PATH, Node(peer)) => {
             let found = shared.broker.replaced(peer.node.as_str(), &parse::<ReplacedRequest>(body)?).await;
             found.map(|found| Answer::json(&found)).map_err(|reason| Answer::unavailable(&reason))
         }
-        (FORGET_PATH, Node(peer, _)) => {
+        (FORGET_PATH, Node(peer)) => {
             Ok(Answer::json(&shared.broker.forget(peer.node.as_str(), &parse::<ForgetRequest>(body)?)))
         }
-        (START_PATH, Node(peer, _)) => {
+        (START_PATH, Node(peer)) => {
             let start = shared.broker.start(peer.node.as_str(), parse::<StartRequest>(body)?.job).await;
             start.map(|start| Answer::json(&start)).map_err(|reason| Answer::unavailable(&reason))
         }
