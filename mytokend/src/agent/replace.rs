@@ -108,6 +108,8 @@ impl Agent {
             let mut local = lease.jobs.get(&job).filter(|job| job.running).cloned()?;
             // The first token of the old credential may be written at this moment.
             local.is_stale |= local.file.is_none();
+            // What is found there would be of the old credential.
+            local.is_doubtful = false;
             Some((lease, local))
         }) else {
             return Err(format!("job {job} ended in the meantime"));
