@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
 
 use super::file_queue::{FilePlace, FileQueue};
 use super::lanes::{Lanes, Place, REVOCATIONS, TOKENS};
@@ -275,10 +276,10 @@ impl LeaseTable {
         lease.file_places().iter().any(|place| self.files.has_work(place))
     }
 
-    /// Whether a change of files of the lease has to wait for a thread that does not end.
+    /// Whether a change of files of the lease has to wait at `now`, elapsed time, for a thread that does not end.
     #[must_use]
-    pub fn is_held_up(&self, lease: &Lease) -> bool {
-        lease.file_places().iter().any(|place| self.files.is_held_up(lease.uid, place))
+    pub fn is_held_up(&self, lease: &Lease, now: Duration) -> bool {
+        lease.file_places().iter().any(|place| self.files.is_held_up(lease.uid, place, now))
     }
 
     /// Whether further tasks wait in a queue.
