@@ -143,6 +143,8 @@ impl Agent {
         // Until it is known that every node has it, no other one revokes it.
         new.ends = Ends::JobsHere;
         self.install(&mut new, &issued, took);
+        // Also if that has installed nothing: a thread is to remove the files of the old credential.
+        new.files_due = true;
         table.insert(new);
         table.files.remove_further(owner.uid, job, unwanted);
         self.lease_changed(&mut table, &key);
