@@ -23,6 +23,7 @@ use super::runtime_dir::FoundToken;
 use super::{Agent, millis};
 use crate::jobs::remove_at;
 use crate::log::Level;
+pub(super) use work::needs_thread;
 use work::{Content, FileWork, JobFiles, JobWork, SessionWork, Work, take_work};
 
 /// Number of the threads.

@@ -106,6 +106,17 @@ pub(super) fn take_work(table: &mut LeaseTable, place: &FilePlace, now: u64) -> 
     }
 }
 
+/// Whether a thread has something to do in this directory of the lease at `now`, Unix milliseconds.
+pub(in crate::agent) fn needs_thread(lease: &Lease, place: &FilePlace, now: u64) -> bool {
+    match place {
+        FilePlace::Job(job) => job_files(lease, *job, false, now).is_some_and(|files| {
+            let is_work = |work: &FileWork| *work != FileWork::Nothing;
+            files.needs_directory || is_work(&files.main) || files.further.iter().any(|(_, work)| is_work(work))
+        }),
+        FilePlace::Session { .. } => true,
+    }
+}
+
 fn of_lease(lease: &Lease) -> OfLease {
     OfLease { key: lease.key.clone(), generation: lease.generation }
 }
