@@ -3,11 +3,14 @@
 //! token file, or his session's directory, for as long as he likes (KERN-01); then a thread that writes or removes the file there waits for
 //! ever. So such a thread holds no lock, each user occupies few of them, and in each directory only one works at a time.
 
+mod place;
+
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fmt;
 use std::time::Duration;
 
 use mytoken_wire::FileName;
+
+pub use place::FilePlace;
 
 /// How many threads work at the same time.
 #[derive(Debug, Clone, Copy)]
@@ -23,33 +26,8 @@ pub struct FileLimits {
 /// These limits.
 pub const FILES: FileLimits = FileLimits { all: 12, reserve: 6, user: 2 };
 
-/// A directory with token files.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum FilePlace {
-    /// That of a job.
-    Job(u32),
-    /// That of a session.
-    Session {
-        /// The user.
-        uid: u32,
-        /// The user's group.
-        gid: u32,
-        /// The id.
-        session: String,
-    },
-}
-
-/// Its name in the log.
-impl fmt::Display for FilePlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Job(job) => write!(f, "job {job}"),
-            Self::Session { uid, session, .. } => {
-                write!(f, "session {} uid {uid}", session.get(..8).unwrap_or_default())
-            }
-        }
-    }
-}
+/// A thread that works longer in a directory probably hangs there: others need less than a millisecond.
+const ORDINARY: Duration = Duration::from_secs(1);
 
 /// What is to be removed in a directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -375,11 +353,13 @@ impl FileQueue {
         self.running.contains_key(place)
     }
 
-    /// Whether a change there has to wait for a thread that does not end: one that works there, or those that hang for its user `uid`.
+    /// Whether a change there has to wait at `now`, elapsed time, for a thread that does not end: one that has worked there for long, or those
+    /// that hang for its user `uid`.
     #[must_use]
-    pub fn is_held_up(&self, uid: u32, place: &FilePlace) -> bool {
+    pub fn is_held_up(&self, uid: u32, place: &FilePlace, now: Duration) -> bool {
         let hanging = self.running.values().filter(|running| running.uid == uid && running.hangs).count();
-        self.is_running(place) || hanging >= FILES.user
+        let is_long = |running: &Running| running.hangs || now.saturating_sub(running.since) > ORDINARY;
+        self.running.get(place).is_some_and(is_long) || hanging >= FILES.user
     }
 
     /// Whether a directory waits for a thread.

@@ -309,7 +309,8 @@ impl Agent {
         let Some(key) = table.of_job(job).filter(|lease| lease.runs(job)).map(|lease| lease.key.clone()) else {
             return;
         };
-        let is_held_up = table.get(&key).is_some_and(|lease| table.files.is_held_up(lease.uid, &FilePlace::Job(job)));
+        let (place, elapsed) = (FilePlace::Job(job), self.clock.elapsed());
+        let is_held_up = table.get(&key).is_some_and(|lease| table.files.is_held_up(lease.uid, &place, elapsed));
         let Some(lease) = table.get_mut(&key) else { return };
         let now = self.now();
         if let Some(ended) = lease.jobs.get_mut(&job) {

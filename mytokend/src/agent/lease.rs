@@ -153,6 +153,9 @@ pub struct Lease {
     /// The session's file may hold an access token that it must not hold.
     #[serde(skip)]
     pub is_stale: bool,
+    /// After a restart: nobody knows what the session's file holds.
+    #[serde(skip)]
+    pub is_doubtful: bool,
     /// The session's file held a token that had not ended when a thread last looked.
     #[serde(skip)]
     pub on_disk: bool,
@@ -256,6 +259,7 @@ impl Lease {
             arrived: None,
             removing: false,
             is_stale: false,
+            is_doubtful: false,
             on_disk: false,
             files_due: false,
             write_due: None,
@@ -330,13 +334,6 @@ impl Lease {
     #[must_use]
     pub fn runs(&self, job: u32) -> bool {
         self.jobs.get(&job).is_some_and(|job| job.running)
-    }
-
-    /// Owner of the file of `job`; of a session's file when there is no such job.
-    #[must_use]
-    pub fn owner(&self, job: Option<u32>) -> Owner {
-        let gid = job.and_then(|job| self.jobs.get(&job)).map_or(self.gid, |job| job.gid);
-        Owner { uid: self.uid, gid }
     }
 
     /// Whether the submission was made on this host, and none of its jobs has run here.

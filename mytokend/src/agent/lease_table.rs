@@ -3,10 +3,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
 
 use super::file_queue::{FilePlace, FileQueue};
 use super::lanes::{Lanes, Place, REVOCATIONS, TOKENS};
 use super::lease::{Action, Lease, LeaseKey, Phase, server};
+use super::token_files::needs_thread;
 
 /// Maximum number of leases. Above it the oldest finished ones are deleted: an array of many short tasks must not fill the memory.
 const MAX_LEASES: usize = 4096;
@@ -222,11 +224,15 @@ impl LeaseTable {
         }
     }
 
-    /// Has the files of a lease changed if that was noted in it. Returns the number of directories.
-    pub fn queue_files(&mut self, key: &LeaseKey) -> usize {
+    /// Has the files of a lease changed if that was noted in it. Returns the number of directories. `now` is Unix milliseconds.
+    ///
+    /// A directory without work is left out: each start of a job of a large array is a change of the lease of all of them. One in which a
+    /// thread works is not, because what that does may be out of date; nor is one that waits, for which a thread is perhaps still to wake up.
+    pub fn queue_files(&mut self, key: &LeaseKey, now: u64) -> usize {
         let Some(lease) = self.leases.get_mut(key).filter(|lease| lease.files_due) else { return 0 };
         lease.files_due = false;
-        let places = lease.file_places();
+        let mut places = lease.file_places();
+        places.retain(|place| self.files.has_work(place) || needs_thread(lease, place, now));
         places.iter().for_each(|place| self.files.change(lease.uid, place));
         places.len()
     }
@@ -275,10 +281,10 @@ impl LeaseTable {
         lease.file_places().iter().any(|place| self.files.has_work(place))
     }
 
-    /// Whether a change of files of the lease has to wait for a thread that does not end.
+    /// Whether a change of files of the lease has to wait at `now`, elapsed time, for a thread that does not end.
     #[must_use]
-    pub fn is_held_up(&self, lease: &Lease) -> bool {
-        lease.file_places().iter().any(|place| self.files.is_held_up(lease.uid, place))
+    pub fn is_held_up(&self, lease: &Lease, now: Duration) -> bool {
+        lease.file_places().iter().any(|place| self.files.is_held_up(lease.uid, place, now))
     }
 
     /// Whether further tasks wait in a queue.

@@ -255,7 +255,7 @@ impl Agent {
                 if let Some(lease) = table.get_mut(&key) {
                     lease.files_due = true;
                 }
-                table.queue_files(&key);
+                table.queue_files(&key, now);
             }
         }
         self.files_queued.notify_all();
@@ -334,7 +334,7 @@ impl Agent {
         self.changes.mark(key);
         table.schedule(key);
         // One thread for each directory: each that wakes up needs the table.
-        for _ in 0..table.queue_files(key).min(token_files::THREADS) {
+        for _ in 0..table.queue_files(key, self.now()).min(token_files::THREADS) {
             self.files_queued.notify_one();
         }
         self.changed.notify_all();

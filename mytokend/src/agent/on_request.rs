@@ -205,7 +205,7 @@ impl Agent {
 
     /// Has the access tokens of the lease removed from its files, and its sub-token revoked until that is done.
     pub(super) fn give_back(&self, table: &mut LeaseTable, key: &LeaseKey, why: &str) {
-        let is_held_up = table.get(key).is_some_and(|lease| table.is_held_up(lease));
+        let is_held_up = table.get(key).is_some_and(|lease| table.is_held_up(lease, self.clock.elapsed()));
         let Some(lease) = table.get_mut(key) else { return };
         if lease.credential.is_none() || lease.ends == Ends::OnRequest {
             return;

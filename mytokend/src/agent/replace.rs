@@ -108,6 +108,8 @@ impl Agent {
             let mut local = lease.jobs.get(&job).filter(|job| job.running).cloned()?;
             // The first token of the old credential may be written at this moment.
             local.is_stale |= local.file.is_none();
+            // What is found there would be of the old credential.
+            local.is_doubtful = false;
             Some((lease, local))
         }) else {
             return Err(format!("job {job} ended in the meantime"));
@@ -141,6 +143,8 @@ impl Agent {
         // Until it is known that every node has it, no other one revokes it.
         new.ends = Ends::JobsHere;
         self.install(&mut new, &issued, took);
+        // Also if that has installed nothing: a thread is to remove the files of the old credential.
+        new.files_due = true;
         table.insert(new);
         table.files.remove_further(owner.uid, job, unwanted);
         self.lease_changed(&mut table, &key);

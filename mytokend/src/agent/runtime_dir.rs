@@ -27,7 +27,7 @@ use super::store::{self, LeaseRecords};
 
 pub use agent_lock::{AgentLock, LockError, lock_directory};
 pub use budget_file::BudgetFile;
-pub use left_token::{Left, LeftInJob, LeftToken};
+pub use left_token::{FoundToken, Left, LeftInJob, LeftToken};
 pub use missed::{MissedJobs, Taken};
 pub use records::{Records, UNREADABLE_RECORDS, UnreadableRecord, parse_record};
 

@@ -227,7 +227,7 @@ impl Agent {
     }
 
     fn expire(&self, table: &mut LeaseTable, key: &LeaseKey) {
-        let is_held_up = table.get(key).is_some_and(|lease| table.is_held_up(lease));
+        let is_held_up = table.get(key).is_some_and(|lease| table.is_held_up(lease, self.clock.elapsed()));
         let Some(lease) = table.get_mut(key) else { return };
         let now = self.now();
         let mut removed = false;

@@ -19,8 +19,11 @@ use mytoken_wire::agent::EventKind;
 use super::file_queue::{FILES, FilePlace};
 use super::lease::LeaseKey;
 use super::lease_table::LeaseTable;
+use super::runtime_dir::FoundToken;
 use super::{Agent, millis};
+use crate::jobs::remove_at;
 use crate::log::Level;
+pub(super) use work::needs_thread;
 use work::{Content, FileWork, JobFiles, JobWork, SessionWork, Work, take_work};
 
 /// Number of the threads.
@@ -62,6 +65,8 @@ enum FileDone {
     NotWritten(String),
     /// No file has the text of the access token any more.
     NoText,
+    /// It holds this access token, which has not expired.
+    Found(FoundToken),
     Removed,
     NotRemoved(String),
 }
@@ -174,6 +179,23 @@ impl Agent {
                 done
             }
             FileWork::Remove => removed_or_not(self.remove_file(owner, job, name)),
+            FileWork::Look => {
+                let found = self.runtime_dir.found_in_job(owner, job, name, self.now() / 1000);
+                self.without_ended(found, || self.remove_file(owner, job, name))
+            }
+        }
+    }
+
+    /// Has a file removed unless an access token was found there that has not expired.
+    fn without_ended(
+        &self,
+        found: Result<Option<FoundToken>, FileError>,
+        remove: impl FnOnce() -> Result<(), FileError>,
+    ) -> FileDone {
+        match found {
+            Ok(Some(found)) if remove_at(found.exp) > self.now() => FileDone::Found(found),
+            Ok(_) => removed_or_not(remove()),
+            Err(error) => FileDone::NotRemoved(error.to_string()),
         }
     }
 
@@ -240,6 +262,10 @@ impl Agent {
             }
             FileWork::Write(_) => FileDone::NoText,
             FileWork::Remove => removed_or_not(self.runtime_dir.remove_session_token(owner, &session)),
+            FileWork::Look => {
+                let found = self.runtime_dir.found_in_session(owner, &session, self.now() / 1000);
+                self.without_ended(found, || self.runtime_dir.remove_session_token(owner, &session))
+            }
         };
         self.take_session_result(place, &lease, &work, done);
         if is_asked {

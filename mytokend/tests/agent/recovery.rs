@@ -281,6 +281,35 @@ fn an_expired_token_is_removed_also_when_no_file_has_the_next_one() {
 }
 
 #[test]
+fn a_token_whose_write_was_not_recorded_stays_until_it_ends() {
+    for has_token in [false, true] {
+        for is_ended in [false, true] {
+            let mut agent = TestAgent::new();
+            agent.start(7, "h7");
+            agent.services.with(|script| script.failure = Some(outage()));
+            agent.end();
+            let path = state_file(&agent, 7);
+            let mut stored: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            if !has_token {
+                stored.as_object_mut().unwrap().remove("held").unwrap();
+            }
+            stored["jobs"]["7"].as_object_mut().unwrap().remove("file").unwrap();
+            fs::write(&path, stored.to_string()).unwrap();
+            write_time(&agent, 7);
+            if is_ended {
+                let token = fs::File::options().read(true).open(agent.token(7)).unwrap();
+                token.set_modified(std::time::UNIX_EPOCH).unwrap();
+            }
+            agent.begin();
+            agent.wait_until_idle();
+            assert_eq!(agent.token(7).exists(), !is_ended, "{has_token}");
+            agent.advance(OPAQUE_END);
+            assert!(!agent.token(7).exists(), "{has_token}");
+        }
+    }
+}
+
+#[test]
 fn a_lease_that_could_not_be_stored_is_stored_with_the_next_one() {
     let agent = TestAgent::new();
     fs::create_dir_all(state_file(&agent, 7).join("below")).unwrap();

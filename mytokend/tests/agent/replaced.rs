@@ -6,7 +6,8 @@ use std::time::Duration;
 use mytoken_wire::JobName;
 use mytoken_wire::agent::{EventKind, JobEnd, JobState, OldCredential, Replace, Retire};
 
-use crate::harness::{SETTLE, TestAgent, me, revocation};
+use crate::files::agent_with;
+use crate::harness::{SETTLE, TestAgent, eventually, me, revocation};
 
 /// Longer than all pauses of an end.
 const LATER: Duration = Duration::from_secs(3_600);
@@ -36,6 +37,22 @@ fn requeue(agent: &TestAgent, nodes: &str) {
 fn finish(agent: &TestAgent, nodes: &str) {
     agent.squeue_prints(&[(7, "7", "COMPLETED", nodes)]);
     agent.ask(&JobEnd { job: 7, nodes: Some(nodes.to_owned()), at: None }).unwrap();
+}
+
+#[test]
+fn files_of_the_old_credential_are_removed_also_when_the_first_token_of_the_new_one_has_expired() {
+    let agent = agent_with(&["ce"]);
+    agent.start(7, "old");
+    agent.wait_until_idle();
+    let further = agent.token(7).with_file_name(format!("bt_u{}-ce", me().uid));
+    assert!(further.exists());
+    agent.services.with(|script| {
+        script.files.name(&[]);
+        script.left = Some(-100);
+    });
+    agent.ask(&Replace { job: JobName::Job(7), sealed: text("new") }).unwrap();
+    eventually("the removal", || !further.exists());
+    assert_eq!(agent.read_token(7), "token-1", "it is still valid");
 }
 
 #[test]

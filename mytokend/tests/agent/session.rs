@@ -99,6 +99,27 @@ fn the_token_is_renewed_in_place_and_removed_with_the_session() {
 }
 
 #[test]
+fn a_token_whose_write_was_not_recorded_stays_after_a_restart() {
+    for is_ended in [false, true] {
+        let mut agent = TestAgent::new();
+        let session = TestSession::new(&agent);
+        send(&agent, &session.start(Some("m.y.t")));
+        agent.services.with(|script| script.failure = Some(outage()));
+        agent.end();
+        let mut stored: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(state_file(&agent)).unwrap()).unwrap();
+        stored.as_object_mut().unwrap().remove("held").unwrap();
+        fs::write(state_file(&agent), stored.to_string()).unwrap();
+        let written = Duration::from_secs(if is_ended { 0 } else { agent.clock.now() });
+        let token = fs::File::options().read(true).open(session.token()).unwrap();
+        token.set_modified(std::time::UNIX_EPOCH + written).unwrap();
+        agent.begin();
+        agent.wait_until_idle();
+        assert_eq!(session.token().exists(), !is_ended);
+    }
+}
+
+#[test]
 fn a_session_that_ends_while_its_file_is_written_leaves_none_and_delays_no_job() {
     let agent = TestAgent::new();
     let session = TestSession::new(&agent);

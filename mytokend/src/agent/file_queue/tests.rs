@@ -35,9 +35,12 @@ fn a_user_whose_threads_hang_waits_with_all_directories() {
     (0..3).for_each(|job| queue.change(1, &FilePlace::Job(job)));
     let hanging = taken(&mut queue);
     let third = FilePlace::Job(2);
-    assert!(queue.is_held_up(1, &hanging[0].1) && !queue.is_held_up(1, &third));
+    let first = &hanging[0].1;
+    assert!(!queue.is_held_up(1, first, BEGIN + ORDINARY), "a thread works there, as in ordinary operation");
+    assert!(queue.is_held_up(1, first, BEGIN + ORDINARY * 2) && !queue.is_held_up(1, &third, BEGIN + ORDINARY * 2));
     assert_eq!(queue.overdue(BEGIN * 2, BEGIN / 2).len(), FILES.user);
-    assert!(queue.is_held_up(1, &third) && !queue.is_held_up(2, &third));
+    assert!(queue.is_held_up(1, first, BEGIN), "that is known");
+    assert!(queue.is_held_up(1, &third, BEGIN * 2) && !queue.is_held_up(2, &third, BEGIN * 2));
 }
 
 #[test]

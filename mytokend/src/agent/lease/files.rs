@@ -1,10 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is to be done with the token files of a lease. It is only noted here: nobody who holds the lease table waits for a file system.
 
-use super::{CurrentToken, Lease, LeaseKey, NamedFile};
+use mytoken::private_files::Owner;
+
+use super::{CurrentToken, Ends, Lease, LeaseKey, NamedFile};
 use crate::agent::file_queue::FilePlace;
+use crate::jobs::JobWindow;
 
 impl Lease {
+    /// Owner of the file of `job`; of a session's file when there is no such job.
+    #[must_use]
+    pub fn owner(&self, job: Option<u32>) -> Owner {
+        let gid = job.and_then(|job| self.jobs.get(&job)).map_or(self.gid, |job| job.gid);
+        Owner { uid: self.uid, gid }
+    }
+
+    /// Whether no access token may be in the file of a job with this window, or of the session.
+    #[must_use]
+    pub fn forbids_token(&self, window: JobWindow) -> bool {
+        let is_outside = matches!(window, JobWindow::Closed { .. } | JobWindow::Over);
+        self.ends == Ends::OnRequest || !self.is_running() || is_outside
+    }
+
     /// Where its files are: in the directories of the jobs that run here, or in that of the session.
     #[must_use]
     pub fn file_places(&self) -> Vec<FilePlace> {
@@ -35,15 +52,21 @@ impl Lease {
         self.files_due = true;
     }
 
-    /// After a restart: has the files removed of which nothing is known. An earlier run of the agent may have ended before it could remove an
-    /// access token there. Returns whether there are such files.
+    /// After a restart: has a thread look at the files of which nothing is known. An earlier run of the agent may have ended before it could
+    /// remove an access token there, or before it could store that it had written one. Returns whether there are such files.
     pub fn doubt_files(&mut self) -> bool {
-        self.remove_stale();
-        self.remove_stale_further();
         let is_session = matches!(self.key, LeaseKey::Session(_)) && self.is_running();
-        self.files_due = is_session && self.is_stale
-            || self.jobs.values().any(|job| job.is_stale)
-            || self.files.iter().any(|file| !file.stale.is_empty());
+        self.is_doubtful = is_session && self.token.is_none();
+        for job in self.jobs.values_mut() {
+            job.is_doubtful = job.running && job.file.is_none();
+        }
+        let running: Vec<u32> = self.running_jobs().collect();
+        for file in &mut self.files {
+            file.doubted = running.iter().copied().filter(|job| !file.written.contains_key(job)).collect();
+        }
+        self.files_due = self.is_doubtful
+            || self.jobs.values().any(|job| job.is_doubtful)
+            || self.files.iter().any(|file| !file.doubted.is_empty());
         self.files_due
     }
 
@@ -68,8 +91,6 @@ fn are_older(held: &[Option<u64>], token: Option<CurrentToken>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use mytoken::private_files::Owner;
-
     use super::*;
 
     #[test]

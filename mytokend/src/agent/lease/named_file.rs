@@ -45,6 +45,9 @@ pub struct NamedFile {
     /// Jobs whose file may hold an access token that it must not hold.
     #[serde(skip)]
     pub stale: BTreeSet<u32>,
+    /// After a restart: jobs of whose file nobody knows what it holds.
+    #[serde(skip)]
+    pub doubted: BTreeSet<u32>,
     /// Jobs to whose file the current access token could not be written, which is tried again.
     #[serde(skip)]
     pub unwritten: BTreeSet<u32>,
@@ -88,6 +91,7 @@ impl NamedFile {
             token_text: None,
             written: BTreeMap::new(),
             stale: BTreeSet::new(),
+            doubted: BTreeSet::new(),
             unwritten: BTreeSet::new(),
             due: admitted.refused.is_none().then_some(now),
             waits_until: None,
@@ -200,6 +204,7 @@ impl NamedFile {
     /// The job has ended, or another lease has it now. Returns the expiry of the access token in its file.
     pub fn leave(&mut self, job: u32) -> Option<u64> {
         self.stale.remove(&job);
+        self.doubted.remove(&job);
         self.unwritten.remove(&job);
         self.written.remove(&job)
     }

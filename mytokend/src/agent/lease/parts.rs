@@ -190,6 +190,9 @@ pub struct LocalJob {
     /// Its file may hold an access token that it must not hold.
     #[serde(skip)]
     pub is_stale: bool,
+    /// After a restart: nobody knows what its file holds.
+    #[serde(skip)]
+    pub is_doubtful: bool,
     /// The current access token could not be written to its file, and that is tried again.
     #[serde(skip)]
     pub is_unwritten: bool,
@@ -216,6 +219,7 @@ impl LocalJob {
             script: false,
             needs_directory: false,
             is_stale: false,
+            is_doubtful: false,
             is_unwritten: false,
             began: None,
             last_seen: now,

@@ -4,6 +4,7 @@
 use mytoken::private_files::Owner;
 
 use super::*;
+use crate::agent::lease::CurrentToken;
 
 fn lease(job: u32, due: u64) -> Lease {
     let mut lease = Lease::new(LeaseKey::Job(job), Owner { uid: 1, gid: 1 }, "default", 0);
@@ -98,6 +99,29 @@ fn the_idle_worker_with_the_lowest_number_takes_a_task() {
     assert!(table.task_for(Queue::Tokens, 0).is_some() && table.has_waiting(Queue::Tokens));
     assert!(table.task_for(Queue::Tokens, 2).is_none(), "the first one works, and the second is idle");
     assert!(table.task_for(Queue::Tokens, 1).is_some() && !table.has_waiting(Queue::Tokens));
+}
+
+#[test]
+fn only_directories_with_work_are_queued_for_a_change() {
+    let (mut table, key) = (LeaseTable::default(), LeaseKey::Job(1));
+    let mut array = lease(1, 10);
+    array.token = Some(CurrentToken { exp: 50, lifetime: 10 });
+    array.token_text = Some(mytoken::Secret::new("new"));
+    for job in 1..=4 {
+        array.add_job(job, 1, None, 0);
+        array.jobs.get_mut(&job).unwrap().file = Some(50);
+    }
+    array.jobs.get_mut(&2).unwrap().file = None;
+    array.jobs.get_mut(&3).unwrap().needs_directory = true;
+    table.insert(array);
+    // A thread works there by what it knew before.
+    table.files.change(1, &FilePlace::Job(4));
+    assert!(table.files.take(Duration::ZERO).is_some());
+    assert_eq!(table.queue_files(&key, 0), 0, "nothing has changed");
+    table.get_mut(&key).unwrap().files_due = true;
+    assert_eq!(table.queue_files(&key, 0), 3);
+    assert_eq!([1, 2, 3, 4].map(|job| table.files.has_work(&FilePlace::Job(job))), [false, true, true, true]);
+    assert!(!table.files.done(&FilePlace::Job(4)) && table.files.has_work(&FilePlace::Job(4)), "it is done again");
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub enum LockError {
         path: String,
         /// The other one's process.
         pid: Option<u32>,
+        /// That was killed and cannot end.
+        is_killed: bool,
     },
     /// The file cannot be made or locked.
     #[error("cannot lock {path}: {errno}")]
@@ -65,16 +67,24 @@ impl RuntimeDir {
     pub fn lock(&self) -> Result<AgentLock, LockError> {
         let (program, root) = ("agent", &self.root);
         let not_killed = |lock| AgentLock { lock, killed: None };
-        match lock_directory(root, program) {
-            Err(LockError::InUse { pid: Some(pid), .. }) if is_killed(pid) => {}
-            other => return other.map(not_killed),
+        let first = lock_directory(root, program);
+        match first {
+            Ok(_) | Err(LockError::InUse { is_killed: true, .. }) => {}
+            Err(error) => return Err(error),
         }
         // Of several that start, one does this at a time.
         let _turn = lock_file(root, program, "agent.lock.turn")?;
+        let name = lock_name(program);
+        let path = root.path().join(&name).display().to_string();
+        if let Ok(lock) = first {
+            // The killed process may have ended just when another agent was about to take its place: then that one has removed this file,
+            // perhaps after it was locked here.
+            if !is_removed(&*lock).map_err(|errno| LockError::Failed { path: path.clone(), errno })? {
+                return Ok(not_killed(lock));
+            }
+        }
         match lock_directory(root, program) {
-            Err(LockError::InUse { pid: Some(pid), .. }) if is_killed(pid) => {
-                let name = lock_name(program);
-                let path = root.path().join(&name).display().to_string();
+            Err(LockError::InUse { pid: Some(pid), is_killed: true, .. }) => {
                 unlinkat(root.handle(), name.as_str(), UnlinkatFlags::NoRemoveDir)
                     .map_err(|errno| LockError::Failed { path, errno })?;
                 lock_directory(root, program).map(|lock| AgentLock { lock, killed: Some(pid) })
@@ -82,6 +92,36 @@ impl RuntimeDir {
             other => other.map(not_killed),
         }
     }
+}
+
+/// What the locked file says of a process: its id, its start time and its PID namespace. A process id alone may be that of another process, or
+/// of one in another container that has the same runtime directory. Earlier releases write the id alone, and read 16 bytes.
+fn holder(pid: u32) -> String {
+    let known = start_time(pid).zip(pid_namespace());
+    let more = known.map(|(start, namespace)| format!("{start} {namespace}\n")).unwrap_or_default();
+    format!("{pid:<15}\n{more}")
+}
+
+/// Whether [`holder`] has written this of a process that was killed and cannot end.
+fn is_of_killed(text: &str) -> bool {
+    let mut words = text.split_ascii_whitespace();
+    let Some(pid) = words.next().and_then(|pid| pid.parse::<u32>().ok()) else { return false };
+    let start = words.next().and_then(|start| start.parse::<u64>().ok());
+    let namespace = words.next();
+    let is_same = start.is_some() && start_time(pid) == start;
+    is_same && namespace.is_some() && pid_namespace().as_deref() == namespace && is_killed(pid)
+}
+
+/// Field 22 of `/proc/PID/stat`. A process that was killed has one, too.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// That of this process.
+fn pid_namespace() -> Option<String> {
+    fs::read_link("/proc/self/ns/pid").ok()?.into_os_string().into_string().ok()
 }
 
 /// Whether this process was killed and cannot end.
@@ -107,7 +147,7 @@ fn lock_name(program: &str) -> String {
 }
 
 /// Locks the runtime directory of a program, "agent" or "broker", until the lock is dropped or this process ends in whatever way. The
-/// locked file, `PROGRAM.lock`, contains the id of the process that has the lock, or of the last one.
+/// locked file, `PROGRAM.lock`, begins with the id of the process that has the lock, or of the last one.
 ///
 /// # Errors
 /// [`LockError`].
@@ -125,26 +165,27 @@ fn lock_file(root: &Directory, program: &'static str, name: &str) -> Result<Lock
     match lock(file, Deadline::after(PATIENCE), Duration::from_millis(50)) {
         Ok(lock) => {
             // Another program has removed the file meanwhile, because a killed process had its lock.
-            if reader_is_removed(&reader).map_err(failed)? {
+            if is_removed(&reader).map_err(failed)? {
                 drop(lock);
                 return lock_file(root, program, name);
             }
             // Without it the other one's message lacks the process id.
             let mut file = File::from(reader);
-            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+            let _ = file.set_len(0).and_then(|()| file.write_all(holder(std::process::id()).as_bytes()));
             Ok(lock)
         }
         Err(Errno::EAGAIN) => {
-            let mut pid = String::new();
-            let _ = File::from(reader).take(16).read_to_string(&mut pid);
+            let mut text = String::new();
+            let _ = File::from(reader).take(128).read_to_string(&mut text);
             let path = root.path().display().to_string();
-            Err(LockError::InUse { program, path, pid: pid.trim().parse().ok() })
+            let pid = text.split_ascii_whitespace().next().and_then(|pid| pid.parse().ok());
+            Err(LockError::InUse { program, path, pid, is_killed: is_of_killed(&text) })
         }
         Err(errno) => Err(failed(errno)),
     }
 }
 
-fn reader_is_removed(file: &impl AsFd) -> Result<bool, Errno> {
+fn is_removed(file: &impl AsFd) -> Result<bool, Errno> {
     fstat(file).map(|stat| stat.st_nlink == 0)
 }
 
@@ -186,12 +227,49 @@ mod tests {
         while !is_killed(killed.id()) {
             std::thread::sleep(Duration::from_millis(2));
         }
-        fs::write(dir.path().join("mytoken/agent.lock"), killed.id().to_string()).unwrap();
+        let text = holder(killed.id());
+        assert!(is_of_killed(&text));
+        let namespace = pid_namespace().unwrap();
+        for other in [
+            killed.id().to_string(),
+            text.replace(&namespace, "pid:[1]"),
+            format!("{} {} {namespace}", killed.id(), start_time(killed.id()).unwrap() + 1),
+        ] {
+            assert!(!is_of_killed(&other), "{other}: perhaps another process");
+        }
+        fs::write(dir.path().join("mytoken/agent.lock"), &text).unwrap();
         let lock = open().lock().unwrap();
         assert_eq!(lock.killed, Some(killed.id()));
         killed.wait().unwrap();
         // The new one counts again.
         assert!(matches!(open().lock(), Err(LockError::InUse { .. })));
+    }
+
+    #[test]
+    fn a_lock_of_a_file_that_another_agent_removes_at_this_moment_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || RuntimeDir::open(&dir.path().join("mytoken"), Owner::current()).unwrap();
+        let path = dir.path().join("mytoken/agent.lock");
+        // The other one takes the place of a killed agent, which has ended just now.
+        let other = open();
+        let turn = lock_file(&other.root, "agent", "agent.lock.turn").unwrap();
+        std::thread::scope(|scope| {
+            let started = scope.spawn(|| open().lock());
+            while !fs::read_to_string(&path).is_ok_and(|text| text.ends_with('\n')) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            fs::remove_file(&path).unwrap();
+            drop(turn);
+            let _kept = started.join().unwrap().unwrap();
+            assert!(matches!(open().lock(), Err(LockError::InUse { .. })));
+        });
+    }
+
+    #[test]
+    fn the_earlier_release_finds_the_process_in_the_lock() {
+        let text = holder(std::process::id());
+        assert_eq!(text[..16].trim().parse(), Ok(std::process::id()));
+        assert!(!is_of_killed(&text), "it runs");
     }
 
     #[test]

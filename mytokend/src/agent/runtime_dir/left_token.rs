@@ -11,6 +11,7 @@ use mytoken::Secret;
 use mytoken::private_files::{Directory, FileError, Owner, as_user};
 use mytoken::token::{Presented, TOKEN_LIMIT, classify};
 use mytoken_wire::FileName;
+use mytoken_wire::paths::named_token_file;
 use mytoken_wire::token_file;
 
 use super::{RuntimeDir, token_name};
@@ -26,6 +27,19 @@ pub struct LeftToken {
     pub owner: Owner,
     /// When it expires, Unix seconds.
     pub exp: u64,
+}
+
+/// An access token in a file of which its lease knows nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundToken {
+    /// The access token, if the file can be read.
+    pub text: Option<Secret>,
+    /// When it expires, Unix seconds.
+    pub exp: u64,
+    /// It says that itself. Otherwise it ends then at the latest.
+    pub tells_end: bool,
+    /// Seconds from the time when it was written to its end.
+    pub lifetime: u64,
 }
 
 /// The access tokens of a job without a lease.
@@ -112,6 +126,36 @@ impl RuntimeDir {
         found.recv_timeout(longest).unwrap_or_else(|error| Err(late(error.to_string())))
     }
 
+    /// What is in the file of a job that runs; `name`: in a further one. `now` is Unix seconds.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn found_in_job(
+        &self,
+        owner: Owner,
+        job: u32,
+        name: Option<&FileName>,
+        now: u64,
+    ) -> Result<Option<FoundToken>, FileError> {
+        let job = job.to_string();
+        if !self.jobs.has(&job)? {
+            return Ok(None);
+        }
+        let file = name.map_or_else(|| token_name(owner.uid), |name| named_token_file(owner.uid, name));
+        let directory = self.jobs.make(&job, self.owner, 0o711)?;
+        Ok(found_token(&directory, &file, owner.uid, 0o400, now).map(|(_, found)| found))
+    }
+
+    /// What is in the file of a session that runs. `now` is Unix seconds.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`], [`FileError::Identity`].
+    pub fn found_in_session(&self, owner: Owner, session: &str, now: u64) -> Result<Option<FoundToken>, FileError> {
+        self.in_session(owner, session, |directory| {
+            Ok(found_token(directory, &token_name(owner.uid), owner.uid, 0o600, now).map(|(_, found)| found))
+        })
+    }
+
     /// The access token of a session. `now` is Unix seconds.
     ///
     /// # Errors
@@ -152,19 +196,28 @@ fn token_file(name: &str) -> Option<(u32, Option<FileName>)> {
 
 /// The access token of user `uid` in the file `name` of `directory`.
 fn left_token(directory: &Directory, name: &str, uid: u32, mode: u32, now: u64) -> Option<LeftToken> {
+    found_token(directory, name, uid, mode, now).map(|(owner, found)| LeftToken { owner, exp: found.exp })
+}
+
+/// The same with its text, and the owner of the file.
+fn found_token(directory: &Directory, name: &str, uid: u32, mode: u32, now: u64) -> Option<(Owner, FoundToken)> {
     let meta = fs::symlink_metadata(directory.path().join(name)).ok().filter(|meta| meta.uid() == uid)?;
     let owner = Owner { uid, gid: meta.gid() };
     let written = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let token = match directory.read(name, owner, mode, TOKEN_LIMIT) {
-        Ok(token) => Secret::new(String::from_utf8_lossy(&token?).trim()),
+    let text = match directory.read(name, owner, mode, TOKEN_LIMIT) {
+        Ok(token) => Some(Secret::new(String::from_utf8_lossy(&token?).trim())),
         // It may be valid. It is removed when the longest token would have expired.
-        Err(_) => Secret::new(""),
+        Err(_) => None,
     };
-    Some(LeftToken { owner, exp: expiry(&token, written.map_or(0, |time| time.as_secs()), now) })
+    let written = written.map_or(0, |time| time.as_secs());
+    let told = text.as_ref().and_then(|token| told_end(token, written, now));
+    let exp = told.unwrap_or_else(|| latest_end(written, now));
+    let lifetime = exp.saturating_sub(written.min(now));
+    Some((owner, FoundToken { text, exp, tells_end: told.is_some(), lifetime }))
 }
 
-/// When a token expires that was written at `written`, by this host's clock.
-fn expiry(token: &Secret, written: u64, now: u64) -> u64 {
+/// When a token that was written at `written` says that it expires, by this host's clock.
+fn told_end(token: &Secret, written: u64, now: u64) -> Option<u64> {
     match classify(token) {
         Presented::AccessToken(jwt) => {
             jwt.unverified_exp.map(|exp| token_file::end(exp, jwt.unverified_iat, written.min(now)))
@@ -172,7 +225,11 @@ fn expiry(token: &Secret, written: u64, now: u64) -> u64 {
         Presented::Mytoken(claims) => claims.unverified().exp,
         _ => None,
     }
-    .unwrap_or_else(|| written.min(now).saturating_add(OPAQUE_LIFETIME))
+}
+
+/// When a token that was written at `written` has expired in any case.
+fn latest_end(written: u64, now: u64) -> u64 {
+    written.min(now).saturating_add(OPAQUE_LIFETIME)
 }
 
 #[cfg(test)]
@@ -181,6 +238,10 @@ mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     use super::*;
+
+    fn expiry(token: &Secret, written: u64, now: u64) -> u64 {
+        told_end(token, written, now).unwrap_or_else(|| latest_end(written, now))
+    }
 
     #[test]
     fn the_token_of_a_session_is_found_without_its_lease() {

@@ -12,6 +12,7 @@ use crate::agent::credential_service::RequestFailure;
 use crate::agent::file_queue::FilePlace;
 use crate::agent::lease::{CurrentToken, Lease, NamedFile, Phase};
 use crate::agent::lease_table::LeaseTable;
+use crate::agent::runtime_dir::FoundToken;
 use crate::agent::{Agent, millis};
 use crate::jobs::JobWindow;
 use crate::log::Level;
@@ -32,6 +33,21 @@ fn held(token: Option<CurrentToken>, current: Option<&Secret>, exp: u64, text: &
         (Some(token), Some(current)) if current == text => token.exp,
         (Some(token), Some(_)) if token.exp == exp => exp.saturating_sub(1),
         _ => exp,
+    }
+}
+
+/// Takes an access token that was found in a file. It becomes the current one if that ends earlier. Returns the expiry under which the file is
+/// known.
+fn adopt(token: &mut Option<CurrentToken>, current: &mut Option<Secret>, found: FoundToken) -> u64 {
+    let FoundToken { text, exp, tells_end, lifetime } = found;
+    match *token {
+        // Perhaps it is the current one, perhaps an older one: the next one is requested, and takes its place.
+        Some(CurrentToken { exp: latest, .. }) if !tells_end => exp.min(latest.saturating_sub(1)),
+        Some(CurrentToken { exp: latest, .. }) if latest >= exp => exp,
+        _ => {
+            (*token, *current) = (Some(CurrentToken { exp, lifetime }), text);
+            exp
+        }
     }
 }
 
@@ -67,6 +83,7 @@ impl Agent {
         let token = lease.token;
         let is_current =
             matches!(work, FileWork::Write(content) if token.is_some_and(|token| token.exp == content.exp));
+        let is_forbidden = lease.forbids_token(lease.window_of(job));
         let Some(own) = lease.jobs.get_mut(&job) else { return false };
         match (work, done) {
             (FileWork::Write(Content { exp, .. }), FileDone::Written(text)) => {
@@ -117,9 +134,20 @@ impl Agent {
                 lease.write_due = Some(later);
                 true
             }
+            (_, FileDone::Found(found)) => {
+                // Perhaps it was given back meanwhile.
+                (own.is_doubtful, own.is_stale) = (false, is_forbidden);
+                if !is_forbidden {
+                    own.file = Some(adopt(&mut lease.token, &mut lease.token_text, found));
+                }
+                lease.files_due = true;
+                true
+            }
             (_, FileDone::Removed) => {
                 own.is_stale = false;
-                false
+                let was_doubtful = std::mem::take(&mut own.is_doubtful);
+                lease.files_due |= was_doubtful;
+                was_doubtful
             }
             (_, FileDone::Nothing | FileDone::Written(_)) => false,
         }
@@ -135,6 +163,7 @@ impl Agent {
         done: FileDone,
     ) -> bool {
         let (now, window) = (self.now(), lease.window_of(job));
+        let is_forbidden = lease.forbids_token(window);
         let later = now.saturating_add(millis(WRITE_PAUSE));
         let Some(file) = lease.files.iter_mut().find(|file| file.name == *name) else { return false };
         let token = file.token;
@@ -171,9 +200,23 @@ impl Agent {
                 let text = format!("job {job}: an expired access token could not be removed: {error}");
                 self.log.line_of(lease.uid, Level::Error, &text);
             }
+            (_, FileDone::Found(found)) => {
+                file.doubted.remove(&job);
+                if is_forbidden {
+                    file.stale.insert(job);
+                } else {
+                    file.stale.remove(&job);
+                    let held = adopt(&mut file.token, &mut file.token_text, found);
+                    file.written.insert(job, held);
+                }
+                lease.files_due = true;
+            }
             (_, FileDone::Removed) => {
                 file.stale.remove(&job);
-                return false;
+                if !file.doubted.remove(&job) {
+                    return false;
+                }
+                lease.files_due = true;
             }
             (_, FileDone::Nothing | FileDone::Written(_)) => return false,
         }
@@ -199,14 +242,14 @@ impl Agent {
         match done {
             FileDone::Written(_) if is_written => {
                 if let Some(arrived) = lease.arrived.take() {
-                    lease.is_stale = false;
+                    (lease.is_stale, lease.is_doubtful) = (false, false);
                     self.installed(lease, arrived.token, arrived.renewal, arrived.took);
                 }
             }
             FileDone::NotWritten(error) if is_failed => {
                 lease.arrived = None;
                 // Meanwhile the file must not hold an expired one.
-                lease.files_due |= lease.is_stale;
+                lease.files_due |= lease.is_stale || lease.is_doubtful;
                 let reason = format!("the access token could not be written: {error}");
                 self.request_failed(lease, &RequestFailure::temporary(reason));
             }
@@ -216,12 +259,17 @@ impl Agent {
                 self.log.line_of(lease.uid, Level::Error, &text);
                 lease.write_due = Some(self.now().saturating_add(millis(WRITE_PAUSE)));
             }
-            FileDone::Removed => lease.is_stale = false,
+            FileDone::Removed => (lease.is_stale, lease.is_doubtful) = (false, false),
+            // Its text is in the session's file only.
+            FileDone::Found(found) => {
+                lease.is_doubtful = false;
+                adopt(&mut lease.token, &mut None, found);
+            }
             // It expired while it was written, or another one has arrived. The file does not hold what the lease says.
             FileDone::Written(_) => {
                 lease.token = None;
                 lease.arrived = lease.arrived.take().filter(|_| is_active);
-                (lease.is_stale, lease.files_due) = (true, true);
+                (lease.is_stale, lease.is_doubtful, lease.files_due) = (true, false, true);
             }
             FileDone::Nothing | FileDone::NoText | FileDone::NotWritten(_) => return,
         }
@@ -270,6 +318,25 @@ mod tests {
             (None, None, 50, 50),
         ] {
             assert_eq!(held(token, current, exp, &one), expected, "{token:?} {exp}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_found_counts_as_the_current_one_unless_that_ends_later() {
+        let token = |exp| CurrentToken { exp, lifetime: 10 };
+        for (current, tells_end, held, now_current) in [
+            (None, true, 50, 50),
+            (None, false, 50, 50),
+            (Some(token(40)), true, 50, 50),
+            (Some(token(60)), true, 50, 60),
+            (Some(token(40)), false, 39, 40),
+            (Some(token(60)), false, 50, 60),
+        ] {
+            let (mut own, mut text) = (current, None);
+            let found = FoundToken { text: Some(Secret::new("found")), exp: 50, tells_end, lifetime: 10 };
+            assert_eq!(adopt(&mut own, &mut text, found), held, "{current:?} {tells_end}");
+            assert_eq!(own.map(|token| token.exp), Some(now_current), "{current:?} {tells_end}");
+            assert_eq!(text.is_some(), own != current);
         }
     }
 

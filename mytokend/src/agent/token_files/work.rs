@@ -20,6 +20,8 @@ pub(super) enum FileWork {
     Write(Content),
     /// Remove it.
     Remove,
+    /// Find out what it holds, and remove that if it has expired.
+    Look,
 }
 
 /// An access token for a file.
@@ -104,6 +106,17 @@ pub(super) fn take_work(table: &mut LeaseTable, place: &FilePlace, now: u64) -> 
     }
 }
 
+/// Whether a thread has something to do in this directory of the lease at `now`, Unix milliseconds.
+pub(in crate::agent) fn needs_thread(lease: &Lease, place: &FilePlace, now: u64) -> bool {
+    match place {
+        FilePlace::Job(job) => job_files(lease, *job, false, now).is_some_and(|files| {
+            let is_work = |work: &FileWork| *work != FileWork::Nothing;
+            files.needs_directory || is_work(&files.main) || files.further.iter().any(|(_, work)| is_work(work))
+        }),
+        FilePlace::Session { .. } => true,
+    }
+}
+
 fn of_lease(lease: &Lease) -> OfLease {
     OfLease { key: lease.key.clone(), generation: lease.generation }
 }
@@ -115,6 +128,8 @@ struct Known {
     held: Option<u64>,
     /// It may hold an access token that it must not hold.
     is_stale: bool,
+    /// Nobody knows what it holds, and that may be a valid access token.
+    is_doubtful: bool,
     /// It may hold one now.
     is_open: bool,
 }
@@ -123,22 +138,29 @@ struct Known {
 fn job_files(lease: &Lease, id: u32, is_ended: bool, now: u64) -> Option<JobFiles> {
     let job = lease.jobs.get(&id).filter(|job| job.running)?;
     let is_open = job.window.is_open();
-    let known = |held: Option<u64>, is_stale| Known { held: held.filter(|_| !is_ended), is_stale, is_open };
+    let is_forbidden = lease.forbids_token(job.window);
+    let known = |held: Option<u64>, is_stale: bool, is_doubtful: bool| Known {
+        held: held.filter(|_| !is_ended),
+        is_stale: is_stale || is_doubtful && is_forbidden,
+        is_doubtful: is_doubtful && !is_forbidden && !is_ended,
+        is_open,
+    };
     let with_owner = |holds: &dyn Fn(u32) -> bool| -> Vec<(u32, Owner)> {
         let others = lease.running_jobs().filter(|other| holds(*other) && !(is_ended && *other == id));
         others.map(|other| (other, lease.owner(Some(other)))).collect()
     };
     // An expired one is about to be forgotten.
     let valid = |token: Option<CurrentToken>| token.filter(|token| remove_at(token.exp) > now);
-    let main = file_work(valid(lease.token), lease.token_text.as_ref(), known(job.file, job.is_stale), |exp| {
+    let main_known = known(job.file, job.is_stale, job.is_doubtful);
+    let main = file_work(valid(lease.token), lease.token_text.as_ref(), main_known, |exp| {
         with_owner(&|other: u32| lease.jobs.get(&other).is_some_and(|own| own.file == Some(exp)))
     });
     let further = lease.files.iter().map(|file| {
         let held = file.written.get(&id).copied();
-        let work =
-            file_work(valid(file.token), file.token_text.as_ref(), known(held, file.stale.contains(&id)), |exp| {
-                with_owner(&|other: u32| file.written.get(&other) == Some(&exp))
-            });
+        let known = known(held, file.stale.contains(&id), file.doubted.contains(&id));
+        let work = file_work(valid(file.token), file.token_text.as_ref(), known, |exp| {
+            with_owner(&|other: u32| file.written.get(&other) == Some(&exp))
+        });
         (file.name.clone(), work)
     });
     let further = further.collect();
@@ -152,6 +174,10 @@ fn file_work(
     known: Known,
     copies: impl Fn(u64) -> Vec<(u32, Owner)>,
 ) -> FileWork {
+    if known.is_doubtful && known.held.is_none() {
+        // The result is the next change.
+        return FileWork::Look;
+    }
     let remove_if_failed = known.is_stale && known.held.is_none();
     match token.filter(|token| known.is_open && known.held != Some(token.exp)) {
         Some(CurrentToken { exp, .. }) => {
@@ -171,6 +197,7 @@ fn session_file(lease: &Lease, now: u64) -> FileWork {
             FileWork::Write(Content { exp: arrived.token.exp, text, copies: Vec::new(), remove_if_failed: false })
         }
         None if lease.is_stale && lease.token.is_none() => FileWork::Remove,
+        None if lease.is_doubtful && lease.token.is_none() => FileWork::Look,
         None => FileWork::Nothing,
     }
 }
@@ -230,6 +257,13 @@ mod tests {
         assert_eq!(with(Some(50), false, |_| ()), FileWork::Nothing);
         let ended = |lease: &mut Lease| lease.token = token(20);
         assert_eq!(with(None, true, ended), FileWork::Remove, "a token that has just ended");
+        let doubted = |lease: &mut Lease| lease.jobs.get_mut(&7).unwrap().is_doubtful = true;
+        assert_eq!(with(None, true, doubted), FileWork::Look, "it may be a valid one that could not be recorded");
+        let given_back = |lease: &mut Lease| {
+            lease.jobs.get_mut(&7).unwrap().is_doubtful = true;
+            (lease.token, lease.ends) = (None, crate::agent::lease::Ends::OnRequest);
+        };
+        assert_eq!(with(None, false, given_back), FileWork::Remove);
         let expired = |lease: &mut Lease| (lease.token, lease.token_text) = (None, None);
         assert_eq!(with(None, true, expired), FileWork::Remove);
         assert_eq!(with(None, false, expired), FileWork::Nothing, "it never held one");
