@@ -59,6 +59,8 @@ pub struct Denied {
     /// Whether the text is refused everywhere, and for good. False when this process lacks the key or the server: another broker, or this one
     /// after a reload, may have it.
     pub is_final: bool,
+    /// Whether its key was retired: a job gets no token of it from any host. One that still has the key may revoke its sub-token.
+    pub is_retired: bool,
 }
 
 /// A new access token.

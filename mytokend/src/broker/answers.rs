@@ -34,12 +34,18 @@ pub(super) const NOT_ASKED: &str =
 
 impl Broker {
     /// The access token of a job that runs on `node`.
-    pub async fn token(&self, node: &str, request: &TokenRequest) -> TokenAnswer {
+    ///
+    /// # Errors
+    /// A sentence: this broker cannot open the credential. Another one may, or this one after a reload.
+    pub async fn token(&self, node: &str, request: &TokenRequest) -> Result<TokenAnswer, String> {
         let brought = match self.brought(request.job, request.uid, &request.sealed) {
             Ok(brought) => brought,
-            Err(Denied { reason, required, .. }) => {
+            Err(Denied { reason, required, is_final, is_retired }) => {
                 self.tell(request.uid, node, request.job, &reason);
-                return TokenAnswer { outcome: TokenOutcome::Refused { reason, required }, admitted: None };
+                if !is_final && !is_retired {
+                    return Err(reason);
+                }
+                return Ok(TokenAnswer { outcome: TokenOutcome::Refused { reason, required }, admitted: None });
             }
         };
         let patience = Duration::from_millis(request.patience).min(LONGEST_PATIENCE);
@@ -49,7 +55,7 @@ impl Broker {
         let outcome = tokio::time::timeout(patience, self.outcome(node, request, &brought, &mut served)).await;
         let required = brought.admitted.required;
         let outcome = outcome.unwrap_or_else(|_| self.when_time_is_up(request, (&served.key, required), begin));
-        TokenAnswer { outcome, admitted: served.told }
+        Ok(TokenAnswer { outcome, admitted: served.told })
     }
 
     /// When the present run of a job on `node` began.
