@@ -7,10 +7,11 @@ use mytoken_wire::agent::JobStart;
 
 use super::binding::{self, Asked, BindingRefusal};
 use super::brought::{Brought, Served};
+use super::file_token::TokenState;
 use super::messages::{JobsAnswer, PermitRequest, StartAnswer, TokenAnswer, TokenOutcome, TokenRequest};
 use super::replacements::Leader;
 use super::slurmctld::{self, Answered};
-use super::submission::{End, TokenState};
+use super::submission::End;
 use super::submission_key::SubmissionKey;
 use super::{Broker, State, millis, submission};
 use crate::agent::budget::site::SitePermit;
