@@ -83,8 +83,10 @@ impl FileToken {
             }
             Err(failure) => {
                 self.failures = self.failures.saturating_add(1);
-                let left = self.usable(now).map(|token| token.left.saturating_mul(1000));
-                let lifetime = self.held.as_ref().map_or(0, |(token, _)| token.lifetime);
+                // One that has expired says nothing: without a token, the pause is as short as for the first one.
+                let usable = self.usable(now);
+                let left = usable.as_ref().map(|token| token.left.saturating_mul(1000));
+                let lifetime = usable.map_or(0, |token| token.lifetime);
                 let pause = if failure.temporary {
                     backoff(self.failures, lifetime, left, failure.retry_after, draw)
                 } else {
@@ -144,5 +146,17 @@ mod tests {
         none.answer(Err(RequestFailure::permanent("revoked")), at(5), 0.9);
         assert!(matches!(none.state(at(64)), TokenState::Failed(failure) if !failure.temporary));
         assert!(matches!(none.state(at(66)), TokenState::Ask), "a window may have begun");
+    }
+
+    #[test]
+    fn the_life_of_an_expired_token_makes_no_pause_longer() {
+        let mut file = FileToken::default();
+        file.answer(Ok(IssuedToken { left: 3_600, lifetime: 3_600, ..token("a") }), at(0), 0.5);
+        // After the expiry, jobs have no token until the server is back.
+        for minute in 61..70 {
+            file.answer(Err(RequestFailure::temporary("away")), at(minute * 60), 0.9);
+        }
+        let TokenState::Failed(failure) = file.state(at(69 * 60)) else { panic!("{file:?}") };
+        assert!(failure.retry_after.is_some_and(|wait| wait <= at(10)), "{failure:?}");
     }
 }
