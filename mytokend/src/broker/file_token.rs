@@ -11,6 +11,9 @@ use crate::jobs::backoff;
 /// A permanent refusal counts for this time. Then the server is asked again if a node asks: the next window of the credential may begin.
 const REFUSED: Duration = Duration::from_secs(60);
 
+/// Longest pause of the broker's own while there is no token, in milliseconds. What a server, or the budget, wants is added.
+const WITHOUT: u64 = 5_000;
+
 /// The access token of one file.
 #[derive(Debug)]
 pub struct FileToken {
@@ -85,10 +88,11 @@ impl FileToken {
                 self.failures = self.failures.saturating_add(1);
                 // One that has expired says nothing: without a token, the pause is as short as for the first one.
                 let usable = self.usable(now);
-                let left = usable.as_ref().map(|token| token.left.saturating_mul(1000));
+                // A pause is at most a quarter of what is left. Without a token, jobs wait for the end of the pause.
+                let left = usable.as_ref().map_or(4 * WITHOUT, |token| token.left.saturating_mul(1000));
                 let lifetime = usable.map_or(0, |token| token.lifetime);
                 let pause = if failure.temporary {
-                    backoff(self.failures, lifetime, left, failure.retry_after, draw)
+                    backoff(self.failures, lifetime, Some(left), failure.retry_after, draw)
                 } else {
                     REFUSED
                 };
@@ -158,5 +162,23 @@ mod tests {
         }
         let TokenState::Failed(failure) = file.state(at(69 * 60)) else { panic!("{file:?}") };
         assert!(failure.retry_after.is_some_and(|wait| wait <= at(10)), "{failure:?}");
+    }
+
+    #[test]
+    fn jobs_without_a_token_wait_for_no_long_pause_of_the_broker() {
+        let mut file = FileToken::default();
+        let mut wait = |failure: RequestFailure, now: u64| {
+            file.answer(Err(failure), at(now), 1.0);
+            match file.state(at(now)) {
+                TokenState::Failed(failure) => failure.retry_after,
+                other => panic!("{other:?}"),
+            }
+        };
+        for minute in 0..9 {
+            let told = wait(RequestFailure::temporary("away"), minute * 60);
+            assert!(told.is_some_and(|wait| wait <= at(5)), "{told:?}");
+        }
+        let busy = RequestFailure { retry_after: Some(at(120)), ..RequestFailure::temporary("too many requests") };
+        assert_eq!(wait(busy, 600), Some(at(125)), "the server's wish is observed");
     }
 }
