@@ -142,7 +142,7 @@ impl Broker {
         }
         let (key, required) = (served.key.clone(), brought.admitted.required);
         loop {
-            let mut answered = {
+            let (mut answered, look_after) = {
                 let mut state = self.state();
                 let Some(submission) = state.submissions.get_mut(&key) else { return self.later("the broker is busy") };
                 if !matches!(submission.end, End::Open { .. }) {
@@ -154,21 +154,30 @@ impl Broker {
                 let lane = submission.admitted.lane.clone();
                 let file = submission.tokens.entry(request.file.clone()).or_default();
                 let answered = file.answered.subscribe();
-                match file.state(self.clock.elapsed()) {
+                let now = self.clock.elapsed();
+                let look_after = match file.state(now) {
                     TokenState::Ready(token) => return outcome_of(Ok(token), required),
                     TokenState::Failed(failure) => return outcome_of(Err(failure), required),
-                    TokenState::Wait => {}
+                    TokenState::Wait => file.look_after(now),
                     TokenState::Ask => {
-                        file.asked = true;
+                        file.ask();
                         let place = Place { lane, uid: key.uid };
                         state.tokens.push(place, Work::Token(key.clone(), request.file.clone()));
                         // All: the threads for revocations wait for it too.
                         self.queued.notify_all();
+                        None
                     }
-                }
-                answered
+                };
+                (answered, look_after)
             };
-            if answered.changed().await.is_err() {
+            let changed = match look_after {
+                Some(wait) => match tokio::time::timeout(wait, answered.changed()).await {
+                    Ok(changed) => changed,
+                    Err(_) => continue,
+                },
+                None => answered.changed().await,
+            };
+            if changed.is_err() {
                 return self.later("the broker stops");
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::agent::credential_service::{IssuedToken, RequestFailure};
-use crate::jobs::backoff;
+use crate::jobs::{AttemptTimes, attempt_times, backoff};
 
 /// A permanent refusal counts for this time. Then the server is asked again if a node asks: the next window of the credential may begin.
 const REFUSED: Duration = Duration::from_secs(60);
@@ -18,17 +18,19 @@ const WITHOUT: u64 = 5_000;
 #[derive(Debug)]
 pub struct FileToken {
     held: Option<(IssuedToken, Duration)>,
-    /// A request for it is queued or has no answer yet.
-    pub asked: bool,
+    /// Number of requests for it that are queued or have no answer yet.
+    requests: u8,
+    /// A further one is to be sent if none has an answer at this time, elapsed time.
+    further_due: Option<Duration>,
     failures: u32,
     failed: Option<(RequestFailure, Duration)>,
-    /// Told of each answer: the nodes that wait listen.
+    /// Told of each answer, and when a request is sent: the nodes that wait listen.
     pub answered: watch::Sender<()>,
 }
 
 impl Default for FileToken {
     fn default() -> Self {
-        Self { held: None, asked: false, failures: 0, failed: None, answered: watch::channel(()).0 }
+        Self { held: None, requests: 0, further_due: None, failures: 0, failed: None, answered: watch::channel(()).0 }
     }
 }
 
@@ -50,11 +52,12 @@ impl FileToken {
     #[must_use]
     pub fn state(&self, now: Duration) -> TokenState {
         let held = self.usable(now);
-        if let Some(token) = held.clone().filter(|token| token.left >= token.lifetime / 2) {
+        if let Some(token) = held.clone().filter(is_fresh) {
             return TokenState::Ready(token);
         }
-        if self.asked {
-            return TokenState::Wait;
+        if self.requests > 0 {
+            let is_due = self.further_due.is_some_and(|due| due <= now);
+            return if is_due { TokenState::Ask } else { TokenState::Wait };
         }
         match (&self.failed, held) {
             (Some((_, until)), Some(token)) if now < *until => TokenState::Ready(token),
@@ -76,15 +79,49 @@ impl FileToken {
         (left > 0).then(|| IssuedToken { left, ..token.clone() })
     }
 
-    /// A request for it was answered. `sent` and `now` are elapsed time, `draw` is random in [0, 1).
+    /// A request for it is queued.
+    pub fn ask(&mut self) {
+        self.requests = self.requests.saturating_add(1);
+        self.further_due = None;
+    }
+
+    /// A request for it is sent at `now`, elapsed time. Returns its times; `None`: another one was answered meanwhile. One that hangs must
+    /// not hold up all nodes until its end, so a further one follows, unless the uses of the credential `are_limited`.
+    pub fn begin(&mut self, now: Duration, longest: Duration, are_limited: bool) -> Option<AttemptTimes> {
+        let usable = self.usable(now);
+        if usable.as_ref().is_some_and(is_fresh) {
+            self.requests = self.requests.saturating_sub(1);
+            return None;
+        }
+        let times = attempt_times(usable.map(|token| token.left.saturating_mul(1000)), self.failures, longest);
+        let further = times.further(self.requests).filter(|_| !are_limited);
+        self.further_due = further.map(|wait| now.saturating_add(wait));
+        self.answered.send_replace(());
+        Some(times)
+    }
+
+    /// After which time who waits for an answer looks again: a further request may be due.
+    #[must_use]
+    pub fn look_after(&self, now: Duration) -> Option<Duration> {
+        self.further_due.map(|due| due.saturating_sub(now).max(Duration::from_millis(1)))
+    }
+
+    /// A request for it was answered. `now` is elapsed time, `draw` is random in [0, 1).
     pub fn answer(&mut self, result: Result<IssuedToken, RequestFailure>, now: Duration, draw: f64) {
-        self.asked = false;
+        self.requests = self.requests.saturating_sub(1);
+        // The other request was answered first: all nodes get the same token.
+        if self.usable(now).as_ref().is_some_and(is_fresh) {
+            return;
+        }
         match result {
             Ok(token) => {
                 self.held = Some((token, now));
-                (self.failures, self.failed) = (0, None);
+                (self.failures, self.failed, self.further_due) = (0, None, None);
             }
+            // The other one may still be answered.
+            Err(failure) if failure.temporary && self.requests > 0 => return,
             Err(failure) => {
+                self.further_due = None;
                 self.failures = self.failures.saturating_add(1);
                 // One that has expired says nothing: without a token, the pause is as short as for the first one.
                 let usable = self.usable(now);
@@ -101,6 +138,11 @@ impl FileToken {
         }
         self.answered.send_replace(());
     }
+}
+
+/// A token is given out while half of its life is left.
+fn is_fresh(token: &IssuedToken) -> bool {
+    token.left >= token.lifetime / 2
 }
 
 #[cfg(test)]
@@ -125,13 +167,13 @@ mod tests {
     fn a_token_is_given_out_for_half_of_its_life() {
         let mut file = FileToken::default();
         assert!(matches!(file.state(at(0)), TokenState::Ask));
-        file.asked = true;
+        file.ask();
         assert!(matches!(file.state(at(0)), TokenState::Wait));
         file.answer(Ok(token("a")), at(10), 0.5);
         assert_eq!(left(&file.state(at(10))), Some(100));
         assert_eq!(left(&file.state(at(60))), Some(50));
         assert!(matches!(file.state(at(61)), TokenState::Ask), "less than half is left");
-        file.asked = true;
+        file.ask();
         assert_eq!(file.usable(at(61)).map(|token| token.left), Some(49), "for who cannot wait");
         assert!(file.usable(at(110)).is_none(), "expired");
     }
@@ -162,6 +204,33 @@ mod tests {
         }
         let TokenState::Failed(failure) = file.state(at(69 * 60)) else { panic!("{file:?}") };
         assert!(failure.retry_after.is_some_and(|wait| wait <= at(10)), "{failure:?}");
+    }
+
+    #[test]
+    fn a_request_that_hangs_is_followed_by_another_one() {
+        let longest = at(30);
+        let mut file = FileToken::default();
+        file.ask();
+        let times = file.begin(at(0), longest, false).unwrap();
+        assert_eq!((times.deadline, file.look_after(at(0))), (at(10), Some(Duration::from_millis(1_200))));
+        assert!(matches!(file.state(at(1)), TokenState::Wait));
+        assert!(matches!(file.state(at(2)), TokenState::Ask));
+        file.ask();
+        assert!(matches!(file.state(at(2)), TokenState::Wait), "it is queued once");
+        assert!(file.begin(at(2), longest, false).is_some());
+        file.answer(Err(RequestFailure::temporary("away")), at(3), 0.5);
+        assert!(matches!(file.state(at(3)), TokenState::Wait), "the other one may be answered");
+        file.answer(Ok(token("b")), at(4), 0.5);
+        file.ask();
+        assert!(file.begin(at(4), longest, false).is_none(), "it was queued, and is not needed any more");
+        file.answer(Ok(token("c")), at(5), 0.5);
+        let TokenState::Ready(held) = file.state(at(5)) else { panic!("{file:?}") };
+        assert_eq!(held.token.expose(), "b", "all nodes get the same one");
+
+        let mut limited = FileToken::default();
+        limited.ask();
+        assert!(limited.begin(at(0), longest, true).is_some() && limited.look_after(at(0)).is_none());
+        assert!(matches!(limited.state(at(29)), TokenState::Wait), "each request costs a use");
     }
 
     #[test]

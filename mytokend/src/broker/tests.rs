@@ -18,6 +18,7 @@ mod day;
 mod disk;
 mod entrance;
 mod foreign;
+mod hanging_request;
 mod kept;
 mod node_questions;
 mod replaced;
@@ -34,6 +35,8 @@ struct Fakes {
     life: u64,
     /// Time that the server takes for one.
     delay: Duration,
+    /// Time that it takes for the first one beside that.
+    hang: Duration,
     /// Time that slurmctld takes for an answer.
     thinking: Duration,
     opened: AtomicUsize,
@@ -106,7 +109,7 @@ impl CredentialService for Of {
     ) -> Result<IssuedToken, RequestFailure> {
         let number = self.0.tokens.fetch_add(1, Ordering::Relaxed);
         self.0.asked.lock().unwrap().push(text_of(credential));
-        std::thread::sleep(self.0.delay);
+        std::thread::sleep(self.0.delay + if number == 0 { self.0.hang } else { Duration::ZERO });
         let life = self.0.life;
         Ok(IssuedToken { token: Secret::new(format!("token-{number}")), left: life, lifetime: life })
     }
