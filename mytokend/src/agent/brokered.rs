@@ -97,10 +97,7 @@ impl BrokerMode {
         }
         match outcome {
             TokenOutcome::Token { token, left, lifetime } => Ok(IssuedToken { token, left, lifetime }),
-            TokenOutcome::Later { reason, wait } => Err(RequestFailure {
-                retry_after: wait.map(Duration::from_millis),
-                ..RequestFailure::temporary(reason)
-            }),
+            TokenOutcome::Later { reason, wait } => Err(later(reason, wait)),
             TokenOutcome::Refused { reason, .. } => Err(RequestFailure::permanent(reason)),
         }
     }
@@ -125,6 +122,12 @@ const MARGIN: Duration = Duration::from_millis(200);
 /// broker would ask once more for the same.
 fn patience(part: Duration) -> u64 {
     u64::try_from(part.saturating_sub(MARGIN).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The broker has no token now, and perhaps tells when to ask again, in milliseconds.
+fn later(reason: String, wait: Option<u64>) -> RequestFailure {
+    let retry_after = wait.map(Duration::from_millis);
+    RequestFailure { retry_after, by_broker: true, ..RequestFailure::temporary(reason) }
 }
 
 fn failure(error: &ClientError) -> RequestFailure {
@@ -183,7 +186,7 @@ impl CredentialService for BrokerMode {
     fn admit(&self, start: &JobStart, text: &str) -> Result<Admitted, Denied> {
         if let Err(fault) = sealed::parse(text) {
             let reason = format!("the job's credential is not valid: {fault}");
-            return Err(Denied { reason, required: false, is_final: true });
+            return Err(Denied { reason, required: false, is_final: true, is_retired: false });
         }
         Ok(provisional(provisional_handle(start, text), "the broker opens the credential"))
     }
@@ -367,5 +370,13 @@ mod tests {
     #[test]
     fn a_broker_answers_before_the_node_asks_the_next_one() {
         assert_eq!([0, 150, 5_000].map(|part| patience(Duration::from_millis(part))), [0, 0, 4_800]);
+    }
+
+    #[test]
+    fn a_node_comes_when_the_broker_says() {
+        let told = later("the server is away".to_owned(), Some(5_000));
+        assert!((5_100..=6_000).contains(&told.pause(9, 3_600, None, 0.9).as_millis()), "and not minutes later");
+        let untold = later("the server is away".to_owned(), None);
+        assert_eq!(untold.pause(9, 3_600, None, 1.0).as_secs(), 180);
     }
 }

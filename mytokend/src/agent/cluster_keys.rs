@@ -125,6 +125,11 @@ impl OpenError {
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Sealed(SealError::Invalid { .. }))
     }
+
+    /// Whether the administrator has retired its key.
+    pub(super) fn is_retired(&self) -> bool {
+        matches!(self, Self::Retired(_))
+    }
 }
 
 #[cfg(test)]

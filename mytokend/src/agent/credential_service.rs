@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::budget::Budgets;
 use super::budget::ledger::Purpose;
 use super::lease::{AdmittedFile, LeaseCredential};
-use crate::jobs::{StartWindow, Window};
+use crate::jobs::{StartWindow, Window, backoff, told_pause};
 
 /// The content of an opened credential, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +59,8 @@ pub struct Denied {
     /// Whether the text is refused everywhere, and for good. False when this process lacks the key or the server: another broker, or this one
     /// after a reload, may have it.
     pub is_final: bool,
+    /// Whether its key was retired: a job gets no token of it from any host. One that still has the key may revoke its sub-token.
+    pub is_retired: bool,
 }
 
 /// A new access token.
@@ -83,6 +85,8 @@ pub struct RequestFailure {
     pub retry_after: Option<Duration>,
     /// Nothing was sent: the budget had no permit.
     pub unsent: bool,
+    /// A broker has told the time in `retry_after`. It sends one request for all nodes, so they may come at the same time.
+    pub by_broker: bool,
 }
 
 /// Who has caused a request, and what it is for: the budget of requests goes by both.
@@ -100,13 +104,22 @@ impl RequestFailure {
     /// The same request may succeed later.
     #[must_use]
     pub fn temporary(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), temporary: true, retry_after: None, unsent: false }
+        Self { reason: reason.into(), temporary: true, retry_after: None, unsent: false, by_broker: false }
     }
 
     /// The same request will fail again.
     #[must_use]
     pub fn permanent(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), temporary: false, retry_after: None, unsent: false }
+        Self { reason: reason.into(), temporary: false, retry_after: None, unsent: false, by_broker: false }
+    }
+
+    /// The pause before the same request is sent again, as [`backoff`] has it, or as the broker has told.
+    #[must_use]
+    pub fn pause(&self, failures: u32, lifetime: u64, left: Option<u64>, draw: f64) -> Duration {
+        match self.retry_after.filter(|_| self.by_broker) {
+            Some(told) => told_pause(told, draw),
+            None => backoff(failures, lifetime, left, self.retry_after, draw),
+        }
     }
 }
 

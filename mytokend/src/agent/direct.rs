@@ -110,7 +110,7 @@ impl DirectMode {
                 } else {
                     format!("this host has used up its requests to {url} for the next {seconds} s")
                 };
-                RequestFailure { reason, temporary: true, retry_after: Some(wait), unsent: true }
+                RequestFailure { reason, temporary: true, retry_after: Some(wait), unsent: true, by_broker: false }
             }
             Unsent::Failed(error) => failure(&error),
         })
@@ -153,6 +153,7 @@ impl DirectMode {
     fn opened(&self, job: &JobStart, sealed: &str, expires: bool) -> Result<Admitted, Denied> {
         let credential = self.open(sealed).map_err(|error| Denied {
             is_final: error.is_final(),
+            is_retired: error.is_retired(),
             reason: error.to_string(),
             required: false,
         })?;
@@ -165,6 +166,7 @@ impl DirectMode {
             // The requirement of another user does not apply to this job.
             required: credential.required && !matches!(refusal, StartRefusal::OtherUser { .. }),
             is_final: !matches!(refusal, StartRefusal::UnknownServer { .. }),
+            is_retired: false,
         })?;
         let claims = unverified_claims(&credential.sub_token);
         let clauses = claims.as_ref().map_or(&[][..], |claims| &claims.unverified().restrictions);
@@ -313,7 +315,7 @@ fn life(expires_in: Option<u64>, exp: Option<u64>, now: u64) -> (u64, u64) {
 fn failure(error: &Error) -> RequestFailure {
     let repeated = repeatable(error);
     let (reason, retry_after) = (error.to_string(), repeated.flatten());
-    RequestFailure { reason, temporary: repeated.is_some(), retry_after, unsent: false }
+    RequestFailure { reason, temporary: repeated.is_some(), retry_after, unsent: false, by_broker: false }
 }
 
 /// For a credential that brokers keep, on a node that does not ask any.

@@ -47,8 +47,10 @@ impl Agent {
         let now = self.now();
         let brought = self.brought(start);
         let lacks_credential = brought.is_err();
-        let opened = brought
-            .unwrap_or_else(|missing| Err(Denied { reason: missing.to_string(), required: false, is_final: true }));
+        let opened = brought.unwrap_or_else(|missing| {
+            let reason = missing.to_string();
+            Err(Denied { reason, required: false, is_final: true, is_retired: false })
+        });
         let mut table = self.leases();
         // Another step of the job may have been faster.
         if let Some(key) = self.note_step(&mut table, start) {

@@ -156,7 +156,7 @@ impl Agent {
                 Level::Info
             }
             None if failure.temporary || begun => {
-                file.try_again(&failure.reason, failure.retry_after, now, (self.draw)());
+                file.try_again(failure, now, (self.draw)());
                 Level::Warning
             }
             None => {

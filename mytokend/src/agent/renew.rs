@@ -12,7 +12,7 @@ use super::lease::{Arrived, CurrentToken, Lease, LeaseKey, Phase};
 use super::lease_table::Task;
 use super::{Agent, millis};
 use crate::jobs::renewal::Plan;
-use crate::jobs::{StartRefusal, Validity, attempt_times, backoff, plan, validity, windows};
+use crate::jobs::{StartRefusal, Validity, attempt_times, plan, validity, windows};
 use crate::log::Level;
 
 /// How much this machine's clock and the server's may differ, in seconds. So long after the begin of a window, a refusal is temporary.
@@ -166,7 +166,7 @@ impl Agent {
         lease.further_due = None;
         let left = lease.token.map(|token| token.exp.saturating_mul(1000).saturating_sub(now));
         let lifetime = lease.token.map_or(0, |token| token.lifetime);
-        let wait = backoff(lease.failures, lifetime, left, failure.retry_after, (self.draw)());
+        let wait = failure.pause(lease.failures, lifetime, left, (self.draw)());
         lease.phase = Phase::Active { due: now.saturating_add(millis(wait)) };
         let kept = if lease.token.is_some() { "the old access token stays, " } else { "" };
         let text = format!("{}; {kept}the agent tries again", failure.reason);

@@ -84,21 +84,24 @@ impl Agent {
             return Err(format!("job {job} has had {MOST_OF_JOB} new credentials; submit it again"));
         }
         let begin = self.clock.elapsed();
-        let issued = configured
-            .service
-            .access_token(
-                &LeaseCredential::Sealed(request.sealed.clone()),
-                None,
-                &format!("job {job} on {}", self.node),
-                Charge { uid: owner.uid, purpose: Purpose::Asked, job: None },
-                Deadline::after(configured.intervals.request_deadline),
-            )
-            .map_err(|failure| {
-                if let Some(lease) = self.leases().get_mut(&key) {
-                    lease.requested = Some(self.now());
-                }
-                format!("the new credential gives no access token, and the old one stays: {}", failure.reason)
-            })?;
+        let credential = LeaseCredential::Sealed(request.sealed.clone());
+        let answered = configured.service.access_token(
+            &credential,
+            None,
+            &format!("job {job} on {}", self.node),
+            // A broker gives tokens to jobs only.
+            Charge { uid: owner.uid, purpose: Purpose::Asked, job: Some(job) },
+            Deadline::after(configured.intervals.request_deadline),
+        );
+        // Of what only a broker can open, its answer tells the content.
+        let learned = configured.service.learned(&credential);
+        let issued = answered.map_err(|failure| {
+            if let Some(lease) = self.leases().get_mut(&key) {
+                lease.requested = Some(self.now());
+            }
+            format!("the new credential gives no access token, and the old one stays: {}", failure.reason)
+        })?;
+        let admitted = learned.unwrap_or(admitted);
         let took = self.clock.elapsed().saturating_sub(begin);
 
         let now = self.now();
@@ -137,7 +140,7 @@ impl Agent {
         }
         new.jobs.insert(job, local);
         self.record(&mut new, Level::Info, EventKind::Replaced, "the job has a new credential");
-        self.begin_lease(&mut new, Ok((admitted, LeaseCredential::Sealed(request.sealed.clone()))), now);
+        self.begin_lease(&mut new, Ok((admitted, credential)), now);
         let unwanted = Self::take_over_files(&mut new, job, files);
         new.required = required;
         // Until it is known that every node has it, no other one revokes it.
@@ -197,7 +200,14 @@ impl Agent {
         if kept {
             return Answer::Error("other jobs that were submitted with the old credential may need it".to_owned());
         }
-        self.wait_until(&[old_key], begin, |lease| !lease.revoking);
+        self.wait_until(std::slice::from_ref(&old_key), begin, |lease| !lease.revoking);
+        let is_left = |old: &Lease| matches!(old.phase, Phase::Ended { .. });
+        if request.old == OldCredential::Revoke
+            && self.configured().service.decides_ends()
+            && self.leases().get(&old_key).is_some_and(is_left)
+        {
+            return Answer::Error("the broker revokes it when its submission is over".to_owned());
+        }
         Answer::Status(self.list(|lease, job| lease.key == key && job.is_some_and(|job| lease.runs(job))))
     }
 

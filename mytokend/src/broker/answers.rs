@@ -7,10 +7,11 @@ use mytoken_wire::agent::JobStart;
 
 use super::binding::{self, Asked, BindingRefusal};
 use super::brought::{Brought, Served};
+use super::file_token::TokenState;
 use super::messages::{JobsAnswer, PermitRequest, StartAnswer, TokenAnswer, TokenOutcome, TokenRequest};
 use super::replacements::Leader;
 use super::slurmctld::{self, Answered};
-use super::submission::{End, TokenState};
+use super::submission::End;
 use super::submission_key::SubmissionKey;
 use super::{Broker, State, millis, submission};
 use crate::agent::budget::site::SitePermit;
@@ -34,12 +35,18 @@ pub(super) const NOT_ASKED: &str =
 
 impl Broker {
     /// The access token of a job that runs on `node`.
-    pub async fn token(&self, node: &str, request: &TokenRequest) -> TokenAnswer {
+    ///
+    /// # Errors
+    /// A sentence: this broker cannot open the credential. Another one may, or this one after a reload.
+    pub async fn token(&self, node: &str, request: &TokenRequest) -> Result<TokenAnswer, String> {
         let brought = match self.brought(request.job, request.uid, &request.sealed) {
             Ok(brought) => brought,
-            Err(Denied { reason, required, .. }) => {
+            Err(Denied { reason, required, is_final, is_retired }) => {
                 self.tell(request.uid, node, request.job, &reason);
-                return TokenAnswer { outcome: TokenOutcome::Refused { reason, required }, admitted: None };
+                if !is_final && !is_retired {
+                    return Err(reason);
+                }
+                return Ok(TokenAnswer { outcome: TokenOutcome::Refused { reason, required }, admitted: None });
             }
         };
         let patience = Duration::from_millis(request.patience).min(LONGEST_PATIENCE);
@@ -49,7 +56,7 @@ impl Broker {
         let outcome = tokio::time::timeout(patience, self.outcome(node, request, &brought, &mut served)).await;
         let required = brought.admitted.required;
         let outcome = outcome.unwrap_or_else(|_| self.when_time_is_up(request, (&served.key, required), begin));
-        TokenAnswer { outcome, admitted: served.told }
+        Ok(TokenAnswer { outcome, admitted: served.told })
     }
 
     /// When the present run of a job on `node` began.
@@ -135,7 +142,7 @@ impl Broker {
         }
         let (key, required) = (served.key.clone(), brought.admitted.required);
         loop {
-            let mut answered = {
+            let (mut answered, look_after) = {
                 let mut state = self.state();
                 let Some(submission) = state.submissions.get_mut(&key) else { return self.later("the broker is busy") };
                 if !matches!(submission.end, End::Open { .. }) {
@@ -147,21 +154,30 @@ impl Broker {
                 let lane = submission.admitted.lane.clone();
                 let file = submission.tokens.entry(request.file.clone()).or_default();
                 let answered = file.answered.subscribe();
-                match file.state(self.clock.elapsed()) {
+                let now = self.clock.elapsed();
+                let look_after = match file.state(now) {
                     TokenState::Ready(token) => return outcome_of(Ok(token), required),
                     TokenState::Failed(failure) => return outcome_of(Err(failure), required),
-                    TokenState::Wait => {}
+                    TokenState::Wait => file.look_after(now),
                     TokenState::Ask => {
-                        file.asked = true;
+                        file.ask();
                         let place = Place { lane, uid: key.uid };
                         state.tokens.push(place, Work::Token(key.clone(), request.file.clone()));
                         // All: the threads for revocations wait for it too.
                         self.queued.notify_all();
+                        None
                     }
-                }
-                answered
+                };
+                (answered, look_after)
             };
-            if answered.changed().await.is_err() {
+            let changed = match look_after {
+                Some(wait) => match tokio::time::timeout(wait, answered.changed()).await {
+                    Ok(changed) => changed,
+                    Err(_) => continue,
+                },
+                None => answered.changed().await,
+            };
+            if changed.is_err() {
                 return self.later("the broker stops");
             }
         }

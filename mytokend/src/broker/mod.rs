@@ -15,6 +15,7 @@ mod disk_work;
 pub mod ends;
 pub mod entrance;
 pub mod escrow;
+pub mod file_token;
 pub mod identity;
 mod kept;
 mod listening;

@@ -30,7 +30,7 @@ use super::messages::{
     BODY_LIMIT, END_PATH, ENROL_PATH, EndRequest, EnrolRequest, FORGET_PATH, ForgetRequest, JOBS_PATH, JobsRequest,
     KEEP_PATH, KEPT_PATH, KeepRequest, KeptRequest, PERMIT_PATH, PermitRequest, RENEW_PATH, REPLACE_PATH,
     REPLACED_PATH, Refusal, RenewRequest, ReplaceRequest, ReplacedRequest, START_PATH, StartRequest, TOKEN_PATH,
-    TokenRequest,
+    TokenOutcome, TokenRequest,
 };
 use super::node_connections::{Activity, MOST as MOST_CONNECTIONS, MOST_OF_NODE, NoPlace, NodeConnections, NodePlace};
 use super::strangers::{Crowd, MOST, MOST_OF_ALL, MOST_OF_NETWORK, Stranger, Strangers};
@@ -276,9 +276,16 @@ async fn respond(
             renewed.map(|renewed| Answer::json(&renewed)).map_err(|refusal| Answer::refusal(&refusal))
         }
         (TOKEN_PATH, Node(peer)) => {
-            let answer = shared.broker.token(peer.node.as_str(), &parse::<TokenRequest>(body)?).await;
-            shared.broker.counts.told(&answer.outcome);
-            Ok(Answer::json(&answer))
+            match shared.broker.token(peer.node.as_str(), &parse::<TokenRequest>(body)?).await {
+                Ok(answer) => {
+                    shared.broker.counts.told(&answer.outcome);
+                    Ok(Answer::json(&answer))
+                }
+                Err(reason) => {
+                    shared.broker.counts.told(&TokenOutcome::Later { reason: reason.clone(), wait: None });
+                    Err(Answer::unavailable(&reason))
+                }
+            }
         }
         (END_PATH, Node(peer)) => {
             let ended = shared.broker.end(peer.node.as_str(), &parse::<EndRequest>(body)?).await;

@@ -5,107 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mytoken_wire::FileName;
-use tokio::sync::watch;
 
 use super::binding::Binding;
 use super::ends::Standing;
-use crate::agent::credential_service::{Admitted, IssuedToken, RequestFailure};
+use super::file_token::FileToken;
+use crate::agent::credential_service::{Admitted, RequestFailure};
 use crate::jobs::backoff;
-
-/// A permanent refusal counts for this time. Then the server is asked again if a node asks: the next window of the credential may begin.
-const REFUSED: Duration = Duration::from_secs(60);
 
 /// slurmctld has forgotten the jobs of a submission when so many answers in a row do not show them.
 pub(super) const NOT_SHOWN: u32 = 3;
 
 /// Longest pause between two attempts to revoke a sub-token.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-
-/// The access token of one file.
-#[derive(Debug)]
-pub struct FileToken {
-    held: Option<(IssuedToken, Duration)>,
-    /// A request for it is queued or has no answer yet.
-    pub asked: bool,
-    failures: u32,
-    failed: Option<(RequestFailure, Duration)>,
-    /// Told of each answer: the nodes that wait listen.
-    pub answered: watch::Sender<()>,
-}
-
-impl Default for FileToken {
-    fn default() -> Self {
-        Self { held: None, asked: false, failures: 0, failed: None, answered: watch::channel(()).0 }
-    }
-}
-
-/// What a node that asks for a token gets.
-#[derive(Debug, Clone)]
-pub enum TokenState {
-    /// This token.
-    Ready(IssuedToken),
-    /// This failure.
-    Failed(RequestFailure),
-    /// A request for it is to be sent.
-    Ask,
-    /// A request for it has no answer yet.
-    Wait,
-}
-
-impl FileToken {
-    /// The state at `now`, elapsed time. A token is given out while half of its life is left. All nodes get the same one.
-    #[must_use]
-    pub fn state(&self, now: Duration) -> TokenState {
-        let held = self.usable(now);
-        if let Some(token) = held.clone().filter(|token| token.left >= token.lifetime / 2) {
-            return TokenState::Ready(token);
-        }
-        if self.asked {
-            return TokenState::Wait;
-        }
-        match (&self.failed, held) {
-            (Some((_, until)), Some(token)) if now < *until => TokenState::Ready(token),
-            (Some((failure, until)), None) if now < *until => {
-                let retry_after = failure.temporary.then(|| until.saturating_sub(now));
-                TokenState::Failed(RequestFailure { retry_after, ..failure.clone() })
-            }
-            _ => TokenState::Ask,
-        }
-    }
-
-    /// The token that there is, however old: for a node that has waited long enough for a new one.
-    #[must_use]
-    pub fn usable(&self, now: Duration) -> Option<IssuedToken> {
-        let (token, at) = self.held.as_ref()?;
-        let age = now.saturating_sub(*at);
-        // A second that has begun counts.
-        let left = token.left.saturating_sub(age.saturating_add(Duration::from_nanos(999_999_999)).as_secs());
-        (left > 0).then(|| IssuedToken { left, ..token.clone() })
-    }
-
-    /// A request for it was answered. `sent` and `now` are elapsed time, `draw` is random in [0, 1).
-    pub fn answer(&mut self, result: Result<IssuedToken, RequestFailure>, now: Duration, draw: f64) {
-        self.asked = false;
-        match result {
-            Ok(token) => {
-                self.held = Some((token, now));
-                (self.failures, self.failed) = (0, None);
-            }
-            Err(failure) => {
-                self.failures = self.failures.saturating_add(1);
-                let left = self.usable(now).map(|token| token.left.saturating_mul(1000));
-                let lifetime = self.held.as_ref().map_or(0, |(token, _)| token.lifetime);
-                let pause = if failure.temporary {
-                    backoff(self.failures, lifetime, left, failure.retry_after, draw)
-                } else {
-                    REFUSED
-                };
-                self.failed = Some((failure, now.saturating_add(pause)));
-            }
-        }
-        self.answered.send_replace(());
-    }
-}
 
 /// How far the end of a submission is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,51 +141,10 @@ impl Submission {
 
 #[cfg(test)]
 mod tests {
-    use mytoken_wire::Secret;
-
     use super::*;
 
     const fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
-    }
-
-    fn token(text: &str) -> IssuedToken {
-        IssuedToken { token: Secret::new(text), left: 100, lifetime: 100 }
-    }
-
-    fn left(state: &TokenState) -> Option<u64> {
-        if let TokenState::Ready(token) = state { Some(token.left) } else { None }
-    }
-
-    #[test]
-    fn a_token_is_given_out_for_half_of_its_life() {
-        let mut file = FileToken::default();
-        assert!(matches!(file.state(at(0)), TokenState::Ask));
-        file.asked = true;
-        assert!(matches!(file.state(at(0)), TokenState::Wait));
-        file.answer(Ok(token("a")), at(10), 0.5);
-        assert_eq!(left(&file.state(at(10))), Some(100));
-        assert_eq!(left(&file.state(at(60))), Some(50));
-        assert!(matches!(file.state(at(61)), TokenState::Ask), "less than half is left");
-        file.asked = true;
-        assert_eq!(file.usable(at(61)).map(|token| token.left), Some(49), "for who cannot wait");
-        assert!(file.usable(at(110)).is_none(), "expired");
-    }
-
-    #[test]
-    fn a_failure_keeps_the_old_token_and_the_others_from_asking() {
-        let mut file = FileToken::default();
-        file.answer(Ok(token("a")), at(0), 0.5);
-        file.answer(Err(RequestFailure::temporary("away")), at(60), 0.9);
-        assert_eq!(left(&file.state(at(60))), Some(40), "nobody asks again before the pause is over");
-        assert!(matches!(file.state(at(70)), TokenState::Ask));
-        let mut none = FileToken::default();
-        none.answer(Err(RequestFailure::temporary("away")), at(0), 0.9);
-        let TokenState::Failed(failure) = none.state(at(0)) else { panic!("{none:?}") };
-        assert!(failure.temporary && failure.retry_after.is_some_and(|wait| wait <= at(2)));
-        none.answer(Err(RequestFailure::permanent("revoked")), at(5), 0.9);
-        assert!(matches!(none.state(at(64)), TokenState::Failed(failure) if !failure.temporary));
-        assert!(matches!(none.state(at(66)), TokenState::Ask), "a window may have begun");
     }
 
     fn submission() -> Submission {

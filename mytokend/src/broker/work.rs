@@ -123,6 +123,12 @@ impl Broker {
             Work::Limit(server) => self.service().ask_for_limit(server, deadline),
             Work::Token(key, file) => {
                 let Some((credential, proven, job)) = self.credential(key) else { return };
+                let begin = |submission: &mut super::Submission| {
+                    let are_limited = submission.admitted.limited_uses;
+                    submission.tokens.get_mut(file)?.begin(self.clock.elapsed(), REQUEST_DEADLINE, are_limited)
+                };
+                let Some(times) = self.state().submissions.get_mut(key).and_then(begin) else { return };
+                let deadline = Deadline::after(times.deadline);
                 let purpose = if proven { Purpose::Token } else { Purpose::FirstToken };
                 let charge = Charge { uid: key.uid, purpose, job };
                 let comment = job.map_or_else(|| "jobs".to_owned(), |job| format!("job {job}"));

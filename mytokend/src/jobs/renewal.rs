@@ -66,6 +66,15 @@ pub fn backoff(failures: u32, lifetime: u64, left: Option<u64>, retry_after: Opt
     retry_after.map_or(Duration::ZERO, |wait| wait.min(Duration::from_secs(3_600))).saturating_add(jitter)
 }
 
+/// The pause when a broker has told when to come again, up to an hour: at most a second more. All nodes share one request of the broker, so
+/// they need not be spread over a longer time, and a pause of their own would be added to that of the broker.
+#[must_use]
+pub fn told_pause(told: Duration, draw: f64) -> Duration {
+    // At least 100 ms: the broker may say that it can be asked at once.
+    let jitter = Duration::from_millis(share(1_000, unit(draw)).max(100));
+    told.min(Duration::from_secs(3_600)).saturating_add(jitter)
+}
+
 /// Whether the same request for an access token may succeed later, and after which time the server wants it. Only a refusal of the token
 /// itself is final: a maintenance page may be any answer, and an administrator may correct a wrong CA file.
 #[must_use]

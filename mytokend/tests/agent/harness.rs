@@ -121,7 +121,8 @@ impl CredentialService for FakeServices {
         let (user, handle) = sealed.split_once(':').unwrap_or_default();
         crate::runs::hold_first(self);
         if user != start.uid.to_string() {
-            return Err(Denied { reason: format!("made for user {user}"), required: false, is_final: true });
+            let reason = format!("made for user {user}");
+            return Err(Denied { reason, required: false, is_final: true, is_retired: false });
         }
         Ok(Admitted {
             profile: "data".into(),

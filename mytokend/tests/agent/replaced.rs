@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use mytoken_wire::JobName;
 use mytoken_wire::agent::{EventKind, JobEnd, JobState, OldCredential, Replace, Retire};
+use mytokend::agent::credential_service::{Admitted, CredentialService as _};
 
 use crate::files::agent_with;
-use crate::harness::{SETTLE, TestAgent, eventually, me, revocation};
+use crate::harness::{NOW, SETTLE, TestAgent, eventually, me, revocation, step};
 
 /// Longer than all pauses of an end.
 const LATER: Duration = Duration::from_secs(3_600);
@@ -32,6 +33,20 @@ fn requeue(agent: &TestAgent, nodes: &str) {
     agent.ask(&JobEnd { job: 7, nodes: Some(nodes.to_owned()), at: None }).unwrap();
     agent.advance(SETTLE);
     assert_eq!(agent.last_event(7), EventKind::Requeued);
+}
+
+#[test]
+fn a_broker_is_asked_for_the_running_job_and_tells_what_its_new_credential_says() {
+    let agent = TestAgent::new();
+    agent.start(7, "old");
+    let own = agent.services.admit(&step(7), &text("new")).unwrap();
+    let opened = Admitted { exp: NOW + 9 * 86_400, profile: "newer".into(), ..own };
+    agent.services.with(|script| script.learned = Some(opened));
+    agent.ask(&Replace { job: JobName::Job(7), sealed: text("new") }).unwrap();
+    let asked = agent.services.with(|script| script.charges.last().map(|charge| charge.job));
+    assert_eq!(asked, Some(Some(7)), "a broker gives tokens to jobs only");
+    let status = agent.status(7);
+    assert_eq!((status.until, status.profile.as_str()), (Some(NOW + 9 * 86_400), "newer"));
 }
 
 fn finish(agent: &TestAgent, nodes: &str) {

@@ -12,7 +12,8 @@ use mytoken_wire::agent::Condition;
 use serde::{Deserialize, Serialize};
 
 use super::CurrentToken;
-use crate::jobs::{AttemptTimes, Window, attempt_times, backoff, plan, remove_at, windows};
+use crate::agent::credential_service::RequestFailure;
+use crate::jobs::{AttemptTimes, Window, attempt_times, plan, remove_at, windows};
 
 /// A further file, as the credential service admits it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,15 +162,15 @@ impl NamedFile {
     }
 
     /// A request failed, and the same one may succeed later.
-    pub fn try_again(&mut self, reason: &str, retry_after: Option<std::time::Duration>, now: u64, draw: f64) {
+    pub fn try_again(&mut self, failure: &RequestFailure, now: u64, draw: f64) {
         self.failures = self.failures.saturating_add(1);
         self.failing_since = self.failing_since.or(Some(now / 1000));
         self.further_due = None;
         let lifetime = self.token.map_or(0, |token| token.lifetime);
-        let wait = backoff(self.failures, lifetime, self.left(now), retry_after, draw);
+        let wait = failure.pause(self.failures, lifetime, self.left(now), draw);
         self.due = Some(now.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
         let kept = if self.token.is_some() { "the old access token stays, " } else { "" };
-        self.reason = Some(format!("{reason}; {kept}the agent tries again"));
+        self.reason = Some(format!("{}; {kept}the agent tries again", failure.reason));
     }
 
     /// The sub-token gives tokens for it again from `begin` on (Unix seconds). The next request is at `due`.
@@ -296,7 +297,7 @@ mod tests {
             file
         };
         let failing = |mut file: NamedFile| {
-            file.try_again("down", None, NOW, 1.0);
+            file.try_again(&RequestFailure::temporary("down"), NOW, 1.0);
             file
         };
         let waiting = |mut file: NamedFile| {
@@ -319,7 +320,9 @@ mod tests {
         assert!(failed.reason.as_deref().is_some_and(|reason| reason.contains("the old access token stays")));
         assert_eq!((failed.failing_since, refused(failed).next_request()), (Some(1_000), None));
         let mut asked_to_wait = file();
-        asked_to_wait.try_again("busy", Some(Duration::from_secs(30)), NOW, 0.0);
+        let retry_after = Some(Duration::from_secs(30));
+        let busy = RequestFailure { retry_after, ..RequestFailure::temporary("busy") };
+        asked_to_wait.try_again(&busy, NOW, 0.0);
         assert_eq!(asked_to_wait.due, Some(NOW + 30_100));
     }
 

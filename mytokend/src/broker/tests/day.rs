@@ -87,7 +87,7 @@ fn play(runs: &[Run], nodes: u32) -> (usize, usize, usize) {
                 requests += 1;
                 let request =
                     TokenRequest { job: runs[run].job, uid: 7, sealed: "7:a".into(), file: None, patience: 20_000 };
-                let answer = test.runtime.block_on(test.broker.token(&format!("n{node}"), &request));
+                let answer = test.runtime.block_on(test.broker.token(&format!("n{node}"), &request)).unwrap();
                 let TokenOutcome::Token { left, lifetime, .. } = answer.outcome else { panic!("{:?}", answer.outcome) };
                 assert!(left >= LIFE / 2, "{left} s are left");
                 let plan = renewal::plan(now, left, lifetime, rand::random());

@@ -39,7 +39,7 @@ fn a_node_is_told_when_to_ask_again_for_a_job_that_stays_away() {
     let test = TestBroker::new(RUNNING);
     let waits = || {
         let request = TokenRequest { job: 99, uid: 7, sealed: "7:b".into(), file: None, patience: 20_000 };
-        match test.runtime.block_on(test.broker.token("n1", &request)).outcome {
+        match test.runtime.block_on(test.broker.token("n1", &request)).unwrap().outcome {
             TokenOutcome::Later { wait, .. } => wait.unwrap() / 1000,
             other => panic!("{other:?}"),
         }
@@ -65,7 +65,7 @@ fn a_node_that_does_not_wait_for_the_answers_has_asked_all_the_same() {
     test.ask_slurmctld();
     for job in 100..103 {
         let request = TokenRequest { job, uid: 7, sealed: "7:b".into(), file: None, patience: 0 };
-        let answer = test.runtime.block_on(test.broker.token("n2", &request));
+        let answer = test.runtime.block_on(test.broker.token("n2", &request)).unwrap();
         assert!(matches!(answer.outcome, TokenOutcome::Later { .. }));
         test.ask_slurmctld();
     }

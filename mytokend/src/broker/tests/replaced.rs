@@ -86,7 +86,7 @@ fn a_job_gets_tokens_of_its_new_credential_and_both_are_revoked_once() {
 
     test.prints(Some(RUNS));
     let request = TokenRequest { job: 1, uid: 7, sealed: "7:old".into(), file: None, patience: 20_000 };
-    let answer = test.runtime.block_on(test.broker.token("n1", &request));
+    let answer = test.runtime.block_on(test.broker.token("n1", &request)).unwrap();
     let told = answer.admitted.clone().unwrap();
     assert_eq!((told.handle.as_str(), told.made), ("old", 5), "the node knows the submission by its handle");
     assert_eq!((said(answer), test.asked()), (Ok("token-0".to_owned()), vec!["7:new@5".to_owned()]));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokenctl replace` for jobs that wait: brokers keep their new credentials, also over a restart.
+//! `mytokenctl replace` for jobs that wait: brokers keep their new credentials, also over a restart. And for jobs that run.
 
 use std::time::{Duration, Instant};
 
@@ -131,5 +131,32 @@ fn jobs_that_wait_get_new_credentials_through_a_broker() -> Result<()> {
         })?;
         assert_eq!(site.sh("root", "sinfo -h -t drain,drained,down,fail -o %N")?.ok()?.stdout.trim(), "");
         Ok(())
+    })
+}
+
+#[test]
+fn a_running_job_gets_a_new_credential_that_a_broker_opens() -> Result<()> {
+    story_with_own_servers(Options { brokers: 1, nodes: 2, ..Options::new()? }, |site| {
+        people::first_mytoken(site, "alice")?;
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken -N2 -n2 --wrap 'srun sleep 600'")?;
+        job.wait_for_start(site)?;
+        job.wait_for_token(site, "n1")?;
+        job.wait_for_token(site, "n2")?;
+        Journal::clear(site)?;
+
+        let before = [job.token(site, "n1")?, job.token(site, "n2")?];
+        let told = site.sh("alice", &format!("mytokenctl replace {}", job.id))?.ok()?;
+        let line = format!("job {}: has a new credential; the old one stays until the job ends: ", job.id);
+        assert!(told.stdout.starts_with(&line), "{told:?}");
+        let after = [job.token(site, "n1")?, job.token(site, "n2")?];
+        assert!(after.iter().all(Option::is_some) && after[0] != before[0] && after[1] != before[1], "{told:?}");
+        let journal = Journal::read(site)?;
+        assert_eq!((journal.sub_tokens(), journal.granted("revocation")), (1, 0));
+
+        site.sh("alice", &format!("scancel {}", job.id))?.ok()?;
+        job.wait_for_end(site, TIMEOUT)?;
+        wait::until("the revocations of both", TIMEOUT * 2, || {
+            Ok((Journal::read(site)?.granted("revocation") == 2).then_some(()))
+        })
     })
 }

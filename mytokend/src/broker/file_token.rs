@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The access token of one file of a submission, and its requests. A function of its answers and of elapsed time.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::agent::credential_service::{IssuedToken, RequestFailure};
+use crate::jobs::{AttemptTimes, attempt_times, backoff};
+
+/// A permanent refusal counts for this time. Then the server is asked again if a node asks: the next window of the credential may begin.
+const REFUSED: Duration = Duration::from_secs(60);
+
+/// Longest pause of the broker's own while there is no token, in milliseconds. What a server, or the budget, wants is added.
+const WITHOUT: u64 = 5_000;
+
+/// The access token of one file.
+#[derive(Debug)]
+pub struct FileToken {
+    held: Option<(IssuedToken, Duration)>,
+    /// Number of requests for it that are queued or have no answer yet.
+    requests: u8,
+    /// A further one is to be sent if none has an answer at this time, elapsed time.
+    further_due: Option<Duration>,
+    failures: u32,
+    failed: Option<(RequestFailure, Duration)>,
+    /// Told of each answer, and when a request is sent: the nodes that wait listen.
+    pub answered: watch::Sender<()>,
+}
+
+impl Default for FileToken {
+    fn default() -> Self {
+        Self { held: None, requests: 0, further_due: None, failures: 0, failed: None, answered: watch::channel(()).0 }
+    }
+}
+
+/// What a node that asks for a token gets.
+#[derive(Debug, Clone)]
+pub enum TokenState {
+    /// This token.
+    Ready(IssuedToken),
+    /// This failure.
+    Failed(RequestFailure),
+    /// A request for it is to be sent.
+    Ask,
+    /// A request for it has no answer yet.
+    Wait,
+}
+
+impl FileToken {
+    /// The state at `now`, elapsed time. A token is given out while half of its life is left. All nodes get the same one.
+    #[must_use]
+    pub fn state(&self, now: Duration) -> TokenState {
+        let held = self.usable(now);
+        if let Some(token) = held.clone().filter(is_fresh) {
+            return TokenState::Ready(token);
+        }
+        if self.requests > 0 {
+            let is_due = self.further_due.is_some_and(|due| due <= now);
+            return if is_due { TokenState::Ask } else { TokenState::Wait };
+        }
+        match (&self.failed, held) {
+            (Some((_, until)), Some(token)) if now < *until => TokenState::Ready(token),
+            (Some((failure, until)), None) if now < *until => {
+                let retry_after = failure.temporary.then(|| until.saturating_sub(now));
+                TokenState::Failed(RequestFailure { retry_after, ..failure.clone() })
+            }
+            _ => TokenState::Ask,
+        }
+    }
+
+    /// The token that there is, however old: for a node that has waited long enough for a new one.
+    #[must_use]
+    pub fn usable(&self, now: Duration) -> Option<IssuedToken> {
+        let (token, at) = self.held.as_ref()?;
+        let age = now.saturating_sub(*at);
+        // A second that has begun counts.
+        let left = token.left.saturating_sub(age.saturating_add(Duration::from_nanos(999_999_999)).as_secs());
+        (left > 0).then(|| IssuedToken { left, ..token.clone() })
+    }
+
+    /// A request for it is queued.
+    pub fn ask(&mut self) {
+        self.requests = self.requests.saturating_add(1);
+        self.further_due = None;
+    }
+
+    /// A request for it is sent at `now`, elapsed time. Returns its times; `None`: another one was answered meanwhile. One that hangs must
+    /// not hold up all nodes until its end, so a further one follows, unless the uses of the credential `are_limited`.
+    pub fn begin(&mut self, now: Duration, longest: Duration, are_limited: bool) -> Option<AttemptTimes> {
+        let usable = self.usable(now);
+        if usable.as_ref().is_some_and(is_fresh) {
+            self.requests = self.requests.saturating_sub(1);
+            return None;
+        }
+        let times = attempt_times(usable.map(|token| token.left.saturating_mul(1000)), self.failures, longest);
+        let further = times.further(self.requests).filter(|_| !are_limited);
+        self.further_due = further.map(|wait| now.saturating_add(wait));
+        self.answered.send_replace(());
+        Some(times)
+    }
+
+    /// After which time who waits for an answer looks again: a further request may be due.
+    #[must_use]
+    pub fn look_after(&self, now: Duration) -> Option<Duration> {
+        self.further_due.map(|due| due.saturating_sub(now).max(Duration::from_millis(1)))
+    }
+
+    /// A request for it was answered. `now` is elapsed time, `draw` is random in [0, 1).
+    pub fn answer(&mut self, result: Result<IssuedToken, RequestFailure>, now: Duration, draw: f64) {
+        self.requests = self.requests.saturating_sub(1);
+        // The other request was answered first: all nodes get the same token.
+        if self.usable(now).as_ref().is_some_and(is_fresh) {
+            return;
+        }
+        match result {
+            Ok(token) => {
+                self.held = Some((token, now));
+                (self.failures, self.failed, self.further_due) = (0, None, None);
+            }
+            // The other one may still be answered.
+            Err(failure) if failure.temporary && self.requests > 0 => return,
+            Err(failure) => {
+                self.further_due = None;
+                self.failures = self.failures.saturating_add(1);
+                // One that has expired says nothing: without a token, the pause is as short as for the first one.
+                let usable = self.usable(now);
+                // A pause is at most a quarter of what is left. Without a token, jobs wait for the end of the pause.
+                let left = usable.as_ref().map_or(4 * WITHOUT, |token| token.left.saturating_mul(1000));
+                let lifetime = usable.map_or(0, |token| token.lifetime);
+                let pause = if failure.temporary {
+                    backoff(self.failures, lifetime, Some(left), failure.retry_after, draw)
+                } else {
+                    REFUSED
+                };
+                self.failed = Some((failure, now.saturating_add(pause)));
+            }
+        }
+        self.answered.send_replace(());
+    }
+}
+
+/// A token is given out while half of its life is left.
+fn is_fresh(token: &IssuedToken) -> bool {
+    token.left >= token.lifetime / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use mytoken_wire::Secret;
+
+    use super::*;
+
+    const fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn token(text: &str) -> IssuedToken {
+        IssuedToken { token: Secret::new(text), left: 100, lifetime: 100 }
+    }
+
+    fn left(state: &TokenState) -> Option<u64> {
+        if let TokenState::Ready(token) = state { Some(token.left) } else { None }
+    }
+
+    #[test]
+    fn a_token_is_given_out_for_half_of_its_life() {
+        let mut file = FileToken::default();
+        assert!(matches!(file.state(at(0)), TokenState::Ask));
+        file.ask();
+        assert!(matches!(file.state(at(0)), TokenState::Wait));
+        file.answer(Ok(token("a")), at(10), 0.5);
+        assert_eq!(left(&file.state(at(10))), Some(100));
+        assert_eq!(left(&file.state(at(60))), Some(50));
+        assert!(matches!(file.state(at(61)), TokenState::Ask), "less than half is left");
+        file.ask();
+        assert_eq!(file.usable(at(61)).map(|token| token.left), Some(49), "for who cannot wait");
+        assert!(file.usable(at(110)).is_none(), "expired");
+    }
+
+    #[test]
+    fn a_failure_keeps_the_old_token_and_the_others_from_asking() {
+        let mut file = FileToken::default();
+        file.answer(Ok(token("a")), at(0), 0.5);
+        file.answer(Err(RequestFailure::temporary("away")), at(60), 0.9);
+        assert_eq!(left(&file.state(at(60))), Some(40), "nobody asks again before the pause is over");
+        assert!(matches!(file.state(at(70)), TokenState::Ask));
+        let mut none = FileToken::default();
+        none.answer(Err(RequestFailure::temporary("away")), at(0), 0.9);
+        let TokenState::Failed(failure) = none.state(at(0)) else { panic!("{none:?}") };
+        assert!(failure.temporary && failure.retry_after.is_some_and(|wait| wait <= at(2)));
+        none.answer(Err(RequestFailure::permanent("revoked")), at(5), 0.9);
+        assert!(matches!(none.state(at(64)), TokenState::Failed(failure) if !failure.temporary));
+        assert!(matches!(none.state(at(66)), TokenState::Ask), "a window may have begun");
+    }
+
+    #[test]
+    fn the_life_of_an_expired_token_makes_no_pause_longer() {
+        let mut file = FileToken::default();
+        file.answer(Ok(IssuedToken { left: 3_600, lifetime: 3_600, ..token("a") }), at(0), 0.5);
+        // After the expiry, jobs have no token until the server is back.
+        for minute in 61..70 {
+            file.answer(Err(RequestFailure::temporary("away")), at(minute * 60), 0.9);
+        }
+        let TokenState::Failed(failure) = file.state(at(69 * 60)) else { panic!("{file:?}") };
+        assert!(failure.retry_after.is_some_and(|wait| wait <= at(10)), "{failure:?}");
+    }
+
+    #[test]
+    fn a_request_that_hangs_is_followed_by_another_one() {
+        let longest = at(30);
+        let mut file = FileToken::default();
+        file.ask();
+        let times = file.begin(at(0), longest, false).unwrap();
+        assert_eq!((times.deadline, file.look_after(at(0))), (at(10), Some(Duration::from_millis(1_200))));
+        assert!(matches!(file.state(at(1)), TokenState::Wait));
+        assert!(matches!(file.state(at(2)), TokenState::Ask));
+        file.ask();
+        assert!(matches!(file.state(at(2)), TokenState::Wait), "it is queued once");
+        assert!(file.begin(at(2), longest, false).is_some());
+        file.answer(Err(RequestFailure::temporary("away")), at(3), 0.5);
+        assert!(matches!(file.state(at(3)), TokenState::Wait), "the other one may be answered");
+        file.answer(Ok(token("b")), at(4), 0.5);
+        file.ask();
+        assert!(file.begin(at(4), longest, false).is_none(), "it was queued, and is not needed any more");
+        file.answer(Ok(token("c")), at(5), 0.5);
+        let TokenState::Ready(held) = file.state(at(5)) else { panic!("{file:?}") };
+        assert_eq!(held.token.expose(), "b", "all nodes get the same one");
+
+        let mut limited = FileToken::default();
+        limited.ask();
+        assert!(limited.begin(at(0), longest, true).is_some() && limited.look_after(at(0)).is_none());
+        assert!(matches!(limited.state(at(29)), TokenState::Wait), "each request costs a use");
+    }
+
+    #[test]
+    fn jobs_without_a_token_wait_for_no_long_pause_of_the_broker() {
+        let mut file = FileToken::default();
+        let mut wait = |failure: RequestFailure, now: u64| {
+            file.answer(Err(failure), at(now), 1.0);
+            match file.state(at(now)) {
+                TokenState::Failed(failure) => failure.retry_after,
+                other => panic!("{other:?}"),
+            }
+        };
+        for minute in 0..9 {
+            let told = wait(RequestFailure::temporary("away"), minute * 60);
+            assert!(told.is_some_and(|wait| wait <= at(5)), "{told:?}");
+        }
+        let busy = RequestFailure { retry_after: Some(at(120)), ..RequestFailure::temporary("too many requests") };
+        assert_eq!(wait(busy, 600), Some(at(125)), "the server's wish is observed");
+    }
+}
