@@ -241,10 +241,12 @@ impl Broker {
     fn queue_revocations(&self) {
         let now = self.clock.elapsed();
         let mut state = self.state();
-        let State { submissions, revocations, .. } = &mut *state;
+        let State { submissions, revocations, revoked, .. } = &mut *state;
         for (key, submission) in submissions {
             let lane = submission.admitted.lane.split(' ').next().unwrap_or_default();
             if let End::Revoking { due, asked, .. } = &mut submission.end {
+                // Perhaps the server has done it, and the answer is not known.
+                *due = revoked.paused_until(key).unwrap_or_default().max(*due);
                 if *due <= now && !*asked {
                     *asked = true;
                     revocations.push(Place { lane: lane.to_owned(), uid: key.uid }, Work::Revoke(key.clone()));

@@ -31,7 +31,16 @@ struct Mark {
     at: Duration,
     /// It was made by an earlier run.
     is_earlier: bool,
+    /// Number of requests in a row whose answers are not known.
+    unanswered: u8,
 }
+
+/// The first pause after a request whose answer is not known, from that request, or from its time limit. Each further one doubles it. The
+/// server may have done what was asked, so a broker that is killed again and again, or a server that hangs, must not add a request each time.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// What was asked for before a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,15 +74,23 @@ struct StoredMark {
     text: String,
     at: u64,
     done: bool,
+    /// A release that did not note it has asked once.
+    #[serde(default = "once")]
+    unanswered: u8,
+}
+
+const fn once() -> u8 {
+    1
 }
 
 impl Marks {
     /// The server is asked at `now` to revoke this sub-token.
     pub(super) fn ask(&mut self, key: &SubmissionKey, now: Duration) -> Before {
-        match self.0.get(key) {
-            Some(mark) if mark.is_earlier => return Before::AskedByEarlierRun,
-            Some(_) => return Before::Asked,
-            None => {}
+        if let Some(mark) = self.0.get_mut(key) {
+            if !mark.is_done {
+                (mark.unanswered, mark.at) = (mark.unanswered.saturating_add(1), now);
+            }
+            return if mark.is_earlier { Before::AskedByEarlierRun } else { Before::Asked };
         }
         if self.0.len() >= MOST {
             let oldest = self.0.iter().min_by_key(|(_, mark)| mark.at).map(|(key, _)| key.clone());
@@ -81,13 +98,38 @@ impl Marks {
                 self.0.remove(&oldest);
             }
         }
-        self.0.insert(key.clone(), Mark { is_done: false, at: now, is_earlier: false });
+        self.0.insert(key.clone(), Mark { is_done: false, at: now, is_earlier: false, unanswered: 1 });
         Before::Nothing
     }
 
     /// The server was not asked after all.
-    pub(super) fn withdraw(&mut self, key: &SubmissionKey) {
-        self.0.remove(key);
+    pub(super) fn withdraw(&mut self, key: &SubmissionKey, before: Before) {
+        if before == Before::Nothing {
+            self.0.remove(key);
+        } else if let Some(mark) = self.0.get_mut(key) {
+            mark.unanswered = mark.unanswered.saturating_sub(1);
+        }
+    }
+
+    /// The server, or its host, has answered, and the sub-token is not revoked.
+    pub(super) fn failed(&mut self, key: &SubmissionKey) {
+        if let Some(mark) = self.0.get_mut(key) {
+            mark.unanswered = 0;
+        }
+    }
+
+    /// The time limit of the request was reached at `now` without an answer.
+    pub(super) fn timed_out(&mut self, key: &SubmissionKey, now: Duration) {
+        if let Some(mark) = self.0.get_mut(key) {
+            mark.at = now;
+        }
+    }
+
+    /// When the server may be asked again, elapsed time. `None`: at any time.
+    pub(super) fn paused_until(&self, key: &SubmissionKey) -> Option<Duration> {
+        let mark = self.0.get(key).filter(|mark| !mark.is_done)?;
+        let doublings = u32::from(mark.unanswered.checked_sub(1)?).min(8);
+        Some(mark.at.saturating_add(PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE)))
     }
 
     /// The sub-token is revoked.
@@ -115,6 +157,7 @@ impl Marks {
             text: key.text.to_string(),
             at: millis(mark.at),
             done: mark.is_done,
+            unanswered: mark.unanswered,
         };
         StoredMarks { at: millis(now), revocations: self.0.iter().map(of).collect() }
     }
@@ -129,8 +172,8 @@ impl Marks {
         // Of another start of the host: how old they were when they were stored.
         let present = |time: u64| if at > now { now.saturating_sub(at.saturating_sub(time)) } else { time };
         // A mark without a text says nothing about any: perhaps it was that of somebody else with the same handle.
-        let of = |StoredMark { uid, handle, text, at, done }| {
-            let mark = Mark { is_done: done, at: Duration::from_millis(present(at)), is_earlier: true };
+        let of = |StoredMark { uid, handle, text, at, done, unanswered }| {
+            let mark = Mark { is_done: done, at: Duration::from_millis(present(at)), is_earlier: true, unanswered };
             Some((SubmissionKey { uid, handle, text: TextHash::parse(&text)? }, mark))
         };
         Ok(Self(revocations.into_iter().take(MOST).filter_map(of).collect()))
@@ -221,7 +264,7 @@ mod tests {
         assert_eq!(next.ask(&key("asked"), at(111)), Before::AskedByEarlierRun);
         assert!(told(Before::AskedByEarlierRun).contains("before its restart"));
         assert_eq!(next.ask(&key("new"), at(111)), Before::Nothing);
-        next.withdraw(&key("new"));
+        next.withdraw(&key("new"), Before::Nothing);
         assert_eq!(next.ask(&key("new"), at(112)), Before::Nothing);
     }
 
@@ -235,6 +278,34 @@ mod tests {
         assert_eq!((next.done_at(&key("a")), next.done_at(&other)), (Some(at(101)), None));
         let earlier = br#"{"at": 5, "revocations": [{"uid": 7, "handle": "a", "at": 4, "done": true}]}"#;
         assert!(Marks::restored(earlier, at(6)).unwrap().0.is_empty(), "it is revoked once more");
+    }
+
+    #[test]
+    fn each_request_without_a_known_answer_doubles_the_pause_before_the_next_one() {
+        let (mut marks, own) = (Marks::default(), key("a"));
+        let pause = |marks: &Marks, now| marks.paused_until(&own).map(|until| (until - at(now)).as_secs());
+        marks.ask(&own, at(100));
+        // The broker is killed, twice.
+        let mut marks = after_a_restart(&marks, 101, 101);
+        assert_eq!(pause(&marks, 100), Some(30));
+        marks.ask(&own, at(130));
+        let mut marks = after_a_restart(&marks, 131, 131);
+        assert_eq!(pause(&marks, 130), Some(60));
+        // The server hangs.
+        marks.ask(&own, at(190));
+        marks.timed_out(&own, at(220));
+        assert_eq!(pause(&marks, 220), Some(120));
+        let before = marks.ask(&own, at(340));
+        marks.withdraw(&own, before);
+        assert_eq!(pause(&marks, 340), Some(120), "nothing was sent");
+        for _ in 0..9 {
+            marks.ask(&own, at(500));
+        }
+        assert_eq!(pause(&marks, 500), Some(300));
+        marks.failed(&own);
+        assert_eq!(pause(&marks, 500), None, "it has answered");
+        marks.done(&own, at(501));
+        assert_eq!(pause(&marks, 501), None);
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl Broker {
                 let purpose = if proven { Purpose::Revocation } else { Purpose::UnverifiedRevocation };
                 let before = self.begin_revocation(key);
                 let result = self.service().revoke(&credential, Charge { uid: key.uid, purpose, job }, deadline);
-                self.end_revocation(key, before, &result);
+                self.end_revocation(key, before, (&result, deadline.remaining().is_none()));
                 self.counts.answered(&result);
                 let (level, text) = match &result {
                     Ok(()) => (Level::Info, revoked::told(before).to_owned()),
@@ -187,12 +187,22 @@ impl Broker {
         before
     }
 
-    fn end_revocation(&self, key: &SubmissionKey, before: Before, result: &Result<(), RequestFailure>) {
+    /// The request was answered, or its time was up.
+    fn end_revocation(
+        &self,
+        key: &SubmissionKey,
+        before: Before,
+        (result, is_late): (&Result<(), RequestFailure>, bool),
+    ) {
+        let now = self.clock.elapsed();
+        let mut state = self.state();
         match result {
-            Ok(()) => self.state().revoked.done(key, self.clock.elapsed()),
-            Err(failure) if failure.unsent && before == Before::Nothing => self.state().revoked.withdraw(key),
-            Err(_) => return,
+            Ok(()) => state.revoked.done(key, now),
+            Err(failure) if failure.unsent => state.revoked.withdraw(key, before),
+            Err(_) if is_late => state.revoked.timed_out(key, now),
+            Err(_) => state.revoked.failed(key),
         }
+        drop(state);
         self.kept_revocations.changed();
     }
 

@@ -18,9 +18,10 @@ fn with_marks(squeue: &str, path: &Path) -> TestBroker {
 }
 
 /// What a broker that was killed has left there: it has asked for the revocation of this submission.
-fn leave(path: &Path, SubmissionKey { uid, handle, text }: &SubmissionKey, done: bool) {
+fn leave(path: &Path, SubmissionKey { uid, handle, text }: &SubmissionKey, done: bool, age: Duration) {
     let now = millis(SystemClock.elapsed());
-    let mark = serde_json::json!({"uid": uid, "handle": handle, "text": text.to_string(), "at": now, "done": done});
+    let at = now.saturating_sub(millis(age));
+    let mark = serde_json::json!({"uid": uid, "handle": handle, "text": text.to_string(), "at": at, "done": done});
     let marks = serde_json::json!({"at": now, "revocations": [mark]}).to_string();
     Directory::open(path).unwrap().write("revocations.json", marks.as_bytes(), Owner::current(), 0o600).unwrap();
 }
@@ -54,12 +55,29 @@ fn a_broker_that_starts_anew_revokes_nothing_a_second_time() {
 #[test]
 fn a_revocation_without_a_known_answer_is_made_again() {
     let temp = tempfile::tempdir().unwrap();
-    leave(temp.path(), &SubmissionKey::new(7, "a", "7:a"), false);
+    // The pause that begins with the request is nearly over.
+    leave(temp.path(), &SubmissionKey::new(7, "a", "7:a"), false, Duration::from_secs(27));
     let next = with_marks(ENDED, temp.path());
     assert!(matches!(next.end(1, "7:a"), EndAnswer::Waits { .. }));
     next.ask_slurmctld();
     next.until("a revocation", || next.counts() == (0, 1));
     next.until("the end", || next.end(1, "7:a") == EndAnswer::Settled {});
+}
+
+#[test]
+fn a_revocation_without_a_known_answer_is_not_made_again_at_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let key = SubmissionKey::new(7, "a", "7:a");
+    leave(temp.path(), &key, false, Duration::ZERO);
+    let next = with_marks(ENDED, temp.path());
+    assert!(matches!(next.end(1, "7:a"), EndAnswer::Waits { .. }));
+    next.ask_slurmctld();
+    let soon = next.broker.clock.elapsed() + Duration::from_secs(20);
+    next.until(
+        "its pause",
+        || matches!(next.broker.state().submissions[&key].end, End::Revoking { due, .. } if due > soon),
+    );
+    assert_eq!(next.counts(), (0, 0));
 }
 
 #[test]
@@ -69,7 +87,7 @@ fn a_kept_text_of_a_sub_token_that_was_revoked_is_removed_without_another_revoca
     let key = TextKey { uid: 7, handle: HANDLE.to_owned() };
     let text = KeptText { sealed: sealed(7, HANDLE), exp: u64::MAX, follows: true, host: "login1".into() };
     Arc::new(escrow()).keep(&key, &text).unwrap();
-    leave(marks.path(), &SubmissionKey::new(7, HANDLE, &text.sealed), true);
+    leave(marks.path(), &SubmissionKey::new(7, HANDLE, &text.sealed), true, Duration::ZERO);
     let next = with_marks("", marks.path());
     next.broker.use_escrow(escrow());
     assert_eq!(next.kept_count(), 0);
