@@ -33,7 +33,7 @@ use super::messages::{
     TokenOutcome, TokenRequest,
 };
 use super::node_connections::{Activity, MOST as MOST_CONNECTIONS, MOST_OF_NODE, NoPlace, NodeConnections, NodePlace};
-use super::strangers::{Crowd, MOST, MOST_OF_ALL, MOST_OF_NETWORK, Stranger, Strangers};
+use super::strangers::{Crowd, MOST, MOST_OF_ALL, MOST_OF_NETWORK, Rush, Stranger, Strangers};
 use super::told::StrangerLines;
 use super::{Broker, millis};
 use crate::log::Level;
@@ -52,6 +52,9 @@ const NODE_IDLE: Duration = Duration::from_secs(3 * 3600);
 
 /// Pause after a failed accept: the process has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Pause while all places are taken by connections that have just begun.
+const RUSH: Duration = Duration::from_millis(10);
 
 /// What all connections share.
 struct Shared {
@@ -81,17 +84,24 @@ impl Shared {
         self.lines.tell(&self.broker.log, Level::Warning, text, self.broker.clock.elapsed());
     }
 
-    /// A place for a connection that has shown no certificate yet.
-    fn stranger(&self, address: IpAddr) -> Option<Stranger> {
-        let (stranger, crowd) = self.strangers.admit(address, self.broker.clock.elapsed(), rand::random());
+    /// A place for a connection that has shown no certificate yet. While many nodes connect at once, it waits, and no other one is accepted.
+    async fn stranger(&self, address: IpAddr) -> Option<Stranger> {
+        let (stranger, crowd) = loop {
+            match self.strangers.admit(address, self.broker.clock.elapsed(), rand::random()) {
+                Ok(admitted) => break admitted,
+                Err(Rush) => tokio::time::sleep(RUSH).await,
+            }
+        };
         let Some(crowd) = crowd else { return stranger };
         let text = match crowd {
-            Crowd::All => format!("connections are refused: {MOST_OF_ALL} have shown no node's certificate yet"),
+            Crowd::All => {
+                format!("connections are closed or refused: {MOST_OF_ALL} have shown no node's certificate yet")
+            }
             Crowd::Address | Crowd::Network => {
                 let address = network_name(address);
                 let most = if crowd == Crowd::Address { MOST } else { MOST_OF_NETWORK };
                 format!(
-                    "{address}: connections are refused: {most} of this address have shown no node's certificate yet"
+                    "{address}: connections are closed or refused: {most} of this address have shown no node's certificate yet"
                 )
             }
         };
@@ -135,7 +145,7 @@ impl Server {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
-            let Some(stranger) = self.shared.stranger(address.ip()) else { continue };
+            let Some(stranger) = self.shared.stranger(address.ip()).await else { continue };
             let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
                 self.shared.tell_of_strangers(&format!("connections are refused: {ROOM} are open"));
                 continue;

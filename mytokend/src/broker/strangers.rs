@@ -27,6 +27,10 @@ pub(crate) const MOST_OF_ALL: usize = 2_000;
 /// One that has done nothing for this time makes room before any other. A handshake takes milliseconds, or longer while many wait for theirs.
 const IDLE: Duration = Duration::from_secs(2);
 
+/// A younger one makes no room for one of another address. When all nodes of a large cluster connect again at once, each of them gets as much
+/// time as the handshakes of [`MOST_OF_ALL`] take, and the kernel holds the others meanwhile.
+const YOUNG: Duration = Duration::from_millis(500);
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Strangers(Mutex<Vec<Arc<Place>>>);
@@ -54,6 +58,10 @@ pub(crate) enum Crowd {
     All,
 }
 
+/// All places are taken by connections that have just begun: this one is to be tried again in a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rush;
+
 /// One of them. It has its place until the value is dropped.
 #[derive(Debug)]
 pub(crate) struct Stranger {
@@ -64,12 +72,15 @@ pub(crate) struct Stranger {
 impl Strangers {
     /// Admits a connection from `address` at `now`, elapsed time. `draw` is random. `None`: the broker works for all others. The second value
     /// says why one was refused, or lost its place although it was not idle.
+    ///
+    /// # Errors
+    /// [`Rush`].
     pub(crate) fn admit(
         self: &Arc<Self>,
         address: IpAddr,
         now: Duration,
         draw: u32,
-    ) -> (Option<Stranger>, Option<Crowd>) {
+    ) -> Result<(Option<Stranger>, Option<Crowd>), Rush> {
         let address = address.to_canonical();
         let own = network(address);
         let mut crowd = None;
@@ -83,16 +94,22 @@ impl Strangers {
             if places.iter().filter(|place| counts(place)).count() < most {
                 continue;
             }
+            let is_young = |place: &Place| which == Crowd::All && now.saturating_sub(place.since) < YOUNG;
+            let mut waiting = places.iter().filter(|place| !place.is_served.load(Ordering::Relaxed)).peekable();
+            if waiting.peek().is_some() && waiting.all(|place| is_young(place)) {
+                return Err(Rush);
+            }
+            let counts = |place: &Place| counts(place) && !is_young(place);
             match make_room(&mut places, counts, now, draw) {
                 Some(true) => {}
                 Some(false) => crowd = Some(which),
-                None => return (None, Some(which)),
+                None => return Ok((None, Some(which))),
             }
         }
         let place = Arc::new(Place { address, since: now, is_served: AtomicBool::new(false), is_lost: Notify::new() });
         places.push(Arc::clone(&place));
         drop(places);
-        (Some(Stranger { all: Arc::clone(self), place }), crowd)
+        Ok((Some(Stranger { all: Arc::clone(self), place }), crowd))
     }
 
     fn places(&self) -> MutexGuard<'_, Vec<Arc<Place>>> {
@@ -170,7 +187,7 @@ mod tests {
     #[test]
     fn one_that_is_idle_makes_room_first_and_one_that_is_served_never_does() {
         let (all, nat) = (Arc::new(Strangers::default()), address("192.0.2.1"));
-        let admit = |now| all.admit(nat, now, 7);
+        let admit = |now| all.admit(nat, now, 7).unwrap();
         let many: Vec<Stranger> = (0..MOST).map(|_| admit(SECOND).0.unwrap()).collect();
         let served = many[0].serve();
         let (node, crowd) = admit(SECOND * 3);
@@ -192,7 +209,7 @@ mod tests {
         let served: Vec<Served> = held.iter().map(|one| one.serve()).chain([last.serve()]).collect();
         assert_eq!(served.len(), MOST);
         assert!(matches!(admit(SECOND * 9), (None, Some(Crowd::Address))), "the broker works for all of them");
-        assert!(all.admit(address("192.0.2.2"), SECOND * 9, 0).0.is_some(), "another address");
+        assert!(all.admit(address("192.0.2.2"), SECOND * 9, 0).unwrap().0.is_some(), "another address");
         drop((served, many, busy, node, last));
         assert!(all.places().is_empty());
     }
@@ -203,7 +220,7 @@ mod tests {
         let mut draw = 1_u32;
         let mut admit = |now: Duration| {
             draw = draw.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-            all.admit(address, now, draw >> 8).0.unwrap()
+            all.admit(address, now, draw >> 8).unwrap().0.unwrap()
         };
         let mut hostile: Vec<Stranger> = (0..MOST).map(|_| admit(SECOND)).collect();
         // Two thousand in a second, and handshakes of five milliseconds.
@@ -223,18 +240,41 @@ mod tests {
         let all = Arc::new(Strangers::default());
         let of = |network: usize, host: usize| address(&format!("2001:db8:0:{network:x}::{host:x}"));
         let cluster: Vec<Stranger> =
-            (0..MOST_OF_NETWORK).map(|host| all.admit(of(1, host), SECOND, 3).0.unwrap()).collect();
+            (0..MOST_OF_NETWORK).map(|host| all.admit(of(1, host), SECOND, 3).unwrap().0.unwrap()).collect();
         assert_eq!(lost(&cluster), 0, "each has an address of its own");
-        let (next, crowd) = all.admit(of(1, MOST_OF_NETWORK), SECOND, 3);
+        let (next, crowd) = all.admit(of(1, MOST_OF_NETWORK), SECOND, 3).unwrap();
         assert!(next.is_some() && crowd == Some(Crowd::Network));
         assert_eq!(lost(&cluster), 1);
-        let one: Vec<Stranger> = (0..MOST).map(|_| all.admit(of(2, 1), SECOND, 3).0.unwrap()).collect();
-        assert_eq!((lost(&one), all.admit(of(2, 1), SECOND, 3).1), (0, Some(Crowd::Address)));
+        let one: Vec<Stranger> = (0..MOST).map(|_| all.admit(of(2, 1), SECOND, 3).unwrap().0.unwrap()).collect();
+        assert_eq!((lost(&one), all.admit(of(2, 1), SECOND, 3).unwrap().1), (0, Some(Crowd::Address)));
+        let room = MOST_OF_ALL - all.places().len();
         let others: Vec<Stranger> =
-            (0..MOST_OF_ALL).map(|network| all.admit(of(network + 10, 1), SECOND, 3).0.unwrap()).collect();
+            (0..room).map(|network| all.admit(of(network + 10, 1), SECOND, 3).unwrap().0.unwrap()).collect();
         assert_eq!(all.places().len(), MOST_OF_ALL);
-        assert_eq!(all.admit(of(9, 9), SECOND, 3).1, Some(Crowd::All));
-        drop((cluster, next, one, others));
+        let (late, crowd) = all.admit(of(9, 9), SECOND + YOUNG, 3).unwrap();
+        assert_eq!((all.places().len(), crowd), (MOST_OF_ALL, Some(Crowd::All)));
+        drop((cluster, next, one, others, late));
         assert!(all.places().is_empty());
+    }
+
+    #[test]
+    fn all_nodes_of_a_cluster_may_connect_again_within_a_second() {
+        let all = Arc::new(Strangers::default());
+        let of = |host: u32| IpAddr::from((0x0a00_0000 + host).to_be_bytes());
+        let (mut now, mut hosts, mut through) = (SECOND, 0..10_000_u32, 0);
+        let mut held: std::collections::VecDeque<Stranger> = std::collections::VecDeque::new();
+        let mut next = hosts.next();
+        // Eight handshakes end in a millisecond, in the order in which they began.
+        while through < 10_000 {
+            while let Some(host) = next {
+                let Ok((stranger, crowd)) = all.admit(of(host), now, host) else { break };
+                assert_eq!(crowd, None);
+                held.extend(stranger);
+                next = hosts.next();
+            }
+            through += held.drain(..held.len().min(8)).filter(Stranger::has_place).count();
+            now += Duration::from_millis(1);
+            assert!(now < SECOND * 10, "{through}");
+        }
     }
 }
