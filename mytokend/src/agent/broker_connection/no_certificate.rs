@@ -107,7 +107,7 @@ mod tests {
             }
             // How long the broker wants it to wait. `None`: it has heard nothing.
             let wait = match doing[node].take() {
-                None => match strangers.admit(address, now, random()).0 {
+                None => match strangers.admit(address, now, random()).unwrap().0 {
                     Some(stranger) => {
                         doing[node] = Some(Doing::Handshake(stranger));
                         events.push(Reverse((now + STEP, node)));
