@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Carries out `mytokenctl replace`: a running job gets a new credential. The old one stays in place until the new one has given an access
-//! token on each node of the job; then one node revokes it.
+//! token on each node of the job; then one node revokes it, or with
+//! brokers the broker, when its submission is over.
 
 use mytoken::Deadline;
 use mytoken_wire::JobName;
@@ -155,8 +156,8 @@ impl Agent {
         Ok(job)
     }
 
-    /// All nodes of the job have the new credential: it ends as that of a submission does, and the old one is revoked by one node, unless
-    /// other jobs need it.
+    /// All nodes of the job have the new credential: it ends as that of a submission does, and the old one is revoked by one node, or by the
+    /// broker when its submission is over, unless other jobs need it.
     pub(super) fn retire(&self, request: &Retire, caller: Caller) -> Answer {
         let begin = self.clock.elapsed();
         let (key, old_key) = {

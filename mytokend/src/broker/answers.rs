@@ -23,7 +23,7 @@ use crate::log::Level;
 /// How long a node waits at most for a token, and for slurmctld.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 
-/// A node that was told to come later comes after this time at the earliest.
+/// What the broker tells a node to wait when the cause is slurmctld, or the broker itself.
 const LATER: Duration = Duration::from_secs(5);
 
 /// What a node is told if slurmctld does not answer.

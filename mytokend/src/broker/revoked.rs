@@ -35,8 +35,9 @@ struct Mark {
     unanswered: u8,
 }
 
-/// The first pause after a request whose answer is not known, from that request, or from its time limit. Each further one doubles it. The
-/// server may have done what was asked, so a broker that is killed again and again, or a server that hangs, must not add a request each time.
+/// The pause after the first request whose answer is not known. It begins with the request, or at its time limit if that was reached, and
+/// doubles with each further request of this kind in a row. The server may have done what was
+/// asked, so a broker that is killed again and again, or a server that hangs, must not add a request each time.
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// The longest of these pauses.

@@ -24,7 +24,8 @@ pub(crate) const MOST_OF_NETWORK: usize = 1_024;
 /// All of them. Nodes with a certificate have places of their own.
 pub(crate) const MOST_OF_ALL: usize = 2_000;
 
-/// One that has done nothing for this time makes room before any other. A handshake takes milliseconds, or longer while many wait for theirs.
+/// One that is older than this, and not served, makes room before any other. A handshake takes milliseconds, or longer while
+/// many wait for theirs.
 const IDLE: Duration = Duration::from_secs(2);
 
 /// A younger one makes no room for one of another address. When all nodes of a large cluster connect again at once, each of them gets as much
@@ -47,7 +48,7 @@ struct Place {
     is_lost: Notify,
 }
 
-/// Of which there are too many at a time, as far as they have done something in the last seconds.
+/// Of which there are too many at a time, none of them older than [`IDLE`] but those that are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Crowd {
     /// Connections of one address.
@@ -71,7 +72,7 @@ pub(crate) struct Stranger {
 
 impl Strangers {
     /// Admits a connection from `address` at `now`, elapsed time. `draw` is random. `None`: the broker works for all others. The second value
-    /// says why one was refused, or lost its place although it was not idle.
+    /// says why one was refused, or lost its place although it was younger than [`IDLE`].
     ///
     /// # Errors
     /// [`Rush`].

@@ -98,8 +98,9 @@ pub struct AttemptTimes {
 }
 
 impl AttemptTimes {
-    /// When to send a further request while `running` ones have no answer, counted from the last of them. A third one only within the time
-    /// of the first, as for a first token: with no token to go on with, two hangs must not cost the whole of it.
+    /// When to send a further request while `running` ones have no answer, counted from the last of them. A third one
+    /// is sent only if four times [`Self::second`] is less than the deadline, as for a first token: there is no token to go on with, and two
+    /// requests that hang must not use up the whole time.
     #[must_use]
     pub fn further(&self, running: u8) -> Option<Duration> {
         match running {

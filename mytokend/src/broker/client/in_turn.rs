@@ -22,19 +22,19 @@ pub(super) fn in_turn<T>(
 ) -> Result<(usize, T), ClientError> {
     let may_enrol = refused.is_none();
     let mut failures: Vec<ClientError> = refused.into_iter().collect();
-    let is_out = failures.first().and_then(broker_of).map(str::to_owned);
+    let left_out = failures.first().and_then(broker_of).map(str::to_owned);
     let (before, from) = brokers.split_at(first.min(brokers.len()));
     let order = from.iter().chain(before).enumerate();
-    let order = order.filter(|(_, broker)| is_out.as_deref() != Some(broker.as_str()));
+    let order = order.filter(|(_, broker)| left_out.as_deref() != Some(broker.as_str()));
     for (step, broker) in order {
-        // A broker that hangs must leave time for the others.
-        let others = u32::try_from(brokers.len().saturating_sub(step)).unwrap_or(1).max(1);
+        // A broker that hangs must leave time for those after it.
+        let parts = u32::try_from(brokers.len().saturating_sub(step)).unwrap_or(1).max(1);
         let Some(left) = left() else {
             let reason = "there was no time left".to_owned();
             failures.push(ClientError::Unreachable { broker: broker.clone(), reason });
             continue;
         };
-        match send(broker, left / others) {
+        match send(broker, left / parts) {
             Ok(answer) => {
                 let index = brokers.iter().position(|other| other == broker).unwrap_or(first);
                 return Ok((index, answer));

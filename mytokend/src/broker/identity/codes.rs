@@ -69,13 +69,13 @@ impl ValidCode {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodeRefusal {
-    /// There is no such code for this node, or it was used, or it is too old. Which one it is helps an attacker.
+    /// There is no such code for this node, or another key has used it, or it is too old. Which one it is helps an attacker.
     #[error("the one-time code is not valid for the node {node}; make another one with: mytokenctl node code {node}")]
     Invalid {
         /// The node.
         node: NodeName,
     },
-    /// The file cannot be read or removed.
+    /// The file cannot be read, written or removed.
     #[error(transparent)]
     File(#[from] FileError),
 }
