@@ -141,7 +141,10 @@ mod tests {
         let submission =
             Submission { tag: "t".into(), user: "alice", shape: Shape::Heterogeneous, at: Duration::ZERO, seconds: 5 };
         let command = submission.command();
-        assert!(command.contains("-n1 : -n1 soak/t.sh\n") && command.contains("srun -vv --het-group=0,1 "), "{command}");
+        assert!(
+            command.contains("-n1 : -n1 soak/t.sh\n") && command.contains("srun -vv --het-group=0,1 "),
+            "{command}"
+        );
         assert_eq!(submission.tasks(), 2);
     }
 }
