@@ -118,17 +118,17 @@ impl Strangers {
     }
 }
 
-/// Takes the place of the oldest one if it is idle, or of any one. Not always of the oldest: while many are in their handshakes, that is the
-/// one which has nearly finished. Returns whether it was idle; `None`: the broker works for all of them.
+/// Takes the place of the oldest one if it is older than [`IDLE`], else of any one: while many are in their handshakes, the oldest is the one
+/// which has nearly finished. Returns whether it was older; `None`: the broker works for all of them.
 fn make_room(places: &mut Vec<Arc<Place>>, counts: impl Fn(&Place) -> bool, now: Duration, draw: u32) -> Option<bool> {
     let may_go = |place: &Place| counts(place) && !place.is_served.load(Ordering::Relaxed);
     let candidates: Vec<(usize, Duration)> =
         places.iter().enumerate().filter(|(_, place)| may_go(place)).map(|(at, place)| (at, place.since)).collect();
     let (oldest, since) = candidates.iter().copied().min_by_key(|(_, since)| *since)?;
-    let is_idle = now.saturating_sub(since) >= IDLE;
+    let is_old = now.saturating_sub(since) >= IDLE;
     let any = candidates.get(draw as usize % candidates.len()).map_or(oldest, |(at, _)| *at);
-    places.swap_remove(if is_idle { oldest } else { any }).is_lost.notify_one();
-    Some(is_idle)
+    places.swap_remove(if is_old { oldest } else { any }).is_lost.notify_one();
+    Some(is_old)
 }
 
 impl Stranger {
