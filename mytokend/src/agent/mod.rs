@@ -179,7 +179,7 @@ impl Agent {
         let log = log.into();
         let moment = recovery::Moment { now: clock.unix_millis(), offset: offset(clock.as_ref()) };
         let mut table = recovery::recover(&runtime_dir, moment, &log)?;
-        recovery::complete(&mut table, configured.service.as_ref(), &runtime_dir, moment.now);
+        recovery::complete(&mut table, configured.service.as_ref(), moment.now);
         table.queue_files_at_start();
         Ok(Arc::new(Self {
             node,

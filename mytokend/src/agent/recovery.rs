@@ -119,9 +119,9 @@ pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<Le
     Ok(table)
 }
 
-/// Adds what earlier releases did not store of a credential: its lane, its windows, whether its uses are limited, and its further files,
-/// whose tokens on disk then have nobody who removes them when they expire.
-pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, runtime_dir: &RuntimeDir, now: u64) {
+/// Adds what earlier releases did not store of a credential: its lane, its windows, whether its uses are limited, and its further files. What
+/// these hold is for a thread to find out ([`Lease::doubt_files`]): their users can make a look at them hang (KERN-01).
+pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, now: u64) {
     let lacks = |lease: &Lease| lease.files.is_empty() || lease.start_windows.is_empty();
     let is_incomplete = |lease: &Lease| lease.lane.is_empty() || lacks(lease) && lease.is_running();
     let mut completed = Vec::new();
@@ -145,7 +145,6 @@ pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, runtime
                     }
                     if lease.files.is_empty() {
                         lease.files = admitted.files.into_iter().map(|file| NamedFile::new(file, now)).collect();
-                        adopt_files(lease, runtime_dir, now);
                     }
                     completed.push(lease.key.clone());
                 }
@@ -154,19 +153,6 @@ pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, runtime
         }
     }
     completed.iter().for_each(|key| table.schedule(key));
-}
-
-/// Takes the tokens on disk into the further files of the lease.
-fn adopt_files(lease: &mut Lease, runtime_dir: &RuntimeDir, now: u64) {
-    let running: Vec<u32> = lease.running_jobs().filter(|_| !lease.files.is_empty()).collect();
-    for job in running {
-        let Ok(Some(left)) = runtime_dir.left_in_job(job, now / 1000) else { continue };
-        for (name, exp) in left.files.into_iter().filter(|_| left.owner.uid == lease.uid) {
-            if let Some(file) = lease.files.iter_mut().find(|file| file.name == name) {
-                file.written.insert(job, exp);
-            }
-        }
-    }
 }
 
 fn in_present(record: Lease, moment: Moment) -> Lease {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use mytoken_wire::agent::{EventKind, JobState};
 
+use crate::files::agent_with;
 use crate::harness::{EXPIRY, NOW, RENEWAL, SETTLE, TestAgent, me, outage};
 use crate::skipped::skip;
 
@@ -307,6 +308,26 @@ fn a_token_whose_write_was_not_recorded_stays_until_it_ends() {
             assert!(!agent.token(7).exists(), "{has_token}");
         }
     }
+}
+
+#[test]
+fn further_files_that_an_earlier_release_did_not_store_keep_their_tokens() {
+    let mut agent = agent_with(&["ce"]);
+    agent.start(7, "h7");
+    agent.services.with(|script| script.failure = Some(outage()));
+    agent.end();
+    let mut stored: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(state_file(&agent, 7)).unwrap()).unwrap();
+    assert!(stored.as_object_mut().unwrap().remove("files").is_some());
+    fs::write(state_file(&agent, 7), stored.to_string()).unwrap();
+    let path = agent.token(7).with_file_name(format!("bt_u{}-ce", me().uid));
+    let token = fs::File::options().read(true).open(&path).unwrap();
+    token.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(agent.clock.now())).unwrap();
+    agent.begin();
+    agent.wait_until_idle();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "ce-1", "nothing took its place yet");
+    agent.advance(OPAQUE_END);
+    assert!(!path.exists(), "it has expired");
 }
 
 #[test]
