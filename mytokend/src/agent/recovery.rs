@@ -24,6 +24,9 @@ use unreadable::tell_unreadable;
 /// Longest wait for a look into directories of users.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a lease that only removes a session's token is kept after the token's end, in milliseconds: the user may hold the file.
+const REMOVAL_TIME: u64 = 86_400_000;
+
 /// When an earlier run is taken up.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
@@ -284,8 +287,8 @@ fn lease_of_token(key: LeaseKey, left: Left, why: &str, now: u64) -> Lease {
         }
     } else {
         lease.token = Some(CurrentToken { exp, lifetime });
-        // The PAM module removes the files of a session that ends. After the token's end nothing is left to be done.
-        lease.phase = Phase::Finished { due: exp.saturating_mul(1000).saturating_add(1) };
+        // The PAM module removes the files of a session that ends. After the token's end nothing but its removal is left to be done.
+        lease.phase = Phase::Finished { due: exp.saturating_mul(1000).saturating_add(REMOVAL_TIME) };
     }
     lease
 }

@@ -176,12 +176,12 @@ impl RuntimeDir {
         Handover::new(&self.root.path().join("handover"), self.owner).sweep_all(&FixedClock(now));
     }
 
-    /// Removes the access token of a session, and keeps its directory: the session still runs.
+    /// Removes the access token of a session, if there is one, and keeps its directory: the session still runs.
     ///
     /// # Errors
     /// [`FileError::Unusable`], [`FileError::Identity`].
     pub fn remove_session_token(&self, owner: Owner, session: &str) -> Result<(), FileError> {
-        self.in_session(owner, session, |directory| directory.remove(&token_name(owner.uid)).map(drop))
+        self.if_session(owner, session, |_, directory| directory.remove(&token_name(owner.uid)).map(drop))
     }
 
     /// Removes a job's directory with everything in it, and its records that could not be read. Returns whether there was one.
@@ -210,21 +210,7 @@ impl RuntimeDir {
     /// # Errors
     /// [`FileError::Unusable`], [`FileError::Identity`]: a token may still be there.
     pub fn remove_session(&self, owner: Owner, session: &str) -> Result<(), FileError> {
-        if !self.root.has("sessions")? {
-            return Ok(());
-        }
-        let sessions = self.root.enter("sessions", self.owner, 0o711)?;
-        let uid = owner.uid.to_string();
-        if !sessions.has(&uid)? {
-            return Ok(());
-        }
-        as_user(owner, || {
-            let own = sessions.enter(&uid, owner, 0o700)?;
-            // No listing: the user may have put a million files into the directory.
-            if !own.has(session)? {
-                return Ok(());
-            }
-            let directory = own.enter(session, owner, 0o700)?;
+        self.if_session(owner, session, |own, directory| {
             // One that cannot be removed must not save the other one.
             let removed = directory.remove(&token_name(owner.uid));
             removed.and(directory.remove(&format!("mt_u{}", owner.uid)))?;
@@ -257,6 +243,31 @@ impl RuntimeDir {
     pub fn has_session_token(&self, owner: Owner, session: &str, now: u64) -> Result<bool, FileError> {
         self.in_session(owner, session, |directory| {
             Ok(token_file::is_valid(&directory.path().join(token_name(owner.uid)), now))
+        })
+    }
+
+    /// The same as [`Self::in_session`] if the session has a directory. `work` also gets the one above it.
+    fn if_session(
+        &self,
+        owner: Owner,
+        session: &str,
+        work: impl FnOnce(&Directory, &Directory) -> Result<(), FileError>,
+    ) -> Result<(), FileError> {
+        if !self.root.has("sessions")? {
+            return Ok(());
+        }
+        let sessions = self.root.enter("sessions", self.owner, 0o711)?;
+        let uid = owner.uid.to_string();
+        if !sessions.has(&uid)? {
+            return Ok(());
+        }
+        as_user(owner, || {
+            let own = sessions.enter(&uid, owner, 0o700)?;
+            // No listing: the user may have put a million files into the directory.
+            if !own.has(session)? {
+                return Ok(());
+            }
+            work(&own, &own.enter(session, owner, 0o700)?)
         })
     }
 

@@ -120,6 +120,23 @@ fn a_token_whose_write_was_not_recorded_stays_after_a_restart() {
 }
 
 #[test]
+fn the_token_of_a_session_whose_record_is_damaged_stays_until_it_expires() {
+    let mut agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &session.start(Some("m.y.t")));
+    agent.end();
+    fs::write(state_file(&agent), "{").unwrap();
+    let token = fs::File::options().read(true).open(session.token()).unwrap();
+    token.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(agent.clock.now())).unwrap();
+    agent.begin();
+    agent.wait_until_idle();
+    assert_eq!((session.read_token().as_str(), agent.token_requests()), ("first", 0));
+    // A token that does not say when it ends is removed after six hours.
+    agent.advance(Duration::from_secs(6 * 3600 + 60));
+    assert!(!session.token().exists() && session.directory.exists());
+}
+
+#[test]
 fn a_session_that_ends_while_its_file_is_written_leaves_none_and_delays_no_job() {
     let agent = TestAgent::new();
     let session = TestSession::new(&agent);

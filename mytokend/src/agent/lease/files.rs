@@ -22,6 +22,13 @@ impl Lease {
         self.ends == Ends::OnRequest || !self.is_running() || is_outside
     }
 
+    /// Whether the session's file is to be as this lease says. A session whose record could not be read may run, also if its lease waits for
+    /// nothing but the end of the token.
+    #[must_use]
+    pub fn has_session_file(&self) -> bool {
+        self.is_running() || self.lacks_credential
+    }
+
     /// Where its files are: in the directories of the jobs that run here, or in that of the session.
     #[must_use]
     pub fn file_places(&self) -> Vec<FilePlace> {
@@ -55,7 +62,7 @@ impl Lease {
     /// After a restart: has a thread look at the files of which nothing is known. An earlier run of the agent may have ended before it could
     /// remove an access token there, or before it could store that it had written one. Returns whether there are such files.
     pub fn doubt_files(&mut self) -> bool {
-        let is_session = matches!(self.key, LeaseKey::Session(_)) && self.is_running();
+        let is_session = matches!(self.key, LeaseKey::Session(_)) && self.has_session_file();
         self.is_doubtful = is_session && self.token.is_none();
         for job in self.jobs.values_mut() {
             job.is_doubtful = job.running && job.file.is_none();
@@ -145,5 +152,7 @@ mod tests {
         assert!(!session.doubt_files());
         (session.token, session.phase) = (None, crate::agent::lease::Phase::Finished { due: 1 });
         assert!(!session.doubt_files());
+        session.lacks_credential = true;
+        assert!(session.doubt_files(), "its record could not be read, and it may run");
     }
 }

@@ -228,7 +228,7 @@ impl Agent {
 
     pub(super) fn take_session_result(&self, place: &FilePlace, of: &OfLease, work: &FileWork, done: FileDone) {
         let mut table = self.leases();
-        let Some(lease) = same_lease(&mut table, place, of).filter(|lease| lease.is_running()) else { return };
+        let Some(lease) = same_lease(&mut table, place, of).filter(|lease| lease.has_session_file()) else { return };
         // Another one may have arrived meanwhile. It is written next.
         let is_active = matches!(lease.phase, Phase::Active { .. });
         let is_same = |text: Option<&Secret>| {

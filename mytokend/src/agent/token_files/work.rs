@@ -76,7 +76,7 @@ pub(super) struct SessionWork {
     pub is_ended: bool,
     /// Somebody asks what is in the file.
     pub is_asked: bool,
-    /// `None`: the session does not run.
+    /// `None`: the session has ended.
     pub file: Option<(OfLease, FileWork)>,
 }
 
@@ -97,7 +97,7 @@ pub(super) fn take_work(table: &mut LeaseTable, place: &FilePlace, now: u64) -> 
             Work::Job(JobWork { job: *job, is_ended, unwanted, files })
         }
         FilePlace::Session { uid, gid, session } => {
-            let lease = table.get(&LeaseKey::Session(session.clone())).filter(|lease| lease.is_running());
+            let lease = table.get(&LeaseKey::Session(session.clone())).filter(|lease| lease.has_session_file());
             let file = lease.map(|lease| (of_lease(lease), session_file(lease, now)));
             let owner = Owner { uid: *uid, gid: *gid };
             let is_asked = table.files.take_look(place);
@@ -318,6 +318,9 @@ mod tests {
         assert_eq!(file(lease.clone()), Some(write(Some("new"), &[])));
         assert_eq!(file_at(lease.clone(), 50_000), Some(FileWork::Remove), "it has expired");
         lease.phase = crate::agent::lease::Phase::Finished { due: 1 };
-        assert_eq!(file(lease), None);
+        assert_eq!(file(lease.clone()), None);
+        lease.arrived = None;
+        lease.lacks_credential = true;
+        assert_eq!(file(lease), Some(FileWork::Remove), "its record could not be read, and it may run");
     }
 }
