@@ -2,30 +2,28 @@
 //! What the agent makes of the files that an earlier run left: stored leases, records that it cannot read, and access tokens without a
 //! lease.
 
+mod lost;
 mod unreadable;
 
-use std::collections::hash_map::{Entry, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
-use mytoken::private_files::{FileError, Owner};
-use mytoken::time_format;
+use mytoken::private_files::FileError;
 use mytoken_wire::agent::JobStart;
 
 use super::credential_service::CredentialService;
 use super::file_queue::FilePlace;
-use super::lease::{AdmittedFile, CurrentToken, Lease, LeaseCredential, LeaseKey, NamedFile, Phase};
+use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, NamedFile, Phase};
 use super::lease_table::LeaseTable;
 use super::name;
 use super::runtime_dir::{Left, Records, RuntimeDir, UnreadableRecord};
 use super::store::LeaseRecords as _;
 use crate::log::{Level, Log};
+use lost::keep_token;
 use unreadable::tell_unreadable;
 
 /// Longest wait for a look into directories of users.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// How long a lease that only removes a session's token is kept after the token's end, in milliseconds: the user may hold the file.
-const REMOVAL_TIME: u64 = 86_400_000;
 
 /// When an earlier run is taken up.
 #[derive(Debug, Clone, Copy)]
@@ -241,23 +239,6 @@ fn take_back(leases: &mut HashMap<LeaseKey, Lease>, mut kept: Lease, now: u64) -
     Some(kept)
 }
 
-/// Makes a lease of an access token that has none. Returns it.
-fn keep_token<'a>(
-    leases: &'a mut HashMap<LeaseKey, Lease>,
-    (key, left): (LeaseKey, Left),
-    why: &str,
-    now: u64,
-    log: &Log,
-) -> Option<&'a Lease> {
-    let Entry::Vacant(place) = leases.entry(key) else { return None };
-    let end = left.end();
-    let lease = lease_of_token(place.key().clone(), left, why, now);
-    let ends = time_format::short(end.saturating_sub(now / 1000));
-    let text = format!("{}: {why}; its access token stays until it expires in {ends}", name(&lease));
-    log.line_of(lease.uid, Level::Warning, &text);
-    Some(place.insert(lease))
-}
-
 /// Stores a lease of a token, so that the next start knows the job or session, also after the token's end.
 fn store(runtime_dir: &RuntimeDir, lease: &Lease, log: &Log) {
     if let Err(error) = runtime_dir.store_lease(lease) {
@@ -265,41 +246,12 @@ fn store(runtime_dir: &RuntimeDir, lease: &Lease, log: &Log) {
     }
 }
 
-/// A lease that removes an access token when it expires. A job's next step may bring a credential for further ones.
-fn lease_of_token(key: LeaseKey, left: Left, why: &str, now: u64) -> Lease {
-    let (Owner { uid, gid }, exp) = (left.owner(), left.end());
-    let is_job = matches!(key, LeaseKey::Job(_));
-    let lifetime = exp.saturating_sub(now / 1000);
-    let mut lease = Lease::new(key, Owner { uid, gid }, "-", now);
-    let advice =
-        if is_job { ", so its access token is not renewed; its next step brings the credential again" } else { "" };
-    let why = format!("{why}{advice}");
-    lease.refuse(now, why.clone());
-    lease.lacks_credential = true;
-    if let (LeaseKey::Job(job), Left::Job(left)) = (&lease.key, left) {
-        let job = *job;
-        lease.add_job(job, gid, None, now);
-        lease.jobs.entry(job).and_modify(|job| job.file = left.main);
-        for (name, exp) in left.files {
-            let admitted = AdmittedFile { name, windows: Vec::new(), refused: Some(why.clone()) };
-            let written = [(job, exp)].into();
-            lease.files.push(NamedFile { written, ..NamedFile::new(admitted, now) });
-        }
-    } else {
-        lease.token = Some(CurrentToken { exp, lifetime });
-        // The PAM module removes the files of a session that ends. After the token's end nothing but its removal is left to be done.
-        lease.phase = Phase::Finished { due: exp.saturating_mul(1000).saturating_add(REMOVAL_TIME) };
-    }
-    lease
-}
-
 #[cfg(test)]
 mod tests {
     use mytoken::private_files::Owner;
 
+    use super::lost::tests::of_token;
     use super::*;
-    use crate::agent::lease::Action;
-    use crate::agent::runtime_dir::{LeftInJob, LeftToken};
 
     const NOW: u64 = 1_000_000;
 
@@ -309,15 +261,6 @@ mod tests {
         lease.credential = Some(LeaseCredential::Sealed("mt1.x".into()));
         lease.add_job(1, 7, None, 0);
         lease
-    }
-
-    fn of_token(key: LeaseKey) -> Lease {
-        let owner = Owner { uid: 7, gid: 7 };
-        let left = match key {
-            LeaseKey::Job(_) => Left::Job(LeftInJob { owner, main: Some(2_000), files: Vec::new() }),
-            _ => Left::Session(LeftToken { owner, exp: 2_000 }),
-        };
-        lease_of_token(key, left, "because", NOW)
     }
 
     fn take_back_beside(leases: &[Lease]) -> (Option<Lease>, usize) {
@@ -354,14 +297,5 @@ mod tests {
         }
         let lease = leases.into_values().next().unwrap();
         assert_eq!(lease.running_jobs().collect::<Vec<_>>(), [1, 2]);
-    }
-
-    #[test]
-    fn a_token_without_a_lease_is_removed_when_it_expires() {
-        for key in [LeaseKey::Job(1), LeaseKey::Session("0".repeat(32))] {
-            let lease = of_token(key);
-            assert_eq!(lease.next_action(), Some((1_999_750, Action::Expire)), "{lease:?}");
-            assert!(lease.reason.is_some_and(|reason| reason.starts_with("because")));
-        }
     }
 }
