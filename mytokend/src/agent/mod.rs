@@ -123,8 +123,8 @@ pub struct Agent {
     configured: RwLock<Arc<Configured>>,
     /// The last reload, if it was refused.
     refused_reload: Mutex<Option<RefusedReload>>,
-    /// Token files and stored leases.
-    pub runtime_dir: RuntimeDir,
+    /// Token files and stored leases. Shared with looks that may outlast everything else.
+    pub runtime_dir: Arc<RuntimeDir>,
     /// Time of day and elapsed time.
     pub clock: Arc<dyn ScheduleClock>,
     /// The processes of this node.
@@ -152,6 +152,8 @@ pub struct Agent {
     forgetting: forgetting::Forgetting,
     /// Held while the record of a start is served. Locked before `leases`.
     missed: Mutex<()>,
+    /// Looks of the start that have no result yet. Locked before `leases`.
+    late: Mutex<Option<recovery::Late>>,
     slurmctld: Mutex<slurmctld_time::Measured>,
     /// Notified when a lease changes: steps wait for it.
     changed: Condvar,
@@ -178,7 +180,8 @@ impl Agent {
     ) -> Result<Arc<Self>, Error> {
         let log = log.into();
         let moment = recovery::Moment { now: clock.unix_millis(), offset: offset(clock.as_ref()) };
-        let mut table = recovery::recover(&runtime_dir, moment, &log)?;
+        let runtime_dir = Arc::new(runtime_dir);
+        let (mut table, late) = recovery::recover(&runtime_dir, moment, &log)?;
         recovery::complete(&mut table, configured.service.as_ref(), moment.now);
         table.queue_files_at_start();
         Ok(Arc::new(Self {
@@ -200,6 +203,7 @@ impl Agent {
             waiting: waiting::Waiting::default(),
             forgetting: forgetting::Forgetting::default(),
             missed: Mutex::default(),
+            late: Mutex::new(late),
             slurmctld: Mutex::default(),
             changed: Condvar::new(),
             wake: Condvar::new(),

@@ -2,28 +2,32 @@
 //! What the agent makes of the files that an earlier run left: stored leases, records that it cannot read, and access tokens without a
 //! lease.
 
+mod late;
+mod looks;
 mod lost;
 mod unreadable;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mytoken::private_files::FileError;
 use mytoken_wire::agent::JobStart;
 
 use super::credential_service::CredentialService;
-use super::file_queue::FilePlace;
 use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, NamedFile, Phase};
 use super::lease_table::LeaseTable;
 use super::name;
-use super::runtime_dir::{Left, Records, RuntimeDir, UnreadableRecord};
+use super::runtime_dir::{Records, RuntimeDir};
 use super::store::LeaseRecords as _;
 use crate::log::{Level, Log};
-use lost::keep_token;
+pub use late::Late;
+use looks::{Look, Looks, Place, RuntimeLook};
+use lost::{Lost, end_directory};
 use unreadable::tell_unreadable;
 
-/// Longest wait for a look into directories of users.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Longest wait of the start for all looks at token files together.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// When an earlier run is taken up.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +38,30 @@ pub struct Moment {
     pub offset: i64,
 }
 
-/// The leases of an earlier run.
+/// The leases of an earlier run. Access tokens without one get leases of their own. Also returns the looks for such tokens that
+/// take long.
 ///
 /// # Errors
 /// [`FileError::Unusable`] when `runtime_dir` cannot be listed.
-pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<LeaseTable, FileError> {
+pub fn recover(
+    runtime_dir: &Arc<RuntimeDir>,
+    moment: Moment,
+    log: &Log,
+) -> Result<(LeaseTable, Option<Late>), FileError> {
+    let look = |sessions| -> Box<dyn Look> {
+        Box::new(RuntimeLook { runtime_dir: Arc::clone(runtime_dir), sessions, now: moment.now / 1000 })
+    };
+    recover_with(runtime_dir, moment, PATIENCE, look, log)
+}
+
+/// The same with other looks. `look` gets the sessions that are looked for.
+fn recover_with(
+    runtime_dir: &RuntimeDir,
+    moment: Moment,
+    patience: Duration,
+    look: impl FnOnce(Vec<String>) -> Box<dyn Look>,
+    log: &Log,
+) -> Result<(LeaseTable, Option<Late>), FileError> {
     let now = moment.now;
     let Records { leases: records, readable_again, unreadable, removed } = runtime_dir.load_records()?;
     let mut leases = HashMap::new();
@@ -64,64 +87,42 @@ pub fn recover(runtime_dir: &RuntimeDir, moment: Moment, log: &Log) -> Result<Le
         read_again(runtime_dir, &mut leases, (&file, in_present(lease, moment)), now, log);
     }
     tell_unreadable(&unreadable, removed, log);
-    let why = if unreadable.is_empty() { "there is no stored lease of it" } else { "its stored lease cannot be read" };
-    let mut patience = PATIENCE;
-    for UnreadableRecord { key, kept, .. } in unreadable {
-        let Some(key) = key else { continue };
-        let left = match &key {
-            LeaseKey::Job(job) => runtime_dir.left_in_job(*job, now / 1000).map(|left| left.map(Left::Job)),
-            LeaseKey::Session(session) => {
-                let left = runtime_dir.left_in_session_within(session, now / 1000, patience);
-                // One user delays the start once, not with each session.
-                patience = if left.is_ok() { patience } else { Duration::ZERO };
-                left.map(|left| left.map(Left::Session))
-            }
-            // Nobody knows its jobs; below, each of their directories is found.
-            LeaseKey::Submission { .. } => continue,
-        };
-        // Without a directory the job or session has nothing here.
-        let Ok(Some(left)) = left else { continue };
-        let lease = keep_token(&mut leases, (key, left), why, now, log);
-        // Not if the record is still in that place.
-        if let (Some(lease), true) = (lease, kept.is_ok()) {
-            store(runtime_dir, lease, log);
-        }
-    }
-    let mut ended = Vec::new();
-    for job in runtime_dir.jobs()? {
-        if leases.values().any(|lease| lease.runs(job)) {
-            continue;
-        }
-        if !leases.values().any(|lease| lease.jobs.contains_key(&job)) {
-            match runtime_dir.left_in_job(job, now / 1000) {
-                Ok(Some(left)) => {
-                    if let Some(lease) = keep_token(&mut leases, (LeaseKey::Job(job), Left::Job(left)), why, now, log) {
-                        store(runtime_dir, lease, log);
-                    }
-                    continue;
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    let text =
-                        format!("job {job}: its directory cannot be read, and stays until the job ends: {error}");
-                    log.line(Level::Warning, &text);
-                    continue;
-                }
-            }
-        }
-        log.line(Level::Info, &format!("job {job}: its directory is removed, because it runs under no stored lease"));
-        let known = leases.values().find(|lease| lease.jobs.contains_key(&job));
-        ended.push((job, known.map_or(0, |lease| lease.uid)));
-    }
     let mut table = LeaseTable::default();
     leases.into_values().for_each(|lease| table.insert(lease));
-    // Not here: that may take for ever.
-    ended.into_iter().for_each(|(job, uid)| table.files.end(uid, &FilePlace::Job(job)));
-    Ok(table)
+    let lost = Lost::new(&unreadable, &table);
+    let places = places(runtime_dir, &lost, &mut table, log)?;
+    let mut looks = Looks::begin(look(lost.sessions()), &places);
+    for found in looks.wait(patience) {
+        for key in lost.take(&mut table, found, now, log) {
+            if let Some(Err(error)) = table.get(&key).map(|lease| runtime_dir.store_lease(lease)) {
+                log.line(Level::Warning, &error.to_string());
+            }
+        }
+    }
+    Ok((table, Late::new(looks, lost, log)))
 }
 
-/// Adds what earlier releases did not store of a credential: its lane, its windows, whether its uses are limited, and its further files. What
-/// these hold is for a thread to find out ([`Lease::doubt_files`]): their users can make a look at them hang (KERN-01).
+/// Where access tokens without a lease may be. The directories of jobs that have ended are removed.
+fn places(runtime_dir: &RuntimeDir, lost: &Lost, table: &mut LeaseTable, log: &Log) -> Result<Vec<Place>, FileError> {
+    let mut places = Vec::new();
+    if !lost.sessions().is_empty() {
+        match runtime_dir.session_users() {
+            Ok(users) => places.extend(users.into_iter().map(Place::Sessions)),
+            Err(error) => log.line(Level::Warning, &error.to_string()),
+        }
+    }
+    for job in runtime_dir.jobs()? {
+        match table.of_job(job) {
+            Some(lease) if lease.runs(job) => {}
+            Some(_) if !lost.has_job(job) => end_directory(table, job, log),
+            _ => places.push(Place::Job(job)),
+        }
+    }
+    Ok(places)
+}
+
+/// Adds what earlier releases did not store of a credential: its lane, its windows, whether its uses are limited, and its further
+/// files. What these hold is for a thread to find out ([`Lease::doubt_files`]): their users can make a look hang (KERN-01).
 pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, now: u64) {
     let lacks = |lease: &Lease| lease.files.is_empty() || lease.start_windows.is_empty();
     let is_incomplete = |lease: &Lease| lease.lane.is_empty() || lacks(lease) && lease.is_running();
@@ -237,13 +238,6 @@ fn take_back(leases: &mut HashMap<LeaseKey, Lease>, mut kept: Lease, now: u64) -
         }
     }
     Some(kept)
-}
-
-/// Stores a lease of a token, so that the next start knows the job or session, also after the token's end.
-fn store(runtime_dir: &RuntimeDir, lease: &Lease, log: &Log) {
-    if let Err(error) = runtime_dir.store_lease(lease) {
-        log.line(Level::Warning, &error.to_string());
-    }
 }
 
 #[cfg(test)]

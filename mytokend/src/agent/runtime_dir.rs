@@ -2,7 +2,7 @@
 //! Token files and stored leases below `/run/mytoken`.
 //!
 //! What changes or removes a token file, or opens the directory of a job to do so, may wait for ever (KERN-01): only [`super::token_files`]
-//! calls it, in threads that hold no lock.
+//! calls it, in threads that hold no lock. So may a look there; those of the start have threads of their own.
 
 mod agent_lock;
 mod budget_file;
@@ -224,8 +224,7 @@ impl RuntimeDir {
     /// # Errors
     /// [`FileError::Unusable`].
     pub fn jobs(&self) -> Result<Vec<u32>, FileError> {
-        let is_own = |name: &String| name.parse().ok().filter(|job: &u32| job.to_string() == *name);
-        Ok(self.jobs.names()?.iter().filter_map(is_own).collect())
+        Ok(self.jobs.names()?.iter().filter_map(|name| number(name)).collect())
     }
 
     /// Stores the lease for the agent's next run.
@@ -294,6 +293,11 @@ impl LeaseRecords for RuntimeDir {
     fn delete(&self, key: &LeaseKey) -> Result<(), FileError> {
         self.state.remove(&state_name(key)).map(drop)
     }
+}
+
+/// The id of the user or job whose directory has this name.
+fn number(name: &str) -> Option<u32> {
+    name.parse().ok().filter(|number: &u32| number.to_string() == name)
 }
 
 fn token_name(uid: u32) -> String {

@@ -271,11 +271,12 @@ impl Agent {
         }
     }
 
-    /// Removes the records of logins without a session, ends sessions without a process, asks about jobs without a process, and looks after
-    /// files that could not be changed.
+    /// Removes the records of logins without a session, takes over what late looks have found, ends sessions without a process,
+    /// asks about jobs without a process, and looks after files that could not be changed.
     fn sweep(self: &Arc<Self>) {
         self.runtime_dir.sweep_handover(self.now() / 1000);
         self.take_missed();
+        self.take_late();
         self.sweep_sessions();
         self.sweep_jobs();
         self.look_after_files();

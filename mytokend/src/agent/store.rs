@@ -191,7 +191,7 @@ impl Agent {
         let Some((number, key)) = self.changes.take() else { return false };
         // The lock is held for the copy alone.
         let copy = self.leases().get(&key).map(|lease| (name(lease), record(lease)));
-        let records: &dyn LeaseRecords = self.changes.elsewhere.get().map_or(&self.runtime_dir, Box::as_ref);
+        let records: &dyn LeaseRecords = self.changes.elsewhere.get().map_or(&*self.runtime_dir, Box::as_ref);
         let (name, stored) = match copy {
             Some((name, record)) => (Some(name), record.and_then(|record| records.put(&key, &record))),
             None => (None, records.delete(&key)),

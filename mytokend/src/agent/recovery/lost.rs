@@ -1,34 +1,116 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Access tokens of an earlier run that have no lease which this agent can read. Each gets one that removes it when it expires.
 
-use std::collections::hash_map::{Entry, HashMap};
+use std::collections::HashSet;
 
 use mytoken::private_files::Owner;
 use mytoken::time_format;
 
+use super::looks::{Found, Place};
+use crate::agent::file_queue::FilePlace;
 use crate::agent::lease::{AdmittedFile, CurrentToken, Lease, LeaseKey, NamedFile, Phase};
+use crate::agent::lease_table::LeaseTable;
 use crate::agent::name;
-use crate::agent::runtime_dir::Left;
+use crate::agent::runtime_dir::{Left, UnreadableRecord};
 use crate::log::{Level, Log};
 
-/// How long a lease that only removes a session's token is kept after the token's end, in milliseconds: the user may hold the file.
+/// How long a lease that only removes the token of a session is kept after the token's end, in milliseconds. The user may hold
+/// the file.
 const REMOVAL_TIME: u64 = 86_400_000;
 
-/// Makes a lease of an access token that has none. Returns it.
-pub(super) fn keep_token<'a>(
-    leases: &'a mut HashMap<LeaseKey, Lease>,
-    (key, left): (LeaseKey, Left),
-    why: &str,
-    now: u64,
-    log: &Log,
-) -> Option<&'a Lease> {
-    let Entry::Vacant(place) = leases.entry(key) else { return None };
-    let end = left.end();
-    let lease = lease_of_token(place.key().clone(), left, why, now);
-    let ends = time_format::short(end.saturating_sub(now / 1000));
-    let text = format!("{}: {why}; its access token stays until it expires in {ends}", name(&lease));
-    log.line_of(lease.uid, Level::Warning, &text);
-    Some(place.insert(lease))
+/// Why a session has no lease, and a job perhaps.
+const UNREADABLE: &str = "its stored lease cannot be read";
+
+/// The jobs and sessions of an earlier run that have no lease which this agent can read.
+pub struct Lost {
+    /// Why a job has no lease.
+    why: &'static str,
+    /// Those with a record that cannot be read.
+    unreadable: HashSet<LeaseKey>,
+    /// Their records could not be put aside. Only a change of the new lease replaces them.
+    unstored: HashSet<LeaseKey>,
+}
+
+impl Lost {
+    /// With these records, and the leases that could be read.
+    pub(super) fn new(records: &[UnreadableRecord], table: &LeaseTable) -> Self {
+        let lost = |record: &&UnreadableRecord| record.key.as_ref().is_some_and(|key| table.get(key).is_none());
+        let (mut unreadable, mut unstored) = (HashSet::new(), HashSet::new());
+        for record in records.iter().filter(lost) {
+            unreadable.extend(record.key.clone());
+            unstored.extend(record.key.clone().filter(|_| record.kept.is_err()));
+        }
+        let why = if records.is_empty() { "there is no stored lease of it" } else { UNREADABLE };
+        Self { why, unreadable, unstored }
+    }
+
+    /// The sessions.
+    pub(super) fn sessions(&self) -> Vec<String> {
+        let id = |key: &LeaseKey| if let LeaseKey::Session(session) = key { Some(session.clone()) } else { None };
+        self.unreadable.iter().filter_map(id).collect()
+    }
+
+    /// Whether a job has a record that cannot be read.
+    pub(super) fn has_job(&self, job: u32) -> bool {
+        self.unreadable.contains(&LeaseKey::Job(job))
+    }
+
+    /// Gives the access tokens that were found in a place leases of their own. Returns the keys of those that are to be stored:
+    /// by them the next start knows the job or session, also after the token's end. `now` is Unix milliseconds.
+    pub(super) fn take(
+        &self,
+        table: &mut LeaseTable,
+        (place, found): (Place, Found),
+        now: u64,
+        log: &Log,
+    ) -> Vec<LeaseKey> {
+        if let Place::Job(job) = place {
+            // It has begun or ended since the look.
+            let place = FilePlace::Job(job);
+            if table.runs_at(&place) || table.files.has_work(&place) || table.files.is_left(&place) {
+                return Vec::new();
+            }
+        }
+        match (place, found) {
+            (Place::Job(job), Ok(found)) if found.is_empty() => {
+                end_directory(table, job, log);
+                Vec::new()
+            }
+            (_, Ok(found)) => found.into_iter().filter_map(|found| self.keep(table, found, now, log)).collect(),
+            (Place::Job(job), Err(error)) => {
+                let text = format!("job {job}: its directory cannot be read, and stays until the job ends: {error}");
+                log.line(Level::Warning, &text);
+                Vec::new()
+            }
+            (Place::Sessions(uid), Err(error)) => {
+                let text =
+                    format!("user {uid}: the sessions cannot be looked at, and their access tokens stay: {error}");
+                log.line_of(uid, Level::Warning, &text);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Makes a lease of access tokens that have none. Returns its key if it is to be stored.
+    fn keep(&self, table: &mut LeaseTable, (key, left): (LeaseKey, Left), now: u64, log: &Log) -> Option<LeaseKey> {
+        if table.get(&key).is_some() {
+            return None;
+        }
+        let why = if matches!(key, LeaseKey::Session(_)) { UNREADABLE } else { self.why };
+        let ends = time_format::short(left.end().saturating_sub(now / 1000));
+        let lease = lease_of_token(key.clone(), left, why, now);
+        let text = format!("{}: {why}; its access token stays until it expires in {ends}", name(&lease));
+        log.line_of(lease.uid, Level::Warning, &text);
+        table.insert(lease);
+        (!self.unstored.contains(&key)).then_some(key)
+    }
+}
+
+/// Has the directory of a job removed that runs under no lease. Not here: that may take for ever.
+pub(super) fn end_directory(table: &mut LeaseTable, job: u32, log: &Log) {
+    log.line(Level::Info, &format!("job {job}: its directory is removed, because it runs under no stored lease"));
+    let uid = table.of_job(job).map_or(0, |lease| lease.uid);
+    table.files.end(uid, &FilePlace::Job(job));
 }
 
 /// A lease that removes an access token when it expires. A job's next step may bring a credential for further ones.
@@ -53,7 +135,7 @@ fn lease_of_token(key: LeaseKey, left: Left, why: &str, now: u64) -> Lease {
         }
     } else {
         lease.token = Some(CurrentToken { exp, lifetime });
-        // The PAM module removes the files of a session that ends. After the token's end nothing but its removal is left to be done.
+        // The PAM module removes the files of a session that ends. After the token's end only its removal is left to be done.
         lease.phase = Phase::Finished { due: exp.saturating_mul(1000).saturating_add(REMOVAL_TIME) };
     }
     lease

@@ -2,10 +2,9 @@
 //! Access tokens of jobs and sessions that have no readable lease. They stay until they expire: the job or session may still run.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::sync::mpsc;
-use std::thread::Builder;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use mytoken::Secret;
 use mytoken::private_files::{Directory, FileError, Owner, as_user};
@@ -14,7 +13,7 @@ use mytoken_wire::FileName;
 use mytoken_wire::paths::named_token_file;
 use mytoken_wire::token_file;
 
-use super::{RuntimeDir, token_name};
+use super::{RuntimeDir, number, token_name};
 
 /// How long an access token is kept that does not say when it expires, in seconds since it was written. No access token should live longer
 /// (WLCG profile).
@@ -103,27 +102,10 @@ impl RuntimeDir {
         Ok(left)
     }
 
-    /// The same as [`Self::left_in_session`], for at most `longest`: each user can make a look into his own directory hang (KERN-01).
-    ///
-    /// # Errors
-    /// The same, and [`FileError::Unusable`] when it takes longer.
-    pub fn left_in_session_within(
-        &self,
-        session: &str,
-        now: u64,
-        longest: Duration,
-    ) -> Result<Option<LeftToken>, FileError> {
-        let (path, owner, own_session) = (self.root.path().to_owned(), self.owner, session.to_owned());
-        let (sender, found) = mpsc::channel();
-        let look = move || {
-            let left = Self::open(&path, owner).and_then(|own| own.left_in_session(&own_session, now));
-            // Nobody waits any more if this took too long.
-            let _ = sender.send(left);
-        };
-        let began = Builder::new().name("left-session".to_owned()).spawn(look).map(drop);
-        let late = |reason: String| FileError::Unusable { path: format!("session {session}"), reason };
-        began.map_err(|error| late(error.to_string()))?;
-        found.recv_timeout(longest).unwrap_or_else(|error| Err(late(error.to_string())))
+    /// The user of [`Self::left_in_job`], without a look at the files.
+    pub fn user_of_job(&self, job: u32) -> Option<u32> {
+        let directory = self.jobs.enter(&job.to_string(), self.owner, 0o711).ok()?;
+        directory.names().ok()?.iter().find_map(|file| token_file(file)).map(|(uid, _)| uid)
     }
 
     /// What is in the file of a job that runs; `name`: in a further one. `now` is Unix seconds.
@@ -156,32 +138,50 @@ impl RuntimeDir {
         })
     }
 
-    /// The access token of a session. `now` is Unix seconds.
+    /// The users who have a directory for sessions.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn session_users(&self) -> Result<Vec<u32>, FileError> {
+        if !self.root.has("sessions")? {
+            return Ok(Vec::new());
+        }
+        let names = self.root.enter("sessions", self.owner, 0o711)?.names()?;
+        Ok(names.iter().filter_map(|name| number(name)).collect())
+    }
+
+    /// The access tokens of those of these sessions that are in the directory of user `uid`. `now` is Unix seconds.
     ///
     /// # Errors
     /// [`FileError::Unusable`], [`FileError::Identity`].
-    pub fn left_in_session(&self, session: &str, now: u64) -> Result<Option<LeftToken>, FileError> {
-        if !self.root.has("sessions")? {
-            return Ok(None);
-        }
-        let sessions = self.root.enter("sessions", self.owner, 0o711)?;
-        for name in sessions.names()? {
-            let Ok(uid) = name.parse() else { continue };
-            let Ok(meta) = fs::symlink_metadata(sessions.path().join(&name)) else { continue };
-            let owner = Owner { uid, gid: meta.gid() };
-            // A user may have changed the directory; the session may be in the next one.
-            let found = as_user(owner, || {
-                let own = sessions.enter(&name, owner, 0o700)?;
-                if !own.has(session)? {
-                    return Ok(None);
-                }
-                Ok(left_token(&own.enter(session, owner, 0o700)?, &token_name(uid), uid, 0o600, now))
-            });
-            if let Ok(Some(left)) = found {
-                return Ok(Some(left));
+    pub fn left_in_sessions(
+        &self,
+        uid: u32,
+        sessions: &[String],
+        now: u64,
+    ) -> Result<Vec<(String, LeftToken)>, FileError> {
+        let (all, name) = (self.root.enter("sessions", self.owner, 0o711)?, uid.to_string());
+        let path = all.path().join(&name);
+        let gid = match fs::symlink_metadata(&path) {
+            Ok(meta) => meta.gid(),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => {
+                return Err(FileError::Unusable { path: path.display().to_string(), reason: error.to_string() });
             }
-        }
-        Ok(None)
+        };
+        let owner = Owner { uid, gid };
+        as_user(owner, || {
+            let own = all.enter(&name, owner, 0o700)?;
+            let mut found = Vec::new();
+            for session in sessions {
+                // The user may have changed the directory of one session; that costs no other one.
+                let Ok(true) = own.has(session) else { continue };
+                let Ok(directory) = own.enter(session, owner, 0o700) else { continue };
+                let left = left_token(&directory, &token_name(uid), uid, 0o600, now);
+                found.extend(left.map(|left| (session.clone(), left)));
+            }
+            Ok(found)
+        })
     }
 }
 
@@ -244,20 +244,26 @@ mod tests {
     }
 
     #[test]
-    fn the_token_of_a_session_is_found_without_its_lease() {
+    fn the_tokens_of_sessions_are_found_without_their_leases() {
         let dir = tempfile::tempdir().unwrap();
         let (own, session) = (Owner::current(), "0".repeat(32));
         let runtime = RuntimeDir::open(&dir.path().join("mytoken"), own).unwrap();
-        assert_eq!(runtime.left_in_session(&session, 5), Ok(None));
+        assert_eq!(runtime.session_users(), Ok(Vec::new()));
         let sessions = runtime.root.make("sessions", own, 0o711).unwrap();
+        sessions.make("of-nobody", own, 0o700).unwrap();
         let user = sessions.make(&own.uid.to_string(), own, 0o700).unwrap();
+        assert_eq!(runtime.session_users(), Ok(vec![own.uid]));
         let directory = user.make(&session, own, 0o700).unwrap();
-        assert_eq!(runtime.left_in_session(&session, 5), Ok(None));
+        let asked = ["1".repeat(32), "2".repeat(32), session.clone()];
+        let look = || runtime.left_in_sessions(own.uid, &asked, 5);
+        assert_eq!(look(), Ok(Vec::new()));
         directory.write(&token_name(own.uid), b"an-opaque-access-token", own, 0o600).unwrap();
-        let left = runtime.left_in_session(&session, 5).unwrap().unwrap();
-        assert_eq!(left, LeftToken { owner: own, exp: 5 + OPAQUE_LIFETIME });
-        assert_eq!(runtime.left_in_session_within(&session, 5, Duration::from_secs(30)), Ok(Some(left)));
-        assert_eq!(runtime.left_in_session(&"1".repeat(32), 5), Ok(None));
+        // Of another session, which the user has opened to others.
+        let changed = user.make(&asked[0], own, 0o755).unwrap();
+        changed.write(&token_name(own.uid), b"an-opaque-access-token", own, 0o600).unwrap();
+        assert_eq!(look(), Ok(vec![(session, LeftToken { owner: own, exp: 5 + OPAQUE_LIFETIME })]));
+        assert_eq!(runtime.left_in_sessions(own.uid, &asked[1..2], 5), Ok(Vec::new()));
+        assert_eq!(runtime.left_in_sessions(own.uid + 1, &asked, 5), Ok(Vec::new()), "there is no such directory");
     }
 
     #[test]
@@ -266,7 +272,7 @@ mod tests {
         let own = Owner::current();
         let runtime = RuntimeDir::open(&dir.path().join("mytoken"), own).unwrap();
         runtime.make_job(7).unwrap();
-        assert_eq!(runtime.left_in_job(7, 5), Ok(None));
+        assert_eq!((runtime.left_in_job(7, 5), runtime.user_of_job(7)), (Ok(None), None));
         let directory = runtime.jobs.make("7", own, 0o711).unwrap();
         let compute = FileName::parse("compute").unwrap();
         let exp = 5 + OPAQUE_LIFETIME;
@@ -278,6 +284,7 @@ mod tests {
         ] {
             directory.write(&name, b"opaque", own, 0o400).unwrap();
             assert_eq!(runtime.left_in_job(7, 5), Ok(Some(LeftInJob { owner: own, main, files })), "{name}");
+            assert_eq!(runtime.user_of_job(7), Some(own.uid));
         }
     }
 
