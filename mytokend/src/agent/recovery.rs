@@ -63,7 +63,8 @@ fn recover_with(
     log: &Log,
 ) -> Result<(LeaseTable, Option<Late>), FileError> {
     let now = moment.now;
-    let Records { leases: records, readable_again, unreadable, removed } = runtime_dir.load_records()?;
+    let Records { leases: records, readable_again, unreadable, still_unreadable, removed } =
+        runtime_dir.load_records()?;
     let mut leases = HashMap::new();
     let mut earlier_forms = Vec::new();
     for record in records {
@@ -89,7 +90,7 @@ fn recover_with(
     tell_unreadable(&unreadable, removed, log);
     let mut table = LeaseTable::default();
     leases.into_values().for_each(|lease| table.insert(lease));
-    let lost = Lost::new(&unreadable, &table);
+    let lost = Lost::new(&unreadable, still_unreadable, &table);
     let places = places(runtime_dir, &lost, &mut table, log)?;
     let mut looks = Looks::begin(look(lost.sessions()), &places);
     for found in looks.wait(patience) {

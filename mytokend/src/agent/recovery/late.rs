@@ -175,6 +175,24 @@ mod tests {
     }
 
     #[test]
+    fn what_an_agent_had_no_time_to_look_at_is_looked_at_by_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (runtime_dir, log, hold) = (lost_leases(&dir), Log::stderr("test"), Hold::default());
+        let look = |_: Vec<String>| -> Box<dyn Look> { Box::new(Slow { uid: 2, hold: hold.clone() }) };
+        drop(recover_with(&runtime_dir, MOMENT, Duration::from_millis(50), look, &log).unwrap());
+        hold.release();
+        let look = |sessions: Vec<String>| -> Box<dyn Look> {
+            assert!(sessions.contains(&session(2)), "{sessions:?}");
+            Box::new(Slow { uid: 0, hold: Hold::default() })
+        };
+        let (table, late) = recover_with(&runtime_dir, MOMENT, Duration::from_secs(30), look, &log).unwrap();
+        assert!(late.is_none());
+        for key in [1, 2, 3].into_iter().flat_map(keys) {
+            assert!(table.get(&key).is_some_and(|lease| lease.lacks_credential), "{key:?}");
+        }
+    }
+
+    #[test]
     fn a_late_result_about_a_job_that_has_ended_or_has_a_lease_is_of_no_use() {
         let dir = tempfile::tempdir().unwrap();
         let (runtime_dir, log, hold) = (lost_leases(&dir), Log::stderr("test"), Hold::default());

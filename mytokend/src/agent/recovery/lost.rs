@@ -32,14 +32,17 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// With these records, and the leases that could be read.
-    pub(super) fn new(records: &[UnreadableRecord], table: &LeaseTable) -> Self {
+    /// With these records, those that an earlier start has put aside, and the leases that could be read.
+    pub(super) fn new(records: &[UnreadableRecord], earlier: Vec<LeaseKey>, table: &LeaseTable) -> Self {
         let lost = |record: &&UnreadableRecord| record.key.as_ref().is_some_and(|key| table.get(key).is_none());
         let (mut unreadable, mut unstored) = (HashSet::new(), HashSet::new());
         for record in records.iter().filter(lost) {
             unreadable.extend(record.key.clone());
             unstored.extend(record.key.clone().filter(|_| record.kept.is_err()));
         }
+        // Perhaps the agent ended before it had looked for the token of a session. A job is found by its directory.
+        let is_lost = |key: &LeaseKey| matches!(key, LeaseKey::Session(_)) && table.get(key).is_none();
+        unreadable.extend(earlier.into_iter().filter(is_lost));
         let why = if records.is_empty() { "there is no stored lease of it" } else { UNREADABLE };
         Self { why, unreadable, unstored }
     }

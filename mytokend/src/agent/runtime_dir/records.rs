@@ -30,6 +30,8 @@ pub struct Records {
     pub readable_again: Vec<(String, Lease)>,
     /// Records that this version cannot read, and that no earlier start met.
     pub unreadable: Vec<UnreadableRecord>,
+    /// The jobs and sessions of those that an earlier start met.
+    pub still_unreadable: Vec<LeaseKey>,
     /// Number of the oldest kept records that were removed to make room.
     pub removed: usize,
 }
@@ -59,8 +61,9 @@ impl RuntimeDir {
             // Not an error: without the kept records the agent still serves all others.
             if let Ok(found) = Kept::open(self) {
                 for record in &found.records {
-                    if let Ok(lease) = self.read_record(&found.directory, &record.file, &record.name) {
-                        records.readable_again.push((record.file.clone(), lease));
+                    match self.read_record(&found.directory, &record.file, &record.name) {
+                        Ok(lease) => records.readable_again.push((record.file.clone(), lease)),
+                        Err(_) => records.still_unreadable.extend(key_of(&record.name)),
                     }
                 }
                 kept = Some(found);
@@ -303,6 +306,7 @@ mod tests {
         // The next start has nothing new to tell.
         let again = open(dir.path()).load_records().unwrap();
         assert_eq!((again.leases.len(), again.unreadable.len(), again.readable_again.len()), (1, 0, 0));
+        assert!(again.still_unreadable.iter().any(|key| matches!(key, LeaseKey::Session(_))));
     }
 
     #[test]
