@@ -3,6 +3,7 @@
 //! Login sessions, and submissions of this host, need no key: their requests go to the mytoken servers as in direct mode.
 
 mod kept_texts;
+mod learned;
 mod pending;
 
 use std::cell::Cell;
@@ -19,6 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use self::learned::Learned;
 use super::broker_connection::BrokerConnection;
 use super::budget::Budgets;
 use super::budget::ledger::Purpose;
@@ -38,9 +40,6 @@ use crate::jobs::job_start::StartRefusal;
 /// The lane of jobs whose provider the broker has not told yet.
 const LANE: &str = "broker";
 
-/// Most credentials whose content is kept until their lease takes it.
-const MOST_LEARNED: usize = 1000;
-
 /// Time limit of a question for a permit: a submission waits for it.
 const PERMIT: Duration = Duration::from_secs(1);
 
@@ -55,7 +54,7 @@ pub struct BrokerMode {
     direct: DirectMode,
     connection: Arc<BrokerConnection>,
     /// What the broker has told of credentials, by their hash.
-    learned: Mutex<HashMap<[u8; 32], Admitted>>,
+    learned: Mutex<Learned>,
     /// Texts that brokers keep for jobs of this node, by user and handle.
     texts: Mutex<HashMap<(u32, String), String>>,
 }
@@ -68,9 +67,8 @@ impl BrokerMode {
     }
 
     fn learn(&self, credential: &LeaseCredential, admitted: Admitted) {
-        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        if learned.len() < MOST_LEARNED {
-            learned.extend(hash_of(credential).map(|hash| (hash, admitted)));
+        if let Some(hash) = hash_of(credential) {
+            self.learned.lock().unwrap_or_else(PoisonError::into_inner).put(hash, admitted);
         }
     }
 
@@ -241,7 +239,7 @@ impl CredentialService for BrokerMode {
     }
 
     fn learned(&self, credential: &LeaseCredential) -> Option<Admitted> {
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash_of(credential)?)
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner).take(hash_of(credential)?)
     }
 
     fn decides_ends(&self) -> bool {

@@ -96,11 +96,16 @@ impl Agent {
             }
             Validity::From(_) => Err(RequestFailure::permanent("the credential is not valid yet")),
         };
+        // A broker tells the content of the credential with each token, whichever file it is for.
+        let learned = self.configured().service.learned(&credential);
         drop(credential);
         self.tell_difference(task);
         let took = self.clock.elapsed().saturating_sub(begin).as_millis();
         let mut table = self.leases();
         let Some(lease) = table.finish(task) else { return };
+        if let Some(admitted) = learned {
+            self.take_newer_content(lease, admitted, now);
+        }
         let asked = lease.file_mut(index).and_then(|file| file.asked.take());
         let state = lease.files.get(usize::from(index)).map(|file| (file.token.map(|token| token.exp), file.attempts));
         match (state, result) {

@@ -12,7 +12,7 @@ use reqwest::blocking::Client;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::messages::{BODY_LIMIT, Refusal};
+use super::messages::{BODY_LIMIT, JOBS_LIMIT, JOBS_PATH, Refusal};
 use in_turn::in_turn;
 
 /// HTTP status: the broker does not know this node, or not with this key.
@@ -59,6 +59,12 @@ pub enum ClientError {
     /// The answer has another form.
     #[error("the answer of the broker {0} cannot be read; it may be of another version")]
     Answer(
+        /// Its name.
+        String,
+    ),
+    /// The answer is longer than any that a broker gives.
+    #[error("the answer of the broker {0} is too long")]
+    TooLong(
         /// Its name.
         String,
     ),
@@ -200,11 +206,21 @@ impl BrokerClient {
         let request = self.http.post(format!("https://{broker}{path}")).timeout(patience).body(body);
         let answer = request.send().map_err(|error| unreachable(root_cause(&error)))?;
         let status = answer.status().as_u16();
-        let mut bytes = Vec::new();
-        let limit = u64::try_from(BODY_LIMIT).unwrap_or(u64::MAX);
-        answer.take(limit).read_to_end(&mut bytes).map_err(|error| unreachable(error.to_string()))?;
-        read(broker, status, &bytes)
+        let bytes = at_most(limit_of(path), answer).map_err(|error| unreachable(error.to_string()))?;
+        read(broker, status, &bytes.ok_or_else(|| ClientError::TooLong(broker.to_owned()))?)
     }
+}
+
+/// The most bytes of an answer to a request for `path`.
+fn limit_of(path: &str) -> usize {
+    if path == JOBS_PATH { JOBS_LIMIT } else { BODY_LIMIT }
+}
+
+/// All of `answer`. `None`: it has more than `limit` bytes.
+fn at_most(limit: usize, answer: impl Read) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    answer.take(u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok((bytes.len() <= limit).then_some(bytes))
 }
 
 /// What an answer says.
@@ -233,4 +249,20 @@ fn root_cause(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::messages::{JobsAnswer, TOKEN_PATH};
+
+    #[test]
+    fn the_jobs_of_a_large_array_can_be_read() {
+        let lines = (0..100_000).map(|task| format!("1000_{task}|{task}|PENDING|2026-11-28T00:00:00|1000|a name\n"));
+        let answer = serde_json::to_vec(&JobsAnswer { lines: lines.collect() }).unwrap();
+        let read_whole = |path: &str| at_most(limit_of(path), &answer[..]).unwrap();
+        let jobs: JobsAnswer = read("b1", 200, &read_whole(JOBS_PATH).expect("it is not too long")).unwrap();
+        assert_eq!(jobs.lines.lines().count(), 100_000);
+        assert_eq!(read_whole(TOKEN_PATH), None, "no part of an answer is taken for all of it");
+    }
 }

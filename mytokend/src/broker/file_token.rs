@@ -14,6 +14,9 @@ const REFUSED: Duration = Duration::from_secs(60);
 /// Longest pause of the broker's own while there is no token, in milliseconds. What a server, or the budget, wants is added.
 const WITHOUT: u64 = 5_000;
 
+/// The failure of a request for a token that nobody can use. It is asked for again after a pause like after any other failure.
+const EXPIRED: &str = "the new access token has expired already; check the clock of the broker and of the provider";
+
 /// The access token of one file.
 #[derive(Debug)]
 pub struct FileToken {
@@ -113,6 +116,10 @@ impl FileToken {
         if self.usable(now).as_ref().is_some_and(is_fresh) {
             return;
         }
+        let result = result.and_then(|token| match token.left {
+            0 => Err(RequestFailure::temporary(EXPIRED)),
+            _ => Ok(token),
+        });
         match result {
             Ok(token) => {
                 self.held = Some((token, now));
@@ -192,6 +199,18 @@ mod tests {
         none.answer(Err(RequestFailure::permanent("revoked")), at(5), 0.9);
         assert!(matches!(none.state(at(64)), TokenState::Failed(failure) if !failure.temporary));
         assert!(matches!(none.state(at(66)), TokenState::Ask), "a window may have begun");
+    }
+
+    #[test]
+    fn a_token_that_has_expired_on_arrival_is_a_failure_with_a_pause() {
+        let mut file = FileToken::default();
+        for _ in 0..3 {
+            file.ask();
+            file.answer(Ok(IssuedToken { left: 0, lifetime: 0, ..token("a") }), at(0), 0.9);
+            let TokenState::Failed(failure) = file.state(at(0)) else { panic!("the server is asked without a pause") };
+            assert!(failure.temporary && failure.retry_after.is_some_and(|wait| wait > at(0)), "{failure:?}");
+            assert_eq!(failure.reason, EXPIRED);
+        }
     }
 
     #[test]

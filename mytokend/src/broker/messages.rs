@@ -12,6 +12,9 @@ use crate::agent::credential_service::Admitted;
 /// Largest body in bytes, in both directions: a sealed text has at most 16 KiB, an access token and the windows of its sub-token less.
 pub const BODY_LIMIT: usize = 128 * 1024;
 
+/// Largest answer about the jobs of a user in bytes: an array of 100,000 tasks has some 10 MB.
+pub const JOBS_LIMIT: usize = 64 * 1024 * 1024;
+
 /// A job on this node needs an access token.
 pub const TOKEN_PATH: &str = "/v1/token";
 

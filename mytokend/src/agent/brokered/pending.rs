@@ -88,7 +88,10 @@ impl BrokerMode {
 fn may_be_done(error: &ClientError) -> bool {
     match error {
         // Behind a proxy that tells an error, the broker may have done it.
-        ClientError::Unreachable { .. } | ClientError::Answer(_) | ClientError::Foreign { .. } => true,
+        ClientError::Unreachable { .. }
+        | ClientError::Answer(_)
+        | ClientError::TooLong(_)
+        | ClientError::Foreign { .. } => true,
         ClientError::Refused { status, .. } => *status >= SERVER_ERROR,
         ClientError::All(failures) => failures.iter().any(may_be_done),
         ClientError::Settings(_) | ClientError::NotEnrolled(_) => false,

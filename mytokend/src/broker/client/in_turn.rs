@@ -58,7 +58,8 @@ fn broker_of(failure: &ClientError) -> Option<&str> {
         ClientError::Unreachable { broker, .. }
         | ClientError::Refused { broker, .. }
         | ClientError::Foreign { broker, .. }
-        | ClientError::Answer(broker) => Some(broker),
+        | ClientError::Answer(broker)
+        | ClientError::TooLong(broker) => Some(broker),
         ClientError::Settings(_) | ClientError::NotEnrolled(_) | ClientError::All(_) => None,
     }
 }
@@ -70,6 +71,7 @@ pub(super) fn told(failures: &[ClientError]) -> String {
         ClientError::Refused { broker, status, reason, .. } => format!("{broker} ({status}: {reason})"),
         ClientError::Foreign { broker, status } => format!("{broker} ({status}, but not as a broker answers)"),
         ClientError::Answer(broker) => format!("{broker} (an answer that cannot be read)"),
+        ClientError::TooLong(broker) => format!("{broker} (an answer that is too long)"),
         other => other.to_string(),
     };
     failures.iter().map(of).collect::<Vec<_>>().join(", ")
@@ -107,10 +109,11 @@ mod tests {
     #[test]
     fn the_next_broker_is_asked_after_any_answer_that_cannot_be_used() {
         let foreign = |broker: &str| ClientError::Foreign { broker: broker.to_owned(), status: 404 };
-        let failures: [&dyn Fn(&str) -> ClientError; 6] = [
+        let failures: [&dyn Fn(&str) -> ClientError; 7] = [
             &away,
             &foreign,
             &|broker: &str| ClientError::Answer(broker.to_owned()),
+            &|broker: &str| ClientError::TooLong(broker.to_owned()),
             &|broker: &str| refused(broker, 404),
             &|broker: &str| refused(broker, 400),
             &|broker: &str| refused(broker, 503),
