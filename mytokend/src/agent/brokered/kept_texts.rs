@@ -7,10 +7,13 @@ use std::sync::{MutexGuard, PoisonError};
 
 use mytoken::Deadline;
 
-use super::{BrokerMode, MOST_LEARNED, failure};
+use super::{BrokerMode, failure};
 use crate::agent::credential_service::RequestFailure;
 use crate::broker::client::ClientError;
 use crate::broker::messages::{KEPT_PATH, KeptAnswer, KeptRequest};
+
+/// Most texts of brokers that are kept in memory.
+const MOST_TEXTS: usize = 1000;
 
 /// A sealed text that a broker has given.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,9 +72,12 @@ impl BrokerMode {
         let found = choose((kept, failed), jobs, |job| self.replaced(uid, job, deadline));
         if let Ok(Some(Found::Kept(text))) = &found {
             let mut texts = self.texts();
-            if texts.len() < MOST_LEARNED {
-                texts.insert(key, text.clone());
+            // One whose job is gone must keep no place. A text that was dropped is asked for again.
+            if texts.len() >= MOST_TEXTS {
+                let other = texts.keys().next().cloned();
+                other.map(|key| texts.remove(&key));
             }
+            texts.insert(key, text.clone());
         }
         found
     }
