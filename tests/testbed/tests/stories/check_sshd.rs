@@ -40,7 +40,7 @@ fn rows() -> Vec<(String, &'static str, &'static str, &'static str, i32)> {
             "/opt/shell is not executable",
             1,
         ),
-        ("usermod -s /usr/sbin/nologin alice".into(), "--as alice", "account-shell", "/usr/sbin/nologin ends", 1),
+        ("usermod -s /usr/bin/false alice".into(), "--as alice", "account-shell", "/usr/bin/false ends", 1),
         (with("AllowUsers daemon nosuch"), "", SHUT_OUT, "lets nobody in", 2),
         (with("AllowGroups nosuch"), "", SHUT_OUT, "lets nobody in", 2),
         (with("DenyUsers *"), "", SHUT_OUT, "lets nobody in", 2),
@@ -117,7 +117,7 @@ fn legal() -> Vec<String> {
         with("Match Host *.example.org\\n KbdInteractiveAuthentication no\\nMatch all"),
         // An account for files only.
         format!(
-            "usermod -s /usr/sbin/nologin alice; {}",
+            "usermod -s /usr/bin/false alice; {}",
             with("Match User alice\\n ForceCommand internal-sftp\\nMatch all")
         ),
         // Then it is not known when sshd has read its files.
@@ -141,7 +141,7 @@ fn whom_sshd_keeps_out_is_found_alone() -> Result<()> {
                     assert!(pasted.stdout.to_lowercase().contains("kbdinteractiveauthentication "), "{pasted:?}");
                 }
                 _ => {
-                    let shells = [":/bin/nosuch\n", ":/opt/shell\n", ":/usr/sbin/nologin\n"];
+                    let shells = [":/bin/nosuch\n", ":/opt/shell\n", ":/usr/bin/false\n"];
                     let shell = shells.iter().any(|shell| pasted.stdout.ends_with(shell));
                     assert!(pasted.stdout.contains("-broken.conf:") || shell, "{pasted:?}");
                 }
