@@ -325,6 +325,12 @@ impl Agent {
         self.leases().asks_slurmctld()
     }
 
+    /// Whether a token file is being written or removed, or is to be.
+    #[must_use]
+    pub fn works_on_files(&self) -> bool {
+        !self.leases().files.is_empty()
+    }
+
     fn leases(&self) -> MutexGuard<'_, LeaseTable> {
         // A panic of another thread leaves the table consistent: each change is complete before anything that can fail.
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)

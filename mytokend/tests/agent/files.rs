@@ -314,6 +314,8 @@ fn a_request_for_new_tokens_has_its_pause_also_while_the_main_files_one_hangs() 
     std::thread::scope(|scope| {
         scope.spawn(renew);
         eventually("the first one", || requests(&agent).len() == 3 && read(&agent, 7, "ce").as_deref() == Some("ce-3"));
+        // Then the agent knows that it is written.
+        eventually("the end of the write", || !agent.agent().works_on_files());
         fs::remove_file(path(&agent, 7, "ce")).unwrap();
         scope.spawn(renew);
         eventually("the second one, which writes the file", || read(&agent, 7, "ce").is_some());
