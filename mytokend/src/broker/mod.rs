@@ -47,7 +47,7 @@ use std::time::Duration;
 
 use mytoken::ScheduleClock;
 
-use crate::agent::budget::kept::Kept as KeptForNextRun;
+use crate::agent::budget::kept_for_next_run::KeptForNextRun;
 use crate::agent::credential_service::{Admitted, CredentialService};
 use crate::agent::lanes::{Lanes, Place, REVOCATIONS, TOKENS};
 use crate::jobs::Conversion;
