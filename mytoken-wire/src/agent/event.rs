@@ -43,6 +43,8 @@ pub enum EventKind {
     Started,
     /// A new access token replaced the old one.
     Renewed,
+    /// An answer brought the access token that is there already.
+    Unchanged,
     /// A further job of the submission started on the node.
     Joined,
     /// The credential gives no access token now, but will again; the text says from when on.
@@ -84,6 +86,7 @@ impl EventKind {
             Self::Opened => "opened",
             Self::Started => "started",
             Self::Renewed => "renewed",
+            Self::Unchanged => "unchanged",
             Self::Joined => "joined",
             Self::Waiting => "waiting",
             Self::Retry => "retry",
@@ -124,10 +127,9 @@ mod tests {
 
     #[test]
     fn every_kind_has_its_own_word_and_an_unknown_word_is_kept() {
-        for word in [
-            "opened", "started", "renewed", "joined", "waiting", "retry", "refused", "expired", "removed", "missed",
-            "revoked", "kept", "left", "requeued", "dropped", "replaced", "file",
-        ] {
+        let words = "opened started renewed unchanged joined waiting retry refused expired removed missed revoked kept left \
+                     requeued dropped replaced file";
+        for word in words.split(' ') {
             let kind: EventKind = word.parse().unwrap();
             assert!(!matches!(kind, EventKind::Other(_)), "{word}");
             assert_eq!((kind.as_str(), serde_json::to_string(&kind).unwrap()), (word, format!("\"{word}\"")));

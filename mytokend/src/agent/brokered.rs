@@ -184,7 +184,7 @@ impl CredentialService for BrokerMode {
     fn admit(&self, start: &JobStart, text: &str) -> Result<Admitted, Denied> {
         if let Err(fault) = sealed::parse(text) {
             let reason = format!("the job's credential is not valid: {fault}");
-            return Err(Denied { reason, required: false, is_final: true, is_retired: false });
+            return Err(Denied { reason, required: false, is_final: true, has_retired_key: false });
         }
         Ok(provisional(provisional_handle(start, text), "the broker opens the credential"))
     }

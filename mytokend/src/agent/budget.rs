@@ -2,7 +2,7 @@
 //! The budget of requests of this host: who may send how many to a mytoken server that has a limit. The agent's own requests and the
 //! submissions on this host ask for permits; logins are only counted. A copy is in the runtime directory, for the next run.
 
-pub mod kept;
+pub mod kept_for_next_run;
 pub mod ledger;
 pub mod limit;
 pub mod site;
@@ -19,7 +19,7 @@ use mytoken::{Error, ScheduleClock};
 use mytoken_wire::agent::{BudgetStatus, BudgetUse};
 
 use crate::jobs::repeatable;
-use kept::{Keep, Kept};
+use kept_for_next_run::{Keep, KeptForNextRun};
 use ledger::{Ledger, Purpose};
 use limit::Limit;
 use site::{SiteBudget, SitePermit, SitePermits};
@@ -57,7 +57,7 @@ impl ServerBudget {
 pub struct Budgets {
     clock: Arc<dyn ScheduleClock>,
     servers: Mutex<BTreeMap<String, ServerBudget>>,
-    kept: Kept,
+    kept: KeptForNextRun,
     site: SiteBudget,
     /// A server that has not answered is taken to have the usual limit.
     assumes: bool,
@@ -81,7 +81,13 @@ impl Budgets {
     /// No server yet.
     #[must_use]
     pub fn new(clock: Arc<dyn ScheduleClock>) -> Self {
-        Self { clock, servers: Mutex::default(), kept: Kept::default(), site: SiteBudget::default(), assumes: false }
+        Self {
+            clock,
+            servers: Mutex::default(),
+            kept: KeptForNextRun::default(),
+            site: SiteBudget::default(),
+            assumes: false,
+        }
     }
 
     /// The same for a broker, which gives permits to all hosts and hears no answers to their requests: a server that has not answered is taken

@@ -127,7 +127,7 @@ impl OpenError {
     }
 
     /// Whether the administrator has retired its key.
-    pub(super) fn is_retired(&self) -> bool {
+    pub(super) fn has_retired_key(&self) -> bool {
         matches!(self, Self::Retired(_))
     }
 }

@@ -60,7 +60,7 @@ pub struct Denied {
     /// after a reload, may have it.
     pub is_final: bool,
     /// Whether its key was retired: a job gets no token of it from any host. One that still has the key may revoke its sub-token.
-    pub is_retired: bool,
+    pub has_retired_key: bool,
 }
 
 /// A new access token.

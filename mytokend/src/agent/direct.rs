@@ -153,7 +153,7 @@ impl DirectMode {
     fn opened(&self, job: &JobStart, sealed: &str, expires: bool) -> Result<Admitted, Denied> {
         let credential = self.open(sealed).map_err(|error| Denied {
             is_final: error.is_final(),
-            is_retired: error.is_retired(),
+            has_retired_key: error.has_retired_key(),
             reason: error.to_string(),
             required: false,
         })?;
@@ -166,7 +166,7 @@ impl DirectMode {
             // The requirement of another user does not apply to this job.
             required: credential.required && !matches!(refusal, StartRefusal::OtherUser { .. }),
             is_final: !matches!(refusal, StartRefusal::UnknownServer { .. }),
-            is_retired: false,
+            has_retired_key: false,
         })?;
         let claims = unverified_claims(&credential.sub_token);
         let clauses = claims.as_ref().map_or(&[][..], |claims| &claims.unverified().restrictions);

@@ -49,7 +49,7 @@ impl Agent {
         let lacks_credential = brought.is_err();
         let opened = brought.unwrap_or_else(|missing| {
             let reason = missing.to_string();
-            Err(Denied { reason, required: false, is_final: true, is_retired: false })
+            Err(Denied { reason, required: false, is_final: true, has_retired_key: false })
         });
         let mut table = self.leases();
         // Another step of the job may have been faster.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The further token files of jobs: requests, files, answers. The main file has its own code and does not depend on them.
 
+use std::time::Duration;
+
 use mytoken::{Deadline, time_format};
 use mytoken_wire::agent::{EventKind, StartedFile};
 use mytoken_wire::{FileName, paths};
@@ -9,7 +11,7 @@ use super::budget::ledger::Purpose;
 use super::credential_service::{Charge, IssuedToken, RequestFailure};
 use super::lease::{Lease, NamedFile};
 use super::lease_table::Task;
-use super::renew::CLOCK_DIFFERENCE;
+use super::renew::{CLOCK_DIFFERENCE, SAME};
 use super::{Agent, millis, token_files};
 use crate::jobs::{Validity, validity, windows};
 use crate::log::Level;
@@ -100,7 +102,7 @@ impl Agent {
         let learned = self.configured().service.learned(&credential);
         drop(credential);
         self.tell_difference(task);
-        let took = self.clock.elapsed().saturating_sub(begin).as_millis();
+        let took = self.clock.elapsed().saturating_sub(begin);
         let mut table = self.leases();
         let Some(lease) = table.finish(task) else { return };
         if let Some(admitted) = learned {
@@ -128,7 +130,7 @@ impl Agent {
         self.lease_changed(&mut table, &task.key);
     }
 
-    fn install_file(&self, lease: &mut Lease, index: u8, issued: &IssuedToken, took: u128) {
+    fn install_file(&self, lease: &mut Lease, index: u8, issued: &IssuedToken, took: Duration) {
         if issued.left == 0 {
             let reason = "the new access token has expired already; check this node's clock";
             return self.file_request_failed(lease, index, &RequestFailure::temporary(reason));
@@ -136,13 +138,12 @@ impl Agent {
         let now = self.now();
         let Some(file) = lease.file_mut(index) else { return };
         let times = (issued.left, issued.lifetime);
-        if file.install(issued.token.clone(), times, now, (self.draw)()).is_none() {
-            return;
-        }
+        let Some(is_other) = file.install(issued.token.clone(), times, took, now, (self.draw)()) else { return };
         let (name, due) = (file.name.clone(), file.due.unwrap_or(now));
         (lease.proven, lease.files_due) = (true, true);
         let next = time_format::short(due.saturating_sub(now) / 1000);
-        self.record_file(lease, Level::Info, &name, &format!("access token in {took} ms, next in {next}"));
+        let what = if is_other { "access token" } else { SAME };
+        self.record_file(lease, Level::Info, &name, &format!("{what} in {} ms, next in {next}", took.as_millis()));
     }
 
     /// Ends the renewal of a further file after a permanent failure, schedules the next attempt after a temporary one.

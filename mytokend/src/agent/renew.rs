@@ -18,6 +18,9 @@ use crate::log::Level;
 /// How much this machine's clock and the server's may differ, in seconds. So long after the begin of a window, a refusal is temporary.
 pub(super) const CLOCK_DIFFERENCE: u64 = 600;
 
+/// What is told of an access token that was there already.
+pub(super) const SAME: &str = "the same access token as before";
+
 impl Agent {
     /// Requests an access token for the files of the jobs, or of the session.
     pub(super) fn renew(&self, task: &Task) {
@@ -107,10 +110,15 @@ impl Agent {
         let Plan { exp, renewal: due } = plan(now, left, issued.lifetime, (self.draw)());
         // Two requests were answered. The token of the other one is in the files already, and its renewal is planned.
         let planned = matches!(lease.phase, Phase::Active { due } if due > now);
-        if planned && lease.token.is_some_and(|token| token.exp >= exp) {
+        let held = lease.token_text.as_ref();
+        let same = lease.token.is_some_and(|token| token.came_again(held, (&issued.token, exp), took));
+        if planned && (same || lease.token.is_some_and(|token| token.exp >= exp)) {
             return;
         }
         lease.further_due = None;
+        if same {
+            return self.goes_on(lease, EventKind::Unchanged, due, took);
+        }
         let token = CurrentToken { exp, lifetime: issued.lifetime };
         if matches!(lease.key, LeaseKey::Session(_)) {
             // It counts when it is in the file: a session has no other copy of the one before it.
@@ -133,13 +141,19 @@ impl Agent {
     pub(super) fn installed(&self, lease: &mut Lease, token: CurrentToken, due: u64, took: Duration) {
         let kind = if lease.token.is_none() { EventKind::Started } else { EventKind::Renewed };
         lease.token = Some(token);
+        self.goes_on(lease, kind, due, took);
+    }
+
+    /// A request has brought an access token. The next one is sent at `due`, Unix milliseconds.
+    fn goes_on(&self, lease: &mut Lease, kind: EventKind, due: u64, took: Duration) {
         lease.proven = true;
         (lease.failures, lease.failing_since) = (0, None);
         lease.reason = None;
         lease.waits_until = None;
         lease.phase = Phase::Active { due };
         let next = time_format::short(due.saturating_sub(self.now()) / 1000);
-        self.record(lease, Level::Info, kind, format!("access token in {} ms, next in {next}", took.as_millis()));
+        let what = if kind == EventKind::Unchanged { SAME } else { "access token" };
+        self.record(lease, Level::Info, kind, format!("{what} in {} ms, next in {next}", took.as_millis()));
     }
 
     /// Ends the renewal after a permanent failure, schedules the next attempt after a temporary one.

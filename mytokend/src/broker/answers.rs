@@ -41,9 +41,9 @@ impl Broker {
     pub async fn token(&self, node: &str, request: &TokenRequest) -> Result<TokenAnswer, String> {
         let brought = match self.brought(request.job, request.uid, &request.sealed) {
             Ok(brought) => brought,
-            Err(Denied { reason, required, is_final, is_retired }) => {
+            Err(Denied { reason, required, is_final, has_retired_key }) => {
                 self.tell(request.uid, node, request.job, &reason);
-                if !is_final && !is_retired {
+                if !is_final && !has_retired_key {
                     return Err(reason);
                 }
                 return Ok(TokenAnswer { outcome: TokenOutcome::Refused { reason, required }, admitted: None });
@@ -257,8 +257,8 @@ impl Broker {
         bound.submitted = submitted;
         // By the credential that it has brought, also if another one serves it: a copy of that gives a job nothing.
         let leader = binding::judge(job, Asked { job: request.job, uid, node }, &bound)?;
-        let is_retired = replacing.as_ref().is_some_and(|own| own.replacement.has_retired(&key));
-        if expired.is_none() && !is_retired {
+        let is_superseded = replacing.as_ref().is_some_and(|own| own.replacement.has_retired(&key));
+        if expired.is_none() && !is_superseded {
             let submission = submission(&mut state, &key, &request.sealed, admitted).ok_or(None)?;
             submission.binding.submitted = submitted;
             submission.serve(leader, request.job);

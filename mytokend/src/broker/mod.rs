@@ -47,7 +47,7 @@ use std::time::Duration;
 
 use mytoken::ScheduleClock;
 
-use crate::agent::budget::kept::Kept as KeptForNextRun;
+use crate::agent::budget::kept_for_next_run::KeptForNextRun;
 use crate::agent::credential_service::{Admitted, CredentialService};
 use crate::agent::lanes::{Lanes, Place, REVOCATIONS, TOKENS};
 use crate::jobs::Conversion;
@@ -179,6 +179,7 @@ impl Broker {
     /// the next question. So what changes between the submissions goes by no later answer.
     fn note(&self, answered: &Answered) {
         let (Some(jobs), None) = (&answered.jobs, &answered.trouble) else { return };
+        self.judge_given_up(answered, jobs);
         let elapsed = self.clock.elapsed();
         let here = self.clock.unix_millis() / 1000;
         let now = answered.clock.and_then(|clock| elapsed.as_secs().checked_add_signed(clock)).unwrap_or(here);

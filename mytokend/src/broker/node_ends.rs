@@ -41,8 +41,8 @@ impl Broker {
         let leader = self.leader_of_ended(node, request, &key).await;
         let replacing = self.replacing_ended(request, leader, (&key, admitted.made));
         let mut waits = Vec::new();
-        let is_retired = replacing.as_ref().is_some_and(|own| own.replacement.has_retired(&key));
-        if expired.is_none() && !is_retired {
+        let is_superseded = replacing.as_ref().is_some_and(|own| own.replacement.has_retired(&key));
+        if expired.is_none() && !is_superseded {
             waits.extend(self.note_end((&key, request.sealed.as_str(), &admitted), leader, request.job));
         }
         if let Some(own) = replacing {

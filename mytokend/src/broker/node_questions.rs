@@ -3,9 +3,12 @@
 //! job, so the first questions are free. A node that was stolen can ask for any job, and slurmctld serves the whole cluster: each answer
 //! that does not show the job makes the node wait longer.
 //!
-//! A question counts also if the node does not wait for its answer: it may have patience for none, or close its connection.
+//! A node may not wait for the answer: it has no patience, or closes its connection. Then the answer decides when it comes. A slow slurmctld
+//! is no fault of a node whose job runs.
 //!
 //! A job that stays away, because its end was missed, waits longer and longer itself, and hardly counts against the node.
+
+mod given_up;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -51,7 +54,7 @@ const FORGOTTEN: Duration = Duration::from_secs(600);
 /// Most nodes, or users of hosts, that are remembered while others are still counted.
 const NODES: usize = 20_000;
 
-/// Most jobs of a node that are remembered.
+/// Most jobs of a node that are remembered, and most that it has given up.
 const JOBS: usize = 256;
 
 /// Questions of one kind, by node. A node is here while it has asked in vain.
@@ -101,6 +104,9 @@ struct Node {
     /// When the question of the last answer was asked as the node gave one up. Until the next answer, all that are given up count once.
     given_up: Option<Duration>,
     jobs: BTreeMap<u32, Job>,
+    /// The jobs whose answers the node has not waited for, and when it first asked for each, elapsed time. Until there is an answer, it is
+    /// not known whether it asked in vain.
+    open: BTreeMap<u32, Duration>,
 }
 
 /// A job for which the node has asked.
@@ -120,56 +126,7 @@ enum Vain {
     GivenUp(Duration),
 }
 
-/// A question that has no answer yet. If it is dropped, the node has given it up.
-pub(super) struct Unanswered<F: FnOnce()>(Option<F>);
-
-impl<F: FnOnce()> Unanswered<F> {
-    /// There is an answer, or the broker waits no longer.
-    pub(super) fn answered(mut self) {
-        self.0 = None;
-    }
-}
-
-impl<F: FnOnce()> Drop for Unanswered<F> {
-    fn drop(&mut self) {
-        if let Some(give_up) = self.0.take() {
-            give_up();
-        }
-    }
-}
-
 impl Broker {
-    /// For a question about this job that is asked for `node` now.
-    pub(super) fn unanswered<'a>(
-        &'a self,
-        questions: &'a NodeQuestions,
-        node: &'a str,
-        job: u32,
-    ) -> Unanswered<impl FnOnce() + 'a> {
-        Unanswered(Some(move || self.gave_up(questions, node, Some(job))))
-    }
-
-    /// For a question about this job, which waits, that is asked for a user of `host` now.
-    pub(super) fn unanswered_waiting<'a>(
-        &'a self,
-        host: &'a str,
-        uid: u32,
-        job: u32,
-    ) -> Unanswered<impl FnOnce() + 'a> {
-        Unanswered(Some(move || {
-            let (now, last) = (self.clock.elapsed(), self.questions.last().asked);
-            self.asking.waiting.gave_up(&user_on(host, uid), Some(job), last, now);
-            self.gave_up(&self.asking.hosts, host, None);
-        }))
-    }
-
-    fn gave_up(&self, questions: &NodeQuestions, node: &str, job: Option<u32>) {
-        let (now, last) = (self.clock.elapsed(), self.questions.last().asked);
-        if questions.gave_up(node, job, last, now) {
-            self.tell_pause(node, now);
-        }
-    }
-
     /// The answer to the question that was asked at the elapsed time `asked` does not show the job on `node`. It is logged when the node has
     /// to wait from now on.
     pub(super) fn asked_in_vain(&self, questions: &NodeQuestions, node: &str, job: u32, asked: Duration) {
@@ -243,13 +200,39 @@ impl NodeQuestions {
         self.count(node, job, Vain::GivenUp(last), now)
     }
 
+    /// The node has not waited for an answer about this job, for which it asked at the elapsed time `asked`: [`Self::take_given_up`] gives
+    /// it back when there is one. Beyond the jobs that are remembered it counts at once, by the time `last` of [`Self::gave_up`]. Returns
+    /// whether the node has to wait from now on, for whatever job.
+    pub fn leave_open(&self, node: &str, job: u32, (asked, last): (Duration, Duration), now: Duration) -> bool {
+        {
+            let mut nodes = self.nodes();
+            let own = node_of(&mut nodes, node, now);
+            if own.open.len() < JOBS || own.open.contains_key(&job) {
+                own.open.entry(job).or_insert(asked);
+                return false;
+            }
+        }
+        self.gave_up(node, None, last, now)
+    }
+
+    /// Nodes and jobs whose questions were given up and have an answer now, which belongs to a question of the elapsed time `asked`.
+    pub fn take_given_up(&self, asked: Duration) -> Vec<(String, u32)> {
+        let mut taken = Vec::new();
+        for (node, own) in self.nodes().iter_mut() {
+            own.open.retain(|job, since| {
+                let is_open = *since > asked;
+                if !is_open {
+                    taken.push((node.clone(), *job));
+                }
+                is_open
+            });
+        }
+        taken
+    }
+
     fn count(&self, node: &str, job: Option<u32>, vain: Vain, now: Duration) -> bool {
         let mut nodes = self.nodes();
-        if nodes.len() >= NODES && !nodes.contains_key(node) {
-            nodes.retain(|_, own| own.still_counts(now));
-        }
-        let own = nodes.entry(node.to_owned()).or_default();
-        own.forget(now);
+        let own = node_of(&mut nodes, node, now);
         let is_first = match vain {
             Vain::Answered(asked) => own.counted.replace(asked) != Some(asked),
             Vain::GivenUp(last) => own.given_up.replace(last) != Some(last),
@@ -268,10 +251,7 @@ impl NodeQuestions {
 
     /// slurmctld was asked about a job that it shows on `node`, and would be asked again by the same request.
     pub fn asked(&self, node: &str, job: u32, now: Duration) {
-        let mut nodes = self.nodes();
-        let own = nodes.entry(node.to_owned()).or_default();
-        own.forget(now);
-        own.note(job, now);
+        node_of(&mut self.nodes(), node, now).note(job, now);
     }
 
     /// slurmctld shows the job on `node`.
@@ -279,7 +259,8 @@ impl NodeQuestions {
         let mut nodes = self.nodes();
         let Some(own) = nodes.get_mut(node) else { return };
         own.jobs.remove(&job);
-        if own.jobs.is_empty() && own.vain == 0 {
+        own.open.remove(&job);
+        if own.jobs.is_empty() && own.open.is_empty() && own.vain == 0 {
             nodes.remove(node);
         }
     }
@@ -295,15 +276,26 @@ impl NodeQuestions {
     }
 }
 
+/// What is known of a node at `now`, elapsed time.
+fn node_of<'n>(nodes: &'n mut HashMap<String, Node>, node: &str, now: Duration) -> &'n mut Node {
+    if nodes.len() >= NODES && !nodes.contains_key(node) {
+        nodes.retain(|_, own| own.still_counts(now));
+    }
+    let own = nodes.entry(node.to_owned()).or_default();
+    own.forget(now);
+    own
+}
+
 impl Node {
     fn still_counts(&mut self, now: Duration) -> bool {
         self.forget(now);
-        self.vain > 0 || !self.jobs.is_empty()
+        self.vain > 0 || !self.jobs.is_empty() || !self.open.is_empty()
     }
 
     /// Forgets one question in vain for each time of refill that has passed, and jobs that are long ago.
     fn forget(&mut self, now: Duration) {
         self.jobs.retain(|_, job| now.saturating_sub(job.last) < FORGOTTEN);
+        self.open.retain(|_, since| now.saturating_sub(*since) < FORGOTTEN);
         let steps = now.saturating_sub(self.since).as_millis() / REFILL.as_millis();
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
         if steps >= self.vain {

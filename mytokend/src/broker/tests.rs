@@ -61,8 +61,8 @@ impl CredentialService for Of {
         self.0.opened.fetch_add(1, Ordering::Relaxed);
         let body = sealed.rsplit('.').next().unwrap_or_default();
         let (user, handle) = body.split_once([':', '-']).unwrap_or_default();
-        let denied = |reason: &str, is_final, is_retired| {
-            Err(Denied { reason: reason.to_owned(), required: false, is_final, is_retired })
+        let denied = |reason: &str, is_final, has_retired_key| {
+            Err(Denied { reason: reason.to_owned(), required: false, is_final, has_retired_key })
         };
         if user != start.uid.to_string() {
             return denied(&format!("made for user {user}"), true, false);

@@ -122,7 +122,7 @@ impl CredentialService for FakeServices {
         crate::runs::hold_first(self);
         if user != start.uid.to_string() {
             let reason = format!("made for user {user}");
-            return Err(Denied { reason, required: false, is_final: true, is_retired: false });
+            return Err(Denied { reason, required: false, is_final: true, has_retired_key: false });
         }
         Ok(Admitted {
             profile: "data".into(),

@@ -12,7 +12,9 @@ use mytoken_wire::agent::{
 use mytokend::agent::budget::ledger::Purpose;
 use mytokend::agent::credential_service::RequestFailure;
 
-use crate::harness::{BEFORE_RENEWAL, RENEWAL, SETTLE, TestAgent, eventually, me, outage, revocation, step};
+use crate::harness::{
+    BEFORE_RENEWAL, LIFETIME, NOW, RENEWAL, SETTLE, TestAgent, eventually, me, outage, revocation, step,
+};
 
 /// Another user.
 const STRANGER: u32 = 4_242;
@@ -47,6 +49,31 @@ fn a_token_is_renewed_on_request_and_a_lost_file_is_written() {
     let before = agent.token_requests();
     agent.ask(&RENEW).unwrap();
     assert_eq!(agent.token_requests(), before + 1);
+}
+
+#[test]
+fn a_token_that_comes_again_is_no_renewal() {
+    let agent = TestAgent::new();
+    agent.start(7, "h1");
+    agent.advance(Duration::from_secs(60));
+    let brings_the_first_one =
+        |left: i64| agent.services.with(|script| (script.token_requests, script.left) = (0, Some(left)));
+    let lifetime = i64::try_from(LIFETIME).unwrap();
+    // A broker gives the token that it has while half of its life is left.
+    brings_the_first_one(lifetime - 60);
+    assert_eq!(conditions(&agent.ask(&RENEW).unwrap()), [Condition::Valid]);
+    assert_eq!(agent.events(7), [EventKind::Opened, EventKind::Started, EventKind::Unchanged]);
+    let told = agent.status(7).events.pop().unwrap().text;
+    assert!(told.starts_with("the same access token as before in "), "{told}");
+    assert_eq!((agent.read_token(7).as_str(), agent.status(7).token_until), ("token-1", Some(NOW + LIFETIME)));
+    // Its life was prolonged.
+    agent.advance(Duration::from_secs(11));
+    brings_the_first_one(lifetime);
+    agent.ask(&RENEW).unwrap();
+    assert_eq!((agent.last_event(7), agent.read_token(7).as_str()), (EventKind::Renewed, "token-1"));
+    agent.advance(Duration::from_secs(11));
+    agent.ask(&RENEW).unwrap();
+    assert_eq!((agent.last_event(7), agent.read_token(7).as_str()), (EventKind::Renewed, "token-2"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! Times of plans are Unix milliseconds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use mytoken::Secret;
 use mytoken_wire::FileName;
@@ -139,26 +140,36 @@ impl NamedFile {
 
     /// The times of the next request.
     #[must_use]
-    pub fn times(&self, now: u64, longest: std::time::Duration) -> AttemptTimes {
+    pub fn times(&self, now: u64, longest: Duration) -> AttemptTimes {
         attempt_times(self.left(now), self.failures, longest)
     }
 
-    /// Takes a new token that has `left` seconds of `lifetime`. Returns whether it is the first one; `None`: one that lives longer is
-    /// there already. A file with an earlier token of the same end is written again.
-    pub fn install(&mut self, token: Secret, (left, lifetime): (u64, u64), now: u64, draw: f64) -> Option<bool> {
+    /// Takes a token that a request has brought after `took`, with `left` seconds of `lifetime`. Returns whether it is another one than that
+    /// which was there; `None`: one that lives longer is there already. A file with an earlier token of the same end is written again.
+    pub fn install(
+        &mut self,
+        token: Secret,
+        (left, lifetime): (u64, u64),
+        took: Duration,
+        now: u64,
+        draw: f64,
+    ) -> Option<bool> {
         let plan = plan(now, left, lifetime, draw);
         let planned = self.due.is_some_and(|due| due > now);
-        if planned && self.token.is_some_and(|token| token.exp >= plan.exp) {
+        let held = self.token_text.as_ref();
+        let same = self.token.is_some_and(|own| own.came_again(held, (&token, plan.exp), took));
+        if planned && (same || self.token.is_some_and(|token| token.exp >= plan.exp)) {
             return None;
         }
-        let first = self.token.is_none();
-        self.written.values_mut().filter(|exp| **exp == plan.exp).for_each(|exp| *exp = exp.saturating_sub(1));
-        self.token = Some(CurrentToken { exp: plan.exp, lifetime });
-        self.token_text = Some(token);
+        if !same {
+            self.written.values_mut().filter(|exp| **exp == plan.exp).for_each(|exp| *exp = exp.saturating_sub(1));
+            self.token = Some(CurrentToken { exp: plan.exp, lifetime });
+            self.token_text = Some(token);
+        }
         (self.failures, self.failing_since, self.further_due) = (0, None, None);
         (self.reason, self.waits_until) = (None, None);
         self.due = Some(plan.renewal);
-        Some(first)
+        Some(!same)
     }
 
     /// A request failed, and the same one may succeed later.
@@ -246,8 +257,6 @@ impl NamedFile {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const NOW: u64 = 1_000_000;
@@ -257,9 +266,13 @@ mod tests {
         NamedFile::new(AdmittedFile { name, windows: Vec::new(), refused: None }, NOW)
     }
 
+    fn install(file: &mut NamedFile, text: &str, left: u64, now: u64) -> Option<bool> {
+        file.install(Secret::new(text), (left, 60), Duration::ZERO, now, 0.0)
+    }
+
     fn with_token() -> NamedFile {
         let mut file = file();
-        assert_eq!(file.install(Secret::new("a"), (60, 60), NOW, 0.0), Some(true));
+        assert_eq!(install(&mut file, "a", 60, NOW), Some(true));
         file.written.insert(7, 1_060);
         file
     }
@@ -269,16 +282,29 @@ mod tests {
         let mut file = with_token();
         assert_eq!((file.next_request(), file.next_expiry()), (Some(1_045_000), Some(1_059_750)));
         assert!(!file.is_undecided(7) && file.is_undecided(8));
-        assert_eq!(file.install(Secret::new("b"), (60, 60), 1_045_000, 0.0), Some(false));
+        assert_eq!(install(&mut file, "b", 60, 1_045_000), Some(true));
         assert_eq!(file.next_expiry(), Some(1_059_750), "the job's file still holds the first token");
-        assert_eq!(file.install(Secret::new("c"), (50, 60), 1_046_000, 0.0), None, "a shorter one");
+        assert_eq!(install(&mut file, "c", 50, 1_046_000), None, "a shorter one");
         assert!(file.expire(1_059_750) && file.token.is_some() && file.written.is_empty());
         assert!(!file.expire(1_104_750) && file.token.is_none());
         // A second token of the same end is written, too.
         let mut file = with_token();
         file.due = Some(NOW);
-        assert_eq!(file.install(Secret::new("b"), (60, 60), NOW, 0.0), Some(false));
+        assert_eq!(install(&mut file, "b", 60, NOW), Some(true));
         assert_ne!(file.written.get(&7), Some(&file.token.unwrap().exp));
+    }
+
+    #[test]
+    fn a_token_that_comes_again_is_not_written_again() {
+        let mut file = with_token();
+        assert_eq!(install(&mut file, "a", 50, 1_011_000), None, "of two requests");
+        file.due = Some(1_045_000);
+        assert_eq!(install(&mut file, "a", 15, 1_045_900), Some(false));
+        let held = (file.written[&7], file.token.map(|token| token.exp));
+        assert_eq!((held, file.due), ((1_060, Some(1_060)), Some(1_056_250)));
+        file.due = Some(1_056_250);
+        assert_eq!(install(&mut file, "a", 60, 1_056_250), Some(true), "its life was prolonged");
+        assert_eq!(file.token.map(|token| token.exp), Some(1_116));
     }
 
     #[test]

@@ -147,6 +147,18 @@ pub struct CurrentToken {
     pub lifetime: u64,
 }
 
+impl CurrentToken {
+    /// Whether an answer that has come after `took` brings this token again: a broker gives a node the one that it has while half of its life
+    /// is left, or while it gets no other one. `held` is its text; without that, after a restart, each token counts as another one. A server
+    /// may prolong the life of a token: one with a later end is another one, too.
+    #[must_use]
+    pub fn came_again(self, held: Option<&Secret>, (text, exp): (&Secret, u64), took: Duration) -> bool {
+        // Answers tell what is left of its life in whole seconds, and take a while.
+        let inaccuracy = took.as_secs().saturating_add(2);
+        held == Some(text) && exp <= self.exp.saturating_add(inaccuracy)
+    }
+}
+
 /// An access token of a session that is not in its file yet. Until then the one before it counts.
 #[derive(Debug, Clone)]
 pub struct Arrived {

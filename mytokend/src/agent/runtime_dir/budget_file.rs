@@ -6,7 +6,7 @@ use mytoken_login::open_runtime_dir;
 use zeroize::Zeroizing;
 
 use super::RuntimeDir;
-use crate::agent::budget::kept::Keep;
+use crate::agent::budget::kept_for_next_run::Keep;
 
 /// Its name.
 const NAME: &str = "requests.json";

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One-time codes with which a node enrols where there is no MUNGE. Root makes one at a broker for one node and takes it there.
+//!
+//! A code is used up in two steps, because the broker may be killed at any moment: [`Codes::take`] gives it to one key before the register
+//! has that key, and [`Codes::finish`] ends its use afterwards. In between, the same key can enrol with it again, and no other one can.
 
 use std::hint::black_box;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mytoken::private_files::{Directory, FileError, Owner};
 use mytoken_wire::hex;
@@ -32,7 +35,7 @@ const MODE: u32 = 0o600;
 pub struct Codes {
     directory: Directory,
     owner: Owner,
-    /// Held while a code is used up.
+    /// Held while the use of a code begins or ends.
     taking: Mutex<()>,
 }
 
@@ -47,6 +50,30 @@ struct CodeFile {
     /// The key with which it was used. The node may not have heard the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     used: Option<KeyHash>,
+    /// The register may not have that key yet: the broker may have ended before. A release that does not know this refuses the code.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unfinished: bool,
+}
+
+impl CodeFile {
+    fn code_use(&self) -> CodeUse {
+        match self.used {
+            None => CodeUse::Unused,
+            Some(key) if self.unfinished => CodeUse::Begun(key),
+            Some(key) => CodeUse::Finished(key),
+        }
+    }
+}
+
+/// How far the use of a code is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeUse {
+    /// No key has used it.
+    Unused,
+    /// This key uses it, and may not be in the register yet.
+    Begun(KeyHash),
+    /// The register got this key.
+    Finished(KeyHash),
 }
 
 /// A code that is valid.
@@ -58,10 +85,10 @@ pub struct ValidCode {
 }
 
 impl ValidCode {
-    /// The key with which it was used already.
+    /// How far its use is.
     #[must_use]
-    pub fn used_with(&self) -> Option<KeyHash> {
-        self.file.used
+    pub fn code_use(&self) -> CodeUse {
+        self.file.code_use()
     }
 }
 
@@ -93,12 +120,18 @@ impl Codes {
     /// [`FileError::Unusable`].
     pub fn issue(&self, node: &NodeName, now: u64) -> Result<Zeroizing<String>, FileError> {
         let bytes = Zeroizing::new(mytoken::random::random::<[u8; BYTES]>());
-        let file = CodeFile { node: node.clone(), hash: hash(&bytes), expires: now.saturating_add(LIFE), used: None };
+        let file = CodeFile {
+            node: node.clone(),
+            hash: hash(&bytes),
+            expires: now.saturating_add(LIFE),
+            used: None,
+            unfinished: false,
+        };
         self.write(&file_name(node), &file)?;
         Ok(written(&bytes))
     }
 
-    /// Whether `code` is valid for `node` at `now` (Unix seconds). After [`Self::take`] it is, too: [`ValidCode::used_with`].
+    /// Whether `code` is valid for `node` at `now` (Unix seconds). After [`Self::take`] it is, too: [`ValidCode::code_use`].
     ///
     /// # Errors
     /// [`CodeRefusal`].
@@ -118,19 +151,53 @@ impl Codes {
         }
     }
 
-    /// Uses a code up with this key. Of several connections with the same code, one succeeds.
+    /// Begins to use a code up with this key, or goes on with that. Of several connections with the same code and other keys, one succeeds.
     ///
     /// # Errors
     /// [`CodeRefusal`].
     pub fn take(&self, node: &NodeName, code: ValidCode, key: KeyHash) -> Result<(), CodeRefusal> {
         let ValidCode { name, file } = code;
-        let _taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.read(&name)? {
-            Some(present) if present.hash == file.hash && present.used.is_none() => {
-                Ok(self.write(&name, &CodeFile { used: Some(key), ..file })?)
-            }
+        let _taking = self.taking();
+        let present = self.read(&name)?.filter(|present| present.hash == file.hash);
+        match present.map(|present| present.code_use()) {
+            Some(CodeUse::Unused) => Ok(self.write(&name, &CodeFile { used: Some(key), unfinished: true, ..file })?),
+            Some(CodeUse::Begun(taker)) if taker == key => Ok(()),
             _ => Err(CodeRefusal::Invalid { node: node.clone() }),
         }
+    }
+
+    /// The register has `node` with this key, which began to use the code. If the key is removed there, the code does not bring it back.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn finish(&self, node: &NodeName, key: KeyHash) -> Result<(), FileError> {
+        let name = file_name(node);
+        let _taking = self.taking();
+        match self.read(&name)? {
+            Some(file) if file.code_use() == CodeUse::Begun(key) => {
+                self.write(&name, &CodeFile { unfinished: false, ..file })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets the code of `node` if a key has begun to use it: the node is about to be removed from the register. A new code stays.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn forget_used(&self, node: &NodeName) -> Result<(), FileError> {
+        let name = file_name(node);
+        let _taking = self.taking();
+        match self.read(&name) {
+            Ok(None) => Ok(()),
+            Ok(Some(file)) if file.code_use() == CodeUse::Unused => Ok(()),
+            // One that cannot be read enrols nobody, and is in the way of no removal.
+            Ok(Some(_)) | Err(_) => self.directory.remove(&name).map(|_| ()),
+        }
+    }
+
+    fn taking(&self) -> MutexGuard<'_, ()> {
+        self.taking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self, name: &str) -> Result<Option<CodeFile>, FileError> {
@@ -222,10 +289,45 @@ mod tests {
         let (one, two) =
             (codes.check(&node("n1"), &typed, NOW).unwrap(), codes.check(&node("n1"), &code, NOW).unwrap());
         let (own, other) = (KeyHash([1; 32]), KeyHash([2; 32]));
-        assert_eq!((one.used_with(), codes.take(&node("n1"), one, own)), (None, Ok(())));
+        assert_eq!((one.code_use(), codes.take(&node("n1"), one, own)), (CodeUse::Unused, Ok(())));
         assert!(matches!(codes.take(&node("n1"), two, other), Err(CodeRefusal::Invalid { .. })), "at the same time");
-        assert_eq!(codes.check(&node("n1"), &code, NOW).unwrap().used_with(), Some(own), "until its end");
+        let checked = || codes.check(&node("n1"), &code, NOW).unwrap();
+        assert_eq!(checked().code_use(), CodeUse::Begun(own));
+        assert_eq!(codes.take(&node("n1"), checked(), own), Ok(()), "it may not be in the register");
+        assert!(codes.take(&node("n1"), checked(), other).is_err());
+        codes.finish(&node("n1"), other).unwrap();
+        assert_eq!(checked().code_use(), CodeUse::Begun(own), "another key ends nothing");
+        codes.finish(&node("n1"), own).unwrap();
+        assert_eq!(checked().code_use(), CodeUse::Finished(own), "until its end");
+        assert!(codes.take(&node("n1"), checked(), own).is_err());
         assert!(codes.check(&node("n1"), &code, NOW + 1 + LIFE).is_err());
+    }
+
+    #[test]
+    fn with_its_node_only_a_used_code_is_forgotten() {
+        let (temp, codes) = codes();
+        let path = temp.path().join("n1.json");
+        assert_eq!(codes.forget_used(&node("n1")), Ok(()), "there is none");
+        let code = codes.issue(&node("n1"), NOW).unwrap();
+        codes.forget_used(&node("n1")).unwrap();
+        let valid = codes.check(&node("n1"), &code, NOW).unwrap();
+        codes.take(&node("n1"), valid, KeyHash([1; 32])).unwrap();
+        codes.forget_used(&node("n1")).unwrap();
+        assert!(codes.check(&node("n1"), &code, NOW).is_err() && !path.exists());
+        std::fs::write(&path, "{}").unwrap();
+        assert_eq!((codes.forget_used(&node("n1")), path.exists()), (Ok(()), false));
+    }
+
+    /// An earlier release wrote them. Whether the register got the key, only the register tells.
+    #[test]
+    fn a_used_code_of_an_earlier_release_is_finished() {
+        let (temp, codes) = codes();
+        let code = codes.issue(&node("n1"), NOW).unwrap();
+        let path = temp.path().join("n1.json");
+        let (file, key) = (std::fs::read_to_string(&path).unwrap(), KeyHash([1; 32]));
+        assert!(!file.contains("used") && !file.contains("unfinished"), "{file}");
+        std::fs::write(&path, file.replace('}', &format!(",\"used\":\"{key}\"}}"))).unwrap();
+        assert_eq!(codes.check(&node("n1"), &code, NOW).unwrap().code_use(), CodeUse::Finished(key));
     }
 
     #[test]

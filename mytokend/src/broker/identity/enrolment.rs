@@ -16,7 +16,7 @@ use mytoken::ScheduleClock;
 
 use super::attempts::{Attempt, Attempts, TooMany};
 use super::authority::{Authority, AuthorityError, DAY, SignedCertificate};
-use super::codes::{CodeRefusal, Codes, ValidCode};
+use super::codes::{CodeRefusal, CodeUse, Codes, ValidCode};
 use super::munge::{Claim, ConnectionAddress, Munge, MungeRefusal, MungeUnavailable, NodeAddresses};
 use super::node_name::NodeName;
 use super::register::{PinRefusal, Pinned, Proof, Register, Repin};
@@ -236,18 +236,22 @@ impl Enrolments {
             Proven::Munge(address) => Proof::Munge { address: *address },
             Proven::Code(_) => Proof::Code,
         };
-        let ends = self.authority.node_end(now);
+        let (key, ends) = (request.key(), self.authority.node_end(now));
         if let Proven::Code(code) = proven {
             // A code must not be lost to a node that is enrolled already.
-            let would = self.register.would_pin(node, request.key(), &proof, ends, self.repin)?;
-            match code.used_with() {
-                None => self.codes.take(node, code, request.key())?,
+            let would = self.register.would_pin(node, key, &proof, ends, self.repin)?;
+            match code.code_use() {
+                // After `Begun`, the broker may have ended before the register had the key.
+                CodeUse::Unused | CodeUse::Begun(_) => self.codes.take(node, code, key)?,
                 // Its answer was lost: the disk was slow, or the connection ended.
-                Some(key) if key == request.key() && would == Pinned::Again => {}
-                Some(_) => return Err(CodeRefusal::Invalid { node: node.clone() }.into()),
+                CodeUse::Finished(used) if used == key && would == Pinned::Again => {}
+                CodeUse::Finished(_) => return Err(CodeRefusal::Invalid { node: node.clone() }.into()),
             }
         }
-        let pinned = self.register.pin(node, request.key(), proof.clone(), ends, self.repin)?;
+        let pinned = self.register.pin(node, key, proof.clone(), ends, self.repin)?;
+        if proof == Proof::Code {
+            self.codes.finish(node, key).map_err(CodeRefusal::from)?;
+        }
         Ok(Enrolled { certificate: self.authority.sign_node(&request, node, now)?, pinned, proof })
     }
 

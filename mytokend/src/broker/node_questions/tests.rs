@@ -96,6 +96,42 @@ fn questions_that_are_given_up_count_once_for_each_answer() {
 }
 
 #[test]
+fn what_a_node_has_given_up_counts_when_its_answer_comes() {
+    let questions = NodeQuestions::with_free(FREE);
+    // slurmctld is slow: the node asks for its job again and again.
+    for second in [20, 25, 30] {
+        assert!(!questions.leave_open("n1", 7, (at(second), at(0)), at(second + 4)));
+    }
+    assert_eq!((questions.vain("n1"), questions.may_ask("n1", 7, at(34))), (0, Ok(())));
+    assert!(questions.take_given_up(at(19)).is_empty(), "that question was asked before");
+    assert_eq!(questions.take_given_up(at(20)), [("n1".to_owned(), 7)]);
+    assert!(questions.take_given_up(at(99)).is_empty(), "once");
+    questions.found("n1", 7);
+    assert!(questions.nodes().is_empty());
+    // A job that got its answer otherwise.
+    questions.leave_open("n1", 8, (at(100), at(0)), at(100));
+    questions.found("n1", 8);
+    assert!(questions.take_given_up(at(101)).is_empty());
+}
+
+#[test]
+fn a_node_gives_up_no_more_jobs_than_are_remembered() {
+    let questions = NodeQuestions::with_free(FREE);
+    let jobs = u32::try_from(JOBS).unwrap();
+    let mut waits = false;
+    for answer in 0..=FREE {
+        for job in 0..jobs + 5 {
+            waits |= questions.leave_open("n1", job, (at(100), at(answer.into())), at(100));
+        }
+    }
+    assert_eq!((questions.vain("n1"), waits), (FREE + 1, true), "those beyond count once for each answer");
+    assert_eq!(questions.take_given_up(at(100)).len(), JOBS);
+    questions.leave_open("n1", 7, (at(100), at(0)), at(100));
+    questions.asked("n1", 8, at(100) + FORGOTTEN);
+    assert!(questions.take_given_up(at(100)).is_empty(), "there is no answer for long");
+}
+
+#[test]
 fn a_host_that_invents_users_is_remembered_for_a_while() {
     let questions = NodeQuestions::with_free(FREE);
     for uid in 0..=NODES as u64 {

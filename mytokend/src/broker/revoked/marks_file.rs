@@ -3,7 +3,7 @@
 
 use mytoken::private_files::{Directory, FileError, Owner};
 
-use crate::agent::budget::kept::Keep;
+use crate::agent::budget::kept_for_next_run::Keep;
 
 /// Its name.
 const NAME: &str = "revocations.json";

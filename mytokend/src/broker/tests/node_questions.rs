@@ -89,8 +89,41 @@ fn a_node_that_does_not_wait_for_the_answers_has_asked_all_the_same() {
             assert!(asked.await.unwrap_err().is_cancelled());
         }
     });
-    let counted = [&asking.started, &asking.ended, &asking.hosts].map(|questions| questions.vain("n2"));
-    assert_eq!((counted, asking.waiting.vain("n2 7")), ([1; 3], 1));
+    assert_eq!((asking.hosts.vain("n2"), asking.waiting.vain("n2 7")), (1, 1), "these count at once");
+    test.ask_slurmctld();
+    assert_eq!([&asking.started, &asking.ended].map(|questions| questions.vain("n2")), [1; 2]);
+}
+
+#[test]
+fn a_slow_slurmctld_is_no_fault_of_a_node_whose_jobs_run() {
+    let fakes = Fakes { life: 100, thinking: Duration::from_millis(100), ..Fakes::default() };
+    let test = TestBroker::with(fakes, Arc::new(SystemClock));
+    let asking = &test.broker.asking;
+    test.prints(Some(""));
+    test.ask_slurmctld();
+    test.prints(Some(RUNNING));
+    // The node's part of the time ends before slurmctld's answer.
+    let request = |sealed: &str| TokenRequest { job: 1, uid: 7, sealed: sealed.into(), file: None, patience: 0 };
+    for sealed in ["7:a", "7:b"] {
+        let answer = test.runtime.block_on(test.broker.token("n1", &request(sealed))).unwrap();
+        assert!(matches!(answer.outcome, TokenOutcome::Later { .. }));
+    }
+    for _ in 0..3 {
+        // The last answer does not show job 9, and the next one does.
+        test.prints(Some(RUNNING));
+        test.ask_slurmctld();
+        test.prints(Some(&format!("{RUNNING}7|1000|9|9|COMPLETED|1000|1100|n1|n1\n")));
+        test.runtime.block_on(async {
+            let start = tokio::time::timeout(Duration::ZERO, test.broker.start("n1", 1)).await;
+            let ended = EndRequest { job: 9, uid: 7, sealed: "7:c".into() };
+            let end = tokio::time::timeout(Duration::ZERO, test.broker.end("n1", &ended)).await;
+            assert!(start.is_err() && end.is_err(), "given up");
+        });
+        test.ask_slurmctld();
+    }
+    assert_eq!([&asking.running, &asking.started, &asking.ended].map(|questions| questions.vain("n1")), [0; 3]);
+    let now = test.broker.clock.elapsed();
+    assert_eq!(asking.running.may_ask("n1", 1, now), Ok(()));
 }
 
 #[test]

@@ -231,6 +231,39 @@ fn a_code_enrols_one_key_of_its_node_and_is_not_lost_to_another_one() {
     assert_eq!(site.enrol("n1", &other, OfferedProof::Code(&second)).unwrap().pinned, Pinned::New);
 }
 
+/// The broker may be killed at any moment: after the code was given to a key, after the register got the key, and after both.
+#[test]
+fn a_broker_that_is_killed_loses_no_code_and_gives_it_to_no_second_key() {
+    for steps in 0..=3 {
+        let site = Site::new();
+        let (own, other) = (request(), request());
+        let Enrolments { codes, register, .. } = &site.enrolments;
+        let code = codes.issue(&name("n1"), NOW).unwrap();
+        if steps > 0 {
+            let valid = codes.check(&name("n1"), &code, NOW).unwrap();
+            codes.take(&name("n1"), valid, key(&own)).unwrap();
+        }
+        if steps > 1 {
+            register.pin(&name("n1"), key(&own), Proof::Code, NOW + 1, Repin::Refused).unwrap();
+        }
+        if steps > 2 {
+            codes.finish(&name("n1"), key(&own)).unwrap();
+        }
+        if steps > 0 {
+            assert!(site.enrol("n1", &other, OfferedProof::Code(&code)).is_err(), "{steps}");
+        }
+        let expected = if steps > 1 { Pinned::Again } else { Pinned::New };
+        let enrolled = site.enrol("n1", &own, OfferedProof::Code(&code)).map(|enrolled| enrolled.pinned);
+        assert_eq!(enrolled.ok(), Some(expected), "{steps}");
+        assert!(register.is_pinned(&name("n1"), key(&own)), "{steps}");
+        // Its use is over: neither key comes back with it after a removal.
+        register.remove(&name("n1")).unwrap();
+        for request in [&own, &other] {
+            assert!(site.enrol("n1", request, OfferedProof::Code(&code)).is_err(), "{steps}");
+        }
+    }
+}
+
 #[test]
 fn another_key_is_refused_until_the_node_is_removed_or_where_nodes_have_no_disk() {
     let site = Site::new();

@@ -18,7 +18,7 @@ pub trait Keep: Send + Sync {
 
 /// What is kept.
 #[derive(Default)]
-pub(crate) struct Kept {
+pub(crate) struct KeptForNextRun {
     place: OnceLock<Box<dyn Keep>>,
     state: Mutex<State>,
     /// The state has changed.
@@ -34,7 +34,7 @@ struct State {
     trouble: Option<String>,
 }
 
-impl Kept {
+impl KeptForNextRun {
     pub(crate) fn set_place(&self, place: Box<dyn Keep>) {
         let _ = self.place.set(place);
     }
