@@ -92,7 +92,7 @@ impl Entrance {
         address: IpAddr,
         attempt: Attempt,
     ) -> Result<CertificateAnswer, EnrolmentRefusal> {
-        match self.enrolments.enrol_begun(request, address, attempt) {
+        match self.enrolments.enrol(request, address, attempt) {
             Ok(enrolled) => {
                 self.enrolled(request.node.as_str(), &enrolled.proof, &enrolled.pinned);
                 Ok(CertificateAnswer { certificate: enrolled.certificate.pem })

@@ -50,18 +50,18 @@ pub struct Enrolments {
 
 /// What a node sends to enrol.
 #[derive(Clone, Copy)]
-pub struct Application<'a> {
+struct Application<'a> {
     /// The node that the sender wants to be.
-    pub node: &'a NodeName,
+    node: &'a NodeName,
     /// Its certificate request, DER.
-    pub request: &'a [u8],
+    request: &'a [u8],
     /// How it proves who it is.
-    pub proof: OfferedProof<'a>,
+    proof: OfferedProof<'a>,
 }
 
 /// A proof that was not checked yet.
 #[derive(Clone, Copy)]
-pub enum OfferedProof<'a> {
+enum OfferedProof<'a> {
     /// A MUNGE credential.
     Munge(&'a str),
     /// A one-time code.
@@ -189,14 +189,6 @@ enum Proven {
 }
 
 impl Enrolments {
-    /// Enrols a node that connects from `connection`.
-    ///
-    /// # Errors
-    /// [`EnrolmentRefusal`].
-    pub fn enrol(&self, application: &Application<'_>, connection: IpAddr) -> Result<Enrolled, EnrolmentRefusal> {
-        self.limited(self.begin(connection)?, || self.attempt(application, connection))
-    }
-
     /// Begins an attempt of a connection. It looks into memory only.
     ///
     /// # Errors

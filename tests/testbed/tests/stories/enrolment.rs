@@ -8,15 +8,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use mytoken::config::FileTrust;
 use mytoken::private_files::{Directory, Owner};
 use mytoken::{ScheduleClock, SystemClock};
 use mytokend::broker::identity::attempts::Attempts;
 use mytokend::broker::identity::authority::{self, Authority};
 use mytokend::broker::identity::codes::Codes;
-use mytokend::broker::identity::enrolment::{Application, Enrolled, EnrolmentRefusal, Enrolments, OfferedProof};
+use mytokend::broker::identity::enrolment::{Enrolled, EnrolmentRefusal, Enrolments};
 use mytokend::broker::identity::munge::{ConnectionAddress, Munge, NodeAddresses, payload};
 use mytokend::broker::identity::{NodeFiles, NodeName, Pinned, Proof, Register, Repin, request};
+use mytokend::broker::messages::EnrolRequest;
 use testbed::site::addresses;
 use testbed::site::daemon::Daemon;
 use testbed::{Options, Result, Site, story};
@@ -128,8 +131,10 @@ impl Cluster<'_> {
         credential: &str,
         from: &str,
     ) -> std::result::Result<Enrolled, EnrolmentRefusal> {
-        let application = Application { node: &name(node), request, proof: OfferedProof::Munge(credential) };
-        self.enrolments.enrol(&application, address(from))
+        let (request, munge) = (STANDARD.encode(request), Some(credential.to_owned()));
+        let message = EnrolRequest { node: name(node), request, munge, code: None };
+        let from = address(from);
+        self.enrolments.enrol(&message, from, self.enrolments.begin(from)?)
     }
 }
 

@@ -112,7 +112,9 @@ fn answer(tls: &BrokerTls, enrolments: &Enrolments, stream: TcpStream) -> std::i
     let done = match (first.split(' ').nth(1).unwrap(), peer) {
         (ENROL_PATH, None) => {
             let message: EnrolRequest = serde_json::from_slice(&body).unwrap();
-            enrolments.enrol_by(&message, Ipv4Addr::LOCALHOST.into()).map(|enrolled| enrolled.certificate)
+            let from = Ipv4Addr::LOCALHOST.into();
+            let attempt = enrolments.begin(from);
+            attempt.and_then(|attempt| enrolments.enrol(&message, from, attempt)).map(|enrolled| enrolled.certificate)
         }
         (RENEW_PATH, Some(peer)) => enrolments.renew_by(&serde_json::from_slice(&body).unwrap(), &peer),
         (_, Some(peer)) if enrolments.admit(&peer).is_ok() => {

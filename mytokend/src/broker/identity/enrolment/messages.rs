@@ -13,19 +13,12 @@ use crate::broker::identity::tls::Peer;
 use crate::broker::messages::{EnrolRequest, RenewRequest};
 
 impl Enrolments {
-    /// Enrols a node that connects from `connection` and sends this message. A message of another form counts as a failed attempt.
+    /// Enrols a node that connects from `connection` and sends this message, in an attempt of [`Self::begin`]. A message of another form
+    /// counts as a failed attempt.
     ///
     /// # Errors
     /// [`EnrolmentRefusal`].
-    pub fn enrol_by(&self, message: &EnrolRequest, connection: IpAddr) -> Result<Enrolled, EnrolmentRefusal> {
-        self.enrol_begun(message, connection, self.begin(connection)?)
-    }
-
-    /// The same with an attempt that was begun.
-    ///
-    /// # Errors
-    /// [`EnrolmentRefusal`].
-    pub fn enrol_begun(
+    pub fn enrol(
         &self,
         message: &EnrolRequest,
         connection: IpAddr,

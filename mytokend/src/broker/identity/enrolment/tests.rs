@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use mytoken::config::FileTrust;
 use mytoken::private_files::{Directory, Owner};
 use rustls_pki_types::CertificateDer;
@@ -14,6 +16,7 @@ use super::*;
 use crate::broker::identity::authority::{self, NODE_LIFE};
 use crate::broker::identity::certificate;
 use crate::broker::identity::key_hash::KeyHash;
+use crate::broker::messages::{EnrolRequest, RenewRequest};
 
 struct TestClock(AtomicU64);
 
@@ -93,12 +96,26 @@ impl Site {
     }
 
     fn enrol(&self, node: &str, request: &[u8], proof: OfferedProof<'_>) -> Result<Enrolled, EnrolmentRefusal> {
-        self.enrolments.enrol(&Application { node: &name(node), request, proof }, host(1))
+        enrol_from(host(1), &self.enrolments, &message(node, request, proof))
     }
 
     fn programs_run(&self) -> usize {
         std::fs::read_to_string(self.temp.path().join("unmunge.calls")).map_or(0, |calls| calls.lines().count())
     }
+}
+
+/// What a node sends.
+fn message(node: &str, request: &[u8], proof: OfferedProof<'_>) -> EnrolRequest {
+    let (munge, code) = match proof {
+        OfferedProof::Munge(credential) => (Some(credential.to_owned()), None),
+        OfferedProof::Code(code) => (None, Some(mytoken_wire::Secret::new(code))),
+    };
+    EnrolRequest { node: name(node), request: STANDARD.encode(request), munge, code }
+}
+
+/// As the broker does it for a connection from this address.
+fn enrol_from(from: IpAddr, at: &Enrolments, message: &EnrolRequest) -> Result<Enrolled, EnrolmentRefusal> {
+    at.enrol(message, from, at.begin(from)?)
 }
 
 fn name(node: &str) -> NodeName {
@@ -143,10 +160,9 @@ fn what_an_attacker_sends_changes_nothing_and_gets_no_signature() {
     let (own, other) = (request(), request());
     let credential = site.credential("n1", &own);
     let of_user = {
-        use base64::Engine as _;
         let payload = super::super::munge::payload("testbed", &name("n1"), &request::hash(&own));
         let text = format!("1000 10.0.0.1 {payload}");
-        format!("MUNGE:{}:", base64::engine::general_purpose::STANDARD.encode(text))
+        format!("MUNGE:{}:", STANDARD.encode(text))
     };
     let munge = OfferedProof::Munge;
     for (node, request, proof, word) in [
@@ -161,8 +177,8 @@ fn what_an_attacker_sends_changes_nothing_and_gets_no_signature() {
         assert!(refusal.to_string().contains(word), "{refusal}");
         assert!(refusal.is_to_log() && refusal.kind() == RefusalKind::Refused, "{refusal:?}");
     }
-    let elsewhere = Application { node: &name("n1"), request: &own, proof: munge(&credential) };
-    let refusal = site.enrolments.enrol(&elsewhere, host(9)).unwrap_err();
+    let elsewhere = message("n1", &own, munge(&credential));
+    let refusal = enrol_from(host(9), &site.enrolments, &elsewhere).unwrap_err();
     assert!(refusal.to_string().contains("comes from 10.0.0.9"), "{refusal}");
     assert!(site.enrolments.register.list().entries.is_empty());
     // Whatever it sends, the request is not read before the proof.
@@ -179,13 +195,14 @@ fn what_an_attacker_sends_changes_nothing_and_gets_no_signature() {
 fn an_address_that_fails_again_and_again_runs_no_program_and_keeps_nobody_out() {
     let site = Site::new();
     let own = request();
-    let wrong = Application { node: &name("n1"), request: &own, proof: OfferedProof::Munge("MUNGE:AAAA:") };
+    let wrong = message("n1", &own, OfferedProof::Munge("MUNGE:AAAA:"));
+    let refused = || enrol_from(host(66), &site.enrolments, &wrong).unwrap_err();
     let mut to_log = 0;
     for _ in 0..100 {
-        to_log += usize::from(site.enrolments.enrol(&wrong, host(66)).unwrap_err().is_to_log());
+        to_log += usize::from(refused().is_to_log());
     }
     assert_eq!((site.programs_run(), to_log), (10, 11));
-    assert!(matches!(site.enrolments.enrol(&wrong, host(66)).unwrap_err().kind(), RefusalKind::Wait(_)));
+    assert!(matches!(refused().kind(), RefusalKind::Wait(_)));
     assert!(site.enrol("n1", &own, OfferedProof::Munge(&site.credential("n1", &own))).is_ok());
 }
 
@@ -203,8 +220,8 @@ fn without_munged_nobody_is_refused_for_good() {
     std::fs::remove_file(down).unwrap();
     assert!(site.enrol("n1", &own, OfferedProof::Munge(&credential)).is_ok());
     let without = Enrolments { munge: None, ..Site::new().enrolments };
-    let application = Application { node: &name("n1"), request: &own, proof: OfferedProof::Munge(&credential) };
-    assert!(matches!(without.enrol(&application, host(1)), Err(EnrolmentRefusal::NoMunge)));
+    let sent = message("n1", &own, OfferedProof::Munge(&credential));
+    assert!(matches!(enrol_from(host(1), &without, &sent), Err(EnrolmentRefusal::NoMunge)));
 }
 
 #[test]
@@ -274,8 +291,8 @@ fn another_key_is_refused_until_the_node_is_removed_or_where_nodes_have_no_disk(
     assert!(refusal.to_string().contains("enrolled with another key"), "{refusal}");
     assert!(site.enrolments.register.is_pinned(&name("n1"), key(&own)));
     let diskless = Enrolments { repin: Repin::Allowed, ..site.enrolments };
-    let application = Application { node: &name("n1"), request: &other, proof: OfferedProof::Munge(&credential) };
-    assert_eq!(diskless.enrol(&application, host(1)).unwrap().pinned, Pinned::Replaced(key(&own)));
+    let sent = message("n1", &other, OfferedProof::Munge(&credential));
+    assert_eq!(enrol_from(host(1), &diskless, &sent).unwrap().pinned, Pinned::Replaced(key(&own)));
     assert!(!diskless.register.is_pinned(&name("n1"), key(&own)));
 }
 
@@ -335,16 +352,15 @@ fn a_site_vouches_for_its_nodes_and_their_newest_keys() {
 
 #[test]
 fn a_message_enrols_and_another_form_counts_as_a_failed_attempt() {
-    use base64::Engine as _;
     let site = Site::new();
     let own = request();
-    let encoded = base64::engine::general_purpose::STANDARD.encode(&own);
+    let encoded = STANDARD.encode(&own);
     let message = |request: &str, munge: Option<String>, code: Option<&str>| {
         let (node, code) = (name("n1"), code.map(mytoken_wire::Secret::new));
-        crate::broker::messages::EnrolRequest { node, request: request.to_owned(), munge, code }
+        EnrolRequest { node, request: request.to_owned(), munge, code }
     };
     let credential = || Some(site.credential("n1", &own));
-    let enrol = |message| site.enrolments.enrol_by(&message, host(1));
+    let enrol = |message: EnrolRequest| enrol_from(host(1), &site.enrolments, &message);
     for (wrong, word) in [
         (message(&encoded, None, None), "and not both"),
         (message(&encoded, credential(), Some("0000")), "and not both"),
@@ -358,14 +374,13 @@ fn a_message_enrols_and_another_form_counts_as_a_failed_attempt() {
     let code = site.enrolments.codes.issue(&name("n1"), NOW).unwrap();
     assert_eq!(enrol(message(&encoded, None, Some(&code))).unwrap().pinned, Pinned::Again);
     site.clock.0.store(NOW + 2 * authority::DAY, Ordering::Relaxed);
-    let renewal = |request: String| crate::broker::messages::RenewRequest { request };
-    let renew = |request| site.enrolments.renew_by(&renewal(request), &peer("n1", key(&own)));
+    let renew = |request| site.enrolments.renew_by(&RenewRequest { request }, &peer("n1", key(&own)));
     assert!(matches!(renew("?".to_owned()), Err(EnrolmentRefusal::Form(_))));
     assert_eq!(renew(encoded).unwrap().ends, NOW + 2 * authority::DAY + NODE_LIFE);
     site.clock.0.store(NOW, Ordering::Relaxed);
     for _ in 0..20 {
-        let _ = site.enrolments.enrol_by(&message("?", None, None), host(66));
+        let _ = enrol_from(host(66), &site.enrolments, &message("?", None, None));
     }
-    let refusal = site.enrolments.enrol_by(&message("?", None, None), host(66)).unwrap_err();
+    let refusal = enrol_from(host(66), &site.enrolments, &message("?", None, None)).unwrap_err();
     assert!(matches!(refusal.kind(), RefusalKind::Wait(_)), "{refusal}");
 }
