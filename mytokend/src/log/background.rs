@@ -157,6 +157,6 @@ mod tests {
         let (seen, last) = reader.join().unwrap();
         assert!(last.ends_with(": the last one") || last.ends_with(": the end"), "{last}");
         assert!(seen.is_sorted_by(|one, next| one < next), "{seen:?}");
-        assert!(seen.iter().all(|number| *number < MOST + 500 - count), "{seen:?}");
+        assert!(seen.len() <= MOST + 500 - count, "{} and {count} of {}", seen.len(), MOST + 500);
     }
 }
