@@ -37,8 +37,15 @@ pub struct Place {
     pub uid: u32,
 }
 
+struct Waiting<T> {
+    uid: u32,
+    needed: u64,
+    number: u64,
+    task: T,
+}
+
 struct Lane<T> {
-    waiting: VecDeque<(u32, u64, T)>,
+    waiting: VecDeque<Waiting<T>>,
     running: HashMap<u32, usize>,
     /// When it was served last: the number of that request.
     served: u64,
@@ -59,8 +66,18 @@ struct User {
 }
 
 /// The order of the waiting requests, the smallest first: users with few running requests, users who were served long ago, then the same
-/// for the user's lanes, then the request that waits longest.
-type Rank = (usize, u64, usize, u64, u64);
+/// for the user's lanes, then the request whose answer is needed first, then the one that waits longest.
+type Rank = (usize, u64, usize, u64, u64, u64);
+
+/// The answer to a request for a first token is needed this long after the request, in milliseconds, and that to a renewal at the end of the
+/// token: a user's many new jobs do not let the tokens of those that run expire.
+const FIRST_NEEDED: u64 = 30_000;
+
+/// When the answer to a request is needed that is due at `due`, while there is a token until `end`. All in milliseconds of one clock.
+#[must_use]
+pub fn needed(end: Option<u64>, due: u64) -> u64 {
+    end.unwrap_or_else(|| due.saturating_add(FIRST_NEEDED))
+}
 
 /// The waiting and running requests of all lanes. `T` says what is requested.
 pub struct Lanes<T = Task> {
@@ -78,11 +95,12 @@ impl<T> Lanes<T> {
         Self { limits, lanes: BTreeMap::new(), users: HashMap::new(), last: 0 }
     }
 
-    /// Adds a task at the end of its lane.
-    pub fn push(&mut self, place: Place, task: T) {
+    /// Adds a task to its lane. `needed`: when its answer is needed at the latest, in milliseconds of any clock, the same one for all.
+    pub fn push(&mut self, place: Place, needed: u64, task: T) {
         self.last += 1;
+        let waiting = Waiting { uid: place.uid, needed, number: self.last, task };
         self.users.entry(place.uid).or_default();
-        self.lanes.entry(place.lane).or_default().waiting.push_back((place.uid, self.last, task));
+        self.lanes.entry(place.lane).or_default().waiting.push_back(waiting);
     }
 
     /// The next task that may run. [`Self::done`] has to be called after it.
@@ -93,7 +111,7 @@ impl<T> Lanes<T> {
         let ((_, index), name) = ranked.min()?;
         let name = name.clone();
         let lane = self.lanes.get_mut(&name)?;
-        let (uid, _, task) = lane.waiting.remove(index)?;
+        let Waiting { uid, task, .. } = lane.waiting.remove(index)?;
         self.last += 1;
         *lane.running.entry(uid).or_default() += 1;
         lane.served = self.last;
@@ -108,12 +126,12 @@ impl<T> Lanes<T> {
         if free == 0 || in_lane >= self.limits.lane {
             return None;
         }
-        let waiting = lane.waiting.iter().enumerate().filter_map(|(index, (uid, number, _))| {
+        let waiting = lane.waiting.iter().enumerate().filter_map(|(index, Waiting { uid, needed, number, .. })| {
             let (all, served) = self.users.get(uid).map_or((0, 0), |user| (user.running, user.served));
             let here = lane.running.get(uid).copied().unwrap_or(0);
             let room = all < self.limits.user && here < self.limits.user_in_lane;
             let admitted = room && (free > self.limits.reserve || all == 0 && in_lane == 0);
-            admitted.then_some(((all, served, here, lane.served, *number), index))
+            admitted.then_some(((all, served, here, lane.served, *needed, *number), index))
         });
         waiting.min()
     }

@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::file_queue::{FilePlace, FileQueue};
-use super::lanes::{Lanes, Place, REVOCATIONS, TOKENS};
-use super::lease::{Action, Lease, LeaseKey, Phase, server};
+use super::lanes::{Lanes, Place, REVOCATIONS, TOKENS, needed};
+use super::lease::{Action, CurrentToken, Lease, LeaseKey, Phase, server};
 use super::token_files::needs_thread;
 
 /// Maximum number of leases. Above it the oldest finished ones are deleted: an array of many short tasks must not fill the memory.
@@ -197,6 +197,7 @@ impl LeaseTable {
                 lease.revoking = true;
                 self.revocations.push(
                     Place { lane: server(lease.credential.as_ref(), &lease.lane).to_owned(), uid: lease.uid },
+                    u64::MAX,
                     task,
                 );
             }
@@ -211,14 +212,19 @@ impl LeaseTable {
             Action::Renew => {
                 lease.attempts = lease.attempts.saturating_add(1);
                 lease.further_due = None;
-                self.tokens.push(Place { lane: lease.lane.clone(), uid: lease.uid }, task);
+                let due = if let Phase::Active { due } = lease.phase { due } else { 0 };
+                self.tokens.push(
+                    Place { lane: lease.lane.clone(), uid: lease.uid },
+                    needed(lease.token.map(end_of), due),
+                    task,
+                );
             }
             Action::RenewFile(index) => {
                 let place = Place { lane: format!("{} further files", lease.lane), uid: lease.uid };
                 let Some(file) = lease.file_mut(index) else { return };
                 file.attempts = file.attempts.saturating_add(1);
                 file.further_due = None;
-                self.tokens.push(place, task);
+                self.tokens.push(place, needed(file.token.map(end_of), file.due.unwrap_or(0)), task);
             }
             Action::Write | Action::Expire | Action::Delete | Action::FollowWindows => {}
         }
@@ -373,6 +379,11 @@ impl LeaseTable {
         finished.sort_unstable();
         finished.into_iter().take(self.leases.len() - MAX_LEASES).map(|(_, key)| key.clone()).collect()
     }
+}
+
+/// The end of a token in Unix milliseconds.
+const fn end_of(token: CurrentToken) -> u64 {
+    token.exp.saturating_mul(1000)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::submission_key::SubmissionKey;
 use super::{Broker, State, millis, submission};
 use crate::agent::budget::site::SitePermit;
 use crate::agent::credential_service::{Admitted, Denied, IssuedToken, RequestFailure};
-use crate::agent::lanes::Place;
+use crate::agent::lanes::{Place, needed};
 use crate::broker::work::Work;
 use crate::log::Level;
 
@@ -95,7 +95,7 @@ impl Broker {
         if budgets.must_ask(&request.server) {
             // The hosts hear its answers, and this broker perhaps sends no request for hours.
             let (lane, work) = (request.server.clone(), Work::Limit(request.server.clone()));
-            self.state().tokens.push(Place { lane, uid: 0 }, work);
+            self.state().tokens.push(Place { lane, uid: 0 }, needed(None, now), work);
             self.queued.notify_all();
         }
         permit
@@ -160,9 +160,15 @@ impl Broker {
                     TokenState::Failed(failure) => return outcome_of(Err(failure), required),
                     TokenState::Wait => file.look_after(now),
                     TokenState::Ask => {
+                        let end =
+                            file.usable(now).map(|token| millis(now).saturating_add(token.left.saturating_mul(1000)));
                         file.ask();
                         let place = Place { lane, uid: key.uid };
-                        state.tokens.push(place, Work::Token(key.clone(), request.file.clone()));
+                        state.tokens.push(
+                            place,
+                            needed(end, millis(now)),
+                            Work::Token(key.clone(), request.file.clone()),
+                        );
                         // All: the threads for revocations wait for it too.
                         self.queued.notify_all();
                         None

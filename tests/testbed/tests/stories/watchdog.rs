@@ -32,8 +32,10 @@ fn stop_and_wait(site: &Site, machine: &Machine<'_>) -> Result<()> {
         Ok((pid != first && pid != "0").then_some(()))
     })?;
     assert_eq!(machine.sh("systemctl show --property NRestarts --value mytokend")?.stdout.trim(), "1");
-    assert_eq!(machine.sh("systemctl is-active mytokend")?.stdout.trim(), "active");
-    Ok(())
+    // It has a pid before it has said that it is ready.
+    wait::until("a new agent that is ready", Duration::from_secs(30), || {
+        Ok((machine.sh("systemctl is-active mytokend")?.stdout.trim() == "active").then_some(()))
+    })
 }
 
 #[test]
