@@ -168,6 +168,10 @@ impl Budgets {
     /// # Errors
     /// [`Unsent::NoPermit`].
     fn admit(&self, server: &str, purpose: Purpose, uid: Option<u32>) -> Result<(), Unsent> {
+        // What the server has told this host, the brokers have not heard.
+        if let Some(wait) = self.with(server, |found, now| found.ledger.refused_for(now)).flatten() {
+            return Err(Unsent::NoPermit { wait: Duration::from_millis(wait), only_his: false });
+        }
         // Not while the counts are locked: brokers take their time.
         let site = uid.and_then(|uid| self.site.ask(server, purpose, uid, || self.clock.elapsed()));
         let admitted = self.with(server, |found, now| match site {

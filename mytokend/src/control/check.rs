@@ -212,7 +212,10 @@ fn check_with(
     if let (Some(_), Some(jobs)) = (host, &jobs) {
         if let Some(nodes) = findings.slurm(jobs) {
             findings.direct_mode(&jobs.broker, nodes);
-            findings.request_limits(&shared, login.as_ref(), jobs, &limits, nodes);
+            // Brokers send one request for all nodes of a submission.
+            if !jobs.broker.is_used() {
+                findings.request_limits(&shared, login.as_ref(), jobs, &limits, nodes);
+            }
         }
     }
     findings

@@ -130,6 +130,12 @@ impl Ledger {
         (!self.admits(purpose, uid, now)).then(|| self.wait(purpose, uid, now))
     }
 
+    /// For how many milliseconds the server accepts nothing, as it has told itself.
+    #[must_use]
+    pub fn refused_for(&self, now: u64) -> Option<u64> {
+        self.known.told(now).filter(|told| told.left == 0).map(|told| told.until.saturating_sub(now))
+    }
+
     /// Counts a request that was sent without a permit.
     pub fn count(&mut self, purpose: Purpose, uid: Option<u32>, now: u64) {
         self.forget(now);

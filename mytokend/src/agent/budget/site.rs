@@ -154,6 +154,22 @@ mod tests {
     }
 
     #[test]
+    fn a_permit_of_the_brokers_sends_nothing_to_a_server_that_refuses_this_host() {
+        let shared = "[[server]]\nname = 'm'\nurl = 'https://mytoken.example'\nrequest_limit = 100\n";
+        let shared: mytoken::config::Shared = toml::from_str(shared).unwrap();
+        let budgets = super::super::Budgets::new(Arc::new(mytoken::SystemClock));
+        budgets.configure(&shared).unwrap();
+        let (_, brokers) = budget(Some(SitePermit::Granted {}));
+        budgets.set_site(Some(Arc::new(Arc::clone(&brokers))));
+        budgets.submission("m", 7).unwrap();
+        let url = shared.server_url("m").unwrap().to_string();
+        budgets.with(&url, |found, now| found.ledger.refused(Some(Duration::from_secs(200)), now));
+        let wait = budgets.submission("m", 7).unwrap_err();
+        assert!((190..=300).contains(&wait.as_secs()), "{wait:?}");
+        assert_eq!(brokers.1.load(Ordering::Relaxed), 1, "no permit is taken for what is not sent");
+    }
+
+    #[test]
     fn without_brokers_nobody_is_asked() {
         let (budget, brokers) = budget(Some(SitePermit::Granted {}));
         budget.set(None);
