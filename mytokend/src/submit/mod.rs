@@ -7,6 +7,7 @@
 pub mod arguments;
 pub mod choice;
 mod clusters;
+mod credential;
 mod error;
 mod followed;
 pub mod notes;
@@ -21,21 +22,18 @@ mod share;
 
 use mytoken::InputError;
 use std::path::Path;
-use std::time::Duration;
 
 use mytoken::capabilities::{AT, Capabilities};
 use mytoken::config::{FileTrust, Shared};
-use mytoken::http::{HttpClient, HttpSettings, boot_id};
+use mytoken::http::{HttpClient, boot_id};
 use mytoken::private_files::Owner;
 use mytoken::restrictions::Clause;
-use mytoken::server::{Deliver, Discovery, Granted, Server, ServerError, SubTokenRequest};
+use mytoken::server::{Deliver, Granted, Server, ServerError, SubTokenRequest};
 use mytoken::time_format::TimeFormat;
 use mytoken::token::unverified_claims;
 use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Error, Secret};
 use mytoken_wire::Handle;
-use mytoken_wire::agent::Submitted;
-use mytoken_wire::tools::Tool;
 
 use crate::jobs::files::{self, SealedFile};
 use crate::jobs::keys::PublicKey;
@@ -45,13 +43,15 @@ use crate::jobs::sealed::{JobCredential, seal};
 use crate::jobs::settings::JobsSettings;
 use crate::jobs::{SealError, StartWindow, request};
 
+use credential::CreatedToken;
 use followed::Window;
 use notes::Comparison;
 use parent::Parent;
 use patience::Patience;
 use permit::{tell_sent, wait_for_permit};
-use share::{Binding, Share, SharePlace, SharedCredential};
+use share::{Binding, Share, SharedCredential};
 
+pub use credential::{SealedSubmission, SubmittedCredential};
 pub use error::{SubmitError, UnusableMytoken};
 pub use followed::Follower;
 pub use parent::{UserEnvironment, unusable_session_mytoken};
@@ -76,15 +76,6 @@ pub struct SubmitRequest {
     pub command_pid: Option<u32>,
     /// The form of times in notes.
     pub times: TimeFormat,
-}
-
-/// What Slurm carries to the nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SealedSubmission {
-    /// For `SLURM_MYTOKEN`.
-    pub sealed: String,
-    /// For `MYTOKEN_H`.
-    pub handle: String,
 }
 
 /// The site's configuration for submissions.
@@ -128,92 +119,6 @@ pub(crate) fn profile(
         let known: Vec<&str> = names.chain(own.names().map(|own| own.name)).collect();
         SubmitError::UnknownProfile { name: name.to_owned(), known: mytoken_wire::printable(&known.join(", "), 400) }
     })
-}
-
-/// The credential of a submission.
-pub struct SubmittedCredential {
-    /// What Slurm carries to the nodes.
-    pub submission: SealedSubmission,
-    /// The brokers keep it, and the job needs only its handle.
-    pub registered: bool,
-    /// The tools for which the job's environment names the token file.
-    pub tools: Vec<Tool>,
-    /// Whether the job has several token files.
-    pub several_files: bool,
-    /// What the user must know about it.
-    pub notes: Vec<String>,
-    /// `None`: an earlier submission made it.
-    sub_token: Option<CreatedToken>,
-    /// Where it is kept for the next submissions.
-    place: Option<SharePlace>,
-    /// What an agent needs to know to follow it.
-    about: Option<Submitted>,
-}
-
-/// A new sub-token, and how to revoke it.
-struct CreatedToken {
-    sub_token: Secret,
-    url: ServerUrl,
-    discovery: Discovery,
-    settings: HttpSettings,
-}
-
-/// How long a revocation is tried, and how long one request of it takes at most.
-const REVOCATION: (Duration, Duration) = (Duration::from_secs(180), Duration::from_secs(20));
-
-impl SubmittedCredential {
-    /// The submission has taken the credential. If it is to be shared, the next submissions get it too.
-    pub fn taken(self) {
-        if let Some(place) = self.place {
-            let SealedSubmission { sealed, handle } = self.submission;
-            place.keep(SharedCredential { sealed, handle });
-        }
-    }
-
-    /// Tells the agent of this host about the credential, which is for the running job `leader` or for those that it leads.
-    #[must_use]
-    pub fn follower(&self, runtime_dir: &Path, leader: u32) -> Follower {
-        Follower::new(runtime_dir, self.about.clone().map(|about| Submitted { job: Some(leader), ..about }))
-    }
-
-    /// When the sub-token expires, Unix seconds.
-    #[must_use]
-    pub fn expires_at(&self) -> Option<u64> {
-        self.about.as_ref().map(|about| about.exp)
-    }
-
-    /// No job will use the credential: its sub-token is revoked if it was made for this submission. Tries again for three minutes while
-    /// the server is not available.
-    ///
-    /// # Errors
-    /// The last error. The sub-token then ends by its expiry.
-    pub fn revoke(self) -> Result<(), Error> {
-        // The next submission need not wait for this.
-        drop(self.place);
-        self.sub_token.map_or(Ok(()), |token| token.revoke())
-    }
-}
-
-impl CreatedToken {
-    fn revoke(&self) -> Result<(), Error> {
-        let (total, each) = REVOCATION;
-        let deadline = Deadline::after(total);
-        let mut pause = Duration::from_secs(1);
-        loop {
-            match self.revoke_once(deadline.at_most(each)) {
-                Err(error) if error.is_unavailable() && deadline.remaining().is_some_and(|left| left > pause) => {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_secs(30));
-                }
-                result => return result,
-            }
-        }
-    }
-
-    fn revoke_once(&self, deadline: Deadline) -> Result<(), Error> {
-        let http = HttpClient::new(&self.settings)?;
-        Server::from_discovery(&http, &self.url, self.discovery.clone())?.revoke(&self.sub_token, true, deadline)
-    }
 }
 
 /// Makes the sub-token and seals it.
