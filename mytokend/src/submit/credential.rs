@@ -41,6 +41,8 @@ pub struct SubmittedCredential {
     pub(super) place: Option<SharePlace>,
     /// What an agent needs to know to follow it.
     pub(super) about: Option<Submitted>,
+    /// The agent that should follow it, and does not yet.
+    pub(super) unfollowed: Option<Follower>,
 }
 
 /// A new sub-token, and how to revoke it.
@@ -55,12 +57,15 @@ pub(super) struct CreatedToken {
 const REVOCATION: (Duration, Duration) = (Duration::from_secs(180), Duration::from_secs(20));
 
 impl SubmittedCredential {
-    /// The submission has taken the credential. If it is to be shared, the next submissions get it too.
-    pub fn taken(self) {
+    /// The submission has taken the credential. If it is to be shared, the next submissions get it too. Returns the agent that must still be
+    /// asked to follow it.
+    #[must_use]
+    pub fn taken(self) -> Option<Follower> {
         if let Some(place) = self.place {
             let SealedSubmission { sealed, handle } = self.submission;
             place.keep(SharedCredential { sealed, handle });
         }
+        self.unfollowed
     }
 
     /// Tells the agent of this host about the credential, which is for the running job `leader` or for those that it leads.

@@ -151,7 +151,7 @@ pub fn submit(
         Share::Shared(SharedCredential { sealed, handle }) => {
             let submission = SealedSubmission { sealed, handle };
             let tools = profile.tools.clone();
-            let (sub_token, place, about) = (None, None, None);
+            let (sub_token, place, about, unfollowed) = (None, None, None, None);
             let (registered, note) = registered::register(config, request, &submission, deadline)?;
             let notes = note.into_iter().collect();
             return Ok(SubmittedCredential {
@@ -163,6 +163,7 @@ pub fn submit(
                 sub_token,
                 place,
                 about,
+                unfollowed,
             });
         }
     };
@@ -183,7 +184,8 @@ pub fn submit(
     let window = Window { made, shared_for, command: request.command_pid };
     // What `mytokenctl attach` prints may be submitted much later.
     let about = followed::message(profile, &granted, &handle, window);
-    let followed = request.shares && followed::is_followed(&config.jobs.agent.runtime_dir, about.as_ref(), deadline);
+    let follower = Follower::new(&config.jobs.agent.runtime_dir, about.clone());
+    let followed = request.shares && follower.begin(deadline);
     let submission =
         sealed(config, request, profile, &url, &granted, &handle, (window, followed)).inspect_err(|_| {
             // The sub-token exists, and no job will use it.
@@ -202,7 +204,9 @@ pub fn submit(
     let token = CreatedToken { sub_token: granted.mytoken, discovery, url, settings };
     let tools = profile.tools.clone();
     let sub_token = Some(token);
-    Ok(SubmittedCredential { submission, registered, tools, several_files, notes, sub_token, place, about })
+    // Nodes are told of no agent that follows it later: they then do not rely on it.
+    let unfollowed = Some(follower).filter(|_| request.shares && !followed);
+    Ok(SubmittedCredential { submission, registered, tools, several_files, notes, sub_token, place, about, unfollowed })
 }
 
 /// Whether the submission shares a credential with others of a loop.
