@@ -16,14 +16,11 @@ use super::lease::{Lease, LeaseCredential, LeaseKey, Phase, Submitter};
 use super::lease_table::LeaseTable;
 use super::{Agent, millis};
 use crate::jobs::Progress;
-use crate::jobs::submission_time::submission_time;
+use crate::jobs::submission_time::{LONGEST_SUBMISSION, submission_time};
 use crate::log::Level;
 
 /// Longest sub-token in bytes.
 const TOKEN_LIMIT: usize = 8 * 1024;
-
-/// Longest time for which submissions share a credential, in seconds. No submission is told later than that.
-const LONGEST_SHARE: u64 = 3_600;
 
 /// Time limit of the brokers for a submission, which waits for them.
 const REGISTER: Duration = Duration::from_secs(4);
@@ -77,7 +74,7 @@ impl Agent {
             return Answer::Error("mytoken.toml of this host does not name the server of the submission".to_owned());
         }
         // Both are of the server's clock, which this host may not know. Their difference is elapsed time.
-        let is_valid = |left: &u64| *left > age && shared_for <= LONGEST_SHARE && age <= LONGEST_SHARE;
+        let is_valid = |left: &u64| *left > age && shared_for.max(age) <= LONGEST_SUBMISSION;
         let Some(left) = exp.checked_sub(made).filter(is_valid) else {
             return Answer::Error("the sub-token of a submission is valid, and shared for a short time".to_owned());
         };

@@ -17,7 +17,7 @@ use mytokend::submit::arguments::SubmitArguments;
 use mytokend::submit::choice::Choice;
 use mytokend::submit::patience::{LATE_ANSWER, Patience};
 use mytokend::submit::{
-    Follower, SubmitConfig, SubmitError, SubmitRequest, SubmittedCredential, UserEnvironment, relay, submit,
+    Follower, JobTime, SubmitConfig, SubmitError, SubmitRequest, SubmittedCredential, UserEnvironment, relay, submit,
 };
 
 /// Requests end this long before the process, so that their result can still be printed.
@@ -72,7 +72,7 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
             required: choice.required,
             clusters: arguments.clusters,
             command: arguments.context.name().to_owned(),
-            shares: true,
+            job: JobTime::Now,
             export_file: arguments.export_file,
             command_pid: arguments.command_pid,
             times,

@@ -41,6 +41,7 @@ use crate::jobs::own_profiles::OwnProfiles;
 use crate::jobs::profile::ProfileSettings;
 use crate::jobs::sealed::{JobCredential, seal};
 use crate::jobs::settings::JobsSettings;
+use crate::jobs::submission_time::LONGEST_SUBMISSION;
 use crate::jobs::{SealError, StartWindow, request};
 
 use credential::CreatedToken;
@@ -68,14 +69,25 @@ pub struct SubmitRequest {
     pub clusters: Option<String>,
     /// `sbatch`, `srun` or `salloc`, for the server's event history.
     pub command: String,
-    /// Whether it may share the credential of a loop of submissions. Not if its job is submitted some time later.
-    pub shares: bool,
+    /// When its job is submitted.
+    pub job: JobTime,
     /// The job gets none of the environment of the submission.
     pub export_file: bool,
     /// Process id of the command that submits.
     pub command_pid: Option<u32>,
     /// The form of times in notes.
     pub times: TimeFormat,
+}
+
+/// When the job of a credential is submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobTime {
+    /// By the command that asks for the credential. It may share that of a loop.
+    Now,
+    /// By somebody else, within [`LONGEST_SUBMISSION`].
+    WithinHour,
+    /// It waits or runs already. The caller tells the agent of this host.
+    Before,
 }
 
 /// The site's configuration for submissions.
@@ -182,10 +194,11 @@ pub fn submit(
     let granted = granted?;
     let shared_for = if place.is_some() { share_for } else { 0 };
     let window = Window { made, shared_for, command: request.command_pid };
-    // What `mytokenctl attach` prints may be submitted much later.
-    let about = followed::message(profile, &granted, &handle, window);
+    // One job has it, so its nodes need not know when that may be submitted.
+    let submitted_for = if request.job == JobTime::WithinHour { LONGEST_SUBMISSION } else { shared_for };
+    let about = followed::message(profile, &granted, &handle, Window { shared_for: submitted_for, ..window });
     let follower = Follower::new(&config.jobs.agent.runtime_dir, about.clone());
-    let followed = request.shares && follower.begin(deadline);
+    let followed = request.job != JobTime::Before && follower.begin(deadline);
     let submission =
         sealed(config, request, profile, &url, &granted, &handle, (window, followed)).inspect_err(|_| {
             // The sub-token exists, and no job will use it.
@@ -199,13 +212,16 @@ pub fn submit(
     let mut notes = Comparison { source, wanted: &wanted, clauses, exp, now: server.now() }.notes(request.times);
     notes.extend(left_out.iter().map(|left| source.left_out(left)));
     notes.extend(note);
+    if request.job == JobTime::WithinHour {
+        notes.push(notes::of_later_job(followed, server.now().saturating_add(LONGEST_SUBMISSION), exp, request.times));
+    }
     notes.extend(server.clock_difference().map(|text| format!("{text}; please tell the administrator")));
     let discovery = server.discovery().clone();
     let token = CreatedToken { sub_token: granted.mytoken, discovery, url, settings };
     let tools = profile.tools.clone();
     let sub_token = Some(token);
     // Nodes are told of no agent that follows it later: they then do not rely on it.
-    let unfollowed = Some(follower).filter(|_| request.shares && !followed);
+    let unfollowed = Some(follower).filter(|_| request.job == JobTime::Now && !followed);
     Ok(SubmittedCredential { submission, registered, tools, several_files, notes, sub_token, place, about, unfollowed })
 }
 
@@ -219,7 +235,7 @@ fn share(
     environment: &UserEnvironment,
     deadline: Deadline,
 ) -> Share {
-    let Some(boot) = boot_id().filter(|_| request.shares) else { return Share::Own };
+    let Some(boot) = boot_id().filter(|_| request.job == JobTime::Now) else { return Share::Own };
     let binding = Binding {
         key: config.key.id(),
         cluster: &config.jobs.cluster.name,
