@@ -35,6 +35,8 @@ pub struct SubmittedCredential {
     pub several_files: bool,
     /// What the user must know about it.
     pub notes: Vec<String>,
+    /// Those of them that are true for each submission that shares it.
+    pub(super) shared_notes: Vec<String>,
     /// `None`: an earlier submission made it.
     pub(super) sub_token: Option<CreatedToken>,
     /// Where it is kept for the next submissions.
@@ -63,7 +65,7 @@ impl SubmittedCredential {
     pub fn taken(self) -> Option<Follower> {
         if let Some(place) = self.place {
             let SealedSubmission { sealed, handle } = self.submission;
-            place.keep(SharedCredential { sealed, handle });
+            place.keep(SharedCredential { sealed, handle, notes: self.shared_notes });
         }
         self.unfollowed
     }

@@ -160,22 +160,20 @@ pub fn submit(
     let place = match share(config, request, profile, &url, &parent, environment, deadline) {
         Share::Own => None,
         Share::New(place) => Some(place),
-        Share::Shared(SharedCredential { sealed, handle }) => {
+        Share::Shared(SharedCredential { sealed, handle, notes }) => {
             let submission = SealedSubmission { sealed, handle };
-            let tools = profile.tools.clone();
-            let (sub_token, place, about, unfollowed) = (None, None, None, None);
             let (registered, note) = registered::register(config, request, &submission, deadline)?;
-            let notes = note.into_iter().collect();
             return Ok(SubmittedCredential {
                 submission,
                 registered,
-                tools,
+                tools: profile.tools.clone(),
                 several_files,
-                notes,
-                sub_token,
-                place,
-                about,
-                unfollowed,
+                notes: notes.into_iter().chain(note).collect(),
+                shared_notes: Vec::new(),
+                sub_token: None,
+                place: None,
+                about: None,
+                unfollowed: None,
             });
         }
     };
@@ -192,6 +190,8 @@ pub fn submit(
     let granted = create(&server, parent, &wanted, &name, patience);
     tell_sent(&config.jobs, profile, http.traffic().sent, deadline);
     let granted = granted?;
+    // Of a few access tokens, each job would take some from all others.
+    let place = place.filter(|_| granted.restrictions.iter().all(|clause| clause.usages_at.is_none()));
     let shared_for = if place.is_some() { share_for } else { 0 };
     let window = Window { made, shared_for, command: request.command_pid };
     // One job has it, so its nodes need not know when that may be submitted.
@@ -211,6 +211,7 @@ pub fn submit(
     let (clauses, exp) = (granted.restrictions.as_slice(), granted.expires_at.unwrap_or(0));
     let mut notes = Comparison { source, wanted: &wanted, clauses, exp, now: server.now() }.notes(request.times);
     notes.extend(left_out.iter().map(|left| source.left_out(left)));
+    let shared_notes = notes.clone();
     notes.extend(note);
     if request.job == JobTime::WithinHour {
         notes.push(notes::of_later_job(followed, server.now().saturating_add(LONGEST_SUBMISSION), exp, request.times));
@@ -222,7 +223,18 @@ pub fn submit(
     let sub_token = Some(token);
     // Nodes are told of no agent that follows it later: they then do not rely on it.
     let unfollowed = Some(follower).filter(|_| request.job == JobTime::Now && !followed);
-    Ok(SubmittedCredential { submission, registered, tools, several_files, notes, sub_token, place, about, unfollowed })
+    Ok(SubmittedCredential {
+        submission,
+        registered,
+        tools,
+        several_files,
+        notes,
+        shared_notes,
+        sub_token,
+        place,
+        about,
+        unfollowed,
+    })
 }
 
 /// Whether the submission shares a credential with others of a loop.

@@ -72,6 +72,9 @@ pub struct SharedCredential {
     pub sealed: String,
     /// For `MYTOKEN_H`.
     pub handle: String,
+    /// What the user must know about it, at each submission.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 impl SharedCredential {
@@ -242,7 +245,11 @@ mod tests {
     use super::*;
 
     fn shared() -> SharedCredential {
-        SharedCredential { sealed: "mt1.0123abcd.QUJDREVG".into(), handle: "0".repeat(32) }
+        SharedCredential {
+            sealed: "mt1.0123abcd.QUJDREVG".into(),
+            handle: "0".repeat(32),
+            notes: vec!["it ends soon".into()],
+        }
     }
 
     /// Plays submissions at these times. A letter for each: own, new, shared.

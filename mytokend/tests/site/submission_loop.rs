@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{AUDIENCE, SCOPE, TestSite, eventually, unix_time};
 
@@ -75,6 +75,30 @@ fn other_jobs_do_not_share() {
     // A new login has a new mytoken.
     site.log_in();
     assert_ne!(site.submit().1, shared);
+}
+
+#[test]
+fn each_submission_of_a_loop_is_told_what_the_credential_lacks() {
+    let site = sharing("60s");
+    let told: Vec<Value> = (0..6).map(|_| site.submit_with(&["--profile", "default"]).line).collect();
+    assert_eq!(told[5]["handle"], told[3]["handle"]);
+    for line in &told {
+        let notes = line["notes"].as_array().unwrap();
+        assert!(notes.len() == 1 && notes[0].as_str().unwrap().starts_with("this job's credential ends on "), "{line}");
+    }
+}
+
+#[test]
+fn a_credential_with_few_access_tokens_is_not_shared() {
+    let site = sharing("60s");
+    let clause =
+        json!({"scope": "openid storage.read", "audience": [AUDIENCE], "exp": unix_time() + 3600, "usages_AT": 7});
+    let granted = site.mytoken(&json!({"restrictions": [clause]}));
+    fs::write(site.dir.path().join("mt"), granted["mytoken"].as_str().unwrap()).unwrap();
+    let made: Vec<(String, String)> = (0..6).map(|_| site.submit()).collect();
+    assert!(made.iter().all(|(sealed, _)| site.open(sealed).shared_for == 0));
+    let handles: Vec<String> = made.into_iter().map(|(_, handle)| handle).collect();
+    assert_eq!(different(&handles), 6, "{handles:?}");
 }
 
 #[test]
