@@ -57,6 +57,7 @@ pub use error::{SubmitError, UnusableMytoken};
 pub use followed::Follower;
 pub use parent::{UserEnvironment, unusable_session_mytoken};
 pub(crate) use server_time::{cache, find_parent};
+pub use share::forget_shared;
 
 /// The arguments of the plugin.
 #[derive(Debug, Clone)]

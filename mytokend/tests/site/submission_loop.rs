@@ -4,8 +4,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::Duration;
 
+use mytoken::private_files::Owner;
+use mytoken_wire::agent::JobState;
 use serde_json::{Value, json};
 
 use crate::harness::{AUDIENCE, SCOPE, TestSite, eventually, unix_time};
@@ -99,6 +102,23 @@ fn a_credential_with_few_access_tokens_is_not_shared() {
     assert!(made.iter().all(|(sealed, _)| site.open(sealed).shared_for == 0));
     let handles: Vec<String> = made.into_iter().map(|(_, handle)| handle).collect();
     assert_eq!(different(&handles), 6, "{handles:?}");
+}
+
+#[test]
+fn a_credential_that_its_user_revokes_is_given_to_no_further_submission() {
+    let mut site = sharing("60s");
+    site.begin_agent();
+    let (sealed, shared) = (0..5).map(|_| site.submit()).collect::<Vec<_>>().remove(4);
+    assert_eq!(site.submit().1, shared);
+    assert_eq!(site.start(1, Owner::current().uid, &sealed).state, JobState::Ready);
+    let mut revoke = Command::new(env!("CARGO_BIN_EXE_mytokenctl"));
+    revoke.args(["revoke", "1", "--socket"]).arg(site.socket()).env("HOME", site.home());
+    let output = revoke.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let (sealed, next) = site.submit();
+    assert_ne!(next, shared);
+    assert!(site.access_token(&site.open(&sealed).sub_token).is_ok());
+    assert_eq!(site.submit().1, next, "the loop goes on");
 }
 
 #[test]
