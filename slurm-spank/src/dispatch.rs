@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Calls the file that handles a hook in the current program. In all other programs a hook does nothing and succeeds.
 
+use std::env;
+
 use crate::credential_option::{self, CredentialOption};
 use crate::ffi::{Spank, SpankContext, error};
 use crate::hook::{HookCall, Verdict};
 use crate::settings::SiteDefault;
-use crate::submit::Failure;
+use crate::submit::{self, Failure};
 use crate::{allocator, epilog, local, remote, slurmd, state};
 
 /// `slurm_spank_init`.
@@ -31,6 +33,7 @@ pub fn option(argument: Option<&str>, remote: bool) -> Verdict {
         crate::settings::injected_panic();
     }
     match credential_option::parse(argument) {
+        Ok(option) if !remote && submit::is_scrontab(env::args_os().next()) => in_scrontab(&option),
         Ok(option) => {
             state::change(|state| state.option = Some(option));
             Verdict::Proceed
@@ -42,6 +45,15 @@ pub fn option(argument: Option<&str>, remote: bool) -> Verdict {
             Verdict::Refuse
         }
     }
+}
+
+/// The option in a line `#SCRON`. scrontab calls no further hook (SLURM-92), so its user is told here.
+fn in_scrontab(option: &CredentialOption) -> Verdict {
+    if *option == CredentialOption::Off {
+        return Verdict::Proceed;
+    }
+    error(format_args!("no credential: jobs of scrontab get none, because Slurm submits them without your session"));
+    if option.is_required() { Verdict::Refuse } else { Verdict::Proceed }
 }
 
 /// After a panic in the callback. A submission that requires a credential is refused, because it will have none.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs `mytoken-submit` and reads its answer.
 
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -173,12 +173,20 @@ fn read(output: &ChildOutput, wanted: &CredentialOption) -> Result<Option<Submit
 /// The name of the command that the user typed.
 pub fn command_name(own: Option<OsString>, context: SpankContext) -> &'static str {
     let own = own.unwrap_or_default();
-    let base = own.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    match (base, context) {
+    match (base_name(&own), context) {
         (b"salloc", _) => "salloc",
         (_, SpankContext::Local) => "srun",
         _ => "sbatch",
     }
+}
+
+/// Whether the command that the user typed is scrontab.
+pub fn is_scrontab(own: Option<OsString>) -> bool {
+    own.is_some_and(|own| base_name(&own) == b"scrontab")
+}
+
+fn base_name(path: &OsStr) -> &[u8] {
+    path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
 
 /// `text` for C. It contains no NUL.

@@ -135,6 +135,9 @@ pub struct Submitted {
     /// For how many seconds further submissions may use it, too.
     #[serde(default)]
     pub shared_for: u64,
+    /// How many seconds ago it was made: the agent was away then.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub age: u64,
     /// Process id of the command that submits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<u32>,
@@ -147,6 +150,11 @@ pub struct Submitted {
     /// Agents of the job's nodes have it and revoke it, or it is revoked already.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub settled: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A submission asks for a permit to send one request to a mytoken server, or tells what it has sent beside it.

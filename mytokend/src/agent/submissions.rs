@@ -2,6 +2,8 @@
 //! Submissions that were made on this host. If no job ever starts with one (it was refused, cancelled in the queue, or lost its
 //! credential), no node knows its sub-token, and the agent of this host revokes it.
 
+mod room;
+
 use std::time::Duration;
 
 use mytoken::Deadline;
@@ -14,17 +16,11 @@ use super::lease::{Lease, LeaseCredential, LeaseKey, Phase, Submitter};
 use super::lease_table::LeaseTable;
 use super::{Agent, millis};
 use crate::jobs::Progress;
-use crate::jobs::submission_time::submission_time;
+use crate::jobs::submission_time::{LONGEST_SUBMISSION, submission_time};
 use crate::log::Level;
-
-/// Most submissions of one user that are followed at a time. Each ends with a request to the mytoken server at most.
-const MOST_OF_USER: usize = 128;
 
 /// Longest sub-token in bytes.
 const TOKEN_LIMIT: usize = 8 * 1024;
-
-/// Longest time for which submissions share a credential, in seconds.
-const LONGEST_SHARE: u64 = 3_600;
 
 /// Time limit of the brokers for a submission, which waits for them.
 const REGISTER: Duration = Duration::from_secs(4);
@@ -65,7 +61,8 @@ impl Agent {
 
     /// Begins to follow a submission of the user `uid`, who is the caller.
     pub(super) fn submitted(&self, submitted: Submitted, uid: u32) -> Answer {
-        let Submitted { handle, server, sub_token, exp, made, shared_for, command, profile, job, settled } = submitted;
+        let Submitted { handle, server, sub_token, exp, made, shared_for, age, command, profile, job, settled } =
+            submitted;
         if Handle::parse(&handle).is_none() {
             return Answer::Error("a submission's handle is 32 hexadecimal digits".to_owned());
         }
@@ -77,11 +74,13 @@ impl Agent {
             return Answer::Error("mytoken.toml of this host does not name the server of the submission".to_owned());
         }
         // Both are of the server's clock, which this host may not know. Their difference is elapsed time.
-        let Some(left) = exp.checked_sub(made).filter(|left| *left > 0 && shared_for <= LONGEST_SHARE) else {
+        let is_valid = |left: &u64| *left > age && shared_for.max(age) <= LONGEST_SUBMISSION;
+        let Some(left) = exp.checked_sub(made).filter(is_valid) else {
             return Answer::Error("the sub-token of a submission is valid, and shared for a short time".to_owned());
         };
         let now = self.now();
-        let made = now / 1000;
+        // The jobs may have been submitted while this agent was away.
+        let made = (now / 1000).saturating_sub(age);
         let key = LeaseKey::Submission { uid, handle: handle.clone() };
         let started = command.filter(|_| job.is_none()).and_then(|pid| Some((pid, self.processes.start_time(pid)?)));
         let mut table = self.leases();
@@ -94,10 +93,8 @@ impl Agent {
             }
             return Answer::Done {};
         }
-        let of_user = |lease: &&Lease| lease.uid == uid && lease.progress.is_some() && lease.jobs.is_empty();
-        let followed = table.leases().filter(of_user).count();
-        if followed >= MOST_OF_USER {
-            return Answer::Error(format!("{followed} submissions of this user are followed already"));
+        if let Err(sentence) = room::find(table.leases(), uid, room::cost(sub_token.len())) {
+            return Answer::Error(sentence);
         }
         let mut lease = Lease::new(key.clone(), Owner { uid, gid: uid }, &profile, now);
         lease.handle = handle;

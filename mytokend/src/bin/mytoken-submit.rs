@@ -16,7 +16,9 @@ use mytokend::privacy;
 use mytokend::submit::arguments::SubmitArguments;
 use mytokend::submit::choice::Choice;
 use mytokend::submit::patience::{LATE_ANSWER, Patience};
-use mytokend::submit::{SubmitConfig, SubmitError, SubmitRequest, SubmittedCredential, UserEnvironment, relay, submit};
+use mytokend::submit::{
+    Follower, JobTime, SubmitConfig, SubmitError, SubmitRequest, SubmittedCredential, UserEnvironment, relay, submit,
+};
 
 /// Requests end this long before the process, so that their result can still be printed.
 const MARGIN: Duration = Duration::from_millis(300);
@@ -70,7 +72,7 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
             required: choice.required,
             clusters: arguments.clusters,
             command: arguments.context.name().to_owned(),
-            shares: true,
+            job: JobTime::Now,
             export_file: arguments.export_file,
             command_pid: arguments.command_pid,
             times,
@@ -114,12 +116,25 @@ fn give(credential: SubmittedCredential, answer: impl FnOnce(SubmitAnswer) -> Su
     };
     let made = made.with_notes(credential.notes.clone()).with_tools(&credential.tools);
     if relay::answer(&answer(SubmitAnswer { several_files: credential.several_files, ..made })) {
-        credential.taken();
+        let handle = submission.handle.clone();
+        if let Some(agent) = credential.taken() {
+            follow_later(&handle, &agent);
+        }
         return ExitCode::SUCCESS;
     }
     // Nobody reads any more (sbatch was interrupted), so no job will use it.
     revoke(credential);
     ExitCode::FAILURE
+}
+
+/// Asks the agent of this host, which was away when the credential was made, to follow it. The submission goes on meanwhile.
+fn follow_later(handle: &str, agent: &Follower) {
+    if let Err(error) = agent.begin_later() {
+        let line = format!(
+            "no agent of this host follows the submission {handle}: {error}; if no node revokes its sub-token, it ends when it expires"
+        );
+        Log::open("mytoken-submit").line(Level::Warning, &line);
+    }
 }
 
 /// Revokes what was granted after the caller had given up.

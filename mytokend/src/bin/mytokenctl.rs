@@ -28,7 +28,7 @@ use mytokend::control::{
     replace, run, status, with_token,
 };
 use mytokend::privacy;
-use mytokend::submit::UserEnvironment;
+use mytokend::submit::{UserEnvironment, forget_shared};
 
 /// The exit status of a check that could not be done: UNKNOWN for monitoring systems.
 const NOT_CHECKED: u8 = 3;
@@ -54,6 +54,10 @@ fn main() -> ExitCode {
             show_result(&agent_socket(socket, DIRECTORY.as_ref()), &Renew { job, all }, times, |state| state.is_good())
         }
         ControlCommand::Revoke { job, socket } => {
+            // Before it: a submission between the two would get what is revoked.
+            if !forget_shared(UserEnvironment::current().home, Deadline::after(Duration::from_secs(2))) {
+                eprintln!("mytokenctl: submissions of the next minutes may still share the credential");
+            }
             show_result(&agent_socket(socket, DIRECTORY.as_ref()), &Revoke { job }, times, |state| {
                 *state == Condition::Revoked
             })

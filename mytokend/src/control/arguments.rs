@@ -209,7 +209,7 @@ pub enum ControlCommand {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
-    /// Makes a credential as sbatch does, and prints the environment that gives it to a job submitted by REST
+    /// Makes a credential as sbatch does, and prints the environment that gives it to a job submitted by REST within an hour
     Attach {
         /// The profile of jobs.toml
         #[arg(default_value = DEFAULT)]

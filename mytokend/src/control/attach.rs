@@ -10,7 +10,9 @@ use mytoken_wire::tools::{self, Tool};
 use serde::Serialize;
 
 use crate::submit::patience::Patience;
-use crate::submit::{SealedSubmission, SubmitConfig, SubmitRequest, SubmittedCredential, UserEnvironment, submit};
+use crate::submit::{
+    JobTime, SealedSubmission, SubmitConfig, SubmitRequest, SubmittedCredential, UserEnvironment, submit,
+};
 
 /// The variable with the sealed credential.
 const SEALED: &str = "SLURM_MYTOKEN";
@@ -62,16 +64,21 @@ impl Attachment {
     }
 }
 
-/// Makes a credential as sbatch does. Nothing of it is on this host afterwards.
+/// Makes a credential as sbatch does, for a job that is submitted within an hour. The agent of this host revokes it if there is none.
 ///
 /// # Errors
 /// A sentence that says why there is none.
 pub fn attach(config: &Path, profile: &str, required: bool) -> Result<SubmittedCredential, String> {
-    make(config, profile, required, "attach")
+    make(config, profile, required, (JobTime::WithinHour, "attach"))
 }
 
-/// The same for another command, which the server's history names.
-pub(super) fn make(config: &Path, profile: &str, required: bool, command: &str) -> Result<SubmittedCredential, String> {
+/// The same for a job of another time, and another command, which the server's history names.
+pub(super) fn make(
+    config: &Path,
+    profile: &str,
+    required: bool,
+    (job, command): (JobTime, &str),
+) -> Result<SubmittedCredential, String> {
     let config = SubmitConfig::load(config).map_err(|error| error.to_string())?;
     let deadline = Deadline::after(config.jobs.submit.deadline.get());
     let times = TimeFormat::local(SystemClock.now());
@@ -80,7 +87,7 @@ pub(super) fn make(config: &Path, profile: &str, required: bool, command: &str) 
         required,
         clusters: None,
         command: command.to_owned(),
-        shares: false,
+        job,
         export_file: false,
         command_pid: None,
         times,

@@ -23,7 +23,7 @@ use super::attach::make;
 use crate::agent::slurm;
 use crate::jobs::settings::JobsSettings;
 use crate::program::{self, ProgramOutcome};
-use crate::submit::{Follower, SubmitConfig, SubmittedCredential};
+use crate::submit::{Follower, JobTime, SubmitConfig, SubmittedCredential};
 use answers::{Holders, NONE, REFUSED, TAKEN, holders, profile_in, profile_line};
 
 /// The variable with the sealed credential, in the steps that bring it to the agents. It is ciphertext.
@@ -278,7 +278,7 @@ impl Replacing<'_> {
         let mut ends = SigSet::empty();
         ends.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
         let before = ends.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok();
-        let made = make(self.config, profile, false, "replace").map(|credential| {
+        let made = make(self.config, profile, false, (JobTime::Before, "replace")).map(|credential| {
             let follower = credential.follower(self.runtime_dir, job.name.leader());
             let followed = follower.tell(false);
             (credential, follower, followed)

@@ -6,6 +6,10 @@
 /// clock is measured exactly.
 pub const SUBMISSION_SLACK: u64 = 120;
 
+/// Longest time after its credential in which a submission can be made, in seconds: by a loop that shares it, or of what `mytokenctl attach`
+/// has printed.
+pub const LONGEST_SUBMISSION: u64 = 3_600;
+
 /// The same after the time in which submissions share a credential. sbatch tries again for 120 s and the time of its requests (SLURM-74),
 /// and a node does not see the commands that do. Enough for the usual `MessageTimeout` of 10 s; see [`with_attempts`].
 const SHARED_SLACK: u64 = 300;

@@ -7,6 +7,7 @@
 pub mod arguments;
 pub mod choice;
 mod clusters;
+mod credential;
 mod error;
 mod followed;
 pub mod notes;
@@ -21,21 +22,18 @@ mod share;
 
 use mytoken::InputError;
 use std::path::Path;
-use std::time::Duration;
 
 use mytoken::capabilities::{AT, Capabilities};
 use mytoken::config::{FileTrust, Shared};
-use mytoken::http::{HttpClient, HttpSettings, boot_id};
+use mytoken::http::{HttpClient, boot_id};
 use mytoken::private_files::Owner;
 use mytoken::restrictions::Clause;
-use mytoken::server::{Deliver, Discovery, Granted, Server, ServerError, SubTokenRequest};
+use mytoken::server::{Deliver, Granted, Server, ServerError, SubTokenRequest};
 use mytoken::time_format::TimeFormat;
 use mytoken::token::unverified_claims;
 use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Error, Secret};
 use mytoken_wire::Handle;
-use mytoken_wire::agent::Submitted;
-use mytoken_wire::tools::Tool;
 
 use crate::jobs::files::{self, SealedFile};
 use crate::jobs::keys::PublicKey;
@@ -43,19 +41,23 @@ use crate::jobs::own_profiles::OwnProfiles;
 use crate::jobs::profile::ProfileSettings;
 use crate::jobs::sealed::{JobCredential, seal};
 use crate::jobs::settings::JobsSettings;
+use crate::jobs::submission_time::LONGEST_SUBMISSION;
 use crate::jobs::{SealError, StartWindow, request};
 
+use credential::CreatedToken;
 use followed::Window;
 use notes::Comparison;
 use parent::Parent;
 use patience::Patience;
 use permit::{tell_sent, wait_for_permit};
-use share::{Binding, Share, SharePlace, SharedCredential};
+use share::{Binding, Share, SharedCredential};
 
+pub use credential::{SealedSubmission, SubmittedCredential};
 pub use error::{SubmitError, UnusableMytoken};
 pub use followed::Follower;
 pub use parent::{UserEnvironment, unusable_session_mytoken};
 pub(crate) use server_time::{cache, find_parent};
+pub use share::forget_shared;
 
 /// The arguments of the plugin.
 #[derive(Debug, Clone)]
@@ -68,8 +70,8 @@ pub struct SubmitRequest {
     pub clusters: Option<String>,
     /// `sbatch`, `srun` or `salloc`, for the server's event history.
     pub command: String,
-    /// Whether it may share the credential of a loop of submissions. Not if its job is submitted some time later.
-    pub shares: bool,
+    /// When its job is submitted.
+    pub job: JobTime,
     /// The job gets none of the environment of the submission.
     pub export_file: bool,
     /// Process id of the command that submits.
@@ -78,13 +80,15 @@ pub struct SubmitRequest {
     pub times: TimeFormat,
 }
 
-/// What Slurm carries to the nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SealedSubmission {
-    /// For `SLURM_MYTOKEN`.
-    pub sealed: String,
-    /// For `MYTOKEN_H`.
-    pub handle: String,
+/// When the job of a credential is submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobTime {
+    /// By the command that asks for the credential. It may share that of a loop.
+    Now,
+    /// By somebody else, within [`LONGEST_SUBMISSION`].
+    WithinHour,
+    /// It waits or runs already. The caller tells the agent of this host.
+    Before,
 }
 
 /// The site's configuration for submissions.
@@ -130,92 +134,6 @@ pub(crate) fn profile(
     })
 }
 
-/// The credential of a submission.
-pub struct SubmittedCredential {
-    /// What Slurm carries to the nodes.
-    pub submission: SealedSubmission,
-    /// The brokers keep it, and the job needs only its handle.
-    pub registered: bool,
-    /// The tools for which the job's environment names the token file.
-    pub tools: Vec<Tool>,
-    /// Whether the job has several token files.
-    pub several_files: bool,
-    /// What the user must know about it.
-    pub notes: Vec<String>,
-    /// `None`: an earlier submission made it.
-    sub_token: Option<CreatedToken>,
-    /// Where it is kept for the next submissions.
-    place: Option<SharePlace>,
-    /// What an agent needs to know to follow it.
-    about: Option<Submitted>,
-}
-
-/// A new sub-token, and how to revoke it.
-struct CreatedToken {
-    sub_token: Secret,
-    url: ServerUrl,
-    discovery: Discovery,
-    settings: HttpSettings,
-}
-
-/// How long a revocation is tried, and how long one request of it takes at most.
-const REVOCATION: (Duration, Duration) = (Duration::from_secs(180), Duration::from_secs(20));
-
-impl SubmittedCredential {
-    /// The submission has taken the credential. If it is to be shared, the next submissions get it too.
-    pub fn taken(self) {
-        if let Some(place) = self.place {
-            let SealedSubmission { sealed, handle } = self.submission;
-            place.keep(SharedCredential { sealed, handle });
-        }
-    }
-
-    /// Tells the agent of this host about the credential, which is for the running job `leader` or for those that it leads.
-    #[must_use]
-    pub fn follower(&self, runtime_dir: &Path, leader: u32) -> Follower {
-        Follower::new(runtime_dir, self.about.clone().map(|about| Submitted { job: Some(leader), ..about }))
-    }
-
-    /// When the sub-token expires, Unix seconds.
-    #[must_use]
-    pub fn expires_at(&self) -> Option<u64> {
-        self.about.as_ref().map(|about| about.exp)
-    }
-
-    /// No job will use the credential: its sub-token is revoked if it was made for this submission. Tries again for three minutes while
-    /// the server is not available.
-    ///
-    /// # Errors
-    /// The last error. The sub-token then ends by its expiry.
-    pub fn revoke(self) -> Result<(), Error> {
-        // The next submission need not wait for this.
-        drop(self.place);
-        self.sub_token.map_or(Ok(()), |token| token.revoke())
-    }
-}
-
-impl CreatedToken {
-    fn revoke(&self) -> Result<(), Error> {
-        let (total, each) = REVOCATION;
-        let deadline = Deadline::after(total);
-        let mut pause = Duration::from_secs(1);
-        loop {
-            match self.revoke_once(deadline.at_most(each)) {
-                Err(error) if error.is_unavailable() && deadline.remaining().is_some_and(|left| left > pause) => {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_secs(30));
-                }
-                result => return result,
-            }
-        }
-    }
-
-    fn revoke_once(&self, deadline: Deadline) -> Result<(), Error> {
-        let http = HttpClient::new(&self.settings)?;
-        Server::from_discovery(&http, &self.url, self.discovery.clone())?.revoke(&self.sub_token, true, deadline)
-    }
-}
-
 /// Makes the sub-token and seals it.
 ///
 /// # Errors
@@ -243,21 +161,20 @@ pub fn submit(
     let place = match share(config, request, profile, &url, &parent, environment, deadline) {
         Share::Own => None,
         Share::New(place) => Some(place),
-        Share::Shared(SharedCredential { sealed, handle }) => {
+        Share::Shared(SharedCredential { sealed, handle, notes }) => {
             let submission = SealedSubmission { sealed, handle };
-            let tools = profile.tools.clone();
-            let (sub_token, place, about) = (None, None, None);
             let (registered, note) = registered::register(config, request, &submission, deadline)?;
-            let notes = note.into_iter().collect();
             return Ok(SubmittedCredential {
                 submission,
                 registered,
-                tools,
+                tools: profile.tools.clone(),
                 several_files,
-                notes,
-                sub_token,
-                place,
-                about,
+                notes: notes.into_iter().chain(note).collect(),
+                shared_notes: Vec::new(),
+                sub_token: None,
+                place: None,
+                about: None,
+                unfollowed: None,
             });
         }
     };
@@ -274,11 +191,15 @@ pub fn submit(
     let granted = create(&server, parent, &wanted, &name, patience);
     tell_sent(&config.jobs, profile, http.traffic().sent, deadline);
     let granted = granted?;
+    // Of a few access tokens, each job would take some from all others.
+    let place = place.filter(|_| granted.restrictions.iter().all(|clause| clause.usages_at.is_none()));
     let shared_for = if place.is_some() { share_for } else { 0 };
     let window = Window { made, shared_for, command: request.command_pid };
-    // What `mytokenctl attach` prints may be submitted much later.
-    let about = followed::message(profile, &granted, &handle, window);
-    let followed = request.shares && followed::is_followed(&config.jobs.agent.runtime_dir, about.as_ref(), deadline);
+    // One job has it, so its nodes need not know when that may be submitted.
+    let submitted_for = if request.job == JobTime::WithinHour { LONGEST_SUBMISSION } else { shared_for };
+    let about = followed::message(profile, &granted, &handle, Window { shared_for: submitted_for, ..window });
+    let follower = Follower::new(&config.jobs.agent.runtime_dir, about.clone());
+    let followed = request.job != JobTime::Before && follower.begin(deadline);
     let submission =
         sealed(config, request, profile, &url, &granted, &handle, (window, followed)).inspect_err(|_| {
             // The sub-token exists, and no job will use it.
@@ -291,13 +212,30 @@ pub fn submit(
     let (clauses, exp) = (granted.restrictions.as_slice(), granted.expires_at.unwrap_or(0));
     let mut notes = Comparison { source, wanted: &wanted, clauses, exp, now: server.now() }.notes(request.times);
     notes.extend(left_out.iter().map(|left| source.left_out(left)));
+    let shared_notes = notes.clone();
     notes.extend(note);
+    if request.job == JobTime::WithinHour {
+        notes.push(notes::of_later_job(followed, server.now().saturating_add(LONGEST_SUBMISSION), exp, request.times));
+    }
     notes.extend(server.clock_difference().map(|text| format!("{text}; please tell the administrator")));
     let discovery = server.discovery().clone();
     let token = CreatedToken { sub_token: granted.mytoken, discovery, url, settings };
     let tools = profile.tools.clone();
     let sub_token = Some(token);
-    Ok(SubmittedCredential { submission, registered, tools, several_files, notes, sub_token, place, about })
+    // Nodes are told of no agent that follows it later: they then do not rely on it.
+    let unfollowed = Some(follower).filter(|_| request.job == JobTime::Now && !followed);
+    Ok(SubmittedCredential {
+        submission,
+        registered,
+        tools,
+        several_files,
+        notes,
+        shared_notes,
+        sub_token,
+        place,
+        about,
+        unfollowed,
+    })
 }
 
 /// Whether the submission shares a credential with others of a loop.
@@ -310,7 +248,7 @@ fn share(
     environment: &UserEnvironment,
     deadline: Deadline,
 ) -> Share {
-    let Some(boot) = boot_id().filter(|_| request.shares) else { return Share::Own };
+    let Some(boot) = boot_id().filter(|_| request.job == JobTime::Now) else { return Share::Own };
     let binding = Binding {
         key: config.key.id(),
         cluster: &config.jobs.cluster.name,

@@ -141,6 +141,18 @@ fn duration(seconds: u64) -> String {
     }
 }
 
+/// For a credential whose job is submitted by somebody else: what happens if that is not done until `until`. `followed`: an agent sees to it.
+#[must_use]
+pub fn of_later_job(followed: bool, until: u64, exp: u64, times: TimeFormat) -> String {
+    if followed {
+        return format!("submit the job until {}: a credential without a job is revoked then", times.minutes(until));
+    }
+    format!(
+        "no agent of this host follows this credential: if no job gets it, it is valid until {}",
+        times.minutes(exp)
+    )
+}
+
 /// What the clauses allow at all, for a person whose request the server has refused: addresses, countries, uses and times of each clause.
 #[must_use]
 pub fn limits(clauses: &[Clause]) -> String {
@@ -237,6 +249,14 @@ mod tests {
         let less = Clause { nbf: Some(NOW + 2 * DAY), usages_at: Some(4), ..wanted[0].clone() };
         let told = told(&[less]);
         assert!(told.contains("first access token on Sun") && told.contains("at most 4 access tokens"), "{told}");
+    }
+
+    #[test]
+    fn a_later_job_has_an_hour_if_an_agent_sees_to_it() {
+        let told = |followed| of_later_job(followed, NOW + 3_600, NOW + DAY, TimeFormat::utc(NOW));
+        assert_eq!(told(true), "submit the job until 09:00: a credential without a job is revoked then");
+        let alone = told(false);
+        assert!(alone.starts_with("no agent of this host") && alone.ends_with("valid until Sat 08:00"), "{alone}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use mytoken::Deadline;
 use mytoken_wire::agent::{Register, ask};
 use mytoken_wire::paths::AGENT_SOCKET_NAME;
 
-use super::{SealedSubmission, SubmitConfig, SubmitError, SubmitRequest};
+use super::{JobTime, SealedSubmission, SubmitConfig, SubmitError, SubmitRequest};
 
 /// Longest wait for the agent, which waits for the brokers.
 const AGENT_TIME: Duration = Duration::from_secs(4);
@@ -23,7 +23,7 @@ pub(super) fn register(
     deadline: Deadline,
 ) -> Result<(bool, Option<String>), SubmitError> {
     // What is submitted some time later would be over before its job is there.
-    if !config.jobs.broker.escrow || !request.shares {
+    if !config.jobs.broker.escrow || request.job != JobTime::Now {
         return Ok((false, None));
     }
     let SealedSubmission { sealed, handle } = submission.clone();

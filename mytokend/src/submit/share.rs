@@ -5,7 +5,10 @@
 //! everybody. So the fourth submission within a minute makes a credential that the next ones use too, for `submit.share_for`. The file
 //! holds ciphertext and handle, as the job's environment does, and never a sub-token. It is in the user's own cache directory.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 
 use mytoken::Deadline;
 use mytoken::private_files::{Directory, FileError, Lock, Owner, lock};
@@ -24,6 +27,8 @@ const ENTRIES: usize = 16;
 
 /// Largest file.
 const LIMIT: usize = 512 * 1024;
+
+const DIRECTORY: &str = "submissions";
 
 const FILE: &str = "shared.json";
 
@@ -72,6 +77,9 @@ pub struct SharedCredential {
     pub sealed: String,
     /// For `MYTOKEN_H`.
     pub handle: String,
+    /// What the user must know about it, at each submission.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 impl SharedCredential {
@@ -175,7 +183,7 @@ impl LockedFile {
                 // `.cache` is the user's: its mode stays as it is.
                 above.step(name).or_else(|_| above.make(name, owner, 0o700)).ok()
             })?;
-        let directory = above.make("submissions", owner, 0o700).ok()?;
+        let directory = above.make(DIRECTORY, owner, 0o700).ok()?;
         let handle = directory.handle().try_clone().ok()?;
         let lock = lock(handle, deadline.at_most(LOCK_WAIT), LOCK_POLL).ok()?;
         Some(Self { directory, _lock: lock })
@@ -237,12 +245,43 @@ impl SharePlace {
     }
 }
 
+/// Later submissions do not share what is shared now: the user is about to revoke a credential, and nobody here knows which. Returns
+/// whether that is sure at the deadline: a home directory that hangs must not stop the revocation.
+#[must_use]
+pub fn forget_shared(home: Option<PathBuf>, deadline: Deadline) -> bool {
+    let (send, receive) = mpsc::channel();
+    let started = thread::Builder::new().spawn(move || {
+        // Nobody may wait any more.
+        let _ = send.send(forget(home.as_deref(), deadline));
+    });
+    started.is_ok() && receive.recv_timeout(deadline.remaining().unwrap_or_default()).unwrap_or(false)
+}
+
+/// Only in the caller's own home directory: root may have the environment of somebody else.
+fn forget(home: Option<&Path>, deadline: Deadline) -> bool {
+    let is_own = |home: &PathBuf| home.metadata().is_ok_and(|found| found.uid() == Owner::current().uid);
+    let Some(home) = home.and_then(|home| home.canonicalize().ok()).filter(is_own) else { return true };
+    // Nothing is made where nothing is shared.
+    if !home.join(mytoken::cache::USER_DIRECTORY).join(DIRECTORY).join(FILE).exists() {
+        return true;
+    }
+    LockedFile::open(&home, deadline).is_some_and(|file| {
+        let mut entries = file.read();
+        entries.entries.iter_mut().for_each(|entry| entry.shared = None);
+        file.write(&entries).is_ok()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn shared() -> SharedCredential {
-        SharedCredential { sealed: "mt1.0123abcd.QUJDREVG".into(), handle: "0".repeat(32) }
+        SharedCredential {
+            sealed: "mt1.0123abcd.QUJDREVG".into(),
+            handle: "0".repeat(32),
+            notes: vec!["it ends soon".into()],
+        }
     }
 
     /// Plays submissions at these times. A letter for each: own, new, shared.

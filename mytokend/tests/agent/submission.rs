@@ -24,6 +24,7 @@ pub fn submitted() -> Submitted {
         exp: NOW + 2 * 86_400,
         made: NOW,
         shared_for: 0,
+        age: 0,
         command: None,
         profile: "data".into(),
         job: None,
@@ -33,7 +34,12 @@ pub fn submitted() -> Submitted {
 
 /// A mytoken as far as its form says.
 fn mytoken() -> String {
-    let claims = r#"{"ver":"0.7","token_type":"mytoken","iss":"https://mt.example","jti":"j"}"#;
+    named_mytoken("")
+}
+
+fn named_mytoken(name: &str) -> String {
+    let claims =
+        format!(r#"{{"ver":"0.7","token_type":"mytoken","iss":"https://mt.example","jti":"j","name":"{name}"}}"#);
     format!("{}.{}.c2ln", URL_SAFE_NO_PAD.encode(r#"{"alg":"ES512","typ":"JWT"}"#), URL_SAFE_NO_PAD.encode(claims))
 }
 
@@ -83,6 +89,19 @@ fn a_job_that_is_cancelled_in_the_queue_is_revoked_and_one_that_ran_is_left_to_i
 }
 
 #[test]
+fn an_agent_that_was_away_at_the_submission_finds_the_job_that_was_submitted_then() {
+    for (state, revoked) in [("RUNNING", 0), ("CANCELLED", 1)] {
+        let agent = TestAgent::new();
+        // Submitted at the begin of the test.
+        agent.squeue_prints(&[(7, "7", state, if revoked == 0 { "n5" } else { "" })]);
+        minutes(&agent, 5);
+        agent.ask(&Submitted { age: 300, ..submitted() }).unwrap();
+        minutes(&agent, 30);
+        assert_eq!(agent.revoked(), revoked, "{state}");
+    }
+}
+
+#[test]
 fn a_job_that_starts_on_the_same_host_takes_the_submission_over() {
     let agent = TestAgent::new();
     agent.squeue_prints(&[(7, "7", "RUNNING", "n1")]);
@@ -123,11 +142,20 @@ fn what_a_user_says_about_a_submission_is_checked_and_limited() {
         Submitted { profile: "a\nb".into(), ..submitted() },
         Submitted { exp: NOW, ..submitted() },
         Submitted { shared_for: u64::MAX, ..submitted() },
+        Submitted { age: u64::MAX, ..submitted() },
+        Submitted { age: 60, exp: NOW + 60, ..submitted() },
     ] {
         assert!(agent.ask(&wrong).is_err(), "{wrong:?}");
     }
-    let results = (0..200_u128).map(|number| agent.ask(&Submitted { handle: format!("{number:032x}"), ..submitted() }));
-    assert_eq!(results.filter(Result::is_ok).count(), 128);
+    let told = |number: u128, sub_token: String| {
+        let sub_token = Secret::new(sub_token);
+        agent.ask(&Submitted { handle: format!("{number:032x}"), sub_token, ..submitted() }).is_ok()
+    };
+    // A user has 4 MiB. The small ones take 2 KiB each, the large ones 10.
+    assert!((0..300).all(|number| told(number, mytoken())));
+    let large = named_mytoken(&"x".repeat(5_900));
+    let accepted = (300..900).take_while(|number| told(*number, large.clone())).count();
+    assert!((300..400).contains(&accepted), "{accepted}");
     assert!(agent.ask(&StatusQuery::default()).unwrap().jobs.is_empty(), "they are no jobs of this node");
 }
 

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod budget;
 #[cfg(test)]
+mod followed;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod job;

@@ -9,7 +9,7 @@ use mytoken::time_format::TimeFormat;
 use mytoken::{Deadline, Secret};
 use mytoken_wire::clock::FixedClock;
 use mytokend::submit::patience::Patience;
-use mytokend::submit::{SubmitConfig, SubmitRequest, UserEnvironment, submit};
+use mytokend::submit::{JobTime, SubmitConfig, SubmitRequest, UserEnvironment, submit};
 use serde_json::json;
 
 use crate::harness::{AUDIENCE, SCOPE, TestSite, unix_time};
@@ -232,7 +232,7 @@ fn a_wrong_clock_of_this_host_costs_no_credential() {
         required: true,
         clusters: None,
         command: "sbatch".into(),
-        shares: false,
+        job: JobTime::Before,
         export_file: false,
         command_pid: None,
         times: TimeFormat::utc(0),

@@ -4,9 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::Duration;
 
-use serde_json::json;
+use mytoken::private_files::Owner;
+use mytoken_wire::agent::JobState;
+use serde_json::{Value, json};
 
 use crate::harness::{AUDIENCE, SCOPE, TestSite, eventually, unix_time};
 
@@ -75,6 +78,47 @@ fn other_jobs_do_not_share() {
     // A new login has a new mytoken.
     site.log_in();
     assert_ne!(site.submit().1, shared);
+}
+
+#[test]
+fn each_submission_of_a_loop_is_told_what_the_credential_lacks() {
+    let site = sharing("60s");
+    let told: Vec<Value> = (0..6).map(|_| site.submit_with(&["--profile", "default"]).line).collect();
+    assert_eq!(told[5]["handle"], told[3]["handle"]);
+    for line in &told {
+        let notes = line["notes"].as_array().unwrap();
+        assert!(notes.len() == 1 && notes[0].as_str().unwrap().starts_with("this job's credential ends on "), "{line}");
+    }
+}
+
+#[test]
+fn a_credential_with_few_access_tokens_is_not_shared() {
+    let site = sharing("60s");
+    let clause =
+        json!({"scope": "openid storage.read", "audience": [AUDIENCE], "exp": unix_time() + 3600, "usages_AT": 7});
+    let granted = site.mytoken(&json!({"restrictions": [clause]}));
+    fs::write(site.dir.path().join("mt"), granted["mytoken"].as_str().unwrap()).unwrap();
+    let made: Vec<(String, String)> = (0..6).map(|_| site.submit()).collect();
+    assert!(made.iter().all(|(sealed, _)| site.open(sealed).shared_for == 0));
+    let handles: Vec<String> = made.into_iter().map(|(_, handle)| handle).collect();
+    assert_eq!(different(&handles), 6, "{handles:?}");
+}
+
+#[test]
+fn a_credential_that_its_user_revokes_is_given_to_no_further_submission() {
+    let mut site = sharing("60s");
+    site.begin_agent();
+    let (sealed, shared) = (0..5).map(|_| site.submit()).collect::<Vec<_>>().remove(4);
+    assert_eq!(site.submit().1, shared);
+    assert_eq!(site.start(1, Owner::current().uid, &sealed).state, JobState::Ready);
+    let mut revoke = Command::new(env!("CARGO_BIN_EXE_mytokenctl"));
+    revoke.args(["revoke", "1", "--socket"]).arg(site.socket()).env("HOME", site.home());
+    let output = revoke.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let (sealed, next) = site.submit();
+    assert_ne!(next, shared);
+    assert!(site.access_token(&site.open(&sealed).sub_token).is_ok());
+    assert_eq!(site.submit().1, next, "the loop goes on");
 }
 
 #[test]

@@ -39,7 +39,7 @@ complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "check" -d 'Ch
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "explain" -d 'Explains the decision about a login with the token on standard input. This costs a mytoken one use, and a transfer code is used up'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "profile" -d 'Shows the profiles of jobs.toml. Nothing is made, and no mytoken is sent'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "run" -d 'Keeps an access token fresh in a file for a program outside Slurm, and names the file to it'
-complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "attach" -d 'Makes a credential as sbatch does, and prints the environment that gives it to a job submitted by REST'
+complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "attach" -d 'Makes a credential as sbatch does, and prints the environment that gives it to a job submitted by REST within an hour'
 complete -c mytokenctl -n "__fish_mytokenctl_needs_command" -f -a "with-token" -d 'Runs a program that reads no token file, with the access token of the job or session in its environment'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l config -d 'Directory of the configuration, for --login' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand status" -l socket -d 'The agent\'s socket. Without it the one in the runtime directory of jobs.toml' -r -F

@@ -64,3 +64,24 @@ fn the_job_is_sent_the_reason_for_its_lack_of_a_credential() {
     let seen = submit(ALLOCATOR, &endless, &[], Some(""));
     assert!(seen.env("SLURM_MYTOKEN_REASON").unwrap().len() <= 400, "a hostile server cannot fill the environment");
 }
+
+#[test]
+fn scrontab_is_told_that_its_jobs_get_no_credential() {
+    let line =
+        "error mytoken: no credential: jobs of scrontab get none, because Slurm submits them without your session";
+    for (option, returned, told) in [
+        ("option-null", 0, true),
+        ("option data", 0, true),
+        ("option required", -1, true),
+        ("option required:data", -1, true),
+        ("option off", 0, false),
+    ] {
+        let program = FakeSubmit::good();
+        // scrontab calls neither the submission hook nor anything else (SLURM-92).
+        let host = Host::new(ALLOCATOR).typed(&["/usr/bin/scrontab", "-"]).line(&program.argument());
+        let seen = host.lines(&["load", "hook init", option]).run();
+        assert!(seen.has(&format!("option {returned}")), "{option}: {:?}", seen.lines);
+        assert_eq!(seen.logs(), if told { vec![line] } else { vec![] }, "{option}");
+        assert!(program.calls().is_empty());
+    }
+}

@@ -199,8 +199,11 @@ pub(crate) const VARIED: &[Row] = &[
         script: "sbatch --mytoken=required --uid=alice -n1 --wrap true 2>$DIR/said && exit 1; grep -e --uid $DIR/said", ..ROW
     },
     Row {
-        shape: "scrontab", gets: "nothing: Slurm submits without the user", ends: "-", sub_tokens: 0, tasks: 0, access_tokens: 0,
-        needs: "scrontab",
-        script: "printf '#SCRON --mytoken\n* * * * * true\n' | alice scrontab -; sleep 1; alice scrontab -r", ..ROW
+        shape: "scrontab", gets: "nothing, and says so: Slurm submits without the user", ends: "-", sub_tokens: 0, tasks: 0,
+        access_tokens: 0, needs: "scrontab",
+        script: "printf '#SCRON --mytoken=required\n* * * * * true\n' | alice scrontab - 2>$DIR/said && exit 1
+                 grep -e 'mytoken: no credential: jobs of scrontab' $DIR/said || exit 1
+                 printf '#SCRON --mytoken\n* * * * * true\n' | alice scrontab - 2>$DIR/said || exit 1
+                 sleep 1; alice scrontab -r; grep -e 'mytoken: no credential: jobs of scrontab' $DIR/said", ..ROW
     },
 ];
