@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Submissions that were made on this host. If no job ever starts with one (it was refused, cancelled in the queue, or lost its
-//! credential), no node knows its sub-token, and the agent of this host revokes it.
+//! credential), no node knows its sub-token, and the agent of this host revokes it. It also does so some time after jobs that have run,
+//! unless brokers do: their nodes may have been unable to.
 
 use std::time::Duration;
 
@@ -17,8 +18,12 @@ use crate::jobs::Progress;
 use crate::jobs::submission_time::submission_time;
 use crate::log::Level;
 
-/// Most submissions of one user that are followed at a time. Each ends with a request to the mytoken server at most.
+/// Most submissions of one user that are followed at a time and are not over. Each ends with a request to the mytoken server at most.
 const MOST_OF_USER: usize = 128;
+
+/// The same with those that are over. Their sub-tokens are kept until they are revoked: after the time that nodes have for it, or later if
+/// the budget of requests is used up.
+const MOST_WITH_ENDED: usize = 512;
 
 /// Longest sub-token in bytes.
 const TOKEN_LIMIT: usize = 8 * 1024;
@@ -85,7 +90,7 @@ impl Agent {
         let key = LeaseKey::Submission { uid, handle: handle.clone() };
         let started = command.filter(|_| job.is_none()).and_then(|pid| Some((pid, self.processes.start_time(pid)?)));
         let mut table = self.leases();
-        // For a job that runs already, its nodes revoke the sub-token only when they have taken it.
+        // Where brokers revoke the sub-token of a job that runs already, they do so only when its nodes have taken it.
         let running = if settled { Progress::Started } else { Progress::Unsure };
         if let Some(known) = table.get_mut(&key) {
             if job.is_some() && known.is_followed_here() {
@@ -95,8 +100,9 @@ impl Agent {
             return Answer::Done {};
         }
         let of_user = |lease: &&Lease| lease.uid == uid && lease.progress.is_some() && lease.jobs.is_empty();
+        let goes_on = |lease: &&Lease| matches!(lease.phase, Phase::Ended { revoke: None, .. });
         let followed = table.leases().filter(of_user).count();
-        if followed >= MOST_OF_USER {
+        if followed >= MOST_WITH_ENDED || table.leases().filter(of_user).filter(goes_on).count() >= MOST_OF_USER {
             return Answer::Error(format!("{followed} submissions of this user are followed already"));
         }
         let mut lease = Lease::new(key.clone(), Owner { uid, gid: uid }, &profile, now);

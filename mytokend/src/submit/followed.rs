@@ -45,8 +45,8 @@ pub(super) fn message(
     })
 }
 
-/// Whether the agent of this host follows the submission: it revokes the sub-token if no job ever starts with it. Without an agent, the
-/// sub-token of such a submission ends by its expiry.
+/// Whether the agent of this host follows the submission: it revokes the sub-token if no job ever starts with it, or no node does. Without
+/// an agent, the sub-token of such a submission ends by its expiry.
 pub(super) fn is_followed(runtime_dir: &Path, message: Option<&Submitted>, deadline: Deadline) -> bool {
     let socket = runtime_dir.join(AGENT_SOCKET_NAME);
     message.is_some_and(|message| ask(&socket, message, deadline.at_most(AGENT_TIME)).is_ok())
