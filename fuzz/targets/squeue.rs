@@ -22,6 +22,7 @@ fuzz_target!(|data: &[u8]| {
         submitted: (from <= to).then_some((from, to)),
         complete: from % 3 == 0,
         followed: node.len() % 2 == 1,
+        made_here: node.len() % 3 == 1,
         known,
         replaces: to % 3 == 0,
     };

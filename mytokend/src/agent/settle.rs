@@ -84,6 +84,7 @@ pub(super) fn held(lease: &Lease) -> HeldSubmission {
         submitted: lease.submitted,
         complete: lease.known.was_asked(),
         followed: lease.followed,
+        made_here: lease.made_here,
         known: lease.known.clone(),
         replaces: lease.stands_for.is_some(),
     }
@@ -108,13 +109,15 @@ fn carry_out(decision: EndDecision, waited: bool) -> Settlement {
     }
 }
 
-fn carry_out_follow(decision: FollowDecision, waited: bool) -> Settlement {
+fn carry_out_follow(decision: FollowDecision, waited: bool, has_brokers: bool) -> Settlement {
     match decision {
-        FollowDecision::RevokeLast if !waited => Settlement::RevokeLater(RANK_DELAY.saturating_mul(2)),
-        FollowDecision::Revoke | FollowDecision::RevokeLast => Settlement::Revoke,
-        FollowDecision::Leave => {
+        FollowDecision::HasRun if has_brokers => {
             Settlement::Finished(EventKind::Left, "its jobs have run; the nodes revoke the sub-token".to_owned())
         }
+        FollowDecision::HasRun | FollowDecision::RevokeLast if !waited => {
+            Settlement::RevokeLater(RANK_DELAY.saturating_mul(2))
+        }
+        FollowDecision::Revoke | FollowDecision::HasRun | FollowDecision::RevokeLast => Settlement::Revoke,
         FollowDecision::Wait => Settlement::AskAgain,
     }
 }
@@ -147,7 +150,8 @@ impl Agent {
             Some(_) => match self.judge(uid, &held, before, tries < SLOW || revoke.is_some()) {
                 Ok((Judgement::Follow(decision, seen, all), _)) => {
                     (progress, leaders) = (Some(seen), Some(all));
-                    carry_out_follow(decision, revoke.is_some_and(|revoke| revoke <= now))
+                    let has_brokers = self.configured().service.decides_ends();
+                    carry_out_follow(decision, revoke.is_some_and(|revoke| revoke <= now), has_brokers)
                 }
                 Ok((Judgement::End(decision, seen, nodes), shown)) => {
                     (leaders, known) = (Some(seen), Some(nodes));
@@ -187,7 +191,11 @@ impl Agent {
         let now = self.now();
         let copied = self.leases().begin(task, |lease| match lease.phase {
             Phase::Ended { tries, revoke, .. } if lease.revoking => {
-                let purpose = if lease.proven { Purpose::Revocation } else { Purpose::UnverifiedRevocation };
+                let purpose = match lease.progress {
+                    _ if lease.proven => Purpose::Revocation,
+                    Some(Progress::Started) => Purpose::LastRevocation,
+                    _ => Purpose::UnverifiedRevocation,
+                };
                 let charge = Charge { uid: lease.uid, purpose, job: lease.jobs.keys().copied().last() };
                 Some((lease.credential.clone()?, charge, lease.ends, (tries, revoke, lease.is_given_up(now))))
             }

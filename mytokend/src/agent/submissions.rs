@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Submissions that were made on this host. If no job ever starts with one (it was refused, cancelled in the queue, or lost its
-//! credential), no node knows its sub-token, and the agent of this host revokes it.
+//! credential), no node knows its sub-token, and the agent of this host revokes it. It also does so some time after jobs that have run,
+//! unless brokers do: their nodes may have been unable to.
 
 mod room;
 
@@ -84,7 +85,7 @@ impl Agent {
         let key = LeaseKey::Submission { uid, handle: handle.clone() };
         let started = command.filter(|_| job.is_none()).and_then(|pid| Some((pid, self.processes.start_time(pid)?)));
         let mut table = self.leases();
-        // For a job that runs already, its nodes revoke the sub-token only when they have taken it.
+        // Where brokers revoke the sub-token of a job that runs already, they do so only when its nodes have taken it.
         let running = if settled { Progress::Started } else { Progress::Unsure };
         if let Some(known) = table.get_mut(&key) {
             if job.is_some() && known.is_followed_here() {

@@ -36,6 +36,8 @@ pub struct HeldSubmission {
     pub complete: bool,
     /// The agent of the host of the submission follows it, too.
     pub followed: bool,
+    /// This node is the host of the submission: there is no agent that follows it besides this one.
+    pub made_here: bool,
     /// Nodes of its jobs.
     pub known: KnownNodes,
     /// The credential has replaced another one while its job ran: only the nodes of that run have it.
@@ -52,7 +54,7 @@ pub enum Progress {
     Waiting,
     /// Jobs that got nodes. Whether their programs have begun is not seen: a prolog may still run, or fail (SLURM-75).
     Assigned,
-    /// Jobs whose programs have run on nodes. Those whose agents hold the credential revoke it.
+    /// Jobs whose programs have run on nodes. The agents there that could open the credential revoke it.
     Started,
     /// Jobs that got nodes, and it is not sure that an agent holds the credential: they may have been ended during the prolog, the command
     /// of salloc may start no step, a node was lost, or jobs without this credential were submitted at the same time.
@@ -66,8 +68,9 @@ pub enum FollowDecision {
     Revoke,
     /// The jobs have ended, and perhaps no agent held the credential: revoke it after the nodes had the time to do so.
     RevokeLast,
-    /// Agents of nodes revoke it.
-    Leave,
+    /// Its jobs have run on nodes. A broker that they asked revokes it. Without brokers it is revoked as with [`Self::RevokeLast`]: a node
+    /// may lack the key or the server of the credential, or has lost what it had to revoke, and can tell that to no other host.
+    HasRun,
     /// Ask again.
     Wait,
 }
@@ -101,7 +104,7 @@ pub fn follow(
     let decision = match progress {
         _ if live || now <= end => FollowDecision::Wait,
         Progress::Nothing | Progress::Waiting => FollowDecision::Revoke,
-        Progress::Started => FollowDecision::Leave,
+        Progress::Started => FollowDecision::HasRun,
         Progress::Assigned | Progress::Unsure => FollowDecision::RevokeLast,
     };
     (decision, progress, leaders.iter().copied().chain(all.iter().map(|row| row.leader)).collect())
@@ -237,12 +240,28 @@ pub fn gone(output: &str, jobs: &BTreeSet<u32>) -> Vec<u32> {
 
 /// The nodes of the final jobs are ranked: hosts of batch scripts first, of the job that ended last before the others, because the agents
 /// there ask at once; then the other nodes in the order of their job's nodes; then those that are known from before. A node that is not
-/// among the nodes of a job that ran on it (agent and slurmd have different names) takes the last rank.
+/// among the nodes of a job that ran on it (agent and slurmd have different names) takes the last rank. So does the host of the submission
+/// if it is one of the later nodes.
 fn who_revokes(own: &[&JobRow<'_>], held: &HeldSubmission, node: &str) -> EndDecision {
-    let rank = |rank: usize| EndDecision::Revoke { rank: u32::try_from(rank).unwrap_or(u32::MAX) };
+    match by_place(own, held, node) {
+        EndDecision::Leave if held.made_here => rank(RANKS - 1),
+        decision => decision,
+    }
+}
+
+fn rank(rank: usize) -> EndDecision {
+    EndDecision::Revoke { rank: u32::try_from(rank).unwrap_or(u32::MAX) }
+}
+
+/// What [`who_revokes`] says of a node that did not make the submission.
+fn by_place(own: &[&JobRow<'_>], held: &HeldSubmission, node: &str) -> EndDecision {
+    // The host that made the credential follows it, and revokes it after the first nodes.
+    let is_followed = held.followed || held.replaces;
+    let is_among_first = |place: usize| place < if is_followed { RANKS - 1 } else { RANKS };
+    let ranked = |place: usize| if is_among_first(place) { rank(place) } else { EndDecision::Leave };
     if held.replaces && !held.known.is_empty() {
         return match held.known.rank_after(&[], node) {
-            Some(known) => rank(known),
+            Some(known) => ranked(known),
             None if held.known.is_named() => EndDecision::Leave,
             None => rank(RANKS - 1),
         };
@@ -257,7 +276,7 @@ fn who_revokes(own: &[&JobRow<'_>], held: &HeldSubmission, node: &str) -> EndDec
         }
     }
     if let Some(position) = batch_hosts.iter().position(|host| *host == node) {
-        return rank(position);
+        return if is_followed { ranked(position) } else { rank(position) };
     }
     let place = |row: &&JobRow<'_>| {
         let position = host_list::position(row.nodes, node)?;
@@ -275,7 +294,7 @@ fn who_revokes(own: &[&JobRow<'_>], held: &HeldSubmission, node: &str) -> EndDec
         let shown = own.iter().flat_map(|row| host_list::first_names(row.nodes, RANKS));
         let shown: Vec<String> = batch_hosts.iter().map(|host| (*host).to_owned()).chain(shown).collect();
         return match held.known.rank_after(&shown, node) {
-            Some(known) => rank(known),
+            Some(known) => ranked(known),
             // Nobody knows who else held the credential.
             None if !is_shown && held.known.is_empty() => rank(0),
             None if held.known.is_named() => EndDecision::Leave,
@@ -285,7 +304,7 @@ fn who_revokes(own: &[&JobRow<'_>], held: &HeldSubmission, node: &str) -> EndDec
     // The command of salloc or srun runs on a host outside the allocation, and its only step may have run on this node.
     // If the host of the submission has promised to follow it, it revokes after the first nodes.
     let alone = own.iter().any(|row| ran_here(row) && !is_batch(&row)) && !held.followed;
-    if place < RANKS || alone { rank(place) } else { EndDecision::Leave }
+    if alone { rank(place) } else { ranked(place) }
 }
 
 /// The lines of squeue. `None` when one is not of [`FORMAT`].

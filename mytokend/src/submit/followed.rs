@@ -59,8 +59,8 @@ pub(super) fn message(
     })
 }
 
-/// The agent of this host, which is asked to follow a credential: it revokes the sub-token if no job ever starts with it, or after the
-/// running job for which it is. Without an agent, the sub-token of a submission whose job never starts ends by its expiry.
+/// The agent of this host, which is asked to follow a credential: it revokes the sub-token if no job ever starts with it, if no node does, or
+/// after the running job for which it is. Without an agent, the sub-token of a submission whose job never starts ends by its expiry.
 pub struct Follower {
     socket: PathBuf,
     about: Option<Submitted>,

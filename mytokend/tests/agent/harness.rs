@@ -30,7 +30,6 @@ pub use crate::failures::{outage, revocation};
 use crate::files::FileScript;
 use crate::processes::FakeProcesses;
 use crate::reload::configured;
-use crate::squeue::squeue;
 
 /// Unix time when a test begins.
 pub const NOW: u64 = 1_800_000_000;
@@ -180,6 +179,10 @@ impl CredentialService for FakeServices {
 
     fn replace_pending(&self, _uid: u32, _pending: &ReplacePending, _deadline: Deadline) -> HandedOver {
         HandedOver { outcome: self.with(|script| script.handed).unwrap_or(HandOver::Refused), reason: None }
+    }
+
+    fn decides_ends(&self) -> bool {
+        self.with(|script| script.handed.is_some())
     }
 
     fn lane_of(&self, renewal: &RenewalCredential) -> String {
@@ -364,10 +367,6 @@ impl TestAgent {
 
     pub fn read_token(&self, job: u32) -> String {
         std::fs::read_to_string(self.token(job)).expect("there is a token file at every moment")
-    }
-
-    pub fn squeue_prints(&self, lines: &[(u32, &str, &str, &str)]) {
-        self.services.with(|script| script.squeue = Some(squeue(lines)));
     }
 
     pub fn revoked(&self) -> usize {

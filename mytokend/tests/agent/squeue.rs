@@ -6,7 +6,7 @@ use mytokend::agent::slurm::{Controller, ControllerFacts, SqueueError};
 use mytokend::jobs::host_list;
 
 use crate::clock::FakeClock;
-use crate::harness::{FakeServices, NOW};
+use crate::harness::{FakeServices, NOW, TestAgent};
 
 /// The jobs of these tests run on this node. One that is not here has ended for slurmctld, and loses its token after [`MISSING`].
 ///
@@ -15,12 +15,18 @@ pub const ALL_RUNNING: [(u32, &str, &str, &str); 4] =
     [(7, "7", "RUNNING", "n1"), (8, "8", "RUNNING", "n1"), (9, "9", "RUNNING", "n1"), (20, "20", "RUNNING", "n1")];
 
 /// Lines of squeue: `job shown state nodes`. The script runs on the first node.
-pub fn squeue(lines: &[(u32, &str, &str, &str)]) -> String {
+fn squeue(lines: &[(u32, &str, &str, &str)]) -> String {
     let line = |(job, shown, state, nodes): &(u32, &str, &str, &str)| {
         let first = host_list::first(nodes).unwrap_or_else(|| "n/a".to_owned());
         format!("{job}|{shown}|{state}|{NOW}|{NOW}|{nodes}|{first}\n")
     };
     lines.iter().map(line).collect()
+}
+
+impl TestAgent {
+    pub fn squeue_prints(&self, lines: &[(u32, &str, &str, &str)]) {
+        self.services.with(|script| script.squeue = Some(squeue(lines)));
+    }
 }
 
 impl Controller for FakeServices {

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::Secret;
 use mytoken_wire::JobName;
-use mytoken_wire::agent::{JobStart, JobState, Replace, StatusQuery, Submitted};
+use mytoken_wire::agent::{HandOver, JobStart, JobState, Replace, StatusQuery, Submitted};
 
 use mytokend::agent::budget::ledger::Purpose;
 use mytokend::agent::credential_service::{Charge, RequestFailure};
@@ -75,16 +75,28 @@ fn a_job_that_is_never_submitted_is_revoked_after_some_minutes() {
 }
 
 #[test]
-fn a_job_that_is_cancelled_in_the_queue_is_revoked_and_one_that_ran_is_left_to_its_node() {
-    for (end, revoked) in [(&[(7, "7", "CANCELLED", "")], 1), (&[(7, "7", "COMPLETED", "n5")], 0)] {
-        let agent = TestAgent::new();
+fn a_job_that_is_cancelled_in_the_queue_is_revoked_and_one_that_ran_after_its_nodes_had_the_time() {
+    for (end, soon, purpose) in [
+        (&[(7, "7", "CANCELLED", "")], 1, Purpose::UnverifiedRevocation),
+        // Perhaps its node lacks the key of the cluster, or has lost what it had to revoke.
+        (&[(7, "7", "COMPLETED", "n5")], 0, Purpose::LastRevocation),
+    ] {
+        let mut agent = TestAgent::new();
         agent.squeue_prints(&[(7, "7", "PENDING", "")]);
         agent.ask(&submitted()).unwrap();
         minutes(&agent, 90);
         assert_eq!(agent.revoked(), 0);
         agent.squeue_prints(end);
-        minutes(&agent, 60);
-        assert_eq!(agent.revoked(), revoked, "{end:?}");
+        minutes(&agent, 15);
+        assert_eq!(agent.revoked(), soon, "{end:?}");
+        // It is kept over a restart, and slurmctld has forgotten the job.
+        agent.end();
+        agent.begin();
+        agent.squeue_prints(&[]);
+        minutes(&agent, 120);
+        assert_eq!(agent.services.with(|script| script.revoked.clone()), [mytoken()], "{end:?}");
+        let charges = agent.services.with(|script| script.charges.clone());
+        assert_eq!(charges, [Charge { uid: me().uid, purpose, job: None }], "{end:?}");
     }
 }
 
@@ -102,15 +114,48 @@ fn an_agent_that_was_away_at_the_submission_finds_the_job_that_was_submitted_the
 }
 
 #[test]
-fn a_job_that_starts_on_the_same_host_takes_the_submission_over() {
+fn a_job_that_ran_is_left_to_the_brokers() {
     let agent = TestAgent::new();
-    agent.squeue_prints(&[(7, "7", "RUNNING", "n1")]);
+    agent.services.with(|script| script.handed = Some(HandOver::Held));
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n5")]);
     agent.ask(&submitted()).unwrap();
-    assert_eq!(agent.start(7, HANDLE).state, JobState::Ready);
-    agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
-    agent.finish(7);
+    minutes(&agent, 90);
+    assert_eq!(agent.revoked(), 0);
+}
+
+#[test]
+fn a_job_that_is_requeued_after_its_end_keeps_its_credential() {
+    let agent = TestAgent::new();
+    agent.squeue_prints(&[(7, "7", "RUNNING", "n5")]);
+    agent.ask(&submitted()).unwrap();
+    minutes(&agent, 30);
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n5")]);
+    minutes(&agent, 10);
+    for (state, nodes) in [("PENDING", ""), ("RUNNING", "n6")] {
+        agent.squeue_prints(&[(7, "7", state, nodes)]);
+        minutes(&agent, 60);
+        assert_eq!(agent.revoked(), 0, "{state}");
+    }
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n6")]);
     minutes(&agent, 60);
-    assert_eq!(agent.services.with(|script| script.revoked.clone()), [format!("{}:{HANDLE}", me().uid)]);
+    assert_eq!(agent.revoked(), 1);
+}
+
+#[test]
+fn a_job_that_starts_on_the_same_host_takes_the_submission_over() {
+    // Also if this host is one of its last nodes: no other one follows the submission.
+    for (nodes, soon) in [("n1", 1), ("m[1-9],n1", 0)] {
+        let agent = TestAgent::new();
+        agent.squeue_prints(&[(7, "7", "RUNNING", nodes)]);
+        agent.ask(&submitted()).unwrap();
+        assert_eq!(agent.start(7, HANDLE).state, JobState::Ready);
+        agent.squeue_prints(&[(7, "7", "COMPLETED", nodes)]);
+        agent.finish(7);
+        minutes(&agent, 15);
+        assert_eq!(agent.revoked(), soon, "{nodes}");
+        minutes(&agent, 45);
+        assert_eq!(agent.services.with(|script| script.revoked.clone()), [format!("{}:{HANDLE}", me().uid)]);
+    }
 }
 
 #[test]
@@ -157,6 +202,33 @@ fn what_a_user_says_about_a_submission_is_checked_and_limited() {
     let accepted = (300..900).take_while(|number| told(*number, large.clone())).count();
     assert!((300..400).contains(&accepted), "{accepted}");
     assert!(agent.ask(&StatusQuery::default()).unwrap().jobs.is_empty(), "they are no jobs of this node");
+}
+
+#[test]
+fn what_is_over_and_not_yet_revoked_leaves_room_for_what_waits() {
+    let agent = TestAgent::new();
+    agent.squeue_prints(&[(7, "7", "COMPLETED", "n5")]);
+    let no_permit = RequestFailure {
+        unsent: true,
+        retry_after: Some(Duration::from_secs(200)),
+        ..RequestFailure::temporary("your share is used up")
+    };
+    agent.services.with(|script| script.revocation_failure = Some(no_permit));
+    let mut number = 0_u128;
+    let mut accepted = || {
+        let next = |_: &u32| {
+            number += 1;
+            let sub_token = Secret::new(named_mytoken(&"x".repeat(5_900)));
+            agent.ask(&Submitted { handle: format!("{number:032x}"), sub_token, ..submitted() }).is_ok()
+        };
+        let count = (0..450).filter(next).count();
+        minutes(&agent, 10);
+        count
+    };
+    let counts = [(); 3].map(|()| accepted());
+    // Of 10 KiB each.
+    assert_eq!(counts, [counts[0], counts[0], 0], "in all, each user has a limit");
+    assert!((400..420).contains(&counts[0]), "{counts:?}");
 }
 
 #[test]
@@ -242,15 +314,17 @@ fn a_replacing_credential_of_which_nobody_knows_whether_a_node_has_it_is_revoked
 }
 
 #[test]
-fn a_replacing_credential_that_nodes_have_is_left_to_them() {
+fn a_replacing_credential_that_nodes_have_is_revoked_after_they_had_the_time() {
     let agent = TestAgent::new();
     agent.squeue_prints(&[(7, "7", "RUNNING", "n5")]);
     agent.ask(&for_job(false)).unwrap();
     minutes(&agent, 5);
     agent.ask(&for_job(true)).unwrap();
     agent.squeue_prints(&[(7, "7", "COMPLETED", "n5")]);
-    minutes(&agent, 90);
+    minutes(&agent, 15);
     assert_eq!(agent.revoked(), 0);
+    minutes(&agent, 75);
+    assert_eq!(agent.revoked(), 1);
 }
 
 #[test]
@@ -279,7 +353,7 @@ fn until_forgotten(agent: &TestAgent) {
 #[test]
 fn the_brokers_are_told_when_a_submission_of_this_host_is_over() {
     // It was never submitted; it was cancelled; it ran elsewhere.
-    for (end, revoked) in [(&[][..], 1), (&[(7, "7", "CANCELLED", "")], 1), (&[(7, "7", "COMPLETED", "n5")], 0)] {
+    for end in [&[][..], &[(7, "7", "CANCELLED", "")], &[(7, "7", "COMPLETED", "n5")]] {
         let agent = TestAgent::new();
         agent.squeue_prints(&[(7, "7", "PENDING", "")]);
         agent.ask(&submitted()).unwrap();
@@ -288,7 +362,7 @@ fn the_brokers_are_told_when_a_submission_of_this_host_is_over() {
         agent.squeue_prints(end);
         minutes(&agent, 60);
         until_forgotten(&agent);
-        assert_eq!(agent.revoked(), revoked, "{end:?}");
+        assert_eq!(agent.revoked(), 1, "{end:?}");
     }
 }
 

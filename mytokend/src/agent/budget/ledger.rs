@@ -9,7 +9,9 @@
 //! one that is left is for a user who has none.
 //!
 //! Whatever a user can cause as often as he likes counts for his share, and so does what nobody but he says: new tokens on request, and
-//! revocations of sub-tokens that have given no access token on this host. A credential of a job that the server refuses counts, too.
+//! revocations of sub-tokens that have given no access token on this host. A credential of a job that the server refuses counts, too. What
+//! the host of a submission revokes after its nodes has a share of its own, of half the limit: mostly the nodes have done it, and it must
+//! not cost the next submissions their credentials.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -37,6 +39,9 @@ pub enum Purpose {
     Revocation,
     /// The revocation of what only its user calls a sub-token.
     UnverifiedRevocation,
+    /// The same after jobs that have run: their nodes have revoked it, unless they could not. It leaves half of the limit to everything
+    /// else, and takes nothing from the user's submissions.
+    LastRevocation,
     /// The credential of a submission; in a stored ledger also what this version does not know.
     #[serde(other)]
     Submission,
@@ -49,7 +54,7 @@ impl Purpose {
         match self {
             Self::Login => "login",
             Self::Token | Self::FirstToken | Self::RefusedToken | Self::Asked => "token",
-            Self::Revocation | Self::UnverifiedRevocation => "revocation",
+            Self::Revocation | Self::UnverifiedRevocation | Self::LastRevocation => "revocation",
             Self::Submission => "submission",
         }
     }
@@ -211,7 +216,7 @@ impl Ledger {
     }
 
     fn share(&self, purpose: Purpose, limit: Limit, uid: Option<u32>, now: u64) -> Share {
-        use Purpose::{FirstToken, RefusedToken, Revocation, Submission, Token, UnverifiedRevocation};
+        use Purpose::{FirstToken, LastRevocation, RefusedToken, Revocation, Submission, Token, UnverifiedRevocation};
         let begin = self.known.counts_from(limit, now);
         let count = |counts: &dyn Fn(&Sent) -> bool| {
             number(self.sent.iter().filter(|sent| (begin..=now).contains(&sent.at) && counts(sent)).count())
@@ -219,14 +224,23 @@ impl Ledger {
         let own = |counts: fn(Purpose) -> bool| count(&|sent| sent.uid == uid && counts(sent.purpose));
         let part = |tenths: u32| limit.requests.saturating_mul(tenths) / 10;
         let assured = |part: u32| part.saturating_sub(count(&|sent| sent.purpose == purpose));
+        // They can wait, but not for ever.
+        let not_for_ever = || {
+            let sent = count(&|sent| matches!(sent.purpose, UnverifiedRevocation | LastRevocation));
+            (limit.requests / 20).saturating_sub(sent)
+        };
         let left = self.left(now);
         let (kept, assured, own) = match purpose {
             Token => (0, 0, own(|purpose| matches!(purpose, Token | FirstToken | RefusedToken))),
             // One job of each user may begin.
             RefusedToken => (part(3), 1, own(|purpose| purpose == RefusedToken)),
             Revocation => (part(1), 0, own(|purpose| purpose == Revocation)),
-            // They can wait, but not for ever.
-            UnverifiedRevocation => (part(3), assured(limit.requests / 20), own(Purpose::is_at_will)),
+            UnverifiedRevocation => (part(3), not_for_ever(), own(Purpose::is_at_will)),
+            LastRevocation => {
+                // The last twentieth is for the jobs of users who have few.
+                let assured = if left > limit.requests / 20 { not_for_ever() } else { 0 };
+                (part(5), assured, own(|purpose| purpose == LastRevocation))
+            }
             Submission => (part(3), assured(part(1)), own(Purpose::is_at_will)),
             _ => (part(3), 0, own(Purpose::is_at_will)),
         };

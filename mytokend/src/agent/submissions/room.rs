@@ -2,10 +2,14 @@
 //! Whether there is room to follow one more submission. Thousands of a user's jobs may wait, but users choose how many there are and how
 //! long a text they call their sub-token: they must fill neither the memory nor /run.
 
-use crate::agent::lease::{Lease, LeaseCredential};
+use crate::agent::lease::{Lease, LeaseCredential, Phase};
 
-/// Most bytes of all followed submissions of one user.
+/// Most bytes of the followed submissions of one user that are not over.
 const MOST_OF_USER: usize = 4 * 1024 * 1024;
+
+/// The same with those that are over. Their sub-tokens are kept until they are revoked: after the time that nodes have for it, or later if
+/// the budget of requests is used up.
+const MOST_WITH_ENDED: usize = 8 * 1024 * 1024;
 
 /// Most bytes of those of all users.
 const MOST_OF_ALL: usize = 64 * 1024 * 1024;
@@ -23,16 +27,18 @@ pub(super) const fn cost(sub_token: usize) -> usize {
 /// # Errors
 /// A sentence that says who has used it up.
 pub(super) fn find<'l>(leases: impl Iterator<Item = &'l Lease>, uid: u32, more: usize) -> Result<(), String> {
-    let (mut of_user, mut of_all) = (more, more);
+    let (mut goes_on, mut of_user, mut of_all) = (more, more, more);
     for lease in leases.filter(|lease| lease.progress.is_some() && lease.jobs.is_empty()) {
         let sub_token = match &lease.credential {
             Some(LeaseCredential::SubToken { sub_token, .. }) => sub_token.len(),
             _ => 0,
         };
+        let is_over = matches!(lease.phase, Phase::Ended { revoke: Some(_), .. });
         of_all += cost(sub_token);
         of_user += if lease.uid == uid { cost(sub_token) } else { 0 };
+        goes_on += if lease.uid == uid && !is_over { cost(sub_token) } else { 0 };
     }
-    match (of_user > MOST_OF_USER, of_all > MOST_OF_ALL) {
+    match (goes_on > MOST_OF_USER || of_user > MOST_WITH_ENDED, of_all > MOST_OF_ALL) {
         (true, _) => Err("the agent follows as many submissions of this user as it can".to_owned()),
         (false, true) => Err("the agent follows as many submissions as it can".to_owned()),
         (false, false) => Ok(()),

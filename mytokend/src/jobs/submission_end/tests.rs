@@ -188,7 +188,7 @@ fn the_nodes_of_an_allocation_without_batch_script_revoke_in_their_order() {
     let followed = HeldSubmission { followed: true, ..held(&[7], 7) };
     let output = "7|7|COMPLETED|50|60|n[1-9]|login";
     let followed_on = |node| decide_end(output, &followed, node, LATE).0;
-    assert_eq!((followed_on("n1"), followed_on("n3"), followed_on("n4")), (revoke(0), revoke(2), EndDecision::Leave));
+    assert_eq!((followed_on("n1"), followed_on("n2"), followed_on("n3")), (revoke(0), revoke(1), EndDecision::Leave));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_job_is_gone_when_it_is_final_queued_or_forgotten() {
 
 #[test]
 fn a_submission_without_a_job_is_revoked_by_its_own_host() {
-    use FollowDecision::{Leave, Revoke, RevokeLast, Wait};
+    use FollowDecision::{HasRun, Revoke, RevokeLast, Wait};
     use Progress::{Assigned, Nothing, Started, Unsure, Waiting};
     let time = (40, 400);
     // One submission, made at 120: its only job decides soon.
@@ -236,12 +236,12 @@ fn a_submission_without_a_job_is_revoked_by_its_own_host() {
         ("5|5|CANCELLED|50|60||n/a", Waiting, 50, (Wait, Waiting)),
         // slurmctld has forgotten the job.
         ("", Waiting, 401, (Revoke, Waiting)),
-        ("", Started, 401, (Leave, Started)),
+        ("", Started, 401, (HasRun, Started)),
         ("", Unsure, 401, (RevokeLast, Unsure)),
         ("5|5|RUNNING|50|60|n[1-2]|n1", Waiting, 401, (Wait, Assigned)),
         ("", Assigned, 401, (RevokeLast, Assigned)),
-        ("5|5|COMPLETED|50|60|n1|n1", Started, 401, (Leave, Started)),
-        ("5|5_1|COMPLETED|50|60|n1|n1\n6|5_2|CANCELLED|50|60||n/a", Started, 401, (Leave, Started)),
+        ("5|5|COMPLETED|50|60|n1|n1", Started, 401, (HasRun, Started)),
+        ("5|5_1|COMPLETED|50|60|n1|n1\n6|5_2|CANCELLED|50|60||n/a", Started, 401, (HasRun, Started)),
         // salloc without a step, a lost node, and a job without this credential at the same time.
         ("5|5|RUNNING|50|60|n1|login", Nothing, 401, (Wait, Assigned)),
         ("5|5|COMPLETED|50|60|n1|login", Unsure, 401, (RevokeLast, Unsure)),
@@ -255,7 +255,7 @@ fn a_submission_without_a_job_is_revoked_by_its_own_host() {
 
 #[test]
 fn a_job_that_was_ended_before_its_program_began_is_not_left_to_its_nodes() {
-    use FollowDecision::{Leave, RevokeLast, Wait};
+    use FollowDecision::{HasRun, RevokeLast, Wait};
     // SLURM-75: the same whether the prolog failed, or was interrupted, or the program ran.
     for (state, expected) in [
         ("CANCELLED", RevokeLast),
@@ -263,9 +263,9 @@ fn a_job_that_was_ended_before_its_program_began_is_not_left_to_its_nodes() {
         ("TIMEOUT", RevokeLast),
         ("PREEMPTED", RevokeLast),
         ("NODE_FAIL", RevokeLast),
-        ("COMPLETED", Leave),
-        ("FAILED", Leave),
-        ("OUT_OF_MEMORY", Leave),
+        ("COMPLETED", HasRun),
+        ("FAILED", HasRun),
+        ("OUT_OF_MEMORY", HasRun),
     ] {
         let time = SubmissionTime { made: 160, begin: 40, end: 280, single: true };
         let (mut progress, mut decision, mut leaders) = (Progress::Nothing, Wait, BTreeSet::new());
@@ -335,6 +335,28 @@ fn one_of_eight_nodes_revokes_first_also_when_slurmctld_does_not_tell_them() {
     // --batch: the host of the script is not the first node, and only it knows that.
     let decisions = eight_nodes("", ended(all, "n5"));
     assert_eq!((decisions[0], decisions[4], decisions[7]), (revoke(0), revoke(0), Leave));
+}
+
+#[test]
+fn two_nodes_revoke_before_the_host_of_the_submission() {
+    use EndDecision::Leave;
+    let mut known = KnownNodes::default();
+    known.remember_own(7, "n[1-4]", "n4", false);
+    let followed = HeldSubmission { followed: true, known, ..held(&[7], 7) };
+    let on_four = |output: &str, held: &HeldSubmission| {
+        ["n1", "n2", "n3", "n4"].map(|node| decide_end(output, held, node, LATE).0)
+    };
+    let (ended, cancelled) = ("7|7|COMPLETED|50|60|n[1-4]|n1", "7|7|CANCELLED|50|60||n/a");
+    let array = "7|7_1|COMPLETED|50|60|n1|n1\n8|7_2|COMPLETED|50|61|n2|n2\n9|7_3|COMPLETED|50|62|n3|n3";
+    // An earlier credential of the job was replaced on its nodes, which do not know whether this one is followed.
+    let replacing = HeldSubmission { followed: false, replaces: true, ..followed.clone() };
+    for (output, held) in [(ended, &followed), (cancelled, &followed), ("", &followed), (ended, &replacing)] {
+        assert_eq!(on_four(output, held), [revoke(0), revoke(1), Leave, Leave], "{output}");
+    }
+    assert_eq!(on_four(array, &followed), [Leave, revoke(1), revoke(0), Leave], "the last tasks come first");
+    // Where that host is a node, no other agent follows the submission.
+    let here = HeldSubmission { made_here: true, ..followed };
+    assert_eq!(on_four(ended, &here), [revoke(0), revoke(1), revoke(2), revoke(2)]);
 }
 
 #[test]

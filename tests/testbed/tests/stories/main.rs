@@ -39,6 +39,7 @@ mod leaks;
 mod login;
 mod login_configuration;
 mod login_harm;
+mod node_without_key;
 mod packages;
 mod pam;
 mod penalties;

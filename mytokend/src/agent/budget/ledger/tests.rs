@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use Purpose::{Asked, FirstToken, Login, RefusedToken, Revocation, Submission, Token, UnverifiedRevocation};
+use Purpose::{
+    Asked, FirstToken, LastRevocation, Login, RefusedToken, Revocation, Submission, Token, UnverifiedRevocation,
+};
 
 const SECOND: u64 = 1_000;
 const PERIOD: u64 = 300 * SECOND;
@@ -83,6 +85,11 @@ fn the_table_of_decisions() {
         ("takes from nobody else", &[(UnverifiedRevocation, ALICE, 47)], UnverifiedRevocation, BOB, true),
         ("is never put off for ever", &[(Token, 0, 90)], UnverifiedRevocation, ALICE, true),
         ("by much traffic", &[(Token, 0, 80), (UnverifiedRevocation, BOB, 5)], UnverifiedRevocation, ALICE, false),
+        ("a last one leaves half", &[(Token, 0, 45), (LastRevocation, BOB, 5)], LastRevocation, ALICE, false),
+        ("and takes the rest", &[(Token, 0, 44), (LastRevocation, BOB, 5)], LastRevocation, ALICE, true),
+        ("not for ever, either", &[(Token, 0, 90)], LastRevocation, ALICE, true),
+        ("by both", &[(Token, 0, 80), (LastRevocation, BOB, 5)], UnverifiedRevocation, ALICE, false),
+        ("it is not of his share", &[(LastRevocation, ALICE, 20), (Submission, ALICE, 30)], Submission, ALICE, true),
         ("and not beyond", &[(Token, 0, 100)], Token, ALICE, false),
         ("a login too", &[(Submission, ALICE, 99)], Login, BOB, true),
         ("submissions are assured of a tenth", &[(Token, 0, 89)], Submission, ALICE, true),
@@ -210,7 +217,7 @@ fn what_is_shown_to_a_user_is_what_he_gets() {
 
 /// Requests with the milliseconds since the one before.
 fn requests() -> impl Strategy<Value = Vec<(u64, Purpose, u32)>> {
-    let all = vec![Token, FirstToken, Asked, Revocation, UnverifiedRevocation, Submission, Submission];
+    let all = vec![Token, FirstToken, Asked, Revocation, UnverifiedRevocation, LastRevocation, Submission, Submission];
     let purpose = prop::sample::select(all);
     prop::collection::vec((0..6 * SECOND, purpose, 0..4_u32), 0..400)
 }
@@ -264,10 +271,10 @@ proptest! {
     #[test]
     fn whatever_a_user_does_the_jobs_of_others_get_their_tokens(
         limit in 40..200_u32,
-        harm in prop::collection::vec((0..2 * SECOND, 0..6_usize), 100..800),
+        harm in prop::collection::vec((0..2 * SECOND, 0..7_usize), 100..800),
     ) {
         // All that a user can cause: jobs with credentials of which some are refused, messages, commands.
-        let all = [Token, FirstToken, Asked, Revocation, UnverifiedRevocation, Submission];
+        let all = [Token, FirstToken, Asked, Revocation, UnverifiedRevocation, LastRevocation, Submission];
         let (mut ledger, mut now) = (limited(limit), 0);
         for (number, (pause, which)) in harm.into_iter().enumerate() {
             now += pause;
@@ -283,12 +290,12 @@ proptest! {
     #[test]
     fn what_nobody_has_verified_leaves_what_is_kept(
         limit in 40..200_u32,
-        harm in prop::collection::vec((0..2 * SECOND, 0..3_usize, 0..40_u32), 100..800),
+        harm in prop::collection::vec((0..2 * SECOND, 0..4_usize, 0..40_u32), 100..800),
     ) {
         let (mut ledger, mut now) = (limited(limit), 0);
         for (pause, which, uid) in harm {
             now += pause;
-            let purpose = [FirstToken, Asked, UnverifiedRevocation][which];
+            let purpose = [FirstToken, Asked, UnverifiedRevocation, LastRevocation][which];
             if ledger.ask(purpose, Some(uid), now).is_ok() && purpose == FirstToken {
                 ledger.refused_token(Some(uid));
             }

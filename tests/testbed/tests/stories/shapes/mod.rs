@@ -2,7 +2,8 @@
 //! Every shape of submission: a token while it runs, no file afterwards, one sub-token that is revoked within a minute. The
 //! rows of the table run at the same time, each with a mytoken of its own, so that the journal shows its requests.
 //!
-//! One agent revokes a sub-token. If it cannot, two others do so ten and twenty minutes later.
+//! One agent revokes a sub-token. Others do so ten and twenty minutes later, in case that it could not: on several nodes the second one,
+//! and without brokers the agent of the login host. The stories end before that; `node_without_key` shows it.
 
 mod document;
 mod rows;
