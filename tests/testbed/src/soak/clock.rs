@@ -68,10 +68,7 @@ fn file_of(node: &str) -> String {
 /// # Errors
 /// When there is no compiler, or an agent does not start.
 pub fn install(site: &Site, nodes: &[&str]) -> Result<()> {
-    nodes.iter().try_for_each(|node| {
-        let argv = [agent::PROGRAM, "agent", "--node", node];
-        start_again(site, node, 0, Daemon::new(&agent::name(node), argv).on(node))
-    })
+    nodes.iter().try_for_each(|node| start_again(site, node, 0, agent::daemon(site, agent::PROGRAM, node)))
 }
 
 /// Starts a daemon again with a clock of its own, whose name is `clock`. It is `seconds` ahead of the host's.

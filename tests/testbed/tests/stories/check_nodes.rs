@@ -143,7 +143,7 @@ fn a_cluster_that_is_too_large_for_the_servers_limit_is_found() -> Result<()> {
         let broker =
             "cp -p /etc/mytoken/jobs.toml /root/; printf '[broker]\\nnames = [\"b1\"]\\n' >>/etc/mytoken/jobs.toml";
         site.sh("root", broker)?.ok()?;
-        assert!(found(site, "")?.iter().all(|finding| finding.id != "server-request-limit-cluster"));
+        assert!(found(site, "")?.iter().all(|finding| finding.0 != "server-request-limit-cluster"));
         site.sh("root", "mv /root/jobs.toml /etc/mytoken/jobs.toml")?.ok()?;
         site.sh("root", "printf '[budget]\\nper_host = 59\\n' >>/etc/mytoken/login.toml")?.ok()?;
         assert_eq!(found(site, "")?, []);

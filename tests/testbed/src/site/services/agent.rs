@@ -20,16 +20,18 @@ pub fn name(node: &str) -> String {
 pub(crate) fn start(site: &Site) -> Result<()> {
     let program = earlier::program_of(site, Earlier::Nodes);
     site.start_daemon(Daemon::new("agent", [program, "agent"]))?;
-    for node in site.nodes() {
-        // All nodes have the same host name here, so each agent gets its node's name as an argument; and the same /var.
-        let state = format!("/var/lib/mytoken.{node}");
-        let mut argv = vec![program, "agent", "--node", &node];
-        if !site.brokers().is_empty() {
-            argv.extend(["--state-dir", &state]);
-        }
-        site.start_daemon(Daemon::new(&name(&node), argv).on(&node))?;
+    site.nodes().iter().try_for_each(|node| site.start_daemon(daemon(site, program, node)))
+}
+
+/// The agent of a node.
+pub(crate) fn daemon(site: &Site, program: &str, node: &str) -> Daemon {
+    // All nodes have the same host name here, so each agent gets its node's name as an argument; and the same /var.
+    let state = format!("/var/lib/mytoken.{node}");
+    let mut argv = vec![program, "agent", "--node", node];
+    if !site.brokers().is_empty() {
+        argv.extend(["--state-dir", &state]);
     }
-    Ok(())
+    Daemon::new(&name(node), argv).on(node)
 }
 
 pub(crate) fn wait(site: &Site) -> Result<()> {
