@@ -38,7 +38,8 @@ pub struct Place {
 }
 
 struct Lane<T> {
-    waiting: VecDeque<(u32, u64, T)>,
+    /// By user, each in the order in which they came: a turn looks at the first one of each user only, however many there are.
+    waiting: BTreeMap<u32, VecDeque<(u64, T)>>,
     running: HashMap<u32, usize>,
     /// When it was served last: the number of that request.
     served: u64,
@@ -46,13 +47,14 @@ struct Lane<T> {
 
 impl<T> Default for Lane<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), running: HashMap::new(), served: 0 }
+        Self { waiting: BTreeMap::new(), running: HashMap::new(), served: 0 }
     }
 }
 
 /// A user's requests in all lanes.
 #[derive(Default)]
 struct User {
+    waiting: usize,
     running: usize,
     /// When he was served last: the number of that request.
     served: u64,
@@ -81,8 +83,9 @@ impl<T> Lanes<T> {
     /// Adds a task at the end of its lane.
     pub fn push(&mut self, place: Place, task: T) {
         self.last += 1;
-        self.users.entry(place.uid).or_default();
-        self.lanes.entry(place.lane).or_default().waiting.push_back((place.uid, self.last, task));
+        self.users.entry(place.uid).or_default().waiting += 1;
+        let lane = self.lanes.entry(place.lane).or_default();
+        lane.waiting.entry(place.uid).or_default().push_back((self.last, task));
     }
 
     /// The next task that may run. [`Self::done`] has to be called after it.
@@ -90,30 +93,36 @@ impl<T> Lanes<T> {
         let running = self.users.values().map(|user| user.running).sum::<usize>();
         let free = self.limits.all.saturating_sub(running);
         let ranked = self.lanes.iter().filter_map(|(name, lane)| Some((self.first_of(lane, free)?, name)));
-        let ((_, index), name) = ranked.min()?;
+        let ((_, uid), name) = ranked.min()?;
         let name = name.clone();
         let lane = self.lanes.get_mut(&name)?;
-        let (uid, _, task) = lane.waiting.remove(index)?;
+        let own = lane.waiting.get_mut(&uid)?;
+        let (_, task) = own.pop_front()?;
+        if own.is_empty() {
+            lane.waiting.remove(&uid);
+        }
         self.last += 1;
         *lane.running.entry(uid).or_default() += 1;
         lane.served = self.last;
         let user = self.users.entry(uid).or_default();
+        user.waiting = user.waiting.saturating_sub(1);
         (user.running, user.served) = (user.running + 1, self.last);
         Some((Place { lane: name, uid }, task))
     }
 
-    /// The first request of the lane that may run, as its rank and its index, with `free` workers.
-    fn first_of(&self, lane: &Lane<T>, free: usize) -> Option<(Rank, usize)> {
+    /// The first request of the lane that may run, as its rank and its user, with `free` workers.
+    fn first_of(&self, lane: &Lane<T>, free: usize) -> Option<(Rank, u32)> {
         let in_lane: usize = lane.running.values().sum();
         if free == 0 || in_lane >= self.limits.lane {
             return None;
         }
-        let waiting = lane.waiting.iter().enumerate().filter_map(|(index, (uid, number, _))| {
+        let waiting = lane.waiting.iter().filter_map(|(uid, own)| {
+            let (number, _) = own.front()?;
             let (all, served) = self.users.get(uid).map_or((0, 0), |user| (user.running, user.served));
             let here = lane.running.get(uid).copied().unwrap_or(0);
             let room = all < self.limits.user && here < self.limits.user_in_lane;
             let admitted = room && (free > self.limits.reserve || all == 0 && in_lane == 0);
-            admitted.then_some(((all, served, here, lane.served, *number), index))
+            admitted.then_some(((all, served, here, lane.served, *number), *uid))
         });
         waiting.min()
     }
@@ -135,6 +144,12 @@ impl<T> Lanes<T> {
         if self.lanes.is_empty() {
             self.users.clear();
         }
+    }
+
+    /// How many requests of this user wait for their turn.
+    #[must_use]
+    pub fn waiting_of(&self, uid: u32) -> usize {
+        self.users.get(&uid).map_or(0, |user| user.waiting)
     }
 
     /// Whether a request waits for its turn.

@@ -26,6 +26,10 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 /// What the broker tells a node to wait when the cause is slurmctld, or the broker itself.
 const LATER: Duration = Duration::from_secs(5);
 
+/// Most requests for access tokens of one user that wait for a worker. Each submission has one or a few at a time, but a node with one job
+/// of the user can bring any number of texts that it has sealed itself. Submissions that have had a token may have more.
+pub(super) const MOST_WAITING: usize = 1_000;
+
 /// What a node is told if slurmctld does not answer.
 pub(super) const NO_SLURMCTLD: &str = "slurmctld does not answer the broker";
 
@@ -141,9 +145,16 @@ impl Broker {
             }
         }
         let (key, required) = (served.key.clone(), brought.admitted.required);
+        // Each name would get an entry until the end of the submission, and a node can make up any number of names.
+        if let Some(name) = request.file.as_ref().filter(|name| !served.has_file(name)) {
+            let reason = format!("the credential has no file \"{name}\"");
+            self.tell(request.uid, node, request.job, &reason);
+            return TokenOutcome::Refused { reason, required };
+        }
         loop {
             let (mut answered, look_after) = {
                 let mut state = self.state();
+                let waiting = state.tokens.waiting_of(key.uid);
                 let Some(submission) = state.submissions.get_mut(&key) else { return self.later("the broker is busy") };
                 if !matches!(submission.end, End::Open { .. }) {
                     return TokenOutcome::Refused {
@@ -151,6 +162,7 @@ impl Broker {
                         required,
                     };
                 }
+                let has_room = submission.proven || waiting < MOST_WAITING;
                 let lane = submission.admitted.lane.clone();
                 let file = submission.tokens.entry(request.file.clone()).or_default();
                 let answered = file.answered.subscribe();
@@ -159,6 +171,9 @@ impl Broker {
                     TokenState::Ready(token) => return outcome_of(Ok(token), required),
                     TokenState::Failed(failure) => return outcome_of(Err(failure), required),
                     TokenState::Wait => file.look_after(now),
+                    TokenState::Ask if !has_room => {
+                        return self.later("too many requests for access tokens of this user wait at the broker");
+                    }
                     TokenState::Ask => {
                         file.ask();
                         let place = Place { lane, uid: key.uid };
