@@ -14,6 +14,7 @@ use super::slurmctld::{self, Answered};
 use super::submission::End;
 use super::submission_key::SubmissionKey;
 use super::{Broker, State, millis, submission};
+use crate::agent::budget::ledger::Purpose;
 use crate::agent::budget::site::SitePermit;
 use crate::agent::credential_service::{Admitted, Denied, IssuedToken, RequestFailure};
 use crate::agent::lanes::Place;
@@ -95,7 +96,19 @@ impl Broker {
         let service = self.service();
         let Some(budgets) = service.budgets() else { return SitePermit::Unlimited {} };
         let now = millis(self.clock.elapsed());
-        let permit = self.hosts.give(budgets, host, (&request.server, request.purpose, request.uid), now);
+        let PermitRequest { server, purpose, uid } = request;
+        let permit = if *purpose == Purpose::Login {
+            let (permit, is_to_tell) = self.hosts.note_login(budgets, host, (server, *uid), now);
+            if is_to_tell {
+                let text = format!(
+                    "host {host}: it tells of more logins than its part of the requests to {server}, and further ones are not counted"
+                );
+                self.log.line(Level::Warning, &text);
+            }
+            permit
+        } else {
+            self.hosts.give(budgets, host, (server, *purpose, *uid), now)
+        };
         if budgets.must_ask(&request.server) {
             // The hosts hear its answers, and this broker perhaps sends no request for hours.
             let (lane, work) = (request.server.clone(), Work::Limit(request.server.clone()));
