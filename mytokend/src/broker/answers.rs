@@ -337,7 +337,7 @@ impl Broker {
 
     fn tell(&self, uid: u32, node: &str, job: u32, reason: &str) {
         let text = format!("node {node}, job {job} uid {uid}: no access token: {reason}");
-        if self.told.is_new(&text, self.clock.elapsed()) {
+        if self.told.is_new_of(node, &text, self.clock.elapsed()) {
             self.log.line_of(uid, Level::Warning, &text);
         }
     }

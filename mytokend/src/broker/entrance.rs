@@ -117,7 +117,7 @@ impl Entrance {
 
     /// Logs that a request is refused.
     fn refused(&self, peer: &Peer, refusal: EnrolmentRefusal) -> EnrolmentRefusal {
-        self.tell(&format!("node {}: a request was refused: {refusal}", peer.node));
+        self.tell(&peer.node, &format!("node {}: a request was refused: {refusal}", peer.node));
         refusal
     }
 
@@ -135,7 +135,7 @@ impl Entrance {
 
     /// Logs that a node gets no new certificate.
     fn not_renewed(&self, peer: &Peer, refusal: EnrolmentRefusal) -> EnrolmentRefusal {
-        self.tell(&format!("node {}: no new certificate: {refusal}", peer.node));
+        self.tell(&peer.node, &format!("node {}: no new certificate: {refusal}", peer.node));
         refusal
     }
 
@@ -157,8 +157,10 @@ impl Entrance {
     }
 
     /// Logs a refusal once an hour: a node repeats its requests.
-    fn tell(&self, text: &str) {
-        if self.told.is_new(text, self.clock.elapsed()) {
+    fn tell(&self, node: &NodeName, text: &str) {
+        let now = self.clock.elapsed();
+        self.told.tell_left_out(&self.log, now);
+        if self.told.is_new_of(node.as_str(), text, now) {
             self.log.line(Level::Warning, text);
         }
     }

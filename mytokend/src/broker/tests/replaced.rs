@@ -135,7 +135,7 @@ fn who_has_no_right_to_a_job_replaces_nothing() {
         let reason = test.replace_from(host, uid, job, sealed);
         assert!(reason.contains(expected), "{host} {uid} {job} {sealed}: {reason}");
         let line = format!("host {host}, job {job} uid {uid}: its credential is not replaced: {reason}");
-        assert!(!test.broker.told.is_new(&line, test.broker.clock.elapsed()), "it is logged, once: {line}");
+        assert!(!test.broker.told.is_new_of(host, &line, test.broker.clock.elapsed()), "it is logged, once: {line}");
     }
     test.fakes.hosts.lock().unwrap().insert("login2".to_owned());
     assert!(test.replace("7:new@5").contains("was submitted on login2"), "all tasks of an array count");
