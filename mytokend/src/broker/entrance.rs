@@ -124,11 +124,10 @@ impl Entrance {
     /// Logs that a node is not enrolled.
     fn not_enrolled(&self, node: &NodeName, address: IpAddr, refusal: EnrolmentRefusal) -> EnrolmentRefusal {
         let text = format!("{}: the enrolment of the node {node} was refused: {refusal}", address.to_canonical());
-        if refusal.kind() == RefusalKind::Unavailable {
-            self.stranger_lines.tell(&self.log, Level::Error, &text, self.clock.elapsed());
-        } else if refusal.is_to_log() {
-            // Each is an attempt of somebody, and their number is limited for each address.
-            self.log.line(Level::Warning, &text);
+        let level = if refusal.kind() == RefusalKind::Unavailable { Level::Error } else { Level::Warning };
+        if refusal.is_to_log() {
+            // A host may have as many addresses as it likes.
+            self.stranger_lines.tell(&self.log, level, &text, self.clock.elapsed());
         }
         refusal
     }
