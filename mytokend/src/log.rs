@@ -61,6 +61,13 @@ impl Log {
         Self::to(Sink { process, socket: None, system: Mutex::new(None) })
     }
 
+    /// The same that limits lines about root as those about others: other hosts say whom they are about.
+    #[must_use]
+    pub fn limiting_root(self) -> Self {
+        self.limits().limits_root = true;
+        self
+    }
+
     fn to(sink: Sink) -> Self {
         let (sink, opened) = (Arc::new(sink), Instant::now());
         Self { sink, waiting: Waiting::default(), opened, limits: Mutex::default() }

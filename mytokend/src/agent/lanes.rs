@@ -3,7 +3,7 @@
 //! do those for further files of jobs, and the revocations at one server, so that one that hangs delays no other one. The users share the
 //! room of a lane, and all workers: a user can name as many lanes as he likes, because the provider stands in his own token.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 use super::lease_table::Task;
 
@@ -37,15 +37,10 @@ pub struct Place {
     pub uid: u32,
 }
 
-struct Waiting<T> {
-    uid: u32,
-    needed: u64,
-    number: u64,
-    task: T,
-}
-
 struct Lane<T> {
-    waiting: VecDeque<Waiting<T>>,
+    /// By user, then by the time at which the answer is needed and by number: a turn looks at the first one of each user only, however many
+    /// there are.
+    waiting: BTreeMap<u32, BTreeMap<(u64, u64), T>>,
     running: HashMap<u32, usize>,
     /// When it was served last: the number of that request.
     served: u64,
@@ -53,13 +48,14 @@ struct Lane<T> {
 
 impl<T> Default for Lane<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), running: HashMap::new(), served: 0 }
+        Self { waiting: BTreeMap::new(), running: HashMap::new(), served: 0 }
     }
 }
 
 /// A user's requests in all lanes.
 #[derive(Default)]
 struct User {
+    waiting: usize,
     running: usize,
     /// When he was served last: the number of that request.
     served: u64,
@@ -67,7 +63,7 @@ struct User {
 
 /// The order of the waiting requests, the smallest first: users with few running requests, users who were served long ago, then the same
 /// for the user's lanes, then the request whose answer is needed first, then the one that waits longest.
-type Rank = (usize, u64, usize, u64, u64, u64);
+type Rank = (usize, u64, usize, u64, (u64, u64));
 
 /// The answer to a request for a first token is needed this long after the request, in milliseconds, and that to a renewal at the end of the
 /// token: a user's many new jobs do not let the tokens of those that run expire.
@@ -98,9 +94,9 @@ impl<T> Lanes<T> {
     /// Adds a task to its lane. `needed`: when its answer is needed at the latest, in milliseconds of any clock, the same one for all.
     pub fn push(&mut self, place: Place, needed: u64, task: T) {
         self.last += 1;
-        let waiting = Waiting { uid: place.uid, needed, number: self.last, task };
-        self.users.entry(place.uid).or_default();
-        self.lanes.entry(place.lane).or_default().waiting.push_back(waiting);
+        self.users.entry(place.uid).or_default().waiting += 1;
+        let lane = self.lanes.entry(place.lane).or_default();
+        lane.waiting.entry(place.uid).or_default().insert((needed, self.last), task);
     }
 
     /// The next task that may run. [`Self::done`] has to be called after it.
@@ -108,30 +104,36 @@ impl<T> Lanes<T> {
         let running = self.users.values().map(|user| user.running).sum::<usize>();
         let free = self.limits.all.saturating_sub(running);
         let ranked = self.lanes.iter().filter_map(|(name, lane)| Some((self.first_of(lane, free)?, name)));
-        let ((_, index), name) = ranked.min()?;
+        let ((_, uid), name) = ranked.min()?;
         let name = name.clone();
         let lane = self.lanes.get_mut(&name)?;
-        let Waiting { uid, task, .. } = lane.waiting.remove(index)?;
+        let own = lane.waiting.get_mut(&uid)?;
+        let (_, task) = own.pop_first()?;
+        if own.is_empty() {
+            lane.waiting.remove(&uid);
+        }
         self.last += 1;
         *lane.running.entry(uid).or_default() += 1;
         lane.served = self.last;
         let user = self.users.entry(uid).or_default();
+        user.waiting = user.waiting.saturating_sub(1);
         (user.running, user.served) = (user.running + 1, self.last);
         Some((Place { lane: name, uid }, task))
     }
 
-    /// The first request of the lane that may run, as its rank and its index, with `free` workers.
-    fn first_of(&self, lane: &Lane<T>, free: usize) -> Option<(Rank, usize)> {
+    /// The first request of the lane that may run, as its rank and its user, with `free` workers.
+    fn first_of(&self, lane: &Lane<T>, free: usize) -> Option<(Rank, u32)> {
         let in_lane: usize = lane.running.values().sum();
         if free == 0 || in_lane >= self.limits.lane {
             return None;
         }
-        let waiting = lane.waiting.iter().enumerate().filter_map(|(index, Waiting { uid, needed, number, .. })| {
+        let waiting = lane.waiting.iter().filter_map(|(uid, own)| {
+            let (first, _) = own.first_key_value()?;
             let (all, served) = self.users.get(uid).map_or((0, 0), |user| (user.running, user.served));
             let here = lane.running.get(uid).copied().unwrap_or(0);
             let room = all < self.limits.user && here < self.limits.user_in_lane;
             let admitted = room && (free > self.limits.reserve || all == 0 && in_lane == 0);
-            admitted.then_some(((all, served, here, lane.served, *needed, *number), index))
+            admitted.then_some(((all, served, here, lane.served, *first), *uid))
         });
         waiting.min()
     }
@@ -153,6 +155,12 @@ impl<T> Lanes<T> {
         if self.lanes.is_empty() {
             self.users.clear();
         }
+    }
+
+    /// How many requests of this user wait for their turn.
+    #[must_use]
+    pub fn waiting_of(&self, uid: u32) -> usize {
+        self.users.get(&uid).map_or(0, |user| user.waiting)
     }
 
     /// Whether a request waits for its turn.

@@ -14,6 +14,7 @@ use super::slurmctld::{self, Answered};
 use super::submission::End;
 use super::submission_key::SubmissionKey;
 use super::{Broker, State, millis, submission};
+use crate::agent::budget::ledger::Purpose;
 use crate::agent::budget::site::SitePermit;
 use crate::agent::credential_service::{Admitted, Denied, IssuedToken, RequestFailure};
 use crate::agent::lanes::{Place, needed};
@@ -25,6 +26,10 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the broker tells a node to wait when the cause is slurmctld, or the broker itself.
 const LATER: Duration = Duration::from_secs(5);
+
+/// Most requests for access tokens of one user that wait for a worker. Each submission has one or a few at a time, but a node with one job
+/// of the user can bring any number of texts that it has sealed itself. Submissions that have had a token may have more.
+pub(super) const MOST_WAITING: usize = 1_000;
 
 /// What a node is told if slurmctld does not answer.
 pub(super) const NO_SLURMCTLD: &str = "slurmctld does not answer the broker";
@@ -91,7 +96,19 @@ impl Broker {
         let service = self.service();
         let Some(budgets) = service.budgets() else { return SitePermit::Unlimited {} };
         let now = millis(self.clock.elapsed());
-        let permit = self.hosts.give(budgets, host, (&request.server, request.purpose, request.uid), now);
+        let PermitRequest { server, purpose, uid } = request;
+        let permit = if *purpose == Purpose::Login {
+            let (permit, is_to_tell) = self.hosts.note_login(budgets, host, (server, *uid), now);
+            if is_to_tell {
+                let text = format!(
+                    "host {host}: it tells of more logins than its part of the requests to {server}, and further ones are not counted"
+                );
+                self.log.line(Level::Warning, &text);
+            }
+            permit
+        } else {
+            self.hosts.give(budgets, host, (server, *purpose, *uid), now)
+        };
         if budgets.must_ask(&request.server) {
             // The hosts hear its answers, and this broker perhaps sends no request for hours.
             let (lane, work) = (request.server.clone(), Work::Limit(request.server.clone()));
@@ -141,9 +158,16 @@ impl Broker {
             }
         }
         let (key, required) = (served.key.clone(), brought.admitted.required);
+        // Each name would get an entry until the end of the submission, and a node can make up any number of names.
+        if let Some(name) = request.file.as_ref().filter(|name| !served.has_file(name)) {
+            let reason = format!("the credential has no file \"{name}\"");
+            self.tell(request.uid, node, request.job, &reason);
+            return TokenOutcome::Refused { reason, required };
+        }
         loop {
             let (mut answered, look_after) = {
                 let mut state = self.state();
+                let waiting = state.tokens.waiting_of(key.uid);
                 let Some(submission) = state.submissions.get_mut(&key) else { return self.later("the broker is busy") };
                 if !matches!(submission.end, End::Open { .. }) {
                     return TokenOutcome::Refused {
@@ -151,6 +175,7 @@ impl Broker {
                         required,
                     };
                 }
+                let has_room = submission.proven || waiting < MOST_WAITING;
                 let lane = submission.admitted.lane.clone();
                 let file = submission.tokens.entry(request.file.clone()).or_default();
                 let answered = file.answered.subscribe();
@@ -159,6 +184,9 @@ impl Broker {
                     TokenState::Ready(token) => return outcome_of(Ok(token), required),
                     TokenState::Failed(failure) => return outcome_of(Err(failure), required),
                     TokenState::Wait => file.look_after(now),
+                    TokenState::Ask if !has_room => {
+                        return self.later("too many requests for access tokens of this user wait at the broker");
+                    }
                     TokenState::Ask => {
                         let end =
                             file.usable(now).map(|token| millis(now).saturating_add(token.left.saturating_mul(1000)));
@@ -315,7 +343,7 @@ impl Broker {
 
     fn tell(&self, uid: u32, node: &str, job: u32, reason: &str) {
         let text = format!("node {node}, job {job} uid {uid}: no access token: {reason}");
-        if self.told.is_new(&text, self.clock.elapsed()) {
+        if self.told.is_new_of(node, &text, self.clock.elapsed()) {
             self.log.line_of(uid, Level::Warning, &text);
         }
     }

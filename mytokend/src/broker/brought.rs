@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mytoken_wire::FileName;
 use mytoken_wire::agent::JobStart;
 
 use super::answers::NOT_ASKED;
@@ -35,6 +36,13 @@ pub(super) struct Served {
     pub key: SubmissionKey,
     /// What the node is told of it. `None` while another one may be found.
     pub told: Option<Admitted>,
+}
+
+impl Served {
+    /// Whether the credential has a further file with this name.
+    pub(super) fn has_file(&self, name: &FileName) -> bool {
+        self.told.as_ref().is_some_and(|told| told.files.iter().any(|own| own.name == *name))
+    }
 }
 
 /// A credential that has replaced the one that a job has brought.

@@ -117,25 +117,24 @@ impl Entrance {
 
     /// Logs that a request is refused.
     fn refused(&self, peer: &Peer, refusal: EnrolmentRefusal) -> EnrolmentRefusal {
-        self.tell(&format!("node {}: a request was refused: {refusal}", peer.node));
+        self.tell(&peer.node, &format!("node {}: a request was refused: {refusal}", peer.node));
         refusal
     }
 
     /// Logs that a node is not enrolled.
     fn not_enrolled(&self, node: &NodeName, address: IpAddr, refusal: EnrolmentRefusal) -> EnrolmentRefusal {
         let text = format!("{}: the enrolment of the node {node} was refused: {refusal}", address.to_canonical());
-        if refusal.kind() == RefusalKind::Unavailable {
-            self.stranger_lines.tell(&self.log, Level::Error, &text, self.clock.elapsed());
-        } else if refusal.is_to_log() {
-            // Each is an attempt of somebody, and their number is limited for each address.
-            self.log.line(Level::Warning, &text);
+        let level = if refusal.kind() == RefusalKind::Unavailable { Level::Error } else { Level::Warning };
+        if refusal.is_to_log() {
+            // A host may have as many addresses as it likes.
+            self.stranger_lines.tell(&self.log, level, &text, self.clock.elapsed());
         }
         refusal
     }
 
     /// Logs that a node gets no new certificate.
     fn not_renewed(&self, peer: &Peer, refusal: EnrolmentRefusal) -> EnrolmentRefusal {
-        self.tell(&format!("node {}: no new certificate: {refusal}", peer.node));
+        self.tell(&peer.node, &format!("node {}: no new certificate: {refusal}", peer.node));
         refusal
     }
 
@@ -157,8 +156,10 @@ impl Entrance {
     }
 
     /// Logs a refusal once an hour: a node repeats its requests.
-    fn tell(&self, text: &str) {
-        if self.told.is_new(text, self.clock.elapsed()) {
+    fn tell(&self, node: &NodeName, text: &str) {
+        let now = self.clock.elapsed();
+        self.told.tell_left_out(&self.log, now);
+        if self.told.is_new_of(node.as_str(), text, now) {
             self.log.line(Level::Warning, text);
         }
     }

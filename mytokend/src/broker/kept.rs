@@ -98,7 +98,7 @@ impl Broker {
         self.try_to_keep(host, request).await.map_or_else(
             |reason| {
                 let text = format!("host {host}, uid {}: a credential is not kept: {reason}", request.uid);
-                if self.told.is_new(&text, self.clock.elapsed()) {
+                if self.told.is_new_of(host, &text, self.clock.elapsed()) {
                     self.log.line_of(request.uid, Level::Warning, &text);
                 }
                 KeepAnswer::Refused { reason }

@@ -31,7 +31,7 @@ impl Broker {
             Err(denied) if denied.is_final => return Ok(EndAnswer::Settled {}),
             Err(Denied { reason, .. }) => {
                 let text = format!("node {node}, job {job} uid {uid}: its sub-token is not revoked here: {reason}");
-                if self.told.is_new(&text, self.clock.elapsed()) {
+                if self.told.is_new_of(node, &text, self.clock.elapsed()) {
                     self.log.line_of(*uid, Level::Warning, &text);
                 }
                 return Err(reason);

@@ -164,7 +164,7 @@ impl Broker {
 
     fn tell_pause(&self, node: &str, now: Duration) {
         let text = format!("node {node}: it asks for many jobs that slurmctld does not show there, and has to wait");
-        if self.told.is_new(&text, now) {
+        if self.told.is_new_of(node, &text, now) {
             self.log.line(Level::Warning, &text);
         }
     }

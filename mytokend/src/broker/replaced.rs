@@ -166,7 +166,7 @@ impl Broker {
             Err(reason) => {
                 let ReplaceRequest { uid, job, .. } = request;
                 let text = format!("host {host}, job {job} uid {uid}: its credential is not replaced: {reason}");
-                if self.told.is_new(&text, self.clock.elapsed()) {
+                if self.told.is_new_of(host, &text, self.clock.elapsed()) {
                     self.log.line_of(*uid, Level::Warning, &text);
                 }
                 ReplaceAnswer::Refused { reason }

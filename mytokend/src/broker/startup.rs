@@ -75,7 +75,10 @@ pub struct BrokerOptions {
 /// # Errors
 /// [`BrokerStartupError`], which is also logged.
 pub fn run(options: &BrokerOptions) -> Result<(), BrokerStartupError> {
-    let log = || Arc::new(if options.stderr { Log::stderr("mytokend") } else { Log::open("mytokend") });
+    let log = || {
+        let log = if options.stderr { Log::stderr("mytokend") } else { Log::open("mytokend") };
+        Arc::new(log.limiting_root())
+    };
     match prepare(options, &log()) {
         Ok(prepared) => prepared.serve(),
         Err(error) => {

@@ -17,6 +17,7 @@ mod connections;
 mod day;
 mod disk;
 mod entrance;
+mod files;
 mod foreign;
 mod hanging_request;
 mod kept;
@@ -89,7 +90,7 @@ impl CredentialService for Of {
             lane: "https://mytoken https://provider".into(),
             limited_uses: false,
             description: String::new(),
-            files: Vec::new(),
+            files: files::of(handle),
             is_provisional: false,
         })
     }

@@ -261,6 +261,7 @@ impl Broker {
             if self.state().stopping {
                 return;
             }
+            self.told.tell_left_out(&self.log, self.clock.elapsed());
             let due = |submission: &super::Submission| matches!(submission.end, End::Revoking { asked: false, .. });
             if self.state().submissions.values().any(due) {
                 let _ = catch_unwind(AssertUnwindSafe(|| self.queue_revocations()));

@@ -18,6 +18,8 @@ const MOST_COUNTS: usize = 2048;
 #[derive(Default)]
 pub(super) struct LineLimits {
     windows: HashMap<Count, Window>,
+    /// Lines about root are limited, too.
+    pub limits_root: bool,
     /// No window ends before this.
     next_end: Duration,
 }
@@ -45,10 +47,10 @@ pub(super) struct LeftOut {
 }
 
 impl LineLimits {
-    /// Whether a line about user `uid` may be written at `now`. `problem`: it tells one. Lines about root are not limited. Call
-    /// [`Self::take_ended`] before.
+    /// Whether a line about user `uid` may be written at `now`. `problem`: it tells one. Lines about root are not limited,
+    /// unless [`Self::limits_root`]. Call [`Self::take_ended`] before.
     pub fn admit(&mut self, uid: u32, problem: bool, now: Duration) -> bool {
-        if uid == 0 {
+        if uid == 0 && !self.limits_root {
             return true;
         }
         let own = Count { uid: Some(uid), problems: problem };
@@ -110,6 +112,14 @@ mod tests {
         assert_eq!(line(&mut limits, 2002, 65), (true, vec![counted]));
         assert_eq!(line(&mut limits, 2001, 66), (true, vec![]));
         assert!((0..1000).all(|_| line(&mut limits, 0, 66).0), "root is not limited");
+    }
+
+    #[test]
+    fn root_is_limited_where_others_say_whom_lines_are_about() {
+        let mut limits = LineLimits { limits_root: true, ..LineLimits::default() };
+        assert_eq!((0..1000).filter(|_| line(&mut limits, 0, 5).0).count(), LINES as usize);
+        let left_out = LeftOut { uid: Some(0), lines: 1000 - u64::from(LINES) };
+        assert_eq!(line(&mut limits, 0, 65), (true, vec![left_out]));
     }
 
     #[test]

@@ -25,6 +25,7 @@ fn a_lane_that_hangs_delays_no_other_lane_and_no_other_user() {
     let mut lanes = Lanes::new(TOKENS);
     (0..100).for_each(|number| lanes.push(place("hangs", 1), 0, task(number)));
     assert_eq!(taken(&mut lanes).len(), TOKENS.user_in_lane);
+    assert_eq!([lanes.waiting_of(1), lanes.waiting_of(2)], [100 - TOKENS.user_in_lane, 0]);
     lanes.push(place("hangs", 2), 0, task(200));
     lanes.push(place("works", 1), 0, task(300));
     let next = taken(&mut lanes);

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Limits the attempts to enrol, so that one address cannot keep the others out.
 //!
+//! A cluster may have all its nodes in one network of IPv6, and each user of a node can send anything from its address. A host may also have
+//! all addresses of such a network. So failures count for the exact address first, and for the network with a much larger limit; those that
+//! cost the broker nothing count for the address alone.
+//!
 //! Only failures count against an address: ten thousand nodes behind one address translator enrol without a limit other than that for
 //! attempts at a time.
 
@@ -9,19 +13,25 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Failures that an address may have at once.
-const BURST: u32 = 10;
+/// What is allowed to an address, or to a network.
+struct Limits {
+    /// Failures at once.
+    burst: u32,
+    /// After this time one more failure is allowed.
+    refill: Duration,
+    /// Attempts at a time.
+    at_a_time: usize,
+}
 
-/// After this time one more failure is allowed.
-const REFILL: Duration = Duration::from_secs(6);
+const OF_ADDRESS: Limits = Limits { burst: 10, refill: Duration::from_secs(6), at_a_time: 4 };
 
-/// Attempts of one address at a time.
-const OF_ONE_ADDRESS: usize = 4;
+/// As many failures at once as a network may have connections that have shown no certificate.
+const OF_NETWORK: Limits = Limits { burst: 1_024, refill: Duration::from_millis(100), at_a_time: 12 };
 
 /// Attempts of all addresses at a time. Each runs unmunge.
 const AT_A_TIME: usize = 16;
 
-/// Addresses with failures that are remembered.
+/// Addresses with failures that are remembered, and as many networks.
 const ADDRESSES: usize = 4096;
 
 /// How long an address waits when all places are taken: attempts take milliseconds.
@@ -35,6 +45,17 @@ pub struct Attempts(Arc<Mutex<State>>);
 struct State {
     running: usize,
     addresses: BTreeMap<IpAddr, Address>,
+    /// Those of IPv6.
+    networks: BTreeMap<IpAddr, Address>,
+}
+
+/// For what an attempt counts as a failure.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    Nothing,
+    Address,
+    /// And for its address.
+    Network,
 }
 
 #[derive(Default)]
@@ -51,7 +72,7 @@ struct Address {
 pub struct Attempt {
     attempts: Attempts,
     address: IpAddr,
-    counts: bool,
+    counts: Counts,
 }
 
 /// There is no attempt now.
@@ -70,31 +91,34 @@ impl Attempts {
     /// # Errors
     /// [`TooMany`].
     pub fn begin(&self, address: IpAddr, elapsed: Duration) -> Result<Attempt, TooMany> {
-        let address = network(address);
+        let address = address.to_canonical();
         let mut state = self.state();
-        let all = state.running;
-        let entry = state.entry(address);
-        entry.forgive(elapsed);
-        if entry.failures >= BURST {
-            let first = !std::mem::replace(&mut entry.told, true);
-            let after = (entry.since + REFILL).saturating_sub(elapsed);
-            return Err(TooMany { after, first });
+        let State { running, addresses, networks } = &mut *state;
+        let mut of_network = if address.is_ipv6() { Some(entry(networks, network(address))) } else { None };
+        if let Some(of_network) = &mut of_network {
+            of_network.check(&OF_NETWORK, elapsed)?;
         }
-        if entry.running >= OF_ONE_ADDRESS || all >= AT_A_TIME {
+        let own = entry(addresses, address);
+        own.check(&OF_ADDRESS, elapsed)?;
+        if *running >= AT_A_TIME {
             return Err(TooMany { after: SHORT, first: false });
         }
-        entry.told = false;
-        entry.running += 1;
-        state.running += 1;
-        Ok(Attempt { attempts: self.clone(), address, counts: true })
+        *running += 1;
+        own.begin();
+        if let Some(of_network) = of_network {
+            of_network.begin();
+        }
+        Ok(Attempt { attempts: self.clone(), address, counts: Counts::Network })
     }
 
-    fn end(&self, address: IpAddr, counts: bool) {
+    fn end(&self, address: IpAddr, counts: Counts) {
         let mut state = self.state();
         state.running = state.running.saturating_sub(1);
-        if let Some(entry) = state.addresses.get_mut(&address) {
-            entry.running = entry.running.saturating_sub(1);
-            entry.failures = entry.failures.saturating_add(u32::from(counts));
+        if let Some(own) = state.addresses.get_mut(&address) {
+            own.end(counts != Counts::Nothing);
+        }
+        if let Some(of_network) = state.networks.get_mut(&network(address)) {
+            of_network.end(counts == Counts::Network);
         }
     }
 
@@ -103,34 +127,56 @@ impl Attempts {
     }
 }
 
-impl State {
-    fn entry(&mut self, address: IpAddr) -> &mut Address {
-        if self.addresses.len() >= ADDRESSES && !self.addresses.contains_key(&address) {
-            // Those with the fewest failures and without an attempt: an address that goes on attacking is the last one to be forgotten.
-            let idle = self.addresses.iter().filter(|(_, entry)| entry.running == 0);
-            let least = idle.min_by_key(|(_, entry)| (entry.failures, entry.since)).map(|(address, _)| *address);
-            if let Some(least) = least {
-                self.addresses.remove(&least);
-            }
+fn entry(addresses: &mut BTreeMap<IpAddr, Address>, address: IpAddr) -> &mut Address {
+    if addresses.len() >= ADDRESSES && !addresses.contains_key(&address) {
+        // Those with the fewest failures and without an attempt: an address that goes on attacking is the last one to be forgotten.
+        let idle = addresses.iter().filter(|(_, entry)| entry.running == 0);
+        let least = idle.min_by_key(|(_, entry)| (entry.failures, entry.since)).map(|(address, _)| *address);
+        if let Some(least) = least {
+            addresses.remove(&least);
         }
-        self.addresses.entry(address).or_default()
     }
+    addresses.entry(address).or_default()
 }
 
 impl Address {
+    /// Refuses an attempt at this elapsed time if there were too many failures, or are too many attempts.
+    fn check(&mut self, limits: &Limits, elapsed: Duration) -> Result<(), TooMany> {
+        self.forgive(limits.refill, elapsed);
+        if self.failures >= limits.burst {
+            let first = !std::mem::replace(&mut self.told, true);
+            let after = (self.since + limits.refill).saturating_sub(elapsed);
+            return Err(TooMany { after, first });
+        }
+        if self.running >= limits.at_a_time {
+            return Err(TooMany { after: SHORT, first: false });
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) {
+        self.told = false;
+        self.running += 1;
+    }
+
+    fn end(&mut self, has_failed: bool) {
+        self.running = self.running.saturating_sub(1);
+        self.failures = self.failures.saturating_add(u32::from(has_failed));
+    }
+
     /// Forgets one failure for each time of refill that has passed.
-    fn forgive(&mut self, elapsed: Duration) {
+    fn forgive(&mut self, refill: Duration, elapsed: Duration) {
         if self.failures == 0 {
             self.since = elapsed;
             return;
         }
-        let steps = elapsed.saturating_sub(self.since).as_millis() / REFILL.as_millis();
+        let steps = elapsed.saturating_sub(self.since).as_millis() / refill.as_millis();
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
         if steps >= self.failures {
             *self = Self { running: self.running, since: elapsed, ..Self::default() };
         } else {
             self.failures -= steps;
-            self.since += REFILL * steps;
+            self.since += refill * steps;
         }
     }
 }
@@ -139,14 +185,14 @@ impl Attempt {
     /// The same while nothing is done yet: dropped, it does not count.
     #[must_use]
     pub fn waiting(mut self) -> Self {
-        self.counts = false;
+        self.counts = Counts::Nothing;
         self
     }
 
     /// The wait is over: dropped, it counts as a failure.
     #[must_use]
     pub fn running(mut self) -> Self {
-        self.counts = true;
+        self.counts = Counts::Network;
         self
     }
 
@@ -157,7 +203,12 @@ impl Attempt {
 
     /// Ends the attempt, which failed without a fault of the address.
     pub fn not_counted(mut self) {
-        self.counts = false;
+        self.counts = Counts::Nothing;
+    }
+
+    /// Ends the attempt, which failed before any proof was looked at.
+    pub fn without_proof(mut self) {
+        self.counts = Counts::Address;
     }
 }
 
@@ -167,7 +218,7 @@ impl Drop for Attempt {
     }
 }
 
-/// What counts as one address: a host with IPv6 has at least the 2^64 addresses of its network.
+/// What may be one host: a host with IPv6 has at least the 2^64 addresses of its network.
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -194,6 +245,9 @@ mod tests {
     }
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    const BURST: u32 = OF_ADDRESS.burst;
+    const REFILL: Duration = OF_ADDRESS.refill;
 
     #[test]
     fn an_address_with_failures_waits_and_others_do_not() {
@@ -226,23 +280,67 @@ mod tests {
     fn one_address_does_not_take_all_places() {
         let attempts = Attempts::default();
         let running: Vec<_> = (0..20).filter_map(|_| attempts.begin(address("10.0.0.66"), SECOND).ok()).collect();
-        assert_eq!(running.len(), OF_ONE_ADDRESS);
+        assert_eq!(running.len(), OF_ADDRESS.at_a_time);
         let others: Vec<_> =
             (0..20).filter_map(|host| attempts.begin(IpAddr::from([10, 0, 1, host]), SECOND).ok()).collect();
-        assert_eq!(others.len(), AT_A_TIME - OF_ONE_ADDRESS);
+        assert_eq!(others.len(), AT_A_TIME - OF_ADDRESS.at_a_time);
         assert_eq!(attempts.begin(address("10.0.2.1"), SECOND).err(), Some(TooMany { after: SHORT, first: false }));
         drop(running);
         assert!(attempts.begin(address("10.0.2.1"), SECOND).is_ok());
     }
 
     #[test]
-    fn the_addresses_of_a_network_count_as_one() {
+    fn a_user_of_a_node_does_not_keep_its_network_out() {
         let attempts = Attempts::default();
-        for host in 0..BURST {
-            drop(attempts.begin(address(&format!("2001:db8:0:1::{host:x}")), SECOND).unwrap());
+        let (bad, node) = (address("2001:db8:0:1::66"), address("2001:db8:0:1::1"));
+        // All that are free, and then each as soon as it is possible.
+        for number in 0..1_000 {
+            let now = SECOND + REFILL * number;
+            while let Ok(attempt) = attempts.begin(bad, now) {
+                drop(attempt);
+            }
+            attempts.begin(node, now).unwrap().succeeded();
         }
-        assert!(attempts.begin(address("2001:db8:0:1:ffff::1"), SECOND).is_err());
+    }
+
+    #[test]
+    fn a_network_waits_after_the_failures_of_many_addresses() {
+        let attempts = Attempts::default();
+        let host = |number: u32| address(&format!("2001:db8:0:1::{number:x}"));
+        for number in 0..OF_NETWORK.burst * 2 {
+            attempts.begin(host(number), SECOND).unwrap().without_proof();
+        }
+        for number in 0..OF_NETWORK.burst {
+            drop(attempts.begin(host(number), SECOND).unwrap());
+        }
+        let fresh = address("2001:db8:0:1:ffff::1");
+        assert_eq!(attempts.begin(fresh, SECOND).err(), Some(TooMany { after: OF_NETWORK.refill, first: true }));
         assert!(attempts.begin(address("2001:db8:0:2::1"), SECOND).is_ok());
+        assert!(attempts.begin(fresh, SECOND + OF_NETWORK.refill).is_ok());
+    }
+
+    #[test]
+    fn what_proves_nothing_counts_for_its_address() {
+        let attempts = Attempts::default();
+        for bad in ["10.0.0.66", "2001:db8:0:1::66"].map(address) {
+            for _ in 0..BURST {
+                attempts.begin(bad, SECOND).unwrap().without_proof();
+            }
+            assert!(attempts.begin(bad, SECOND).is_err());
+        }
+    }
+
+    #[test]
+    fn the_addresses_of_a_network_do_not_take_all_places() {
+        let attempts = Attempts::default();
+        let host = |number: u32| address(&format!("2001:db8:0:1::{number:x}"));
+        let running: Vec<_> = (0..20).filter_map(|number| attempts.begin(host(number), SECOND).ok()).collect();
+        assert_eq!(running.len(), OF_NETWORK.at_a_time);
+        assert!(attempts.begin(address("10.0.0.1"), SECOND).is_ok());
+    }
+
+    #[test]
+    fn networks_have_names() {
         assert_eq!(network(address("::ffff:10.0.0.1")), address("10.0.0.1"));
         assert_eq!(network_name(address("::ffff:10.0.0.1")), "10.0.0.1");
         assert_eq!(network_name(address("2001:db8:0:1:ffff::1")), "2001:db8:0:1::/64");

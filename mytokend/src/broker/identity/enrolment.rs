@@ -175,6 +175,12 @@ impl EnrolmentRefusal {
         }
     }
 
+    /// Whether no proof was looked at. Anybody can send such a message, and it costs nothing.
+    fn is_without_proof(&self) -> bool {
+        use RequestError::TooLong;
+        matches!(self, Self::Form(_) | Self::NoMunge | Self::Munge(MungeRefusal::Malformed) | Self::Request(TooLong))
+    }
+
     /// Whether it is to be logged: all are, but of a row of attempts that were too many only the first.
     #[must_use]
     pub fn is_to_log(&self) -> bool {
@@ -210,6 +216,8 @@ impl Enrolments {
             Err(refusal) => {
                 if refusal.kind() == RefusalKind::Unavailable {
                     attempt.not_counted();
+                } else if refusal.is_without_proof() {
+                    attempt.without_proof();
                 }
                 Err(refusal)
             }

@@ -105,6 +105,17 @@ fn a_job_gets_tokens_of_its_new_credential_and_both_are_revoked_once() {
 }
 
 #[test]
+fn a_job_gets_the_tokens_of_the_files_of_its_new_credential() {
+    let temp = tempfile::tempdir().unwrap();
+    let test = with_store(WAITS, temp.path());
+    assert_eq!(test.replace("7:files@5"), "");
+    test.prints(Some(RUNS));
+    assert_eq!(test.file_token("7:old", "data"), Ok("token-0".to_owned()));
+    assert_eq!(test.file_token("7:old", "x"), Err("refused: the credential has no file \"x\"".to_owned()));
+    assert_eq!(test.asked(), ["7:files@5"]);
+}
+
+#[test]
 fn who_has_no_right_to_a_job_replaces_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let array = "7|N/A|2|2_[2-9]|PENDING|1000|N/A||\n7|1000|3|2_1|RUNNING|1000|N/A|n1|n1\n";
@@ -124,7 +135,7 @@ fn who_has_no_right_to_a_job_replaces_nothing() {
         let reason = test.replace_from(host, uid, job, sealed);
         assert!(reason.contains(expected), "{host} {uid} {job} {sealed}: {reason}");
         let line = format!("host {host}, job {job} uid {uid}: its credential is not replaced: {reason}");
-        assert!(!test.broker.told.is_new(&line, test.broker.clock.elapsed()), "it is logged, once: {line}");
+        assert!(!test.broker.told.is_new_of(host, &line, test.broker.clock.elapsed()), "it is logged, once: {line}");
     }
     test.fakes.hosts.lock().unwrap().insert("login2".to_owned());
     assert!(test.replace("7:new@5").contains("was submitted on login2"), "all tasks of an array count");
