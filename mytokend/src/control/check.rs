@@ -25,6 +25,7 @@ mod offers;
 mod package_tool;
 mod pam;
 mod pam_account;
+mod pam_answers;
 mod pam_service;
 pub mod pam_stack;
 mod plugin;

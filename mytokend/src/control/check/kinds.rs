@@ -82,6 +82,8 @@ kinds! {
     PAM_NOT_REACHED: "pam-line-not-reached", "PAM", Error, "";
     /// A refused token logs in.
     PAM_OPEN: "pam-refused-token-logs-in", "PAM", Error, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
+    /// A login without a valid token succeeds, for example when no server answers, or for an account that is not for tokens.
+    PAM_WITHOUT_TOKEN: "pam-login-without-token", "PAM", Error, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
     /// After a refused token the next line asks.
     PAM_FALLS_THROUGH: "pam-refused-token-falls-through", "PAM", Warning, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
     /// An accepted token does not log in.
