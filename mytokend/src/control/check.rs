@@ -26,6 +26,7 @@ mod package_tool;
 mod pam;
 mod pam_account;
 mod pam_answers;
+mod pam_fixes;
 mod pam_service;
 pub mod pam_stack;
 mod plugin;

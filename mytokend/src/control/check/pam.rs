@@ -10,6 +10,7 @@ use super::configuration::edit;
 use super::host::{Host, Ran, module_paths};
 use super::kinds::{self, Kind};
 use super::pam_answers::{PASSWORD, Unknown, is_refusal, occasion, run, without_token};
+use super::pam_fixes::missing_line;
 use super::pam_stack::{Action, Directories, Group, ModuleLine, Stack};
 
 /// Our module.
@@ -24,8 +25,8 @@ const INCLUDES_FROM_BOTH: &str = "1.7.0-6";
 /// The service of sshd, unless `PAMServiceName` of newer releases has another.
 pub(super) const SSHD: &str = "sshd";
 
-/// What our module returns in the account stack for a token that expired during the login, for a login whose record cannot be used, and after an
-/// internal error.
+/// What our module returns in the account stack for a token that expired during the login, for a login whose record cannot be used, and
+/// after an internal error.
 const ACCOUNT_REFUSALS: [&str; 3] = ["acct_expired", "perm_denied", "system_err"];
 
 /// Longest name of a module in a text.
@@ -51,7 +52,9 @@ impl Findings {
                 None if misspelt || (stack.lines().next().is_none() && !stack.mistakes.is_empty()) => {}
                 None => {
                     let text = format!("the {} stack of {service} has no {MODULE}.so: {effect}", group.name());
-                    self.add_kind(kind, text);
+                    let stacks = [&auth, &account, &session];
+                    let fix = missing_line(self.package_tool, kind, host, service, *group, &stacks);
+                    self.add_fixed(kind, text, fix);
                 }
                 Some(line) => self.decisions(*group, stack, line, service, effect),
             }
