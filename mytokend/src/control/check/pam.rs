@@ -9,7 +9,7 @@ use super::Findings;
 use super::configuration::edit;
 use super::host::{Host, Ran, module_paths};
 use super::kinds::{self, Kind};
-use super::pam_answers::{PASSWORD, Unknown, is_refusal, occasion, run, without_token};
+use super::pam_answers::{Course, PASSWORD, Unknown, courses, is_refusal, occasion, without_token};
 use super::pam_fixes::missing_line;
 use super::pam_stack::{Action, Directories, Group, ModuleLine, Stack};
 
@@ -112,15 +112,18 @@ impl Findings {
     /// Lets a stack decide about tokens that our module accepts and refuses, and about its other answers.
     fn decisions(&mut self, group: Group, stack: &Stack, line: &ModuleLine, service: &str, effect: &str) {
         let place = &line.place;
-        let (decision, asked) = run(stack, group, service, "success", Unknown::Succeed);
-        let Some(turn) = asked.iter().position(|asked| asked.name() == MODULE) else {
+        // Only what is so in each case is a fault: a module that is not known here can succeed or fail.
+        let mut courses_of_token = courses(stack, group, service, "success", Unknown::Either);
+        courses_of_token.retain(|course| course.before_ours().is_some());
+        if courses_of_token.is_empty() {
             let text = format!("{place}: libpam never comes to this line of the {} stack: {effect}", group.name());
             return self.add_fixed(kinds::PAM_NOT_REACHED, text, edit(place));
-        };
+        }
+        let accepted = courses_of_token.iter().find(|course| course.succeeds());
         if group == Group::Session {
             return;
         }
-        if decision != "success" {
+        if accepted.is_none() {
             let reason = if group == Group::Auth { "a later line asks for more" } else { "another line refuses it" };
             self.add_kind(kinds::PAM_CLOSED, format!("{place}: an accepted token does not log in: {reason}"));
         }
@@ -128,7 +131,10 @@ impl Findings {
             // Other modules of this stack judge the account, not the token.
             let open: Vec<&str> = ACCOUNT_REFUSALS
                 .into_iter()
-                .filter(|refusal| run(stack, group, service, refusal, Unknown::Succeed).0 == "success")
+                .filter(|refusal| {
+                    let courses = courses(stack, group, service, refusal, Unknown::Succeed);
+                    courses.iter().any(|course| course.succeeds() && course.before_ours().is_some())
+                })
                 .collect();
             if !open.is_empty() {
                 let text =
@@ -148,7 +154,8 @@ impl Findings {
             let text = format!("{place}: after a refused token the next line is asked ({})", through.join(", "));
             self.add_kind(kinds::PAM_FALLS_THROUGH, text);
         }
-        if let Some(password) = asked.iter().take(turn).find(|asked| PASSWORD.contains(&asked.name())) {
+        let before = accepted.or(courses_of_token.first()).and_then(Course::before_ours).unwrap_or_default();
+        if let Some(password) = before.iter().find(|asked| PASSWORD.contains(&asked.name())) {
             let text = format!(
                 "{}: {} asks for a password before {MODULE}.so asks for a token: each login by token is a wrong password first",
                 password.place, password.module
@@ -159,7 +166,7 @@ impl Findings {
 
     /// Whether the auth stack lets somebody in who has neither a valid token nor another credential.
     fn is_open(&mut self, stack: &Stack, line: &ModuleLine, service: &str) -> bool {
-        let opens = |answer| run(stack, Group::Auth, service, answer, Unknown::Fail).0 == "success";
+        let opens = |answer| courses(stack, Group::Auth, service, answer, Unknown::Fail).iter().any(Course::succeeds);
         let open: Vec<_> = without_token().filter(|&(_, answer)| opens(answer)).collect();
         let place = &line.place;
         if open.iter().any(|(class, _)| is_refusal(*class)) {
@@ -301,6 +308,7 @@ mod tests {
                  auth [success=1 default=ignore] pam_unix.so\nauth requisite pam_deny.so\nauth required pam_permit.so"
             )
         };
+        let before = |line: &str| format!("{line}\nauth {ours}");
         for (from, to, id) in [
             (&format!("auth     {ours}")[..], "", "pam-auth-missing"),
             ("account  required     pam_mytoken.so", "", "pam-account-missing"),
@@ -338,7 +346,7 @@ mod tests {
             ("session  optional     pam_mytoken.so", "session optional pam_mytokn.so", "pam-module-file"),
             ("account  required     pam_mytoken.so", "account optional pam_mytoken.so", "pam-refused-token-logs-in"),
             ("account  required     pam_nologin.so", "account required pam_deny.so", "pam-accepted-token-refused"),
-            ("account  required     pam_nologin.so", "account sufficient pam_localuser.so", "pam-line-not-reached"),
+            ("account  required     pam_nologin.so", "account sufficient pam_permit.so", "pam-line-not-reached"),
             ("account  required     pam_nologin.so", "account [default=1] pam_nologin.so", "pam-line-not-reached"),
             (
                 "session  optional     pam_mytoken.so",
@@ -368,6 +376,14 @@ mod tests {
             // Not in the way.
             ("session  optional     pam_keyinit.so", "session optional pam_nosuch.so", ""),
             ("account  required     pam_nologin.so", "account sufficient pam_usertype.so issystem", ""),
+            // For some logins, or with another credential, they end the stack before our line. For others they do not.
+            ("account  required     pam_nologin.so", "account sufficient pam_localuser.so", ""),
+            ("account  required     pam_nologin.so", "account [success=1 default=ignore] pam_access.so", ""),
+            (ours, &before("sufficient pam_radius_auth.so")[..], ""),
+            (ours, &before("requisite pam_radius_auth.so")[..], ""),
+            (ours, &before("sufficient pam_env.so")[..], ""),
+            (ours, &before("sufficient pam_permit.so")[..], "pam-line-not-reached"),
+            (ours, &before("sufficient pam_succeed_if.so user ingroup wheel")[..], "pam-refused-token-logs-in"),
         ] {
             let found = found_in("/etc/pam.d", from, to);
             let ids: Vec<&str> = found.iter().filter_map(|finding| finding.id.as_deref()).collect();

@@ -28,3 +28,28 @@ fn a_missing_line_of_a_stack_for_tokens_and_keys_comes_back_once() -> Result<()>
         Ok(())
     })
 }
+
+/// Modules that are not known may refuse, so the login comes to the line after them.
+#[test]
+fn a_module_before_ours_that_may_refuse_is_no_fault() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        site.sh("root", &format!("cp {STACK} /root/stack"))?.ok()?;
+        let before = |group: &str, line: &str| {
+            format!("cp /root/stack {STACK}; sed -i '0,/^{group}/s//{group} {line}\\n&/' {STACK}")
+        };
+        for (group, line) in [
+            ("auth", "sufficient pam_radius_auth.so"),
+            ("account", "sufficient pam_localuser.so"),
+            ("session", "sufficient pam_x.so"),
+        ] {
+            site.sh("root", &before(group, line))?.ok()?;
+            assert_eq!(findings(site, "")?, (vec![], 0), "{line}");
+        }
+        sees_alone(site, "", &before("auth", "sufficient pam_permit.so"), "pam-line-not-reached", 2)?;
+        let members = "sufficient pam_succeed_if.so quiet user ingroup wheel";
+        let found = sees_alone(site, "", &before("auth", members), "pam-refused-token-logs-in", 2)?;
+        assert!(found[0].text.contains("a refused token logs in (user_unknown, auth_err, "), "{found:?}");
+        Ok(())
+    })
+}
