@@ -151,7 +151,7 @@ kinds! {
     /// The look-up of an account or group failed, or needed more than 5 s. The accounts after it were not looked up.
     NSS: "nss-no-answer", "accounts", Warning, "";
     /// The cluster's public key is missing or cannot be used.
-    PUBLIC_KEY: "public-key", "public key", Error, "mytokenctl keygen   # on one host; then copy cluster.pub to every host, and cluster.key (mode 0600) to the nodes";
+    PUBLIC_KEY: "public-key", "public key", Error, "";
     /// The cluster's private key cannot be used.
     PRIVATE_KEY: "private-key", "private key", Error, "namei -l /etc/mytoken/keys/cluster.key";
     /// The two keys are of different pairs.
@@ -243,6 +243,7 @@ mod tests {
                 "pam-account-shut-out",
                 "pam-password-expired",
                 "pam-account-unknown",
+                "public-key",
                 "keys-differ",
                 "map-file-lookup",
                 "nss-no-answer",
