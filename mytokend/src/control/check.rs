@@ -19,6 +19,7 @@ pub mod kinds_user;
 mod map_files;
 mod node_answer;
 mod node_differences;
+mod node_keys;
 mod nodes;
 mod nss;
 mod offers;
