@@ -109,11 +109,11 @@ kinds! {
     /// `user_readenv=1`.
     PAM_USER_ENVIRONMENT: "pam-user-environment", "PAM", Warning, "";
     /// There is no `mytoken.toml`.
-    CONFIGURATION_MISSING: "configuration-missing", "configuration", Error, "install -D -m 0644 /usr/share/mytoken/samples/mytoken.toml /etc/mytoken/mytoken.toml   # then write your URLs into it";
+    CONFIGURATION_MISSING: "configuration-missing", "configuration", Error, "test -e /etc/mytoken/mytoken.toml || install -D -m 0644 /usr/share/mytoken/samples/mytoken.toml /etc/mytoken/mytoken.toml   # then write your URLs into it";
     /// sshd's stack has our module, and there is no `login.toml`.
-    LOGIN_MISSING: "login-toml-missing", "configuration", Error, "install -D -m 0644 /usr/share/mytoken/samples/login.toml /etc/mytoken/login.toml   # then write your rules into it";
+    LOGIN_MISSING: "login-toml-missing", "configuration", Error, "test -e /etc/mytoken/login.toml || sed '/^[[][[]rule]]/,$ s/^[^#]/#&/' /usr/share/mytoken/samples/login.toml | install -D -m 0644 /dev/stdin /etc/mytoken/login.toml   # it has no rule and lets nobody in: write yours into it";
     /// Slurm loads our plugin, and there is no `jobs.toml`.
-    JOBS_MISSING: "jobs-toml-missing", "configuration", Error, "install -D -m 0644 /usr/share/mytoken/samples/jobs.toml /etc/mytoken/jobs.toml   # then write your profiles into it";
+    JOBS_MISSING: "jobs-toml-missing", "configuration", Error, "test -e /etc/mytoken/jobs.toml || install -D -m 0644 /usr/share/mytoken/samples/jobs.toml /etc/mytoken/jobs.toml   # then write your profiles into it";
     /// A mistake in a configuration file.
     CONFIGURATION_INVALID: "configuration-invalid", "configuration", Error, "${EDITOR:-vi} /etc/mytoken/mytoken.toml";
     /// Others could have written a configuration file.
