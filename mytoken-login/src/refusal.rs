@@ -14,6 +14,10 @@ use mytoken_wire::chunks::ChunkFault;
 
 use crate::oidc::Rejection;
 
+mod class;
+
+pub use class::RefusalClass;
+
 /// Why a login is refused. `Display` is the sentence for the user. It never reveals what the user does not know already.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -147,25 +151,6 @@ pub enum Limit {
     Server,
     /// The provider's limit: the provider answered the mytoken server with 429.
     Provider,
-}
-
-/// The class of a refusal. Each has one PAM code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusalClass {
-    /// Other modules of the PAM stack decide.
-    NotHandled,
-    /// The token is not accepted.
-    Rejected,
-    /// The token is accepted, but its holder may not use the account.
-    Forbidden,
-    /// A service that the decision needs does not answer.
-    Unavailable,
-    /// The configuration cannot be used.
-    Misconfigured,
-    /// The conversation failed.
-    Conversation,
-    /// An operation of the operating system failed.
-    System,
 }
 
 /// Level of a log line, as syslog defines it.
@@ -311,22 +296,6 @@ impl Refusal {
             Self::NotMapped { maps_to: Some(account), .. } => Some(format!("maps to {account}")),
             Self::Token(rejection @ (Rejection::Claim(_) | Rejection::WrongKind(_))) => Some(rejection.to_string()),
             _ => None,
-        }
-    }
-}
-
-impl RefusalClass {
-    /// The code of `pam_authenticate` for it.
-    #[must_use]
-    pub fn pam(self) -> &'static str {
-        match self {
-            Self::NotHandled => "PAM_USER_UNKNOWN",
-            Self::Rejected => "PAM_AUTH_ERR",
-            Self::Forbidden => "PAM_PERM_DENIED",
-            Self::Unavailable => "PAM_AUTHINFO_UNAVAIL",
-            Self::Misconfigured => "PAM_SERVICE_ERR",
-            Self::Conversation => "PAM_CONV_ERR",
-            Self::System => "PAM_SYSTEM_ERR",
         }
     }
 }

@@ -212,6 +212,36 @@ mod tests {
         }
     }
 
+    /// PAM reads login.toml at the next login: a new one must let in nobody before somebody has written a rule.
+    #[test]
+    fn a_sample_is_installed_once_and_without_a_rule() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = dir.path().join("new");
+        let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/samples");
+        let paste = |kind: &Kind| {
+            let command = kind.fix.replace("/etc/mytoken", &new.to_string_lossy());
+            let command = command.replace("/usr/share/mytoken/samples", samples);
+            let ran = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
+            assert!(ran.status.success() && ran.stderr.is_empty(), "{command} {ran:?}");
+        };
+        let kinds = [kinds::CONFIGURATION_MISSING, kinds::LOGIN_MISSING, kinds::JOBS_MISSING];
+        kinds.iter().for_each(paste);
+        let me = FileTrust::user(Owner::current().uid);
+        let shared = Shared::load(&new, me).unwrap();
+        assert!(LoginSettings::load(&new, me, &shared).unwrap().rules.is_empty());
+        let sample = std::fs::read_to_string(format!("{samples}/login.toml")).unwrap();
+        let login = std::fs::read_to_string(new.join("login.toml")).unwrap();
+        assert_eq!(login.lines().count(), sample.lines().count());
+        assert!(login.contains("\n#[[rule]]\n") && login.contains("\n#template = "), "{login}");
+        for name in ["mytoken.toml", "login.toml", "jobs.toml"] {
+            std::fs::write(new.join(name), "# own\n").unwrap();
+        }
+        kinds.iter().for_each(paste);
+        for name in ["mytoken.toml", "login.toml", "jobs.toml"] {
+            assert_eq!(std::fs::read_to_string(new.join(name)).unwrap(), "# own\n", "{name}");
+        }
+    }
+
     #[test]
     fn the_fix_of_a_mistake_opens_its_line() {
         assert_eq!(edit("/etc/mytoken/login.d/a.toml:12"), "${EDITOR:-vi} +12 /etc/mytoken/login.d/a.toml");

@@ -22,39 +22,64 @@ use crate::jobs::settings::{ClusterSettings, JobsSettings};
 /// Where `mytokenctl keygen` makes keys without `--dir`.
 const KEYS: &str = "/etc/mytoken/keys";
 
+/// The command that keeps a copy of a file beside it. A copy that is there already is kept, too: the file may be the only one with this
+/// key, and jobs in the queue may need it.
+pub(super) fn keep(file: &Path) -> String {
+    let file = file.to_string_lossy();
+    let (copy, file) = (word(&format!("{file}.before")), word(&file));
+    format!("{{ test ! -e {file} || cp -p --backup=numbered {file} {copy}; }}")
+}
+
+/// The command that takes a file of another host, and keeps the one that is here.
+pub(super) fn fetch(host: &str, file: &Path) -> String {
+    let path = word(&file.to_string_lossy());
+    format!("{} && scp -p {host}:{path} {path}", keep(file))
+}
+
 /// The commands that copy both keys from HOST.
 pub(super) fn copy_pair(cluster: &ClusterSettings) -> String {
-    let files = [&cluster.public_key_file, &cluster.private_key_file].map(|file| word(&file.to_string_lossy()));
-    files.map(|file| format!("scp -p HOST:{file} {file}")).join(" && ")
+    [&cluster.private_key_file, &cluster.public_key_file].map(|file| fetch("HOST", file)).join(" && ")
+}
+
+/// The command for a host that has no key. What the host is cannot be seen: a new pair on a further host of a cluster would seal
+/// credentials that no node can open.
+fn first_key(jobs: &JobsSettings) -> String {
+    let file = &jobs.cluster.public_key_file;
+    let directory = file.parent().unwrap_or(Path::new("/"));
+    let (path, place) = (word(&file.to_string_lossy()), word(&directory.to_string_lossy()));
+    // keygen has fixed names for the two files.
+    let keygen = if file.file_name() == Some(OsStr::new(PUBLIC)) && directory != Path::new(KEYS) {
+        format!("mytokenctl keygen --dir {place}")
+    } else {
+        "mytokenctl keygen".to_owned()
+    };
+    let (host, first) =
+        if jobs.broker.is_used() { ("a broker", "the first broker") } else { ("one of this cluster", "one node") };
+    format!(
+        "mkdir -p -m 0755 {place} && scp -p HOST:{path} {path}   # HOST: {host} that has it. Only a new cluster has no key yet: then, on {first}: {keygen}"
+    )
 }
 
 impl Findings {
     /// Checks the key pair of the cluster. Only nodes have the private key.
     pub(super) fn keys(&mut self, jobs: &JobsSettings, trust: FileTrust) {
         let (public_file, private_file) = (&jobs.cluster.public_key_file, &jobs.cluster.private_key_file);
+        let brokers = jobs.broker.is_used();
+        let owner = if brokers { "another broker, only if this host is one" } else { "one with the right key" };
         let public = match PublicKey::load(public_file, trust) {
             Ok(public) => {
                 self.host.public_key = Some(public.id().to_owned());
                 self.ok("public key", format!("{} ({})", public.id(), public_file.display()));
                 Some(public)
             }
-            // keygen makes a pair where there is none.
             Err(error) if !exists(public_file) && !exists(private_file) => {
-                let directory = public_file.parent().unwrap_or(Path::new("/"));
-                // keygen has fixed names for the two files.
-                let fix = if public_file.file_name() == Some(OsStr::new(PUBLIC)) && directory != Path::new(KEYS) {
-                    let directory = word(&directory.to_string_lossy());
-                    kinds::PUBLIC_KEY.fix.replacen("keygen", &format!("keygen --dir {directory}"), 1)
-                } else {
-                    kinds::PUBLIC_KEY.fix.to_owned()
-                };
-                self.add_fixed(kinds::PUBLIC_KEY, error.to_string(), fix);
+                self.add_fixed(kinds::PUBLIC_KEY, error.to_string(), first_key(jobs));
                 None
             }
-            Err(error) => self.unusable_key(kinds::PUBLIC_KEY, &error, public_file),
+            Err(error) => self.unusable_key(kinds::PUBLIC_KEY, &error, public_file, "one with the right key"),
         };
         if !exists(private_file) {
-            let without = if jobs.broker.is_used() { "that is not a broker" } else { "without slurmd" };
+            let without = if brokers { "that is not a broker" } else { "without slurmd" };
             let text = format!("{} does not exist; correct on a host {without}", private_file.display());
             return self.ok("private key", text);
         }
@@ -63,24 +88,33 @@ impl Findings {
         }
         let further = further_keys::load(private_file, trust);
         for problem in &further.problems {
-            self.unusable_key::<()>(kinds::PRIVATE_KEY, problem, &further_keys::directory(private_file));
+            self.unusable_key::<()>(kinds::PRIVATE_KEY, problem, &further_keys::directory(private_file), owner);
         }
         for (path, key) in &further.keys {
             self.ok("private key", format!("{} ({})", key.id(), path.display()));
         }
         let opens = |public: &PublicKey| further.keys.iter().any(|(_, key)| key.id() == public.id());
         match (PrivateKey::load(private_file, trust), public) {
-            (Err(error), _) => drop(self.unusable_key::<()>(kinds::PRIVATE_KEY, &error, private_file)),
+            (Err(error), _) => drop(self.unusable_key::<()>(kinds::PRIVATE_KEY, &error, private_file, owner)),
             (Ok(private), Some(public)) if private.id() != public.id() && !opens(&public) => {
                 let text = format!("{} does not belong to the public key {}", private.id(), public.id());
-                let fix = format!("{}   # HOST: where mytokenctl keygen ran", copy_pair(&jobs.cluster));
+                let fix = if brokers {
+                    let public = fetch("HOST", public_file);
+                    format!(
+                        "{public}   # HOST: a broker. Only if this host is one, copy {} in the same way",
+                        word(&private_file.to_string_lossy())
+                    )
+                } else {
+                    format!("{}   # HOST: where mytokenctl keygen ran", copy_pair(&jobs.cluster))
+                };
                 self.add_fixed(kinds::KEY_PAIR, text, fix);
             }
             (Ok(private), _) => self.ok("private key", format!("{} ({})", private.id(), private_file.display())),
         }
     }
 
-    fn unusable_key<T>(&mut self, kind: Kind, error: &SealError, path: &Path) -> Option<T> {
+    /// `owner`: which hosts have the right file.
+    fn unusable_key<T>(&mut self, kind: Kind, error: &SealError, path: &Path, owner: &str) -> Option<T> {
         let text = error.to_string();
         match error {
             SealError::File(file @ Error::Config(ConfigError::Unsafe { .. } | ConfigError::Unreadable { .. }))
@@ -89,9 +123,9 @@ impl Findings {
                 self.add_file_error(kind, file, &text);
             }
             _ => {
-                let path = word(&path.to_string_lossy());
                 let fix = format!(
-                    "scp -p HOST:{path} {path}   # HOST: one with the right key. If there is none, move both keys away and run mytokenctl keygen: jobs in the queue lose their tokens"
+                    "{}   # HOST: {owner}. If no host has it, move both keys away and run mytokenctl keygen: jobs in the queue lose their tokens",
+                    fetch("HOST", path)
                 );
                 self.add_fixed(kind, text, fix);
             }
@@ -162,19 +196,32 @@ mod tests {
         assert_eq!(ids(site(false).path()), ["public-key"]);
     }
 
-    /// `mytokenctl keygen` replaces no key.
+    fn fix(dir: &Path) -> String {
+        let me = FileTrust::user(Owner::current().uid);
+        let jobs = JobsSettings::load(dir, me, &Shared::load(dir, me).unwrap()).unwrap();
+        let mut findings = Findings::default();
+        findings.keys(&jobs, me);
+        findings.problems().filter_map(|finding| finding.fix.clone()).collect::<Vec<_>>().join("\n")
+    }
+
+    /// On a further host of a cluster, a new pair would be one that no node has.
     #[test]
-    fn keygen_is_the_command_only_where_there_is_no_key() {
-        let fix = |dir: &Path| {
-            let me = FileTrust::user(Owner::current().uid);
-            let jobs = JobsSettings::load(dir, me, &Shared::load(dir, me).unwrap()).unwrap();
-            let mut findings = Findings::default();
-            findings.keys(&jobs, me);
-            findings.problems().filter_map(|finding| finding.fix.clone()).collect::<Vec<_>>().join("\n")
-        };
+    fn a_missing_key_is_copied_and_keygen_is_for_a_new_cluster_alone() {
         let empty = site(false);
         let keys = empty.path().join("keys");
-        assert!(fix(empty.path()).starts_with(&format!("mytokenctl keygen --dir {}   # ", keys.display())));
+        let public = keys.join("cluster.pub");
+        let (keys, public) = (keys.display(), public.display());
+        let command =
+            format!("mkdir -p -m 0755 {keys} && scp -p HOST:{public} {public}   # HOST: one of this cluster ");
+        let told = fix(empty.path());
+        assert!(told.starts_with(&command) && told.ends_with(&format!("mytokenctl keygen --dir {keys}")), "{told}");
+        // With brokers, nodes and submit hosts never get the private key.
+        let settings = std::fs::read_to_string(empty.path().join("jobs.toml")).unwrap();
+        let with_brokers = format!("{settings}[broker]\nnames = ['b1']\n");
+        std::fs::write(empty.path().join("jobs.toml"), &with_brokers).unwrap();
+        let told = fix(empty.path());
+        assert!(told.contains("# HOST: a broker ") && told.contains("on the first broker: mytokenctl"), "{told}");
+        assert!(!told.contains("cluster.key"), "{told}");
         for (file, empty) in [("cluster.pub", false), ("cluster.pub", true), ("cluster.key", true)] {
             let dir = site(true);
             let path = dir.path().join("keys").join(file);
@@ -183,8 +230,29 @@ mod tests {
             } else {
                 std::fs::remove_file(&path).unwrap();
             }
-            assert!(fix(dir.path()).starts_with(&format!("scp -p HOST:{} ", path.display())), "{}", fix(dir.path()));
+            let told = fix(dir.path());
+            assert!(told.starts_with(&fetch("HOST", &path)), "{told}");
         }
+    }
+
+    /// What is replaced may be the only key that opens the credentials in the queue.
+    #[test]
+    fn no_key_is_lost_by_the_command_that_replaces_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("scp"), "#!/bin/sh\ncp \"${2#HOST:}.there\" \"$3\"\n").unwrap();
+        std::fs::set_permissions(path("scp"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(path("a key"), "old").unwrap();
+        std::fs::write(path("a key.there"), "new").unwrap();
+        let search = format!("{}:/usr/bin:/bin", dir.path().display());
+        for _ in 0..2 {
+            let command = fetch("HOST", &path("a key"));
+            let ran = std::process::Command::new("sh").args(["-c", &command]).env("PATH", &search).output().unwrap();
+            assert!(ran.status.success(), "{command} {ran:?}");
+        }
+        let text = |name: &str| std::fs::read_to_string(path(name)).unwrap();
+        assert_eq!((text("a key").as_str(), text("a key.before.~1~").as_str()), ("new", "old"));
     }
 
     #[test]

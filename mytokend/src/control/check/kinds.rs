@@ -82,6 +82,8 @@ kinds! {
     PAM_NOT_REACHED: "pam-line-not-reached", "PAM", Error, "";
     /// A refused token logs in.
     PAM_OPEN: "pam-refused-token-logs-in", "PAM", Error, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
+    /// A login without a valid token succeeds, for example when no server answers, or for an account that is not for tokens.
+    PAM_WITHOUT_TOKEN: "pam-login-without-token", "PAM", Error, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
     /// After a refused token the next line asks.
     PAM_FALLS_THROUGH: "pam-refused-token-falls-through", "PAM", Warning, "cat /usr/share/mytoken/pam-sshd.example   # compare with /etc/pam.d/sshd";
     /// An accepted token does not log in.
@@ -107,11 +109,11 @@ kinds! {
     /// `user_readenv=1`.
     PAM_USER_ENVIRONMENT: "pam-user-environment", "PAM", Warning, "";
     /// There is no `mytoken.toml`.
-    CONFIGURATION_MISSING: "configuration-missing", "configuration", Error, "install -D -m 0644 /usr/share/mytoken/samples/mytoken.toml /etc/mytoken/mytoken.toml   # then write your URLs into it";
+    CONFIGURATION_MISSING: "configuration-missing", "configuration", Error, "test -e /etc/mytoken/mytoken.toml || install -D -m 0644 /usr/share/mytoken/samples/mytoken.toml /etc/mytoken/mytoken.toml   # then write your URLs into it";
     /// sshd's stack has our module, and there is no `login.toml`.
-    LOGIN_MISSING: "login-toml-missing", "configuration", Error, "install -D -m 0644 /usr/share/mytoken/samples/login.toml /etc/mytoken/login.toml   # then write your rules into it";
+    LOGIN_MISSING: "login-toml-missing", "configuration", Error, "test -e /etc/mytoken/login.toml || sed '/^[[][[]rule]]/,$ s/^[^#]/#&/' /usr/share/mytoken/samples/login.toml | install -D -m 0644 /dev/stdin /etc/mytoken/login.toml   # it has no rule and lets nobody in: write yours into it";
     /// Slurm loads our plugin, and there is no `jobs.toml`.
-    JOBS_MISSING: "jobs-toml-missing", "configuration", Error, "install -D -m 0644 /usr/share/mytoken/samples/jobs.toml /etc/mytoken/jobs.toml   # then write your profiles into it";
+    JOBS_MISSING: "jobs-toml-missing", "configuration", Error, "test -e /etc/mytoken/jobs.toml || install -D -m 0644 /usr/share/mytoken/samples/jobs.toml /etc/mytoken/jobs.toml   # then write your profiles into it";
     /// A mistake in a configuration file.
     CONFIGURATION_INVALID: "configuration-invalid", "configuration", Error, "${EDITOR:-vi} /etc/mytoken/mytoken.toml";
     /// Others could have written a configuration file.
@@ -149,7 +151,7 @@ kinds! {
     /// The look-up of an account or group failed, or needed more than 5 s. The accounts after it were not looked up.
     NSS: "nss-no-answer", "accounts", Warning, "";
     /// The cluster's public key is missing or cannot be used.
-    PUBLIC_KEY: "public-key", "public key", Error, "mytokenctl keygen   # on one host; then copy cluster.pub to every host, and cluster.key (mode 0600) to the nodes";
+    PUBLIC_KEY: "public-key", "public key", Error, "";
     /// The cluster's private key cannot be used.
     PRIVATE_KEY: "private-key", "private key", Error, "namei -l /etc/mytoken/keys/cluster.key";
     /// The two keys are of different pairs.
@@ -241,6 +243,7 @@ mod tests {
                 "pam-account-shut-out",
                 "pam-password-expired",
                 "pam-account-unknown",
+                "public-key",
                 "keys-differ",
                 "map-file-lookup",
                 "nss-no-answer",

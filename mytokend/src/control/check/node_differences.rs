@@ -4,47 +4,14 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::configuration::word;
 use super::kinds::Kind;
 use super::node_answer::{Answer, NodeProblem, NodeText};
+use super::node_keys::CopyKeys;
 use super::{CheckFinding, Findings, Severity, kinds_slurm as kinds};
 use crate::control::arguments::Launcher;
-use crate::jobs::settings::JobsSettings;
 
 /// How many hosts a finding names.
 const MOST_NAMED: usize = 8;
-
-/// The command that gives a host the keys of another, with the configured paths.
-pub(super) struct CopyKeys {
-    public: String,
-    /// `None` with brokers: only they may have it.
-    private: Option<String>,
-}
-
-impl CopyKeys {
-    pub(super) fn of(jobs: &JobsSettings) -> Self {
-        let (public, private) = (&jobs.cluster.public_key_file, &jobs.cluster.private_key_file);
-        let private = (!jobs.broker.is_used()).then(|| word(&private.to_string_lossy()));
-        Self { public: word(&public.to_string_lossy()), private }
-    }
-
-    /// Only nodes may have the private key. srun reaches nothing else; what ssh reaches may be a login host, and its own word on this
-    /// does not count.
-    fn command(&self, host: &str, launcher: Launcher) -> String {
-        let public = &self.public;
-        let Some(private) = &self.private else {
-            return format!("scp -p {public} {host}:{public}   # from a host with the brokers' key");
-        };
-        match launcher {
-            Launcher::Srun => format!(
-                "scp -p {public} {host}:{public} && scp -p {private} {host}:{private} && ssh {host} systemctl reload mytokend   # from a node with the right pair"
-            ),
-            Launcher::Ssh => format!(
-                "scp -p {public} {host}:{public}   # from a host with the right key. Only if slurmd runs on {host}, it also needs {private} (mode 0600), then: systemctl reload mytokend"
-            ),
-        }
-    }
-}
 
 /// The command that upgrades packages on another host: their files go to the home directory of root there.
 fn upgrade_on(host: &str, upgrade: &str) -> String {
@@ -100,6 +67,8 @@ impl Findings {
         let (mut problems, mut more, mut not_asked) = (Problems::default(), Vec::new(), Vec::new());
         let version_here = self.host.version.clone().unwrap_or_default();
         let key_here = self.host.public_key.clone();
+        // Of the hosts with a key, this one is the first with its own.
+        let mut with_key_here = 1_usize;
         let mut count = 0_usize;
         for (host, answer) in answers {
             count += 1;
@@ -117,10 +86,10 @@ impl Findings {
             if found.version.as_ref().is_none_or(|there| there.to_string() != version_here) {
                 add(&mut versions, found.version, host.clone());
             }
-            if let (Some(here), Some(there)) = (&key_here, found.public_key) {
-                if *here != there.to_string() {
-                    add(&mut other_keys, there, host.clone());
-                }
+            match (&key_here, found.public_key) {
+                (Some(here), Some(there)) if *here != there.to_string() => add(&mut other_keys, there, host.clone()),
+                (Some(_), Some(_)) => with_key_here += 1,
+                _ => {}
             }
             for problem in found.problems {
                 problems.add(problem, &host);
@@ -145,7 +114,8 @@ impl Findings {
                 named(&hosts),
                 key_here.as_deref().unwrap_or_default()
             );
-            let fix = keys.map(|keys| keys.command(first(&hosts), launcher)).unwrap_or_default();
+            let is_outvoted = hosts.len() > with_key_here;
+            let fix = keys.map(|keys| keys.command(first(&hosts), launcher, is_outvoted)).unwrap_or_default();
             self.add_hosts(kinds::NODE_KEY, text, fix, hosts);
         }
         for (problem, hosts) in problems.in_order {
@@ -206,6 +176,7 @@ fn named(hosts: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::node_answer::NodeAnswer;
+    use super::super::node_keys::tests::keys;
     use super::*;
     use crate::control::check::{HostFacts, kinds};
 
@@ -216,10 +187,6 @@ mod tests {
 
     fn answer(findings: &Findings) -> Option<Answer> {
         Some(NodeAnswer::parse(&serde_json::to_string(findings).unwrap(), ""))
-    }
-
-    fn keys() -> CopyKeys {
-        CopyKeys { public: word("/srv/a b.pub"), private: Some(word("/srv/x.key")) }
     }
 
     /// The findings for answers of n1, n2, ...
@@ -294,23 +261,20 @@ mod tests {
         }
     }
 
+    /// A new host that made a pair of its own must not give it to the cluster.
     #[test]
-    fn the_private_key_is_copied_to_nodes_only() {
-        let other = || [answer(&host("0.2.0", "bbbb"))];
-        let to_node = fixes(compared(other(), Launcher::Srun));
-        assert_eq!(
-            to_node,
-            [
-                "scp -p '/srv/a b.pub' n1:'/srv/a b.pub' && scp -p /srv/x.key n1:/srv/x.key && ssh n1 systemctl reload mytokend   # from a node with the right pair"
-            ]
-        );
-        let to_host = fixes(compared(other(), Launcher::Ssh));
-        let (command, words) = to_host[0].split_once("   # ").unwrap();
-        assert_eq!(command, "scp -p '/srv/a b.pub' n1:'/srv/a b.pub'");
-        assert!(words.contains("Only if slurmd runs on n1, it also needs /srv/x.key"), "{words}");
-        for launcher in [Launcher::Srun, Launcher::Ssh] {
-            let with_brokers = CopyKeys { private: None, ..keys() }.command("n1", launcher);
-            assert_eq!(with_brokers, "scp -p '/srv/a b.pub' n1:'/srv/a b.pub'   # from a host with the brokers' key");
+    fn the_key_of_most_hosts_is_the_right_one() {
+        let answers = |keys: &[&str]| keys.iter().map(|key| answer(&host("0.2.0", key))).collect::<Vec<_>>();
+        for (others, taken) in [
+            (&["bbbb", "bbbb"][..], true),
+            (&["bbbb", "aaaa"], false),
+            (&["bbbb"], false),
+            (&["bbbb", "bbbb", "aaaa"], false),
+            (&["bbbb", "cccc"], false),
+        ] {
+            let fix = fixes(compared(answers(others), Launcher::Srun)).remove(0);
+            assert_eq!(fix.contains("scp -p n1:/srv/x.key /srv/x.key"), taken, "{others:?}: {fix}");
+            assert_eq!(fix.contains("scp -p /srv/x.key n1:/srv/x.key"), !taken, "{others:?}: {fix}");
         }
     }
 

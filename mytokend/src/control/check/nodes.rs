@@ -12,7 +12,7 @@ use mytoken::Deadline;
 
 use super::Findings;
 use super::node_answer::{Answer, LONGEST, NodeAnswer, NodeText};
-use super::node_differences::CopyKeys;
+use super::node_keys::CopyKeys;
 use crate::agent::slurm;
 use crate::control::arguments::Launcher;
 use crate::jobs::settings::JobsSettings;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Findings about the PAM stacks of sshd.
 
-use std::cell::RefCell;
 use std::path::Path;
 
 use mytoken_wire::printable;
@@ -10,6 +9,8 @@ use super::Findings;
 use super::configuration::edit;
 use super::host::{Host, Ran, module_paths};
 use super::kinds::{self, Kind};
+use super::pam_answers::{Course, PASSWORD, Unknown, courses, is_refusal, occasion, without_token};
+use super::pam_fixes::missing_line;
 use super::pam_stack::{Action, Directories, Group, ModuleLine, Stack};
 
 /// Our module.
@@ -24,14 +25,9 @@ const INCLUDES_FROM_BOTH: &str = "1.7.0-6";
 /// The service of sshd, unless `PAMServiceName` of newer releases has another.
 pub(super) const SSHD: &str = "sshd";
 
-/// Modules that ask for a password. Somebody who has a token has none.
-const PASSWORD: [&str; 5] = ["pam_unix", "pam_sss", "pam_krb5", "pam_ldap", "pam_winbind"];
-
-/// What our module returns for a token that it refuses, and for an identity that may not use the account.
-const REFUSALS: [&str; 2] = ["auth_err", "perm_denied"];
-
-/// What it returns in the account stack for a token that expired during the login, and for a login whose record cannot be used.
-const ACCOUNT_REFUSALS: [&str; 2] = ["acct_expired", "perm_denied"];
+/// What our module returns in the account stack for a token that expired during the login, for a login whose record cannot be used, and
+/// after an internal error.
+const ACCOUNT_REFUSALS: [&str; 3] = ["acct_expired", "perm_denied", "system_err"];
 
 /// Longest name of a module in a text.
 pub(super) const NAME: usize = 80;
@@ -56,7 +52,9 @@ impl Findings {
                 None if misspelt || (stack.lines().next().is_none() && !stack.mistakes.is_empty()) => {}
                 None => {
                     let text = format!("the {} stack of {service} has no {MODULE}.so: {effect}", group.name());
-                    self.add_kind(kind, text);
+                    let stacks = [&auth, &account, &session];
+                    let fix = missing_line(self.package_tool, kind, host, service, *group, &stacks);
+                    self.add_fixed(kind, text, fix);
                 }
                 Some(line) => self.decisions(*group, stack, line, service, effect),
             }
@@ -111,46 +109,80 @@ impl Findings {
         misspelt
     }
 
-    /// Lets a stack decide about tokens that our module accepts and refuses.
+    /// Lets a stack decide about tokens that our module accepts and refuses, and about its other answers.
     fn decisions(&mut self, group: Group, stack: &Stack, line: &ModuleLine, service: &str, effect: &str) {
         let place = &line.place;
-        let (decision, asked) = run(stack, group, service, "success");
-        let Some(turn) = asked.iter().position(|asked| asked.name() == MODULE) else {
+        // Only what is so in each case is a fault: a module that is not known here can succeed or fail.
+        let mut courses_of_token = courses(stack, group, service, "success", Unknown::Either);
+        courses_of_token.retain(|course| course.before_ours().is_some());
+        if courses_of_token.is_empty() {
             let text = format!("{place}: libpam never comes to this line of the {} stack: {effect}", group.name());
             return self.add_fixed(kinds::PAM_NOT_REACHED, text, edit(place));
-        };
+        }
+        let accepted = courses_of_token.iter().find(|course| course.succeeds());
         if group == Group::Session {
             return;
         }
-        if decision != "success" {
+        if accepted.is_none() {
             let reason = if group == Group::Auth { "a later line asks for more" } else { "another line refuses it" };
             self.add_kind(kinds::PAM_CLOSED, format!("{place}: an accepted token does not log in: {reason}"));
         }
-        let refusals = if group == Group::Auth { REFUSALS } else { ACCOUNT_REFUSALS };
-        let open: Vec<&str> =
-            refusals.into_iter().filter(|refusal| run(stack, group, service, refusal).0 == "success").collect();
-        if !open.is_empty() {
-            let token = if group == Group::Auth { "refused" } else { "refused or expired" };
-            let text = format!("{place}: a {token} token logs in ({} counts as success)", open.join(", "));
-            return self.add_kind(kinds::PAM_OPEN, text);
-        }
         if group == Group::Account {
+            // Other modules of this stack judge the account, not the token.
+            let open: Vec<&str> = ACCOUNT_REFUSALS
+                .into_iter()
+                .filter(|refusal| {
+                    let courses = courses(stack, group, service, refusal, Unknown::Succeed);
+                    courses.iter().any(|course| course.succeeds() && course.before_ours().is_some())
+                })
+                .collect();
+            if !open.is_empty() {
+                let text =
+                    format!("{place}: a refused or expired token logs in ({} counts as success)", open.join(", "));
+                self.add_kind(kinds::PAM_OPEN, text);
+            }
+            return;
+        }
+        if self.is_open(stack, line, service) {
             return;
         }
         let passes =
             |refusal: &&str| matches!(line.control.action(refusal), Action::Ignore | Action::Jump(_) | Action::Reset);
-        let through: Vec<&str> = REFUSALS.into_iter().filter(passes).collect();
+        let refusals = without_token().filter(|(class, _)| is_refusal(*class)).map(|(_, answer)| answer);
+        let through: Vec<&str> = refusals.filter(passes).collect();
         if !through.is_empty() {
             let text = format!("{place}: after a refused token the next line is asked ({})", through.join(", "));
             self.add_kind(kinds::PAM_FALLS_THROUGH, text);
         }
-        if let Some(password) = asked.iter().take(turn).find(|asked| PASSWORD.contains(&asked.name())) {
+        let before = accepted.or(courses_of_token.first()).and_then(Course::before_ours).unwrap_or_default();
+        if let Some(password) = before.iter().find(|asked| PASSWORD.contains(&asked.name())) {
             let text = format!(
                 "{}: {} asks for a password before {MODULE}.so asks for a token: each login by token is a wrong password first",
                 password.place, password.module
             );
             self.add_kind(kinds::PAM_PASSWORD_FIRST, text);
         }
+    }
+
+    /// Whether the auth stack lets somebody in who has neither a valid token nor another credential.
+    fn is_open(&mut self, stack: &Stack, line: &ModuleLine, service: &str) -> bool {
+        let opens = |answer| courses(stack, Group::Auth, service, answer, Unknown::Fail).iter().any(Course::succeeds);
+        let open: Vec<_> = without_token().filter(|&(_, answer)| opens(answer)).collect();
+        let place = &line.place;
+        if open.iter().any(|(class, _)| is_refusal(*class)) {
+            let answers: Vec<&str> = open.iter().map(|(_, answer)| *answer).collect();
+            let text = format!("{place}: a refused token logs in ({} counts as success)", answers.join(", "));
+            self.add_kind(kinds::PAM_OPEN, text);
+        } else if !open.is_empty() {
+            let answers: Vec<String> =
+                open.iter().map(|(class, answer)| format!("{} ({answer})", occasion(*class))).collect();
+            let text = format!(
+                "{place}: everybody logs in without a token when {}: no later line asks for another credential",
+                answers.join(", or ")
+            );
+            self.add_kind(kinds::PAM_WITHOUT_TOKEN, text);
+        }
+        !open.is_empty()
     }
 
     fn session_order(&mut self, session: &Stack) {
@@ -197,40 +229,6 @@ fn includes_from_both(host: &dyn Host) -> bool {
     let version = version.split(' ').next().unwrap_or_default();
     let compare = ["--compare-versions", version, "lt", INCLUDES_FROM_BOTH];
     !matches!(host.run(Path::new("/usr/bin/dpkg"), &compare), Ran::Output(_))
-}
-
-/// Runs a stack for a login over ssh of somebody whose only credential is a token, to which our module returns `ours`. Returns the
-/// decision, and the lines that libpam came to, in their order.
-pub(super) fn run<'a>(
-    stack: &'a Stack,
-    group: Group,
-    service: &str,
-    ours: &'static str,
-) -> (&'static str, Vec<&'a ModuleLine>) {
-    let asked = RefCell::new(Vec::new());
-    let decision = stack.run(|line| {
-        asked.borrow_mut().push(line);
-        let has = |word: &str| line.arguments.iter().any(|argument| argument == word);
-        match line.name() {
-            MODULE => ours,
-            // These two answer the same to everybody.
-            "pam_permit" => "success",
-            "pam_deny" => "auth_err",
-            // A condition for our line, which a login over ssh fulfils.
-            "pam_succeed_if" if has("service") => {
-                if line.arguments.iter().any(|argument| argument.split(':').any(|name| name == service)) {
-                    "success"
-                } else {
-                    "auth_err"
-                }
-            }
-            "pam_usertype" if has("issystem") => "auth_err",
-            name if group == Group::Auth && PASSWORD.contains(&name) => "auth_err",
-            // Others (pam_env, pam_faildelay, pam_nologin) let a login pass.
-            _ => "success",
-        }
-    });
-    (decision, asked.into_inner())
 }
 
 /// Whether sshd's auth stack has our module.
@@ -302,6 +300,15 @@ mod tests {
     fn each_fault_of_a_stack_is_found_alone() {
         let ours =
             "[success=done authinfo_unavail=ignore service_err=ignore user_unknown=ignore default=die]  pam_mytoken.so";
+        let both = format!("auth     {ours}\nauth     requisite    pam_deny.so");
+        // In front of the block that pam-auth-update writes: a jump over two lines leads to success.
+        let jumps = |outage: &str| {
+            format!(
+                "auth [success=2 authinfo_unavail={outage} default=die] pam_mytoken.so\n\
+                 auth [success=1 default=ignore] pam_unix.so\nauth requisite pam_deny.so\nauth required pam_permit.so"
+            )
+        };
+        let before = |line: &str| format!("{line}\nauth {ours}");
         for (from, to, id) in [
             (&format!("auth     {ours}")[..], "", "pam-auth-missing"),
             ("account  required     pam_mytoken.so", "", "pam-account-missing"),
@@ -309,6 +316,18 @@ mod tests {
             ("session  optional     pam_mytoken.so", "session optional /opt/pam_mytoken.so", "pam-module-file"),
             (ours, "optional pam_mytoken.so\nauth sufficient pam_permit.so", "pam-refused-token-logs-in"),
             (ours, "sufficient pam_mytoken.so", "pam-refused-token-falls-through"),
+            // After its other answers the shipped line asks the next one.
+            ("auth     requisite    pam_deny.so", "auth required pam_permit.so", "pam-login-without-token"),
+            ("auth     requisite    pam_deny.so", "auth optional pam_shells.so", "pam-login-without-token"),
+            ("auth     requisite    pam_deny.so", "@include common-auth", ""),
+            ("auth     requisite    pam_deny.so", "auth required pam_radius_auth.so", ""),
+            ("auth     requisite    pam_deny.so", "auth required pam_env.so", ""),
+            (&both[..], &jumps("ignore")[..], ""),
+            (&both[..], &jumps("2")[..], "pam-login-without-token"),
+            (&both[..], &jumps("ignore user_unknown=2")[..], "pam-login-without-token"),
+            (&both[..], &jumps("ignore conv_err=2")[..], "pam-login-without-token"),
+            (&both[..], &jumps("ignore auth_err=2")[..], "pam-refused-token-logs-in"),
+            (&both[..], &jumps("ignore auth_err=ignore")[..], "pam-refused-token-falls-through"),
             (ours, "required pam_mytoken.so", "pam-accepted-token-refused"),
             ("auth     requisite    pam_deny.so", "auth requisit pam_deny.so", "pam-line"),
             (
@@ -327,7 +346,7 @@ mod tests {
             ("session  optional     pam_mytoken.so", "session optional pam_mytokn.so", "pam-module-file"),
             ("account  required     pam_mytoken.so", "account optional pam_mytoken.so", "pam-refused-token-logs-in"),
             ("account  required     pam_nologin.so", "account required pam_deny.so", "pam-accepted-token-refused"),
-            ("account  required     pam_nologin.so", "account sufficient pam_localuser.so", "pam-line-not-reached"),
+            ("account  required     pam_nologin.so", "account sufficient pam_permit.so", "pam-line-not-reached"),
             ("account  required     pam_nologin.so", "account [default=1] pam_nologin.so", "pam-line-not-reached"),
             (
                 "session  optional     pam_mytoken.so",
@@ -357,6 +376,14 @@ mod tests {
             // Not in the way.
             ("session  optional     pam_keyinit.so", "session optional pam_nosuch.so", ""),
             ("account  required     pam_nologin.so", "account sufficient pam_usertype.so issystem", ""),
+            // For some logins, or with another credential, they end the stack before our line. For others they do not.
+            ("account  required     pam_nologin.so", "account sufficient pam_localuser.so", ""),
+            ("account  required     pam_nologin.so", "account [success=1 default=ignore] pam_access.so", ""),
+            (ours, &before("sufficient pam_radius_auth.so")[..], ""),
+            (ours, &before("requisite pam_radius_auth.so")[..], ""),
+            (ours, &before("sufficient pam_env.so")[..], ""),
+            (ours, &before("sufficient pam_permit.so")[..], "pam-line-not-reached"),
+            (ours, &before("sufficient pam_succeed_if.so user ingroup wheel")[..], "pam-refused-token-logs-in"),
         ] {
             let found = found_in("/etc/pam.d", from, to);
             let ids: Vec<&str> = found.iter().filter_map(|finding| finding.id.as_deref()).collect();

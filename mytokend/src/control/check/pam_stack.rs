@@ -5,7 +5,7 @@ mod control;
 
 use std::path::{Path, PathBuf};
 
-pub use control::{Action, Control, return_value};
+pub use control::{Action, Control, return_value, value_named};
 
 /// The result when no module decided.
 const MUST_FAIL: &str = "must_fail";

@@ -51,6 +51,14 @@ const BROKEN: &[(&str, &str, i32)] = &[
         "pam-refused-token-logs-in",
         2,
     ),
+    // While no server answers, and for system accounts.
+    ("sed -i 's/pam_deny.so/pam_permit.so/' STACK", "pam-login-without-token", 2),
+    (
+        "sed -i 's/^auth .*default=die]/auth [success=2 authinfo_unavail=2 default=die]/; \
+         s/^auth .*pam_deny.so/auth [success=1 default=ignore] pam_unix.so\\n&\\nauth required pam_permit.so/' STACK",
+        "pam-login-without-token",
+        2,
+    ),
     ("sed -i 's/^auth .*default=die]/auth required/' STACK", "pam-accepted-token-refused", 2),
     ("sed -i 's/requisite /requisit /' STACK", "pam-line", 2),
     ("rm STACK", "pam-line", 2),
@@ -98,6 +106,8 @@ const BROKEN: &[(&str, &str, i32)] = &[
 
 /// What is unusual, and right.
 const LEGAL: &[&str] = &[
+    // Passwords as a fallback.
+    "sed -i 's/^auth .*pam_deny.so/@include common-auth/' STACK",
     "printf 'Match LocalPort 2222\n KbdInteractiveAuthentication no\nMatch all\n' >/etc/ssh/sshd_config.d/01-broken.conf",
     "sed -i 's/^account/-ACCOUNT/; s/^@include/@INCLUDE/; s/success=/success = /' STACK",
     "mv STACK /usr/lib/pam.d/",
@@ -230,6 +240,7 @@ fn each_kind_of_finding_has_a_story() {
         include_str!("check_brokers.rs"),
         include_str!("check_configuration.rs"),
         include_str!("check_nodes.rs"),
+        include_str!("check_pam.rs"),
         include_str!("check_slurm.rs"),
         include_str!("check_sshd.rs"),
         include_str!("check_user.rs"),

@@ -257,6 +257,13 @@ fn each_alone(site: &Site, rows: &[(&str, &str, i32)]) -> Result<()> {
                 site.sh("root", &found.fix)?.ok()?;
                 assert_eq!(findings(site, "")?, (vec![], 0), "{row}: {}", found.fix);
             }
+            if id.ends_with("-missing") {
+                // Pasted again, the command leaves what was written. A new login.toml lets nobody in.
+                let file = row.split(' ').nth(1).unwrap_or_default();
+                let own = format!("echo '# own' >>{file}\n{}\ngrep -x '# own' {file}", found.fix);
+                site.sh("root", &format!("set -e\n{}\n{own}", found.fix))?.ok()?;
+                assert!(*id != "login-toml-missing" || !site.read(file)?.contains("\n[[rule]]"), "{found:?}");
+            }
             for (of, words) in CERTIFICATES {
                 assert!(!row.contains(of) || found.text.contains(words), "{found:?}");
             }

@@ -46,6 +46,11 @@ fn differences_between_hosts_are_found() -> Result<()> {
         site.stop("agent.n2", "TERM")?;
         site.restart("agent.n2")?;
         site.wait_for("the agent", Duration::from_secs(10), "root", "sleep 1")?;
+        // Two of three nodes have the key of this host, so n2 gets it, and its own one is kept.
+        let (seen, _) = findings(site, all)?;
+        let kept = "cp -p --backup=numbered /etc/mytoken/keys/cluster.key /etc/mytoken/keys/cluster.key.before";
+        let fix = seen.first().map(|found| found.fix.as_str()).unwrap_or_default();
+        assert!(fix.starts_with("ssh n2 ") && fix.contains(kept), "{seen:?}");
         sees(site, all, &[("n2", "true")], "node-key", "n2 has the public key ", "umount /etc/mytoken/keys")?;
         site.stop("agent.n2", "TERM")?;
         site.restart("agent.n2")?;

@@ -64,6 +64,13 @@ pub fn return_value(code: i32) -> Option<&'static str> {
     RETURN_VALUES.get(usize::try_from(code).ok()?).copied()
 }
 
+/// The word for a code by its name in C: `auth_err` for `PAM_AUTH_ERR`.
+#[must_use]
+pub fn value_named(constant: &str) -> Option<&'static str> {
+    let name = constant.strip_prefix("PAM_")?;
+    RETURN_VALUES.into_iter().find(|value| value.eq_ignore_ascii_case(name))
+}
+
 /// The control field: an action for each return value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Control {

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a stack decides about a login over ssh, and what its modules answer to it.
+
+use std::cell::RefCell;
+
+use mytoken_login::RefusalClass;
+
+use super::pam::MODULE;
+use super::pam_stack::{Group, ModuleLine, Stack, value_named};
+
+/// Modules that ask for a password. Somebody who has a token has none.
+pub(super) const PASSWORD: [&str; 5] = ["pam_unix", "pam_sss", "pam_krb5", "pam_ldap", "pam_winbind"];
+
+/// Modules whose auth phase does not count: it returns `PAM_IGNORE`.
+const DO_NOT_COUNT: [&str; 11] = [
+    "pam_cap",
+    "pam_echo",
+    "pam_env",
+    "pam_faildelay",
+    "pam_group",
+    "pam_issue",
+    "pam_keyinit",
+    "pam_mail",
+    "pam_motd",
+    "pam_nologin",
+    "pam_warn",
+];
+
+/// Modules that let each login over ssh pass, and ask for no credential.
+const ASK_NOTHING: [&str; 7] = [
+    "pam_faillock",
+    "pam_permit",
+    // The uid that counts is that of sshd.
+    "pam_rootok",
+    "pam_securetty",
+    "pam_shells",
+    "pam_tally",
+    "pam_tally2",
+];
+
+/// Modules that ask for no credential, and let some logins pass and others not.
+const CONDITIONS: [&str; 7] =
+    ["pam_access", "pam_listfile", "pam_localuser", "pam_sepermit", "pam_succeed_if", "pam_time", "pam_usertype"];
+
+/// Most lines of a stack that are tried with both answers, in all combinations. Real stacks have fewer.
+const MOST_OPEN_LINES: usize = 8;
+
+/// What modules answer that are not known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// They let the login pass.
+    Succeed,
+    /// They ask for a credential, and there is none.
+    Fail,
+    /// One or the other.
+    Either,
+}
+
+/// What a module answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// This, to each login.
+    Always(&'static str),
+    /// It depends on account, address or time.
+    Condition,
+    /// It is not known here. It may ask for a credential.
+    Unknown,
+}
+
+/// What a stack does in one case.
+#[derive(Debug)]
+pub(super) struct Course<'a> {
+    /// Its return value.
+    pub decision: &'static str,
+    /// The lines that libpam came to, in their order.
+    pub asked: Vec<&'a ModuleLine>,
+}
+
+impl<'a> Course<'a> {
+    /// Whether the login goes on.
+    pub(super) fn succeeds(&self) -> bool {
+        self.decision == "success"
+    }
+
+    /// The lines before ours; `None` if libpam did not come to it.
+    pub(super) fn before_ours(&self) -> Option<&[&'a ModuleLine]> {
+        let turn = self.asked.iter().position(|asked| asked.name() == MODULE)?;
+        self.asked.get(..turn)
+    }
+}
+
+/// What our module answers to a login without a valid token, from its own table.
+pub(super) fn without_token() -> impl Iterator<Item = (RefusalClass, &'static str)> {
+    RefusalClass::ALL.into_iter().filter_map(|class| Some((class, value_named(class.pam())?)))
+}
+
+/// Whether the module has judged a token. A stack may ask for another credential after its other answers, but not after these.
+pub(super) fn is_refusal(class: RefusalClass) -> bool {
+    matches!(class, RefusalClass::Rejected | RefusalClass::Forbidden)
+}
+
+/// When the module gives such an answer.
+pub(super) fn occasion(class: RefusalClass) -> &'static str {
+    match class {
+        RefusalClass::NotHandled => "the account is not for tokens",
+        RefusalClass::Rejected => "the token is not accepted",
+        RefusalClass::Forbidden => "the token is for another account",
+        RefusalClass::Unavailable => "a server does not answer",
+        RefusalClass::Misconfigured => "the configuration cannot be used",
+        RefusalClass::Conversation => "the conversation fails",
+        RefusalClass::System => "this host has a problem",
+    }
+}
+
+/// What another module than ours answers to somebody who has no password.
+fn answer(line: &ModuleLine, group: Group, service: &str) -> Answer {
+    let has = |word: &str| line.arguments.iter().any(|argument| argument == word);
+    match line.name() {
+        "pam_deny" => Answer::Always("auth_err"),
+        // A condition for our line, which a login over ssh fulfils.
+        "pam_succeed_if" if has("service") => {
+            let is_met = line.arguments.iter().any(|argument| argument.split(':').any(|name| name == service));
+            Answer::Always(if is_met { "success" } else { "auth_err" })
+        }
+        "pam_usertype" if has("issystem") => Answer::Always("auth_err"),
+        // Counts a failure, and is one.
+        "pam_faillock" if has("authfail") => Answer::Always("auth_err"),
+        name if PASSWORD.contains(&name) => Answer::Always(if group == Group::Auth { "auth_err" } else { "success" }),
+        name if DO_NOT_COUNT.contains(&name) => Answer::Always(if group == Group::Auth { "ignore" } else { "success" }),
+        name if ASK_NOTHING.contains(&name) => Answer::Always("success"),
+        name if CONDITIONS.contains(&name) => Answer::Condition,
+        _ => Answer::Unknown,
+    }
+}
+
+/// What a stack can do with a login over ssh of somebody whose only credential is a token, to which our module returns `ours`: once for
+/// each combination of the answers that are not certain. In the first one all of these modules let the login pass.
+pub(super) fn courses<'a>(
+    stack: &'a Stack,
+    group: Group,
+    service: &str,
+    ours: &'static str,
+    unknown: Unknown,
+) -> Vec<Course<'a>> {
+    let is_open = |line: &&ModuleLine| match answer(line, group, service) {
+        Answer::Always(_) => false,
+        Answer::Condition => true,
+        Answer::Unknown => unknown == Unknown::Either,
+    };
+    let open: Vec<&ModuleLine> =
+        stack.lines().filter(|line| line.name() != MODULE).filter(is_open).take(MOST_OPEN_LINES).collect();
+    let course = |failing: usize| {
+        let asked = RefCell::new(Vec::new());
+        let decision = stack.run(|line| {
+            asked.borrow_mut().push(line);
+            if line.name() == MODULE {
+                return ours;
+            }
+            let fails = match open.iter().position(|one| std::ptr::eq(*one, line)) {
+                Some(number) => (failing >> number) & 1 == 1,
+                None => match answer(line, group, service) {
+                    Answer::Always(value) => return value,
+                    Answer::Condition => false,
+                    Answer::Unknown => unknown == Unknown::Fail,
+                },
+            };
+            if fails { "auth_err" } else { "success" }
+        });
+        Course { decision, asked: asked.into_inner() }
+    };
+    (0..1_usize << open.len()).map(course).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::pam_stack::Directories;
+    use super::*;
+
+    #[test]
+    fn each_code_of_the_module_is_a_word_of_a_stack() {
+        assert_eq!(without_token().count(), RefusalClass::ALL.len());
+        assert_eq!(value_named("PAM_AUTHINFO_UNAVAIL"), Some("authinfo_unavail"));
+        assert_eq!([value_named("PAM_NOSUCH"), value_named("auth_err")], [None, None]);
+    }
+
+    #[test]
+    fn a_line_is_tried_with_both_answers_if_its_own_is_not_certain() {
+        let seen = |text: &str, unknown| {
+            let read = |_: &Path| Some(text.to_owned());
+            let directories = [Path::new("/etc/pam.d")];
+            let directories = Directories { services: &directories, includes: &directories };
+            let stack = Stack::read(directories, "sshd", Group::Auth, &read);
+            let courses = courses(&stack, Group::Auth, "sshd", "success", unknown);
+            let before = |course: &Course<'_>| course.before_ours().map(<[_]>::len);
+            courses.iter().map(|course| (course.succeeds(), before(course))).collect::<Vec<_>>()
+        };
+        let ours = "auth required pam_mytoken.so\n";
+        let radius = format!("auth sufficient pam_radius_auth.so\n{ours}");
+        assert_eq!(seen(&radius, Unknown::Either), [(true, None), (true, Some(1))]);
+        assert_eq!(seen(&radius, Unknown::Succeed), [(true, None)]);
+        assert_eq!(seen(&radius, Unknown::Fail), [(true, Some(1))]);
+        assert_eq!(seen(&radius.replace("radius_auth", "permit"), Unknown::Either), [(true, None)]);
+        assert_eq!(seen(&radius.replace("radius_auth", "unix"), Unknown::Either), [(true, Some(1))]);
+        let groups = format!("auth requisite pam_succeed_if.so user ingroup x\n{ours}");
+        assert_eq!(seen(&groups, Unknown::Fail), [(true, Some(1)), (false, None)]);
+        // The lines differ, although both are equal.
+        let two = format!("auth required pam_x.so\n{}{ours}", "auth requisite pam_x.so\n".repeat(2));
+        let courses = seen(&two, Unknown::Either);
+        assert_eq!(courses.len(), 8);
+        assert_eq!(courses.iter().filter(|(succeeds, _)| *succeeds).count(), 1);
+        let many = format!("{}{ours}", "auth required pam_x.so\n".repeat(100));
+        assert_eq!(seen(&many, Unknown::Either).len(), 256);
+    }
+}
