@@ -386,7 +386,7 @@ fn a_message_enrols_and_another_form_counts_as_a_failed_attempt() {
     // Those of other addresses do not add up for their network: they cost nothing.
     let other = |number: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, number]);
     for number in 0..2_000 {
-        let refusal = site.enrolments.enrol_by(&message("?", None, None), other(number)).unwrap_err();
+        let refusal = enrol_from(other(number), &site.enrolments, &message("?", None, None)).unwrap_err();
         assert_eq!(refusal.kind(), RefusalKind::Refused, "{refusal}");
     }
 }
