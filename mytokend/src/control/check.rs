@@ -31,6 +31,7 @@ mod pam_fixes;
 mod pam_service;
 pub mod pam_stack;
 mod plugin;
+mod plugin_fixes;
 mod plugstack;
 mod request_limit;
 mod running;
@@ -178,7 +179,7 @@ fn check_with(
     findings.host.version = Some(running::VERSION.to_owned());
     let Some(shared) = findings.shared(dir, trust) else { return findings };
     let login = findings.login_settings(dir, &shared, trust, accounts, host);
-    let jobs = findings.jobs_settings(dir, &shared, trust, host.is_some() && slurm::loads_us());
+    let jobs = findings.jobs_settings(dir, &shared, trust, &|| host.is_some() && slurm::loads_us(None));
     if let Some(login) = &login {
         findings.map_files(login, &shared.issuers, trust, accounts);
         findings.id_tokens(&shared, login);

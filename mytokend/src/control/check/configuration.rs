@@ -62,7 +62,7 @@ impl Findings {
         accounts: &dyn AccountDatabase,
         host: Option<&dyn Host>,
     ) -> Option<LoginSettings> {
-        if !self.is_needed(&dir.join("login.toml"), host.is_some_and(pam::sshd_asks_us), kinds::LOGIN_MISSING) {
+        if !self.is_needed(&dir.join("login.toml"), &|| host.is_some_and(pam::sshd_asks_us), kinds::LOGIN_MISSING) {
             return None;
         }
         let login = self.read_file(LoginSettings::load(dir, trust, shared), |_| "login.toml".to_owned())?;
@@ -83,7 +83,7 @@ impl Findings {
         dir: &Path,
         shared: &Shared,
         trust: FileTrust,
-        slurm_loads_us: bool,
+        slurm_loads_us: &dyn Fn() -> bool,
     ) -> Option<JobsSettings> {
         if !self.is_needed(&dir.join("jobs.toml"), slurm_loads_us, kinds::JOBS_MISSING) {
             return None;
@@ -99,11 +99,11 @@ impl Findings {
     }
 
     /// Whether `file` is to be read. It is a finding if it does not exist although it is used.
-    fn is_needed(&mut self, file: &Path, used: bool, missing: Kind) -> bool {
+    fn is_needed(&mut self, file: &Path, used: &dyn Fn() -> bool, missing: Kind) -> bool {
         if exists(file) {
             return true;
         }
-        if used {
+        if used() {
             let user = if missing == kinds::LOGIN_MISSING { "sshd asks pam_mytoken" } else { "Slurm loads our plugin" };
             self.add_kind(missing, format!("{} does not exist, but {user}", file.display()));
         }
@@ -185,7 +185,7 @@ mod tests {
         let mut findings = Findings::default();
         if let Some(shared) = findings.shared(dir.path(), me) {
             findings.login_settings(dir.path(), &shared, me, &NssAccounts, Some(host));
-            findings.jobs_settings(dir.path(), &shared, me, slurm_loads_us);
+            findings.jobs_settings(dir.path(), &shared, me, &|| slurm_loads_us);
         }
         findings.problems().map(|finding| finding.id.clone().unwrap()).collect()
     }

@@ -40,7 +40,7 @@ kinds! {
     /// The plugin's file is not in `PluginDir`.
     PLUGIN_FILE: "plugin-file", "Slurm plugin", Error, "apt install --reinstall ./slurm-spank-mytoken_*.deb   # in the directory of the packages";
     /// No line of plugstack.conf loads the plugin.
-    PLUGIN_LINE: "plugin-line", "Slurm plugin", Error, "mkdir -p /etc/slurm/plugstack.conf.d; mv -fb -t /etc/slurm /etc/slurm/plugstack.conf.d/mytoken.conf 2>/dev/null; ln -s /usr/share/mytoken/plugstack.conf /etc/slurm/plugstack.conf.d/mytoken.conf   # plugstack.conf must include this directory";
+    PLUGIN_LINE: "plugin-line", "Slurm plugin", Error, "";
     /// Slurm does not load the plugin although file and line are there.
     PLUGIN_NOT_LOADED: "plugin-not-loaded", "Slurm plugin", Error, "srun --help | grep -A4 mytoken";
     /// The plugin's line has an argument that the plugin does not accept.
@@ -102,6 +102,7 @@ mod tests {
         let computed = [
             "agent-key-file",
             "plugin-argument",
+            "plugin-line",
             "plugin-configless",
             "plugin-twice",
             "plugin-users",

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The findings of `mytokenctl check` about the Slurm plugin, and about the version of the PAM module.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::running::VERSION;
@@ -9,6 +8,7 @@ use mytoken_wire::{PluginSettings, printable};
 
 use super::configuration::{edit, word};
 use super::host::{Host, module_paths};
+use super::plugin_fixes::{add_line, is_configless, move_line, show_lines};
 use super::plugstack::PluginLine;
 use super::slurm::{InMemory, PLUGIN, SENT, Seen, library_version};
 use super::{Findings, kinds_slurm as kinds};
@@ -41,8 +41,7 @@ impl Findings {
                 self.add_fixed(kinds::PLUGIN_ARGUMENT, text, format!("{}   # man 8 spank_mytoken", edit(&place)));
             }
         }
-        let config = seen.config.as_ref().and_then(|config| config.as_ref().ok());
-        let configless = config.is_some_and(|config| config.has("SlurmctldParameters", "enable_configless"));
+        let configless = is_configless(seen);
         let relative = seen.lines.iter().find(|line| configless && line.relative);
         let moved = relative.zip(seen.plugstack.as_deref()).map(|(line, served)| (line, move_line(&line.file, served)));
         if seen.lines.len() > 1 {
@@ -112,7 +111,7 @@ impl Findings {
             self.add_kind(kinds::PLUGIN_FILE, format!("there is no {PLUGIN} in {directory}: sbatch has no --mytoken"));
         }
         let sent = seen.sent && seen.plugstack.as_ref().is_none_or(|file| file == Path::new(SENT));
-        if seen.lines.is_empty() && sent && !seen.links {
+        if seen.lines.is_empty() && sent && seen.link.is_none() {
             // SLURM-05: no file on this host can change that.
             let what = match seen.plugstack {
                 Some(_) => format!("a plugstack.conf that does not load {PLUGIN}"),
@@ -128,8 +127,8 @@ impl Findings {
             );
             self.add_fixed(kinds::PLUGIN_LINE, text, fix);
         } else if seen.lines.is_empty() {
-            let text = format!("no line of plugstack.conf loads {PLUGIN}: sbatch has no --mytoken");
-            self.add_kind(kinds::PLUGIN_LINE, text);
+            let text = format!("no line of {} loads {PLUGIN}: sbatch has no --mytoken", seen.place.display());
+            self.add_fixed(kinds::PLUGIN_LINE, text, add_line(seen));
         }
         if complete {
             let reason = help
@@ -151,40 +150,8 @@ impl Findings {
     }
 }
 
-/// The file with our line that the package has.
-const SHIPPED: &str = "/usr/share/mytoken/plugstack.conf";
-
-/// A line that loads the plugin, for grep and sed.
-const ANY_LINE: &str = "^[^#]*spank_mytoken[.]so";
-
 /// Most lines in a sentence.
 const MOST_SHOWN: usize = 5;
-
-/// The command that shows the lines and what includes them.
-fn show_lines(seen: &Seen) -> String {
-    let files = seen.plugstack.iter().chain(seen.lines.iter().map(|line| &line.file));
-    let files: BTreeSet<String> = files.map(|file| word(&file.to_string_lossy())).collect();
-    let files: Vec<String> = files.into_iter().collect();
-    format!("grep -nE '{ANY_LINE}|^ *include' {}   # keep one line, then restart slurmd", files.join(" "))
-}
-
-/// The command that moves our line from one file into the one that slurmctld sends. With both, Slurm would load the plugin twice
-/// (SLURM-83), so a line that is there already is not added. A link to the file of the package is removed, because its file must stay as
-/// it is.
-fn move_line(from: &Path, to: &Path) -> String {
-    moving(from, to, Path::new(SHIPPED))
-}
-
-fn moving(from: &Path, to: &Path, shipped: &Path) -> String {
-    let [from, to, shipped] = [from, to, shipped].map(|path| word(&path.to_string_lossy()));
-    let line = ANY_LINE;
-    format!(
-        "{{ grep -q '{line}' {to} || {{ sed -i --follow-symlinks '$a\\' {to} && grep -h '{line}' {from} >>{to}; }}; }} && \
-         if test -L {from} && test {from} -ef {shipped}; then rm {from}; \
-         elif test -e {from}; then sed -i --follow-symlinks '/{line}/d' {from}; fi && \
-         scontrol reconfigure   # on slurmctld's host; then restart slurmd where it has no files"
-    )
-}
 
 fn other_version(file: &str, version: Option<&str>) -> String {
     let version = version.map_or_else(|| "an older version".to_owned(), |version| format!("version {version}"));
@@ -193,21 +160,21 @@ fn other_version(file: &str, version: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::Permissions;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::path::PathBuf;
-    use std::process::Command;
 
     use super::super::Severity;
     use super::super::slurm::Config;
     use super::*;
 
+    const LINK: &str = "/etc/slurm/plugstack.conf.d/mytoken.conf";
+
     fn healthy() -> Seen {
         Seen {
             config: None,
             plugstack: Some("/etc/slurm/plugstack.conf".into()),
+            place: "/etc/slurm/plugstack.conf".into(),
             sent: false,
-            links: true,
+            link: Some(LINK.into()),
             help: Some(Ok("Usage\n      --mytoken=[PROFILE]\n".into())),
             lines: vec![PluginLine {
                 file: "/etc/slurm/plugstack.conf".into(),
@@ -287,7 +254,7 @@ mod tests {
                 seen.help = Some(Ok("Usage\n".to_owned()));
                 seen.config = config.map(|text| Ok(Config::parse(text)));
                 (seen.lines, seen.plugstack) = (vec![], plugstack.map(PathBuf::from));
-                (seen.sent, seen.links) = (sent, links);
+                (seen.sent, seen.link) = (sent, links.then(|| LINK.into()));
             })
         };
         let controller = Some("SlurmctldHost[0]        = ctl1(10.0.0.1)\n");
@@ -298,16 +265,28 @@ mod tests {
             assert!(sent[0].2.starts_with("ssh ctl1 mytokenctl check   # "), "{sent:?}");
         }
         assert!(found(Some(SENT), true, false, None)[0].2.starts_with("ssh SLURMCTLD "));
-        // A link on this host helps.
-        for (plugstack, sent, links) in [
-            (Some(SENT), true, true),
-            (Some("/etc/slurm/plugstack.conf"), false, false),
-            (Some("/etc/slurm/plugstack.conf"), true, false),
-            (None, false, false),
+        let file = "/etc/slurm/plugstack.conf";
+        let (link, include) = ("mkdir -p /etc/slurm/plugstack.conf.d; ", format!("test -e {file} || install -D "));
+        for (plugstack, sent, links, begin) in [
+            // A link on this host helps.
+            (Some(SENT), true, true, link),
+            (Some(file), false, true, link),
+            (Some(file), false, false, &include[..]),
+            (Some(file), true, false, &include[..]),
+            (None, false, false, &include[..]),
         ] {
             let here = found(plugstack, sent, links, controller);
-            assert!(here.len() == 1 && here[0].2.starts_with("mkdir -p /etc/slurm/plugstack.conf.d; "), "{here:?}");
+            assert!(here.len() == 1 && here[0].2.starts_with(begin), "{here:?}");
         }
+    }
+
+    #[test]
+    fn a_relative_include_does_not_reach_hosts_without_files() {
+        let ids = ids(|seen| {
+            seen.config = Some(Ok(Config::parse("SlurmctldParameters = enable_configless\n")));
+            seen.lines[0].relative = true;
+        });
+        assert_eq!(ids, ["plugin-configless"]);
     }
 
     #[test]
@@ -337,51 +316,5 @@ mod tests {
         }
         let shown = twice(false, served, "").remove(0).2;
         assert!(shown.contains("' /etc/slurm/plugstack.conf /etc/slurm/plugstack.conf.d/mytoken.conf   # "), "{shown}");
-    }
-
-    #[test]
-    fn the_line_moves_once_into_the_file_that_slurmctld_sends() {
-        let configless = "SlurmctldParameters = enable_configless\n";
-        let ids = ids(|seen| {
-            seen.config = Some(Ok(Config::parse(configless)));
-            seen.lines[0].relative = true;
-        });
-        assert_eq!(ids, ["plugin-configless"]);
-        let own = "# optional spank_mytoken.so\noptional  spank_mytoken.so default=x # c\noptional another.so\n";
-        let line = "optional  spank_mytoken.so default=x # c\n";
-        // Without an end of the last line, and after a command that did not come to its end.
-        let (before, after) =
-            ("include d/*.conf\noptional other.so", format!("include d/*.conf\noptional other.so\n{line}"));
-        for (linked, begin) in [(true, before), (false, before), (true, after.as_str()), (false, after.as_str())] {
-            let dir = tempfile::tempdir().unwrap();
-            let path = |name: &str| dir.path().join(name);
-            std::fs::write(path("scontrol"), format!("#!/bin/sh\necho $* >>{}\n", path("called").display())).unwrap();
-            std::fs::set_permissions(path("scontrol"), Permissions::from_mode(0o755)).unwrap();
-            std::fs::write(path("plugstack.conf"), begin).unwrap();
-            std::fs::write(path("shipped"), own).unwrap();
-            std::fs::create_dir(path("d")).unwrap();
-            let from = path("d/mytoken.conf");
-            if linked {
-                symlink("../shipped", &from).unwrap();
-            } else {
-                std::fs::write(&from, own).unwrap();
-            }
-            let command = moving(&from, &path("plugstack.conf"), &path("shipped"));
-            let removal = include_str!("../../../../docs/admin/removal.md");
-            assert!(removal.contains(&format!("\nsed -i --follow-symlinks '/{ANY_LINE}/d' ")), "the way back");
-            for _ in 0..2 {
-                let search = format!("{}:/usr/bin:/bin", dir.path().display());
-                let ran = Command::new("sh").args(["-c", &command]).env("PATH", search).output().unwrap();
-                assert!(ran.status.success(), "{command} {ran:?}");
-            }
-            let text = |name: &str| std::fs::read_to_string(path(name)).unwrap();
-            assert_eq!(text("plugstack.conf"), after);
-            assert_eq!((text("shipped").as_str(), text("called").as_str()), (own, "reconfigure\nreconfigure\n"));
-            if linked {
-                assert!(!from.is_symlink());
-            } else {
-                assert_eq!(text("d/mytoken.conf"), "# optional spank_mytoken.so\noptional another.so\n");
-            }
-        }
     }
 }

@@ -1,27 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What `mytokenctl check` sees of Slurm, by Slurm's own commands, and the findings about its configuration.
 
-use std::cell::RefCell;
+mod files;
+
 use std::collections::HashMap;
 use std::fs;
-use std::io::{ErrorKind, Read as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use mytoken::Deadline;
-use mytoken_wire::profile::SiteDefault;
 use mytoken_wire::version;
-use nix::errno::Errno;
-use nix::unistd::{AccessFlags, access};
 
 use super::defaults;
-use super::host::{self, Host as _, read_text};
-use super::plugstack::{self, Files, PluginLine};
+use super::host::{self, read_text};
+use super::plugstack::PluginLine;
 use super::{Findings, kinds_slurm as kinds};
 use crate::agent::{process, slurm};
 use crate::jobs::settings::JobsSettings;
 use crate::program;
+
+use files::Plugstack;
+pub(in crate::control) use files::site_default;
+pub(super) use files::{SENT, closed_files, loads_us};
 
 /// Time limit of one command of Slurm. scontrol itself waits longer for a slurmctld that hangs.
 const COMMAND: Duration = Duration::from_secs(10);
@@ -40,8 +42,10 @@ pub(super) struct Seen {
     pub sent: bool,
     /// The file plugstack.conf.
     pub plugstack: Option<PathBuf>,
-    /// Whether it includes the place of the link to our line.
-    pub links: bool,
+    /// The path at which Slurm looks for it.
+    pub place: PathBuf,
+    /// The place for a link to our line that it includes.
+    pub link: Option<PathBuf>,
     /// The lines of plugstack.conf that load our plugin.
     pub lines: Vec<PluginLine>,
     /// The plugin's file where Slurm looks for it, with its version.
@@ -88,31 +92,6 @@ impl Config {
     pub(super) fn has(&self, name: &str, word: &str) -> bool {
         self.get(name).is_some_and(|list| list.split(',').any(|one| one.trim().eq_ignore_ascii_case(word)))
     }
-}
-
-/// What slurmctld sent to a host without configuration files (SLURM-05).
-pub(super) const SENT: &str = "/run/slurm/conf/plugstack.conf";
-const SENT_CONF: &str = "/run/slurm/conf/slurm.conf";
-
-/// Where a link to our line belongs.
-const LINK: &str = "/etc/slurm/plugstack.conf.d/mytoken.conf";
-
-/// The lines of plugstack.conf at its usual places that load our plugin.
-fn usual_lines() -> Vec<PluginLine> {
-    let file = ["/etc/slurm/plugstack.conf", SENT].map(Path::new).into_iter().find(|path| path.exists());
-    let mut lines = file.map(|file| plugstack::lines(&ThisHost, file)).unwrap_or_default();
-    lines.retain(|line| Path::new(&line.plugin).file_name().is_some_and(|name| name == PLUGIN));
-    lines
-}
-
-/// Whether plugstack.conf at its usual places loads our plugin.
-pub(super) fn loads_us() -> bool {
-    !usual_lines().is_empty()
-}
-
-/// What `default=` of plugstack.conf at its usual places says.
-pub(in crate::control) fn site_default() -> Option<SiteDefault> {
-    defaults::site_default(&usual_lines())
 }
 
 impl Findings {
@@ -174,23 +153,11 @@ impl Findings {
 impl Seen {
     /// Asks Slurm's commands on this host.
     fn here(squeue: Option<&Path>) -> Self {
-        let config =
-            run("scontrol", &["show", "config"], squeue).map(|outcome| outcome.map(|text| Config::parse(&text)));
+        let config = ask_config(squeue);
         let help = run("srun", &["--help"], squeue);
         let known = config.as_ref().and_then(|config| config.as_ref().ok());
-        let directory = known.and_then(configuration_directory).unwrap_or(PathBuf::from("/etc/slurm"));
-        let set = known.and_then(|config| config.get("PlugStackConfig")).map(PathBuf::from);
-        let local = directory.join("plugstack.conf");
-        // In jobs, slurmd names the slurm.conf that slurmctld sent.
-        let (conf, sent_conf) = (directory.join("slurm.conf"), Path::new(SENT_CONF));
-        let own = conf != sent_conf && conf.exists();
-        let sent = !own && sent_conf.exists();
-        // Slurm reads the one beside slurm.conf. Debian's packages have one also where slurmctld sends slurm.conf.
-        let mut beside = if own { vec![local, SENT.into()] } else { vec![SENT.into(), local] };
-        beside.truncate(if sent { 1 } else { 2 });
-        let file = set.into_iter().chain(beside).find(|path| path.exists());
-        let mut lines = file.as_deref().map(|file| plugstack::lines(&ThisHost, file)).unwrap_or_default();
-        lines.retain(|line| Path::new(&line.plugin).file_name().is_some_and(|name| name == PLUGIN));
+        let plugstack = Plugstack::here(known);
+        let lines = plugstack.lines();
         let plugin_dirs = known.and_then(|config| config.get("PluginDir")).unwrap_or_default();
         Self {
             file: plugin_files(plugin_dirs, &lines).into_iter().find(|path| path.exists()).map(|path| {
@@ -198,17 +165,23 @@ impl Seen {
                 (path, version)
             }),
             slurmds: process::named("slurmd").into_iter().filter_map(|pid| Some((pid, in_memory(pid)?))).collect(),
-            private: read_text(&directory.join("job_container.conf"))
+            private: read_text(&plugstack.directory.join("job_container.conf"))
                 .map(|text| private_directories(&text))
                 .unwrap_or_default(),
-            links: file.as_deref().is_some_and(|file| plugstack::includes(&ThisHost, file, Path::new(LINK))),
-            plugstack: file,
-            sent,
+            link: plugstack.link(),
+            sent: plugstack.sent,
+            plugstack: plugstack.file,
+            place: plugstack.place,
             config,
             help,
             lines,
         }
     }
+}
+
+/// The configuration as slurmctld tells it, or why it does not; `None` without scontrol.
+fn ask_config(squeue: Option<&Path>) -> Option<Result<Config, String>> {
+    run("scontrol", &["show", "config"], squeue).map(|outcome| outcome.map(|text| Config::parse(&text)))
 }
 
 /// The output of a command of Slurm, or a sentence; `None` when it is not here.
@@ -220,13 +193,6 @@ fn run(name: &str, arguments: &[&str], squeue: Option<&Path>) -> Option<Result<S
         Ok(outcome) => Err(format!("{name} failed: {}", outcome.errors.trim())),
         Err(error) => Err(format!("{name} {error}")),
     })
-}
-
-/// The directory of slurm.conf. This is what slurmctld says, and hosts usually have it at the same place.
-fn configuration_directory(config: &Config) -> Option<PathBuf> {
-    let local = std::env::var_os("SLURM_CONF").map(PathBuf::from).filter(|path| path.exists());
-    let file = local.or_else(|| config.get("SLURM_CONF").map(PathBuf::from))?;
-    file.parent().map(Path::to_owned)
 }
 
 /// Where Slurm looks for the plugin: the path in a line, or its name in each directory of `PluginDir`.
@@ -269,66 +235,9 @@ fn private_directories(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The files of plugstack.conf, and their directories, that this process has no right to read.
-pub(super) fn closed_files() -> Vec<PathBuf> {
-    let there = |path: &Path| path.exists() || access(path, AccessFlags::F_OK) == Err(Errno::EACCES);
-    let file = ["/etc/slurm/plugstack.conf", SENT].map(Path::new).into_iter().find(|path| there(path));
-    let closed = Closed::default();
-    if let Some(file) = file {
-        plugstack::lines(&closed, file);
-    }
-    closed.0.into_inner()
-}
-
 /// What `srun --help` prints with the rights of this process, where plugstack.conf loads our plugin.
 pub(super) fn own_help(squeue: Option<&Path>) -> Option<Result<String, String>> {
-    loads_us().then(|| run("srun", &["--help"], squeue)).flatten()
-}
-
-/// This host's files, and which of them this process has no right to read.
-#[derive(Default)]
-struct Closed(RefCell<Vec<PathBuf>>);
-
-impl Files for Closed {
-    fn read(&self, path: &Path) -> Option<String> {
-        if access(path, AccessFlags::R_OK) == Err(Errno::EACCES) {
-            self.0.borrow_mut().push(path.to_owned());
-        }
-        ThisHost.read(path)
-    }
-
-    fn expand(&self, pattern: &Path) -> Vec<PathBuf> {
-        let Ok(paths) = glob::glob(&pattern.to_string_lossy()) else { return Vec::new() };
-        let (mut found, mut seen) = (Vec::new(), false);
-        for path in paths {
-            seen = true;
-            match path {
-                Ok(path) => found.push(path),
-                // A directory that cannot be listed. To Slurm it has no files.
-                Err(error) if error.error().kind() == ErrorKind::PermissionDenied => {
-                    self.0.borrow_mut().push(error.path().to_owned());
-                }
-                Err(_) => {}
-            }
-        }
-        // A path without wildcards behind a closed directory.
-        if !seen && access(pattern, AccessFlags::F_OK) == Err(Errno::EACCES) {
-            self.0.borrow_mut().push(pattern.to_owned());
-        }
-        found
-    }
-}
-
-struct ThisHost;
-
-impl Files for ThisHost {
-    fn read(&self, path: &Path) -> Option<String> {
-        read_text(path)
-    }
-
-    fn expand(&self, pattern: &Path) -> Vec<PathBuf> {
-        host::ThisHost::default().expand(pattern)
-    }
+    loads_us(squeue).then(|| run("srun", &["--help"], squeue)).flatten()
 }
 
 #[cfg(test)]
@@ -342,8 +251,9 @@ mod tests {
         let config = config.map(|config| config.map(Config::parse).map_err(str::to_owned));
         let private = private.iter().map(ToString::to_string).collect();
         let (lines, slurmds) = (vec![], vec![]);
-        let (plugstack, sent, links) = (None, false, false);
-        let seen = Seen { config, help: None, plugstack, sent, links, lines, file: None, slurmds, private };
+        let (plugstack, sent, link) = (None, false, None);
+        let place = PathBuf::from("/etc/slurm/plugstack.conf");
+        let seen = Seen { config, help: None, plugstack, place, sent, link, lines, file: None, slurmds, private };
         let mut findings = Findings::default();
         findings.slurm_config(&seen, Path::new("/run/mytoken"));
         let ids = findings.problems().filter_map(|finding| finding.id.clone()).collect();

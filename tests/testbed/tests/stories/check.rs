@@ -241,6 +241,7 @@ fn each_kind_of_finding_has_a_story() {
         include_str!("check_configuration.rs"),
         include_str!("check_nodes.rs"),
         include_str!("check_pam.rs"),
+        include_str!("check_plugstack.rs"),
         include_str!("check_slurm.rs"),
         include_str!("check_sshd.rs"),
         include_str!("check_user.rs"),

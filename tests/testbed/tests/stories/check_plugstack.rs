@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytokenctl check` about plugstack.conf: its command brings the plugin's line to where this Slurm reads it.
+
+use testbed::{Options, Result, Site, story};
+
+use crate::checked::{findings, healthy, sees_alone};
+
+const FILE: &str = "/etc/slurm/plugstack.conf";
+const OF_SITE: &str = "/etc/slurm/site/plugstack.conf";
+const INCLUDE: &str = "include /usr/share/mytoken/plugstack.conf";
+
+/// Breaks the site, pastes the command twice, and sees the include once.
+fn mends(site: &Site, break_it: &str, file: &str) -> Result<()> {
+    let found = sees_alone(site, "", break_it, "plugin-line", 2)?;
+    assert!(found[0].text.contains(file), "{found:?}");
+    for _ in 0..2 {
+        site.sh("root", &found[0].fix)?.ok()?;
+        assert_eq!(findings(site, "")?, (vec![], 0), "{break_it}: {}", found[0].fix);
+    }
+    let count = site.sh("root", &format!("grep -cx '{INCLUDE}' {file}"))?.ok()?.stdout;
+    assert_eq!(count.trim(), "1", "{break_it}");
+    // Users read it, too.
+    site.sh("alice", "srun --help | grep -- --mytoken")?.ok()?;
+    Ok(())
+}
+
+#[test]
+fn the_line_comes_to_where_this_slurm_reads_it() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        assert_eq!(findings(site, "")?, (vec![], 0));
+        // As with SchedMD's packages, which have no plugstack.conf.
+        mends(site, &format!("rm {FILE}"), FILE)?;
+        mends(site, &format!("printf '# no include' >{FILE}"), FILE)?;
+        let elsewhere =
+            format!("echo PlugStackConfig={OF_SITE} >>/etc/slurm/slurm.conf; scontrol reconfigure; sleep 1");
+        mends(site, &elsewhere, OF_SITE)?;
+        // Where jobs.toml is missing, this file says that it is needed.
+        site.sh("root", &format!("echo '# nothing' >{FILE}"))?.ok()?;
+        let found = sees_alone(site, "", "mv /etc/mytoken/jobs.toml /root/", "jobs-toml-missing", 2)?;
+        assert!(found[0].fix.starts_with("test -e /etc/mytoken/jobs.toml || "), "{found:?}");
+        Ok(())
+    })
+}
