@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_host_without_files_is_told_where_the_line_belongs() {
-        let found = |plugstack: Option<&str>, sent, links, config: Option<&str>| {
+        let found = |plugstack: Option<&str>, sent, links: bool, config: Option<&str>| {
             found(|seen| {
                 seen.help = Some(Ok("Usage\n".to_owned()));
                 seen.config = config.map(|text| Ok(Config::parse(text)));

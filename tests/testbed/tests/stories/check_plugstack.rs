@@ -12,10 +12,11 @@ const INCLUDE: &str = "include /usr/share/mytoken/plugstack.conf";
 /// Breaks the site, pastes the command twice, and sees the include once.
 fn mends(site: &Site, break_it: &str, file: &str) -> Result<()> {
     let found = sees_alone(site, "", break_it, "plugin-line", 2)?;
-    assert!(found[0].text.contains(file), "{found:?}");
+    let [found] = found.as_slice() else { panic!("{found:?}") };
+    assert!(found.text.contains(file), "{found:?}");
     for _ in 0..2 {
-        site.sh("root", &found[0].fix)?.ok()?;
-        assert_eq!(findings(site, "")?, (vec![], 0), "{break_it}: {}", found[0].fix);
+        site.sh("root", &found.fix)?.ok()?;
+        assert_eq!(findings(site, "")?, (vec![], 0), "{break_it}: {}", found.fix);
     }
     let count = site.sh("root", &format!("grep -cx '{INCLUDE}' {file}"))?.ok()?.stdout;
     assert_eq!(count.trim(), "1", "{break_it}");

@@ -319,7 +319,7 @@ fn a_host_that_submits_needs_brokers_and_their_authority_for_escrow() {
     std::fs::write(&jobs, without).unwrap();
     let shared = Shared::load(login.dir.path(), trust()).unwrap();
     let mut findings = Findings::default();
-    assert!(findings.jobs_settings(login.dir.path(), &shared, trust(), false).is_none());
+    assert!(findings.jobs_settings(login.dir.path(), &shared, trust(), &|| false).is_none());
     let found: Vec<_> = findings.problems().collect();
     assert!(found.len() == 1 && found[0].text.contains("broker.escrow needs brokers"), "{found:?}");
     assert_eq!(found[0].id.as_deref(), Some("configuration-invalid"));
