@@ -227,8 +227,8 @@ fn what_is_over_and_not_yet_revoked_leaves_room_for_what_waits() {
     };
     let counts = [(); 3].map(|()| accepted());
     // Of 10 KiB each.
-    assert_eq!(counts, [counts[0], counts[0], 0], "in all, each user has a limit");
-    assert!((400..420).contains(&counts[0]), "{counts:?}");
+    assert!(counts[..2].iter().all(|count| (400..420).contains(count)), "{counts:?}");
+    assert!(counts[2] <= 1, "in all, each user has a limit: {counts:?}");
 }
 
 #[test]
