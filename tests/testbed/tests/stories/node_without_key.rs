@@ -73,7 +73,7 @@ fn the_login_host_revokes_what_a_node_without_the_key_cannot() -> Result<()> {
             let asked = Journal::read(site)?.requests_to("revocation");
             Ok((living(&first)? == 0 && asked == 3).then_some(()))
         })?;
-        // The server no longer knows one of them, and the agent does not try again.
+        // For one of them a node has asked, too. The server's answer is the same, so nobody tries again.
         let mut revocations: Vec<usize> =
             Journal::read(site)?.each_sub_token().iter().map(|token| token.revocations).collect();
         revocations.sort_unstable();
