@@ -208,11 +208,7 @@ fn what_a_user_says_about_a_submission_is_checked_and_limited() {
 fn what_is_over_and_not_yet_revoked_leaves_room_for_what_waits() {
     let agent = TestAgent::new();
     agent.squeue_prints(&[(7, "7", "COMPLETED", "n5")]);
-    let no_permit = RequestFailure {
-        unsent: true,
-        retry_after: Some(Duration::from_secs(200)),
-        ..RequestFailure::temporary("your share is used up")
-    };
+    let no_permit = RequestFailure { unsent: true, ..RequestFailure::temporary("your share is used up") };
     agent.services.with(|script| script.revocation_failure = Some(no_permit));
     let mut number = 0_u128;
     let mut accepted = || {
