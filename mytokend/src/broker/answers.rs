@@ -283,7 +283,8 @@ impl Broker {
         let jobs = answered.jobs.as_ref().ok_or(None)?;
         let (job, uid) = (jobs.job(request.job), request.uid);
         let key = SubmissionKey::new(uid, &admitted.handle, &request.sealed);
-        let submitted = self.submitted(admitted, answered);
+        let time = self.submission_time(admitted, answered);
+        let submitted = admitted.submitted.map(|_| time);
         let own = job.filter(|job| job.uid == uid);
         let replacing = own.and_then(|job| self.replacing(Leader { uid, job: job.leader }, &key, admitted.made));
         let mut state = self.state();
@@ -291,18 +292,19 @@ impl Broker {
         bound.submitted = submitted;
         // By the credential that it has brought, also if another one serves it: a copy of that gives a job nothing.
         let leader = binding::judge(job, Asked { job: request.job, uid, node }, &bound)?;
+        let is_sure = job.is_some_and(|job| binding::is_sure(job, &bound, time));
         let is_superseded = replacing.as_ref().is_some_and(|own| own.replacement.has_retired(&key));
         if expired.is_none() && !is_superseded {
             let submission = submission(&mut state, &key, &request.sealed, admitted).ok_or(None)?;
             submission.binding.submitted = submitted;
-            submission.serve(leader, request.job);
+            submission.serve(leader, request.job, is_sure);
         }
         let Some(replacing) = replacing else {
             return Ok(expired.is_none().then(|| Served { key, told: Some(admitted.clone()) }));
         };
         let sealed = &replacing.replacement.sealed;
         let submission = submission(&mut state, &replacing.key, sealed, &replacing.admitted).ok_or(None)?;
-        submission.serve(leader, request.job);
+        submission.serve(leader, request.job, true);
         let told = Some(replacing.told(admitted));
         Ok(Some(Served { key: replacing.key, told }))
     }

@@ -9,11 +9,48 @@ use super::cluster_jobs::KnownJob;
 /// The jobs that a submission has been given to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Binding {
-    /// Ids of the jobs that lead the others. Empty: the first job that asks binds it.
+    /// Ids of the jobs that lead the others. Empty: the first job that asks, and can be of the submission, binds it.
     pub leaders: BTreeSet<u32>,
+    /// Leaders of jobs that nodes have named, and that may be jobs of other submissions. While one of them lives, the submission goes on.
+    /// Their end does not prove that it is over.
+    pub doubtful: BTreeSet<u32>,
+    /// A job that can be of the submission has asked for a token on its node, or was named where it was submitted. Until then, `leaders`
+    /// has only what the time of submission says.
+    pub has_own_job: bool,
     /// Begin and end of the time in which its jobs were submitted, Unix seconds of slurmctld's clock, if several submissions share the
     /// credential. They then have a leader each.
     pub submitted: Option<(u64, u64)>,
+}
+
+impl Binding {
+    /// Takes note of the leader of a job that a node has named.
+    pub fn learn(&mut self, leader: u32, is_sure: bool) {
+        if is_sure {
+            self.leaders.insert(leader);
+            self.doubtful.remove(&leader);
+            self.has_own_job = true;
+        } else if !self.leaders.contains(&leader) {
+            self.doubtful.insert(leader);
+        }
+    }
+
+    /// Takes note of leaders of which the time of submission says that they share the credential.
+    pub fn see(&mut self, leaders: &BTreeSet<u32>) {
+        self.leaders.extend(leaders.difference(&self.doubtful));
+    }
+
+    /// All leaders that were named.
+    #[must_use]
+    pub fn named(&self) -> BTreeSet<u32> {
+        self.leaders.union(&self.doubtful).copied().collect()
+    }
+
+    /// Whether a leader that shares the credential has a number between those of the others. A requeue changes the time of submission, and
+    /// keeps the number.
+    fn is_between(&self, leader: u32) -> bool {
+        let ends = self.leaders.first().zip(self.leaders.last());
+        self.submitted.is_some() && ends.is_some_and(|(first, last)| (*first..=*last).contains(&leader))
+    }
 }
 
 /// A node asks for a job's access token.
@@ -86,12 +123,20 @@ pub fn judge(job: Option<&KnownJob>, asked: Asked<'_>, bound: &Binding) -> Resul
     let Some(first) = bound.leaders.first().copied().filter(|_| !bound.leaders.contains(&job.leader)) else {
         return Ok(job.leader);
     };
-    let shares = bound.submitted.is_some_and(|(from, to)| {
-        // A requeue changes the time of submission, and keeps the number.
-        let between = bound.leaders.last().is_some_and(|last| (first..=*last).contains(&job.leader));
-        between || job.submitted.is_none_or(|time| (from..=to).contains(&time))
-    });
+    let is_in_time = |(from, to): (u64, u64)| job.submitted.is_none_or(|time| (from..=to).contains(&time));
+    let shares = bound.is_between(job.leader) || bound.submitted.is_some_and(is_in_time);
     if shares { Ok(job.leader) } else { Err(BindingRefusal::Copied { job: id, first }) }
+}
+
+/// Whether a job that gets tokens binds the submission: other jobs get none then, and the submission is over with it. `time` is when jobs
+/// with this credential were submitted, by slurmctld's clock.
+///
+/// A node that was stolen has the texts of its jobs, and can bring one for another job of the same user. If that was submitted at another
+/// time it binds nothing. Nor does a job of which the time says nothing: one that was requeued has a new one (SLURM-28), and to one that
+/// runs `mytokenctl replace` brings a credential that is newer than the job.
+#[must_use]
+pub fn is_sure(job: &KnownJob, bound: &Binding, time: (u64, u64)) -> bool {
+    bound.leaders.contains(&job.leader) || job.was_submitted_in(time) || bound.is_between(job.leader)
 }
 
 #[cfg(test)]
@@ -111,7 +156,8 @@ mod tests {
 
     fn verdict(job: u32, node: &str, leaders: &[u32], submitted: Option<(u64, u64)>) -> Result<u32, BindingRefusal> {
         let jobs = ClusterJobs::parse(JOBS).unwrap();
-        let bound = Binding { leaders: leaders.iter().copied().collect(), submitted };
+        let leaders = leaders.iter().copied().collect();
+        let bound = Binding { leaders, submitted, ..Binding::default() };
         judge(jobs.job(job), Asked { job, uid: 2001, node }, &bound)
     }
 
@@ -136,6 +182,39 @@ mod tests {
         ] {
             assert_eq!(verdict(job, node, leaders, submitted), expected, "job {job} on {node} of {leaders:?}");
         }
+    }
+
+    #[test]
+    fn a_job_that_was_submitted_at_another_time_binds_nothing() {
+        let jobs = ClusterJobs::parse(JOBS).unwrap();
+        let (own, shared) = ((880, 1_120), Some((990, 1_100)));
+        for (job, leaders, submitted, expected) in [
+            (7, &[] as &[u32], None, true),
+            (20, &[], None, false),
+            // It was bound before its requeue.
+            (20, &[20], None, true),
+            (20, &[7, 22], None, false),
+            (20, &[7, 22], shared, true),
+            (20, &[], shared, false),
+        ] {
+            let bound = Binding { leaders: leaders.iter().copied().collect(), submitted, ..Binding::default() };
+            assert_eq!(is_sure(jobs.job(job).unwrap(), &bound, own), expected, "job {job}, {leaders:?} {submitted:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_doubtful_stays_so_until_it_is_sure() {
+        let mut bound = Binding::default();
+        bound.learn(7, false);
+        bound.see(&BTreeSet::from([7, 8]));
+        assert_eq!((bound.leaders.clone(), bound.doubtful.clone()), (BTreeSet::from([8]), BTreeSet::from([7])));
+        assert!(!bound.has_own_job);
+        bound.learn(7, true);
+        bound.learn(7, false);
+        assert_eq!((bound.leaders.clone(), bound.doubtful.clone()), (BTreeSet::from([7, 8]), BTreeSet::new()));
+        assert!(bound.has_own_job);
+        bound.learn(9, false);
+        assert_eq!(bound.named(), BTreeSet::from([7, 8, 9]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! Which credential serves a job: the one that it has brought, or the one that has replaced that while the job waited. Nodes go on sending
 //! the text of the submission, and to them the credential has its handle.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,8 +74,6 @@ impl Replacing {
 pub(super) struct InUse {
     /// By user and by leader: those that have given an access token.
     proven: HashMap<u32, HashMap<u32, Arc<Replacement>>>,
-    /// The other ones. Until they have given a token, the credential that they replace is needed.
-    pub unproven: HashSet<SubmissionKey>,
 }
 
 impl InUse {
@@ -96,7 +94,7 @@ impl InUse {
         }
         let shown = jobs.shown(key.uid, &submission.jobs);
         let of_jobs = shown.iter().filter_map(|job| jobs.job(*job)).map(|job| job.leader);
-        submission.binding.leaders.iter().copied().chain(of_jobs).filter(is_replaced).collect()
+        submission.binding.named().into_iter().chain(of_jobs).filter(is_replaced).collect()
     }
 }
 
@@ -238,15 +236,13 @@ impl Broker {
         }
     }
 
-    /// Which jobs are served by another credential than that of their submission.
+    /// Which jobs are served by another credential than that of their submission. Until that has given a token, the one before is needed.
     pub(super) fn in_use(&self, state: &State) -> InUse {
-        let mut found = InUse { proven: HashMap::new(), unproven: HashSet::new() };
+        let mut found = InUse { proven: HashMap::new() };
         for (leader, replacement) in self.replaced.all() {
             let key = replacement.key(leader.uid);
             if state.submissions.get(&key).is_some_and(|known| known.proven) {
                 found.proven.entry(leader.uid).or_default().insert(leader.job, replacement);
-            } else {
-                found.unproven.insert(key);
             }
         }
         found
@@ -295,7 +291,7 @@ mod tests {
             (*leader, Arc::new(own))
         };
         let of_user: HashMap<u32, Arc<Replacement>> = replaced.iter().map(replacement).collect();
-        InUse { proven: HashMap::from([(UID, of_user)]), unproven: HashSet::new() }
+        InUse { proven: HashMap::from([(UID, of_user)]) }
     }
 
     #[test]
@@ -352,6 +348,8 @@ mod tests {
                 jobs: &own.jobs,
                 binding: &own.binding,
                 complete: true,
+                time: (0, 0),
+                is_told: true,
                 unclaimed: false,
                 replaced,
             };

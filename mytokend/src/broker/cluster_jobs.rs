@@ -37,6 +37,12 @@ impl KnownJob {
         host_list::contains(&self.nodes, node)
     }
 
+    /// Whether the job was submitted between these times, Unix seconds of slurmctld's clock.
+    #[must_use]
+    pub fn was_submitted_in(&self, (from, to): (u64, u64)) -> bool {
+        self.submitted.is_some_and(|time| (from..=to).contains(&time))
+    }
+
     /// Whether the job has this node now.
     #[must_use]
     pub fn is_on(&self, node: &str) -> bool {
@@ -59,6 +65,8 @@ struct UserJobs {
     of_leader: HashMap<u32, Vec<Range<usize>>>,
     /// Leaders of jobs that are not final.
     live: BTreeSet<u32>,
+    /// When these jobs were submitted.
+    live_times: BTreeSet<u64>,
 }
 
 impl ClusterJobs {
@@ -75,15 +83,19 @@ impl ClusterJobs {
             let is_on_nodes = matches!(row.phase, JobPhase::Active | JobPhase::Completing);
             let nodes = row.nodes.to_owned();
             let (leader, is_final) = (row.leader, row.phase == JobPhase::Final);
-            let job = KnownJob { uid, leader, is_on_nodes, submitted: row.submitted, started, nodes };
+            let submitted = row.submitted;
+            let job = KnownJob { uid, leader, is_on_nodes, submitted, started, nodes };
             found.jobs.insert(row.job, job);
-            let UserJobs { lines, ids, of_leader, live } = found.by_user.entry(uid).or_default();
+            let UserJobs { lines, ids, of_leader, live, live_times } = found.by_user.entry(uid).or_default();
             let begin = lines.len();
             lines.push_str(rest);
             lines.push('\n');
             of_leader.entry(leader).or_default().push(begin..lines.len());
             ids.push(row.job);
-            live.extend((!is_final).then_some(leader));
+            if !is_final {
+                live.insert(leader);
+                live_times.extend(submitted);
+            }
         }
         Some(found)
     }
@@ -128,6 +140,13 @@ impl ClusterJobs {
     /// The leaders of a user's jobs that are not final.
     pub fn live_leaders(&self, uid: u32) -> impl Iterator<Item = u32> {
         self.by_user.get(&uid).into_iter().flat_map(|jobs| jobs.live.iter().copied())
+    }
+
+    /// Whether a user's job that is not final was submitted between these times, Unix seconds of slurmctld's clock.
+    #[must_use]
+    pub fn has_live_in(&self, uid: u32, (from, to): (u64, u64)) -> bool {
+        // A range that ends before it begins is a panic.
+        from <= to && self.by_user.get(&uid).is_some_and(|own| own.live_times.range(from..=to).next().is_some())
     }
 
     /// Whether a job that this one leads is not final. `None`: none is shown.
@@ -182,6 +201,9 @@ mod tests {
         assert_eq!(jobs.live_leaders(2001).collect::<Vec<_>>(), [7, 8]);
         assert_eq!(jobs.live_leaders(2002).collect::<Vec<_>>(), [12]);
         assert_eq!(jobs.live_leaders(2003).count(), 0);
+        let live_in = |uid, time| jobs.has_live_in(uid, time);
+        assert!(live_in(2001, (1001, 1005)) && live_in(2002, (0, 1002)));
+        assert!(!live_in(2001, (1002, 1005)) && !live_in(2003, (0, 1005)) && !live_in(2001, (1001, 1000)));
         assert_eq!([jobs.is_live(2001, 7), jobs.is_live(2002, 7), jobs.is_live(2003, 7)], [Some(true), None, None]);
     }
 

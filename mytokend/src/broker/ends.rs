@@ -30,6 +30,10 @@ pub struct Known<'a> {
     pub binding: &'a Binding,
     /// slurmctld was asked after the end of that time.
     pub complete: bool,
+    /// When jobs with this credential were submitted, Unix seconds of slurmctld's clock.
+    pub time: (u64, u64),
+    /// A node has asked for one of its jobs, or told an end.
+    pub is_told: bool,
     /// A job of this user that is not final belongs to no submission whose leaders are known: [`unclaimed`].
     pub unclaimed: bool,
     /// Leaders whose jobs have another credential now. Submissions of a loop share one, and each has a leader.
@@ -42,20 +46,38 @@ pub fn unclaimed(jobs: &ClusterJobs, uid: u32, leaders: &BTreeSet<u32>) -> bool 
     jobs.live_leaders(uid).any(|leader| !leaders.contains(&leader))
 }
 
-/// Judges a submission at `now`, Unix seconds of slurmctld's clock. The second value is the set of its leaders with those of this answer.
+/// Judges a submission at `now`, Unix seconds of slurmctld's clock. The second value are the leaders of those that share its credential, as
+/// this answer shows them. Of a credential that is not shared a node proves the leader, and no answer does.
 #[must_use]
 pub fn judge(jobs: &ClusterJobs, known: Known<'_>, now: u64) -> (Standing, BTreeSet<u32>) {
-    if known.binding.leaders.is_empty() && known.binding.submitted.is_none() {
-        // Nobody has seen a job of it on its node. A node may have told a wrong one, so any job of the user that may have it keeps it.
-        return (if known.unclaimed { Standing::GoesOn } else { Standing::NotShown }, BTreeSet::new());
+    let (standing, leaders) = judge_named(jobs, known, now);
+    (if may_be_held(jobs, known) { Standing::GoesOn } else { standing }, leaders)
+}
+
+/// Whether a job of which no node has proven that it has the credential may have it. A node can name a wrong job: that this one has ended
+/// must not revoke what another one needs. A node that was stolen can also bring a text of its own for a job, which then has a submission;
+/// so each job counts that was submitted when this one was.
+fn may_be_held(jobs: &ClusterJobs, known: Known<'_>) -> bool {
+    if known.binding.has_own_job || known.binding.submitted.is_some() && !known.is_told {
+        return false;
     }
-    if known.binding.submitted.is_none() && is_replaced(known.binding, known.replaced) {
+    known.unclaimed || known.is_told && jobs.has_live_in(known.uid, known.time)
+}
+
+/// Judges a submission by the jobs that were named.
+fn judge_named(jobs: &ClusterJobs, known: Known<'_>, now: u64) -> (Standing, BTreeSet<u32>) {
+    let (named, is_shared) = (known.binding.named(), known.binding.submitted.is_some());
+    if named.is_empty() && !is_shared {
+        return (Standing::NotShown, BTreeSet::new());
+    }
+    // All its jobs that are known have another credential.
+    if !is_shared && named.is_subset(known.replaced) {
         return (Standing::Over, BTreeSet::new());
     }
     let has_own = |job: &u32| jobs.job(*job).is_none_or(|own| !known.replaced.contains(&own.leader));
     let held = HeldSubmission {
         jobs: jobs.shown(known.uid, known.jobs).into_iter().filter(has_own).collect(),
-        leaders: known.binding.leaders.difference(known.replaced).copied().collect(),
+        leaders: named.difference(known.replaced).copied().collect(),
         submitted: known.binding.submitted,
         complete: known.complete,
         ..HeldSubmission::default()
@@ -72,12 +94,7 @@ pub fn judge(jobs: &ClusterJobs, known: Known<'_>, now: u64) -> (Standing, BTree
         EndDecision::Revoke { .. } | EndDecision::Leave if shows(&lines, &held) => Standing::Over,
         EndDecision::Revoke { .. } | EndDecision::Leave => Standing::NotShown,
     };
-    (standing, leaders)
-}
-
-/// Whether all jobs of a submission that are known have another credential.
-fn is_replaced(binding: &Binding, replaced: &BTreeSet<u32>) -> bool {
-    !binding.leaders.is_empty() && binding.leaders.is_subset(replaced)
+    (standing, if is_shared { leaders } else { BTreeSet::new() })
 }
 
 #[cfg(test)]
@@ -101,11 +118,22 @@ mod tests {
         (others, replaced): (&[u32], &[u32]),
     ) -> Standing {
         let jobs_here = ClusterJobs::parse(lines).unwrap();
-        let binding = Binding { leaders: leaders.iter().copied().collect(), submitted };
+        let has_own_job = !leaders.is_empty();
+        let leaders_here = leaders.iter().copied().collect();
+        let binding = Binding { leaders: leaders_here, has_own_job, submitted, ..Binding::default() };
         let jobs = jobs.iter().copied().collect();
         let unclaimed = unclaimed(&jobs_here, 7, &others.iter().chain(leaders).copied().collect());
         let replaced = replaced.iter().copied().collect();
-        let known = Known { uid: 7, jobs: &jobs, binding: &binding, complete: true, unclaimed, replaced: &replaced };
+        let known = Known {
+            uid: 7,
+            jobs: &jobs,
+            binding: &binding,
+            complete: true,
+            time: (0, 0),
+            is_told: true,
+            unclaimed,
+            replaced: &replaced,
+        };
         judge(&jobs_here, known, NOW).0
     }
 
@@ -137,6 +165,35 @@ mod tests {
         assert_eq!(standing(other, &[1], &[], None, &[9]), Standing::NotShown, "it has another credential");
         assert_eq!(standing("", &[1], &[], None, &[]), Standing::NotShown);
         assert_eq!(standing("7|1000|1|1|COMPLETED|1000|1500|n1|n1\n", &[1], &[], None, &[]), Standing::NotShown);
+    }
+
+    #[test]
+    fn the_end_of_a_job_that_is_not_proven_waits_for_all_that_may_have_the_credential() {
+        let ended = "7|1000|2|2|COMPLETED|1000|1100|n1|n1\n";
+        let live = |job, time| format!("{ended}7|1000|{job}|{job}|RUNNING|{time}|N/A|n1|n1\n");
+        for (lines, submitted, is_told, unclaimed, expected) in [
+            (live(1, 1_001), None, true, false, Standing::GoesOn),
+            (live(1, 5_000), None, true, true, Standing::GoesOn),
+            (live(1, 5_000), None, true, false, Standing::Over),
+            (live(1, 1_001), None, false, false, Standing::Over),
+            (live(1, 5_000), Some((990, 1_010)), true, true, Standing::GoesOn),
+            (live(1, 5_000), Some((990, 1_010)), false, true, Standing::Over),
+        ] {
+            let jobs = ClusterJobs::parse(&lines).unwrap();
+            let binding = Binding { doubtful: [2].into(), submitted, ..Binding::default() };
+            let (none, replaced) = (BTreeSet::new(), BTreeSet::new());
+            let known = Known {
+                uid: 7,
+                jobs: &none,
+                binding: &binding,
+                complete: true,
+                time: (880, 1_120),
+                is_told,
+                unclaimed,
+                replaced: &replaced,
+            };
+            assert_eq!(judge(&jobs, known, NOW).0, expected, "{lines} {submitted:?} {is_told} {unclaimed}");
+        }
     }
 
     #[test]

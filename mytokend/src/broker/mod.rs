@@ -51,6 +51,7 @@ use crate::agent::budget::kept_for_next_run::KeptForNextRun;
 use crate::agent::credential_service::{Admitted, CredentialService};
 use crate::agent::lanes::{Lanes, Place, REVOCATIONS, TOKENS};
 use crate::jobs::Conversion;
+use crate::jobs::submission_time::submission_time;
 use crate::log::{Level, Log};
 use kept::Kept;
 use node_questions::Asking;
@@ -161,9 +162,9 @@ impl Broker {
         Arc::clone(&self.service.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// When the jobs of a shared credential were submitted, by slurmctld's clock.
-    fn submitted(&self, admitted: &Admitted, answered: &Answered) -> Option<(u64, u64)> {
-        let submitted = admitted.submitted?;
+    /// When the jobs of a credential were submitted, by slurmctld's clock.
+    fn submission_time(&self, admitted: &Admitted, answered: &Answered) -> (u64, u64) {
+        let submitted = admitted.submitted.unwrap_or_else(|| submission_time(admitted.made, 0));
         let now = self.clock.elapsed();
         let here = self.clock.unix_millis() / 1000;
         let slurmctld = answered.clock.and_then(|clock| now.as_secs().checked_add_signed(clock));
@@ -172,7 +173,7 @@ impl Broker {
             (Some(slurmctld), Some(server)) => Conversion::measured(slurmctld, server),
             _ => Conversion::unknown(slurmctld.unwrap_or(here), server.unwrap_or(here)),
         };
-        Some(conversion.convert(submitted))
+        conversion.convert(submitted)
     }
 
     /// Takes note of an answer of slurmctld: submissions that are over are to be revoked. One thread calls it, after each answer and before
@@ -186,8 +187,12 @@ impl Broker {
         let state = self.state();
         let in_use = self.in_use(&state);
         let mut leaders: HashMap<u32, BTreeSet<u32>> = HashMap::new();
-        for (key, submission) in state.submissions.iter().filter(|(key, _)| !in_use.unproven.contains(*key)) {
-            leaders.entry(key.uid).or_default().extend(&submission.binding.leaders);
+        for (key, own) in &state.submissions {
+            let of_user = leaders.entry(key.uid).or_default();
+            // Each node can seal a text, and bring it for a job that has another one. That one gives no token.
+            if own.proven && own.binding.has_own_job {
+                of_user.extend(&own.binding.leaders);
+            }
         }
         let unclaimed: HashMap<u32, bool> =
             leaders.iter().map(|(uid, leaders)| (*uid, ends::unclaimed(jobs, *uid, leaders))).collect();
@@ -201,18 +206,21 @@ impl Broker {
             for key in keys {
                 // It may have been given up meanwhile, or a job of it may have come.
                 let Some(submission) = state.submissions.get_mut(key).filter(|own| is_due(own)) else { continue };
-                submission.binding.submitted = self.submitted(&submission.admitted, answered);
+                let time = self.submission_time(&submission.admitted, answered);
+                submission.binding.submitted = submission.admitted.submitted.map(|_| time);
                 let replaced = in_use.leaders_beside(key, submission, jobs);
                 let known = ends::Known {
                     uid: key.uid,
                     jobs: &submission.jobs,
                     binding: &submission.binding,
                     complete: submission.complete,
+                    time,
+                    is_told: submission.is_told(),
                     unclaimed: unclaimed.get(&key.uid).copied().unwrap_or(true),
                     replaced: &replaced,
                 };
                 let (standing, seen) = ends::judge(jobs, known, now);
-                submission.binding.leaders.extend(seen);
+                submission.binding.see(&seen);
                 submission.complete |= submission.binding.submitted.is_some_and(|(_, end)| end < now);
                 if submission.note(standing, elapsed) {
                     over.push((key.clone(), replaced.is_empty()));

@@ -18,6 +18,15 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 /// Nodes tell an end again after this time if the broker has no room for the submission.
 const END_PAUSE: Duration = Duration::from_secs(120);
 
+/// A job that has ended on the node that tells it, as slurmctld says.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    /// The job that leads it.
+    leader: u32,
+    /// It was submitted when jobs with this credential were.
+    fits: bool,
+}
+
 impl Broker {
     /// No job of the submission runs on `node` any more.
     ///
@@ -38,16 +47,18 @@ impl Broker {
             }
         };
         let key = SubmissionKey::new(request.uid, &admitted.handle, &request.sealed);
-        let leader = self.leader_of_ended(node, request, &key).await;
-        let replacing = self.replacing_ended(request, leader, (&key, admitted.made));
+        let ended = self.ended(node, request, (&key, &admitted)).await;
+        let replacing = self.replacing_ended(request, ended.map(|ended| ended.leader), (&key, admitted.made));
         let mut waits = Vec::new();
         let is_superseded = replacing.as_ref().is_some_and(|own| own.replacement.has_retired(&key));
         if expired.is_none() && !is_superseded {
-            waits.extend(self.note_end((&key, request.sealed.as_str(), &admitted), leader, request.job));
+            // An end proves no job of the submission: the node may have another job of the user.
+            let leader = ended.filter(|ended| ended.fits).map(|ended| ended.leader);
+            waits.extend(self.note_end((&key, request.sealed.as_str(), &admitted), (leader, false), request.job));
         }
         if let Some(own) = replacing {
             let about = (&own.key, own.replacement.sealed.as_str(), &own.admitted);
-            waits.extend(self.note_end(about, Some(own.leader), request.job));
+            waits.extend(self.note_end(about, (Some(own.leader), true), request.job));
         }
         Ok(waits.into_iter().min().map_or(EndAnswer::Settled {}, |wait| EndAnswer::Waits { wait: millis(wait) }))
     }
@@ -56,13 +67,17 @@ impl Broker {
     fn note_end(
         &self,
         (key, sealed, admitted): (&SubmissionKey, &str, &Admitted),
-        leader: Option<u32>,
+        (leader, is_sure): (Option<u32>, bool),
         job: u32,
     ) -> Option<Duration> {
         let mut state = self.state();
         let Some(submission) = submission(&mut state, key, sealed, admitted) else { return Some(END_PAUSE) };
-        submission.binding.leaders.extend(leader);
-        submission.jobs.insert(job);
+        if let Some(leader) = leader {
+            submission.binding.learn(leader, is_sure);
+        }
+        if is_sure {
+            submission.jobs.insert(job);
+        }
         submission.judged_from = Duration::ZERO;
         let now = self.clock.elapsed();
         match submission.end {
@@ -75,26 +90,43 @@ impl Broker {
         }
     }
 
-    /// The leader of a job that has ended, for a submission of which no job is known: this broker has started anew. Only slurmctld proves
-    /// that the job was on the node; without that, the submission waits for all jobs of its user.
-    async fn leader_of_ended(&self, node: &str, request: &EndRequest, key: &SubmissionKey) -> Option<u32> {
-        if self.state().submissions.get(key).is_some_and(|known| !known.binding.leaders.is_empty()) {
+    /// What slurmctld says of a job that has ended, for a submission of which no job is known: this broker has started anew, or the nodes
+    /// have asked another one. Only slurmctld proves that the job was on the node; without that, the submission waits for all jobs of its
+    /// user. It is asked once for a submission.
+    async fn ended(
+        &self,
+        node: &str,
+        request: &EndRequest,
+        (key, admitted): (&SubmissionKey, &Admitted),
+    ) -> Option<Ended> {
+        let (has_leader, is_told) = {
+            let state = self.state();
+            let known = state.submissions.get(key);
+            let has_leader = known.is_some_and(|known| !known.binding.named().is_empty());
+            (has_leader, known.is_some_and(|known| known.first_end.is_some()))
+        };
+        if has_leader {
             return None;
         }
-        let leader = |answered: &Answered| {
+        let ended = |answered: &Answered| {
             let job = answered.jobs.as_ref()?.job(request.job)?;
-            (job.uid == request.uid && job.had(node)).then_some(job.leader)
+            // Which jobs share a credential, the time says without the nodes.
+            let fits = admitted.submitted.is_none() && job.was_submitted_in(self.submission_time(admitted, answered));
+            (job.uid == request.uid && job.had(node)).then_some(Ended { leader: job.leader, fits })
         };
         let (now, answered) = (self.clock.elapsed(), self.questions.last());
-        if let Some(leader) = leader(&answered) {
-            return Some(leader);
+        if let Some(ended) = ended(&answered) {
+            return Some(ended);
+        }
+        if is_told {
+            return None;
         }
         self.asking.ended.may_ask(node, request.job, now).ok()?;
         let unanswered = self.unanswered(&self.asking.ended, node, request.job);
         let answered = tokio::time::timeout(END_PATIENCE, self.questions.after(now)).await;
         unanswered.answered();
         let answered = answered.ok()?;
-        let found = leader(&answered);
+        let found = ended(&answered);
         match found {
             Some(_) => self.asking.ended.found(node, request.job),
             None if answered.trouble.is_none() => {

@@ -301,7 +301,7 @@ impl Broker {
         let key = SubmissionKey::new(leader.uid, &admitted.handle, sealed);
         let mut state = self.state();
         if let Some(own) = submission(&mut state, &key, sealed, admitted) {
-            own.binding.leaders.insert(leader.job);
+            own.binding.learn(leader.job, true);
         }
     }
 

@@ -51,7 +51,7 @@ pub struct Submission {
     pub admitted: Admitted,
     /// Its jobs.
     pub binding: Binding,
-    /// The ids of those that nodes have named.
+    /// The ids of those that have got access tokens.
     pub jobs: BTreeSet<u32>,
     /// slurmctld was asked after the time in which its jobs were submitted.
     pub complete: bool,
@@ -88,11 +88,17 @@ impl Submission {
         }
     }
 
-    /// A job under this leader gets access tokens of it.
-    pub fn serve(&mut self, leader: u32, job: u32) {
-        self.binding.leaders.insert(leader);
+    /// A job under this leader gets access tokens of it. `is_sure`: it is a job of this submission.
+    pub fn serve(&mut self, leader: u32, job: u32, is_sure: bool) {
+        self.binding.learn(leader, is_sure);
         self.jobs.insert(job);
         self.judged_from = Duration::ZERO;
+    }
+
+    /// Whether a node has asked for one of its jobs, or told an end.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.first_end.is_some() || !self.jobs.is_empty()
     }
 
     /// A node has no job of it any more. Returns after which time it tells that again. Most submissions are over soon after the first such

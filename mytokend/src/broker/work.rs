@@ -169,7 +169,7 @@ impl Broker {
                 let settled = state.submissions.get_mut(key).and_then(|submission| {
                     submission.revoked(&result, now, (self.draw)());
                     let is_settled = matches!(submission.end, End::Settled { .. });
-                    is_settled.then(|| (submission.admitted.made, submission.binding.leaders.clone()))
+                    is_settled.then(|| (submission.admitted.made, submission.binding.named()))
                 });
                 drop(state);
                 if let Some((made, leaders)) = settled {

@@ -61,6 +61,11 @@ enum Happens {
     End { run: usize, node: u32 },
 }
 
+/// The credential of the submission, which was made at the begin.
+fn sealed() -> String {
+    format!("7:a@{BEGIN}")
+}
+
 /// Plays the runs on `nodes` nodes each, and returns the numbers of access tokens, revocations and requests of nodes for tokens.
 fn play(runs: &[Run], nodes: u32) -> (usize, usize, usize) {
     let clock = Arc::new(Played::default());
@@ -86,7 +91,7 @@ fn play(runs: &[Run], nodes: u32) -> (usize, usize, usize) {
             Happens::Token { run, node } => {
                 requests += 1;
                 let request =
-                    TokenRequest { job: runs[run].job, uid: 7, sealed: "7:a".into(), file: None, patience: 20_000 };
+                    TokenRequest { job: runs[run].job, uid: 7, sealed: sealed(), file: None, patience: 20_000 };
                 let answer = test.runtime.block_on(test.broker.token(&format!("n{node}"), &request)).unwrap();
                 let TokenOutcome::Token { left, lifetime, .. } = answer.outcome else { panic!("{:?}", answer.outcome) };
                 assert!(left >= LIFE / 2, "{left} s are left");
@@ -96,7 +101,7 @@ fn play(runs: &[Run], nodes: u32) -> (usize, usize, usize) {
                 events.push(Reverse((plan.renewal.min(end), next)));
             }
             Happens::End { run, node } => {
-                let ended = EndRequest { job: runs[run].job, uid: 7, sealed: "7:a".into() };
+                let ended = EndRequest { job: runs[run].job, uid: 7, sealed: sealed() };
                 test.runtime.block_on(test.broker.end(&format!("n{node}"), &ended)).unwrap();
             }
         }

@@ -15,7 +15,7 @@ fn a_job_whose_credential_another_broker_may_open_is_not_refused() {
 
 #[test]
 fn an_end_whose_credential_another_broker_may_open_is_not_settled() {
-    let test = TestBroker::new(ENDED);
+    let test = TestBroker::new(ALL_ENDED);
     assert_eq!(test.try_to_end(1, "7:foreign"), Err("sealed to another key".to_owned()));
     let line = "node n1, job 1 uid 7: its sub-token is not revoked here: sealed to another key";
     assert!(!test.broker.told.is_new_of("n1", line, test.broker.clock.elapsed()), "it is logged");

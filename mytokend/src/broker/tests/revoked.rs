@@ -57,7 +57,7 @@ fn a_revocation_without_a_known_answer_is_made_again() {
     let temp = tempfile::tempdir().unwrap();
     // The pause that begins with the request is nearly over.
     leave(temp.path(), &SubmissionKey::new(7, "a", "7:a"), false, Duration::from_secs(27));
-    let next = with_marks(ENDED, temp.path());
+    let next = with_marks(ALL_ENDED, temp.path());
     assert!(matches!(next.end(1, "7:a"), EndAnswer::Waits { .. }));
     next.ask_slurmctld();
     next.until("a revocation", || next.counts() == (0, 1));
@@ -69,7 +69,7 @@ fn a_revocation_without_a_known_answer_is_not_made_again_at_once() {
     let temp = tempfile::tempdir().unwrap();
     let key = SubmissionKey::new(7, "a", "7:a");
     leave(temp.path(), &key, false, Duration::ZERO);
-    let next = with_marks(ENDED, temp.path());
+    let next = with_marks(ALL_ENDED, temp.path());
     assert!(matches!(next.end(1, "7:a"), EndAnswer::Waits { .. }));
     next.ask_slurmctld();
     let soon = next.broker.clock.elapsed() + Duration::from_secs(20);

@@ -18,7 +18,7 @@ fn a_text_of_somebody_else_with_the_same_handle_serves_no_job_of_the_submission(
 
 #[test]
 fn the_revocation_of_a_text_of_somebody_else_does_not_count_for_the_submission() {
-    let test = TestBroker::new(ENDED);
+    let test = TestBroker::new(ALL_ENDED);
     assert!(matches!(test.end(1, FORGED), EndAnswer::Waits { .. }));
     test.ask_slurmctld();
     test.until("the revocation of the forged one", || test.counts() == (0, 1));
