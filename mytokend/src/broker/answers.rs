@@ -9,11 +9,12 @@ use super::binding::{self, Asked, BindingRefusal};
 use super::brought::{Brought, Served};
 use super::file_token::TokenState;
 use super::messages::{JobsAnswer, PermitRequest, StartAnswer, TokenAnswer, TokenOutcome, TokenRequest};
+use super::places::{NO_ROOM, submission};
 use super::replacements::Leader;
 use super::slurmctld::{self, Answered};
 use super::submission::End;
 use super::submission_key::SubmissionKey;
-use super::{Broker, State, millis, submission};
+use super::{Broker, State, millis};
 use crate::agent::budget::ledger::Purpose;
 use crate::agent::budget::site::SitePermit;
 use crate::agent::credential_service::{Admitted, Denied, IssuedToken, RequestFailure};
@@ -236,6 +237,10 @@ impl Broker {
                 }
                 Err(refusal) => refusal,
             };
+            // No further answer of slurmctld makes room.
+            if refusal.is_none() && answered.jobs.is_some() {
+                return Err(self.later(NO_ROOM));
+            }
             // The job may have started since the answer.
             if refusal.as_ref().is_none_or(BindingRefusal::may_be_late) && answered.asked < begin {
                 let pause = refusal.as_ref().map_or(Duration::ZERO, |_| self.pause(node, request.job));
@@ -248,9 +253,8 @@ impl Broker {
             }
             let Some(refusal) = refusal else {
                 // A broker that has just started has had no answer of slurmctld, which may be away.
-                let trouble = answered.trouble.as_ref().filter(|_| answered.jobs.is_none());
-                let reason = trouble
-                    .map_or_else(|| "the broker has too many submissions".to_owned(), |trouble| cannot_ask(trouble));
+                let trouble = answered.trouble.as_ref();
+                let reason = trouble.map_or_else(|| NO_SLURMCTLD.to_owned(), |trouble| cannot_ask(trouble));
                 return Err(self.later(&reason));
             };
             if let (Some(trouble), true) = (&answered.trouble, refusal.may_be_late()) {
@@ -295,7 +299,7 @@ impl Broker {
         let is_sure = job.is_some_and(|job| binding::is_sure(job, &bound, time));
         let is_superseded = replacing.as_ref().is_some_and(|own| own.replacement.has_retired(&key));
         if expired.is_none() && !is_superseded {
-            let submission = submission(&mut state, &key, &request.sealed, admitted).ok_or(None)?;
+            let submission = submission(&mut state, &key, &request.sealed, admitted, node).ok_or(None)?;
             submission.binding.submitted = submitted;
             submission.serve(leader, request.job, is_sure);
         }
@@ -303,7 +307,7 @@ impl Broker {
             return Ok(expired.is_none().then(|| Served { key, told: Some(admitted.clone()) }));
         };
         let sealed = &replacing.replacement.sealed;
-        let submission = submission(&mut state, &replacing.key, sealed, &replacing.admitted).ok_or(None)?;
+        let submission = submission(&mut state, &replacing.key, sealed, &replacing.admitted, node).ok_or(None)?;
         submission.serve(leader, request.job, true);
         let told = Some(replacing.told(admitted));
         Ok(Some(Served { key: replacing.key, told }))

@@ -4,9 +4,9 @@
 //!
 //! Memory knows which texts there are. Its lock is never held while the disk works, because a disk can hang.
 
+mod known_texts;
 mod text_files;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mytoken::private_files::{Directory, FileError, Owner};
@@ -15,14 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::status::EscrowStatus;
 use super::submission_key::{SubmissionKey, TextHash};
+use known_texts::{Known, MOST, MOST_OF_HOST, MOST_OF_USER, MOST_OF_USER_ON_HOST, Texts};
 
 pub use text_files::{TextDirectory, TextFiles};
-
-/// Most texts of one user. Submissions of a loop share one.
-const MOST_OF_USER: usize = 4_000;
-
-/// Most texts.
-const MOST: usize = 200_000;
 
 /// Where a text is kept. Jobs bring the handle alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +40,12 @@ pub enum EscrowError {
     /// The user has too many.
     #[error("the broker keeps {MOST_OF_USER} credentials of this user already")]
     TooManyOfUser,
+    /// This host has given too many of the user.
+    #[error("the broker keeps {MOST_OF_USER_ON_HOST} credentials of this user from this host already")]
+    TooManyOfUserOnHost,
+    /// This host has given too many.
+    #[error("the broker keeps {MOST_OF_HOST} credentials from this host already")]
+    TooManyOfHost,
     /// There are too many.
     #[error("the broker keeps {MOST} credentials already")]
     TooMany,
@@ -65,41 +66,6 @@ pub struct KeptText {
     /// The host that gave it. Only this one may say that it is not needed any more.
     #[serde(default)]
     pub host: String,
-}
-
-/// What memory knows of a text.
-#[derive(Debug)]
-struct Known {
-    /// `None`: the file could not be read when the broker started.
-    text: Option<TextHash>,
-    exp: u64,
-    /// Size of the file.
-    bytes: u64,
-    host: String,
-    /// The request that is writing it.
-    writer: Option<u64>,
-    /// It is not needed any more. Nobody gets it, and [`Escrow::sweep`] removes its file.
-    is_over: bool,
-}
-
-impl Known {
-    fn is_kept(&self) -> bool {
-        self.writer.is_none() && !self.is_over
-    }
-}
-
-#[derive(Debug, Default)]
-struct Texts {
-    known: BTreeMap<TextKey, Known>,
-    /// The number of the last request that wrote a text.
-    last_writer: u64,
-}
-
-impl Texts {
-    fn count_of(&self, uid: u32) -> usize {
-        let first = TextKey { uid, handle: String::new() };
-        self.known.range(first..).take_while(|(key, _)| key.uid == uid).count()
-    }
 }
 
 /// The texts. Memory holds their names and expiries only.
@@ -144,7 +110,7 @@ impl Escrow {
             let text = content.and_then(|content| parse(&content));
             let hash = text.as_ref().map(|text| TextHash::of(&text.sealed));
             let (exp, host) = text.map_or((u64::MAX, String::new()), |text| (text.exp, text.host));
-            texts.known.insert(key, Known { text: hash, exp, bytes, host, writer: None, is_over: false });
+            texts.insert(key, Known { text: hash, exp, bytes, host, writer: None, is_over: false });
         }
         Ok(Self { files, texts: Mutex::new(texts) })
     }
@@ -162,12 +128,7 @@ impl Escrow {
             Some(_) => return Err(EscrowError::Busy),
             None => {}
         }
-        if texts.known.len() >= MOST {
-            return Err(EscrowError::TooMany);
-        }
-        if texts.count_of(key.uid) >= MOST_OF_USER {
-            return Err(EscrowError::TooManyOfUser);
-        }
+        texts.check_room(key.uid, &text.host)?;
         texts.last_writer += 1;
         let number = texts.last_writer;
         let known = Known {
@@ -178,7 +139,7 @@ impl Escrow {
             writer: Some(number),
             is_over: false,
         };
-        texts.known.insert(key.clone(), known);
+        texts.insert(key.clone(), known);
         drop(texts);
         let writer = Writer { escrow: Arc::clone(self), key: key.clone(), bytes, is_written: false };
         Ok(Reserved::Free(writer, Claim { escrow: Arc::clone(self), key: key.clone(), number }))
@@ -284,7 +245,7 @@ impl Escrow {
         let mut swept = Ok(());
         for key in due {
             match self.files.remove(&file_name(&key)) {
-                Ok(()) => drop(self.texts().known.remove(&key)),
+                Ok(()) => self.texts().remove(&key),
                 Err(error) => swept = Err(error),
             }
         }

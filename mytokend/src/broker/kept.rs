@@ -9,15 +9,16 @@ use std::time::Duration;
 use mytoken::Error;
 use mytoken_wire::Handle;
 
+use super::Broker;
 use super::disk_work::DiskWork;
 use super::escrow::{Escrow, KeptText, Reserved, TextKey};
 use super::identity::StateDir;
 use super::messages::{ForgetAnswer, ForgetRequest, KeepAnswer, KeepRequest, KeptAnswer, KeptRequest};
+use super::places::{NO_ROOM, submission};
 use super::settings::BrokerSettings;
 use super::status::EscrowStatus;
 use super::submission::{End, Submission};
 use super::submission_key::{SubmissionKey, name_of};
-use super::{Broker, submission};
 use crate::log::Level;
 
 /// A submission that was just registered is not judged before this time is over: slurmctld does not know its job yet.
@@ -63,7 +64,7 @@ impl Broker {
             }
             match escrow.get(&key) {
                 Ok(Some(text)) if text.follows => {
-                    if let Err(reason) = self.follow(key.uid, &text.sealed) {
+                    if let Err(reason) = self.follow(&text.host, key.uid, &text.sealed) {
                         let name = name_of(key.uid, &key.handle);
                         let text = format!("{name}: its kept credential cannot be opened: {reason}");
                         self.log.line_of(key.uid, Level::Error, &text);
@@ -119,6 +120,10 @@ impl Broker {
         let key = TextKey { uid: *uid, handle };
         // The agent of the submission's host follows it, if it could.
         let follows = *follows && !admitted.followed;
+        let own = SubmissionKey::new(*uid, &admitted.handle, sealed);
+        if follows && !self.state().has_room(&own, host) {
+            return Err(NO_ROOM.to_owned());
+        }
         let text = KeptText { sealed: sealed.clone(), exp: admitted.exp, follows, host: host.to_owned() };
         match escrow.reserve(&key, &text).map_err(|error| error.to_string())? {
             Reserved::Kept => {
@@ -132,7 +137,7 @@ impl Broker {
                 Err(trouble) => return Err(trouble.to_string()),
             },
         }
-        if follows { self.follow(*uid, sealed) } else { Ok(()) }
+        if follows { self.follow(host, *uid, sealed) } else { Ok(()) }
     }
 
     /// The sealed credential that is kept for a job. It waits for the disk, for a limited time.
@@ -190,13 +195,12 @@ impl Broker {
     }
 
     /// Revokes the sub-token when slurmctld shows no job that could have it.
-    fn follow(&self, uid: u32, sealed: &str) -> Result<(), String> {
+    fn follow(&self, host: &str, uid: u32, sealed: &str) -> Result<(), String> {
         let admitted = self.admit(0, uid, sealed).map_err(|denied| denied.reason)?;
         let key = SubmissionKey::new(uid, &admitted.handle, sealed);
         let from = self.clock.elapsed().saturating_add(HOLD);
         let mut state = self.state();
-        let submission =
-            submission(&mut state, &key, sealed, &admitted).ok_or("the broker has too many submissions")?;
+        let submission = submission(&mut state, &key, sealed, &admitted, host).ok_or(NO_ROOM)?;
         submission.judged_from = submission.judged_from.max(from);
         Ok(())
     }

@@ -27,6 +27,7 @@ mod node_ends;
 mod node_questions;
 pub mod opened;
 pub mod permits;
+mod places;
 mod replaced;
 pub mod replacements;
 pub mod revoked;
@@ -57,6 +58,7 @@ use kept::Kept;
 use node_questions::Asking;
 use opened::Opened;
 use permits::HostPermits;
+use places::Places;
 use replaced::Replaced;
 use revoked::Marks;
 use slurmctld::{Answered, ClusterController, Questions};
@@ -71,14 +73,12 @@ use work::Work;
 /// [`revoked`] does.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
-/// Most submissions. A user's own jobs, and the number of jobs that slurmctld holds, are far below that.
-const MOST_SUBMISSIONS: usize = 200_000;
-
 /// Most submissions that are judged before nodes get the state again. Each may take as long as its user has jobs.
 const AT_ONCE: usize = 256;
 
 struct State {
     submissions: HashMap<SubmissionKey, Submission>,
+    places: Places,
     tokens: Lanes<Work>,
     revocations: Lanes<Work>,
     /// What was revoked in the last hour, also by the run before.
@@ -121,6 +121,7 @@ impl Broker {
     ) -> Arc<Self> {
         let state = State {
             submissions: HashMap::new(),
+            places: Places::default(),
             tokens: Lanes::new(TOKENS),
             revocations: Lanes::new(REVOCATIONS),
             revoked: Marks::default(),
@@ -228,10 +229,7 @@ impl Broker {
             }
         }
         let mut state = self.state();
-        state.submissions.retain(|_, submission| {
-            !matches!(submission.end, End::Settled { since } if elapsed.saturating_sub(since) > REMEMBERED)
-        });
-        state.revoked.forget(elapsed);
+        state.forget(elapsed, here);
         self.replaced.note(jobs, |key| state.submissions.contains_key(key));
         drop(state);
         for (key, is_alone) in over {
@@ -273,27 +271,6 @@ impl Broker {
         // A panic of another thread leaves the state consistent: each change is complete before anything that can fail.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The submission with this key. It is made if there is room.
-fn submission<'s>(
-    state: &'s mut State,
-    key: &SubmissionKey,
-    sealed: &str,
-    admitted: &Admitted,
-) -> Option<&'s mut Submission> {
-    if !state.submissions.contains_key(key) {
-        if state.submissions.len() >= MOST_SUBMISSIONS {
-            return None;
-        }
-        let mut new = Submission::new(sealed.to_owned(), admitted.clone());
-        if let Some(since) = state.revoked.done_at(key) {
-            // By the run before this one, whose memory is gone.
-            new.end = End::Settled { since };
-        }
-        state.submissions.insert(key.clone(), new);
-    }
-    state.submissions.get_mut(key)
 }
 
 fn millis(duration: Duration) -> u64 {

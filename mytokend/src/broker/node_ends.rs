@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::brought::Brought;
 use super::messages::{EndAnswer, EndRequest};
+use super::places::submission;
 use super::slurmctld::Answered;
 use super::submission::End;
 use super::submission_key::SubmissionKey;
-use super::{Broker, millis, submission};
+use super::{Broker, millis};
 use crate::agent::credential_service::{Admitted, Denied};
 use crate::log::Level;
 
@@ -47,18 +48,24 @@ impl Broker {
             }
         };
         let key = SubmissionKey::new(request.uid, &admitted.handle, &request.sealed);
-        let ended = self.ended(node, request, (&key, &admitted)).await;
+        // Without room nothing is noted, whatever slurmctld says.
+        let has_room = self.state().has_room(&key, node);
+        let ended = if has_room { self.ended(node, request, (&key, &admitted)).await } else { None };
         let replacing = self.replacing_ended(request, ended.map(|ended| ended.leader), (&key, admitted.made));
         let mut waits = Vec::new();
         let is_superseded = replacing.as_ref().is_some_and(|own| own.replacement.has_retired(&key));
         if expired.is_none() && !is_superseded {
             // An end proves no job of the submission: the node may have another job of the user.
             let leader = ended.filter(|ended| ended.fits).map(|ended| ended.leader);
-            waits.extend(self.note_end((&key, request.sealed.as_str(), &admitted), (leader, false), request.job));
+            waits.extend(self.note_end(
+                (&key, request.sealed.as_str(), &admitted),
+                (leader, false),
+                (node, request.job),
+            ));
         }
         if let Some(own) = replacing {
             let about = (&own.key, own.replacement.sealed.as_str(), &own.admitted);
-            waits.extend(self.note_end(about, (Some(own.leader), true), request.job));
+            waits.extend(self.note_end(about, (Some(own.leader), true), (node, request.job)));
         }
         Ok(waits.into_iter().min().map_or(EndAnswer::Settled {}, |wait| EndAnswer::Waits { wait: millis(wait) }))
     }
@@ -68,10 +75,10 @@ impl Broker {
         &self,
         (key, sealed, admitted): (&SubmissionKey, &str, &Admitted),
         (leader, is_sure): (Option<u32>, bool),
-        job: u32,
+        (node, job): (&str, u32),
     ) -> Option<Duration> {
         let mut state = self.state();
-        let Some(submission) = submission(&mut state, key, sealed, admitted) else { return Some(END_PAUSE) };
+        let Some(submission) = submission(&mut state, key, sealed, admitted, node) else { return Some(END_PAUSE) };
         if let Some(leader) = leader {
             submission.binding.learn(leader, is_sure);
         }

@@ -20,11 +20,12 @@ use super::identity::StateDir;
 use super::messages::{ReplaceAnswer, ReplaceRequest};
 use super::node_questions::user_on;
 use super::opened::Opened;
+use super::places::{NO_ROOM, submission};
 use super::replacements::{Leader, Replacement, Replacements};
 use super::settings::BrokerSettings;
 use super::submission::{End, Submission};
 use super::submission_key::SubmissionKey;
-use super::{Broker, MOST_SUBMISSIONS, State, submission};
+use super::{Broker, State};
 use crate::agent::credential_service::Admitted;
 use crate::log::Level;
 
@@ -153,7 +154,7 @@ impl Broker {
     fn follow_those_read(&self, read: Vec<(Leader, Arc<Replacement>)>) {
         for (leader, own) in read.into_iter().filter(|(_, own)| own.follows) {
             match self.admit(leader.job, leader.uid, &own.sealed) {
-                Ok(admitted) => self.follow_replacement(leader, &own.sealed, &admitted),
+                Ok(admitted) => self.follow_replacement("", leader, &own.sealed, &admitted),
                 Err(denied) => self.tell_unopened(leader, &denied.reason),
             }
         }
@@ -260,8 +261,8 @@ impl Broker {
             if self.replaced.has(&key) || state.submissions.contains_key(&key) {
                 return Err("this credential is in use already".to_owned());
             }
-            if state.submissions.len() >= MOST_SUBMISSIONS {
-                return Err("the broker has too many submissions".to_owned());
+            if !state.has_room(&key, host) {
+                return Err(NO_ROOM.to_owned());
             }
             if unproven(&state, *uid) >= MOST_UNPROVEN {
                 return Err(
@@ -281,7 +282,7 @@ impl Broker {
         let before = store.put(leader, new).map_err(|error| error.to_string())?;
         self.replaced.keep_pause(leader, self.clock.elapsed());
         if *follows {
-            self.follow_replacement(leader, sealed, admitted);
+            self.follow_replacement(host, leader, sealed, admitted);
         }
         if let Some(before) = before {
             let key = before.key(*uid);
@@ -297,10 +298,10 @@ impl Broker {
     }
 
     /// Revokes the sub-token when the jobs of the leader have ended, also if none of them has ever asked for a token.
-    fn follow_replacement(&self, leader: Leader, sealed: &str, admitted: &Admitted) {
+    fn follow_replacement(&self, host: &str, leader: Leader, sealed: &str, admitted: &Admitted) {
         let key = SubmissionKey::new(leader.uid, &admitted.handle, sealed);
         let mut state = self.state();
-        if let Some(own) = submission(&mut state, &key, sealed, admitted) {
+        if let Some(own) = submission(&mut state, &key, sealed, admitted, host) {
             own.binding.learn(leader.job, true);
         }
     }

@@ -47,6 +47,8 @@ pub enum End {
 pub struct Submission {
     /// Its sealed credential.
     pub sealed: String,
+    /// The host that has brought it first. Empty: not known.
+    pub host: String,
     /// What that says.
     pub admitted: Admitted,
     /// Its jobs.
@@ -76,6 +78,7 @@ impl Submission {
     pub fn new(sealed: String, admitted: Admitted) -> Self {
         Self {
             sealed,
+            host: String::new(),
             admitted,
             binding: Binding::default(),
             jobs: BTreeSet::new(),

@@ -132,6 +132,29 @@ fn a_user_cannot_fill_the_disk() {
 }
 
 #[test]
+fn one_host_leaves_places_to_the_others_of_each_user_and_of_all() {
+    let temp = tempfile::tempdir().unwrap();
+    let escrow = open(temp.path());
+    let known = || Known { text: None, exp: 1, bytes: 1, host: "n1".into(), writer: None, is_over: false };
+    let fill = |uid, count: usize| {
+        let of = |number| TextKey { uid, handle: format!("{number:032x}") };
+        let mut texts = escrow.texts();
+        (0..count).for_each(|number| texts.insert(of(number), known()));
+    };
+    let stolen = KeptText { host: "n1".into(), ..text("AAAA") };
+    fill(1, MOST_OF_USER_ON_HOST);
+    assert!(matches!(escrow.keep(&key(1, 'f'), &stolen), Err(EscrowError::TooManyOfUserOnHost)));
+    escrow.keep(&key(1, 'f'), &text("AAAA")).unwrap();
+    escrow.keep(&key(2, 'f'), &stolen).unwrap();
+    fill(3, MOST_OF_HOST - MOST_OF_USER_ON_HOST - 1);
+    assert!(matches!(escrow.keep(&key(4, 'f'), &stolen), Err(EscrowError::TooManyOfHost)));
+    escrow.keep(&key(4, 'f'), &text("AAAA")).unwrap();
+    escrow.forget(&key(2, 'f'));
+    escrow.sweep().unwrap();
+    escrow.keep(&key(5, 'f'), &stolen).unwrap();
+}
+
+#[test]
 fn the_end_of_another_text_with_the_same_handle_removes_none() {
     let temp = tempfile::tempdir().unwrap();
     let (escrow, key) = (open(temp.path()), key(2001, 'a'));
