@@ -4,30 +4,32 @@
 //! A sealed text is no proof: anybody can make one for any user. So a host may bring one for the jobs only that were submitted there, as
 //! slurmctld says. A node that was taken over cannot give jobs of other hosts a credential of its own.
 
+mod limits;
+mod turns;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use mytoken::Error;
 use mytoken_wire::printable;
-use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::timeout;
 
+use super::Broker;
 use super::cluster_jobs::ClusterJobs;
 use super::ends::Standing;
 use super::identity::StateDir;
 use super::messages::{ReplaceAnswer, ReplaceRequest};
 use super::node_questions::user_on;
 use super::opened::Opened;
-use super::places::{NO_ROOM, submission};
+use super::places::submission;
 use super::replacements::{Leader, Replacement, Replacements};
 use super::settings::BrokerSettings;
-use super::submission::{End, Submission};
 use super::submission_key::SubmissionKey;
-use super::{Broker, State};
 use crate::agent::credential_service::Admitted;
 use crate::log::Level;
+use turns::Turns;
 
 /// Longest wait for slurmctld's answer about all jobs, and as long for the turn. An agent waits longer than both.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -35,27 +37,21 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// Between two questions about the host of a submission. slurmctld serves the whole cluster.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// What a user is told of a job for which slurmctld is not asked.
+const ASKED_OFTEN: &str =
+    "slurmctld was asked too often about this job, or about wrong jobs of this host; try again in a minute";
+
 /// Between two times at which the files are brought in line with memory.
 const TURN: Duration = Duration::from_secs(2);
 
 /// Turns between two looks for those that have expired, or could not be read.
 const EXPIRY: u32 = 30;
 
-/// Between two new credentials of one job. Each makes two requests to a mytoken server, one of them to revoke the one before.
-const PAUSE_OF_JOB: Duration = Duration::from_secs(10);
-
-/// Most credentials of one job that are replaced.
-const MOST_OF_JOB: usize = 16;
-
-/// Most of a user's sub-tokens that have given no token and wait to be revoked. With more of them, no credential of his is replaced.
-const MOST_UNPROVEN: usize = 128;
-
 /// The new credentials, and whose turn it is to bring one.
 #[derive(Default)]
 pub(super) struct Replaced {
     store: OnceLock<Replacements>,
-    /// When slurmctld was last asked about the host of a submission, elapsed time. Held during the question, and while the disk is written.
-    turn: Arc<AsyncMutex<Duration>>,
+    turns: Turns,
     /// Jobs that got a new credential not long ago, and when, elapsed time.
     pub recent: Mutex<BTreeMap<Leader, Duration>>,
     /// Credentials that have expired, opened in the last seconds.
@@ -104,21 +100,6 @@ impl Replaced {
             (!has_submission(leader, own)).then(standing)
         });
         store.prune(has_submission);
-    }
-
-    /// Refuses a job that got a new credential a moment ago.
-    fn check_pause(&self, leader: Leader, now: Duration) -> Result<(), String> {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.retain(|_, at| now.saturating_sub(*at) < PAUSE_OF_JOB);
-        if recent.contains_key(&leader) {
-            let (job, pause) = (leader.job, PAUSE_OF_JOB.as_secs());
-            return Err(format!("job {job} got a new credential a moment ago; wait {pause} seconds and try again"));
-        }
-        Ok(())
-    }
-
-    fn keep_pause(&self, leader: Leader, now: Duration) {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).insert(leader, now);
     }
 }
 
@@ -181,22 +162,29 @@ impl Broker {
         if admitted.submitted.is_some() {
             return Err("a credential that the submissions of a loop share replaces none".to_owned());
         }
+        if self.check_replacement(host, request, &admitted)? {
+            return Ok(());
+        }
+        let busy = "the broker is busy with other jobs of this host; try again in a minute";
+        let entered = self.replaced.turns.enter(host).ok_or(busy)?;
         let now = self.clock.elapsed();
         if self.asking.waiting.may_ask(&user_on(host, request.uid), request.job, now).is_err() {
-            return Err("too many wrong jobs were named on this host; try again in a minute".to_owned());
+            return Err(ASKED_OFTEN.to_owned());
         }
         if self.asking.hosts.may_ask(host, request.job, now).is_err() {
             return Err("this host has asked for too many wrong jobs; try again in a minute".to_owned());
         }
         self.is_live(host, request.uid, request.job).await?;
-        let turn = timeout(PATIENCE, Arc::clone(&self.replaced.turn).lock_owned()).await;
-        let mut turn = turn.map_err(|_| "the broker is busy with other jobs; try again in a minute".to_owned())?;
+        let turn = self.replaced.turns.take().await;
+        let mut turn = turn.ok_or("the broker is busy with other jobs; try again in a minute")?;
         let (broker, host, request) = (Arc::clone(self), host.to_owned(), request.clone());
         // It waits for slurmctld and for the disk. The turn goes with it: a caller who gives up starts no second one beside it.
-        let work = move || {
+        let work = move || -> Result<(), String> {
+            let _entered = entered;
             broker.was_submitted_on(&host, (request.uid, request.job), &mut turn)?;
+            broker.take_replacement(&host, &request, &admitted)?;
             broker.asking.waiting.found(&user_on(&host, request.uid), request.job);
-            broker.take_replacement(&host, &request, &admitted)
+            Ok(())
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| "internal error of the broker".to_owned())?
     }
@@ -212,6 +200,8 @@ impl Broker {
         }
         let jobs = answered.jobs.ok_or("slurmctld does not answer the broker")?;
         if jobs.live_leaders(uid).any(|leader| leader == job) {
+            // The user can ask for it again and again, and perhaps nothing comes of it.
+            self.asking.waiting.asked(&user_on(host, uid), job, self.clock.elapsed());
             return Ok(());
         }
         self.named_wrong_job(host, uid, job, answered.asked);
@@ -244,32 +234,14 @@ impl Broker {
 
     /// Keeps the credential. It waits for the disk.
     fn take_replacement(&self, host: &str, request: &ReplaceRequest, admitted: &Admitted) -> Result<(), String> {
+        // Meanwhile another request may have brought one.
+        if self.check_replacement(host, request, admitted)? {
+            return Ok(());
+        }
         let ReplaceRequest { uid, job, sealed, follows } = request;
         let store = self.replaced.store.get().ok_or("this broker has no directory for new credentials")?;
         let leader = Leader { uid: *uid, job: *job };
-        let known = store.get(leader);
-        if known.as_ref().is_some_and(|known| known.sealed == *sealed) {
-            return Ok(());
-        }
-        if known.is_some_and(|known| known.retired.len() >= MOST_OF_JOB) {
-            return Err(format!("{MOST_OF_JOB} credentials of job {job} were replaced already"));
-        }
-        self.replaced.check_pause(leader, self.clock.elapsed())?;
         let key = SubmissionKey::new(*uid, &admitted.handle, sealed);
-        {
-            let state = self.state();
-            if self.replaced.has(&key) || state.submissions.contains_key(&key) {
-                return Err("this credential is in use already".to_owned());
-            }
-            if !state.has_room(&key, host) {
-                return Err(NO_ROOM.to_owned());
-            }
-            if unproven(&state, *uid) >= MOST_UNPROVEN {
-                return Err(
-                    "the broker still revokes many credentials of this user; wait a while and try again".to_owned()
-                );
-            }
-        }
         let new = Replacement {
             sealed: sealed.clone(),
             text: key.text,
@@ -345,12 +317,6 @@ impl Broker {
             }
         }
     }
-}
-
-/// How many of a user's sub-tokens have given no token and wait to be revoked.
-fn unproven(state: &State, uid: u32) -> usize {
-    let waits = |own: &Submission| !own.proven && matches!(own.end, End::Revoking { .. });
-    state.submissions.iter().filter(|(key, own)| key.uid == uid && waits(own)).count()
 }
 
 /// Whether the host with this name in its certificate is the one that slurmctld shows. Slurm may show it with its domain. The name of the

@@ -4,6 +4,8 @@
 //!
 //! Who brings one waits until it is written. All other changes are made in memory, and a thread brings the files in line: the disk can hang.
 
+mod room;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -180,12 +182,7 @@ impl Replacements {
         }
         {
             let mut memory = self.memory();
-            if before.is_none() && memory.entries.len() >= MOST {
-                return Err(ReplacementError::TooMany);
-            }
-            if before.is_none() && range_of(&memory.entries, leader.uid).count() >= MOST_OF_USER {
-                return Err(ReplacementError::TooManyOfUser);
-            }
+            memory.check_room(leader)?;
             memory.stale.insert(leader);
         }
         if let Err(error) = self.files.write(&file_name(leader), &bytes_of(&new)) {

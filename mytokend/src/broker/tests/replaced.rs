@@ -19,7 +19,7 @@ const CANCELLED: &str = "7|N/A|1|1|CANCELLED|1000|1100||\n";
 const JOB: Leader = Leader { uid: 7, job: 1 };
 
 /// A broker that keeps new credentials in this directory. All jobs were submitted on login1.
-fn with_store(squeue: &str, path: &Path) -> TestBroker {
+pub(super) fn with_store(squeue: &str, path: &Path) -> TestBroker {
     let test = TestBroker::new(squeue);
     let (store, unreadable) = Replacements::open(Directory::open(path).unwrap(), Owner::current()).unwrap();
     assert!(unreadable.is_empty(), "{unreadable:?}");
@@ -313,7 +313,39 @@ fn a_user_cannot_replace_without_end() {
     write(15);
     let again = with_store(WAITS, temp.path());
     assert_eq!(again.replace("7:d@5"), "");
+    let before = again.questions();
     assert!(again.replace("7:e@5").contains("16 credentials of job 1 were replaced already"));
+    assert_eq!(again.questions(), before);
+}
+
+#[test]
+fn what_the_broker_refuses_anyway_and_what_it_has_cause_no_questions() {
+    let temp = tempfile::tempdir().unwrap();
+    let test = with_store(WAITS, temp.path());
+    let replace = |job, sealed: &str| {
+        test.replace_at_once("login1", &ReplaceRequest { uid: 7, job, sealed: sealed.to_owned(), follows: true })
+    };
+    assert_eq!(replace(1, "7:a@5"), "");
+    let before = test.questions();
+    for number in 0..20 {
+        assert_eq!(replace(1, "7:a@5"), "");
+        assert!(replace(1, &format!("7:b{number}@5")).contains("wait 10 seconds"));
+        assert!(replace(2, "7:a@5").contains("in use already"));
+    }
+    assert_eq!(test.questions(), before);
+}
+
+#[test]
+fn slurmctld_is_asked_seldom_about_a_job_whose_credential_is_not_replaced() {
+    let temp = tempfile::tempdir().unwrap();
+    let test = with_store(WAITS, temp.path());
+    test.fakes.hosts.lock().unwrap().clear();
+    for number in 0..4 {
+        assert!(test.replace(&format!("7:a{number}@5")).contains("does not tell on which host"));
+    }
+    let before = test.questions();
+    assert!(test.replace("7:b@5").contains("asked too often about this job"));
+    assert_eq!(test.questions(), before);
 }
 
 #[test]
@@ -323,7 +355,7 @@ fn a_user_who_names_the_job_of_another_one_does_not_keep_that_from_a_new_credent
     for _ in 0..4 {
         assert_eq!(test.replace_from("login1", 8, 1, "8:x@5"), "job 1 belongs to another user");
     }
-    assert!(test.replace_from("login1", 8, 1, "8:x@5").contains("too many wrong jobs"));
+    assert!(test.replace_from("login1", 8, 1, "8:x@5").contains("asked too often about this job"));
     assert_eq!(test.replace("7:new@5"), "");
 }
 
@@ -342,6 +374,7 @@ fn a_user_whose_sub_tokens_wait_to_be_revoked_replaces_no_credential() {
         }
     }
     assert!(test.replace("7:new@5").contains("still revokes many credentials"));
+    assert_eq!(test.questions(), 0);
     test.broker.state().submissions.remove(&unproven(0));
     assert_eq!(test.replace("7:new@5"), "");
 }
