@@ -18,7 +18,7 @@ use crate::program;
 
 /// Answers questions about all jobs.
 pub trait ClusterController: Send + Sync {
-    /// The output of squeue in [`cluster_jobs::format`] about all jobs that slurmctld knows.
+    /// The output of squeue in [`cluster_jobs::format`] about all jobs that slurmctld knows, with one line for each.
     ///
     /// # Errors
     /// [`SqueueError`].
@@ -59,9 +59,14 @@ impl ClusterController for SlurmCommands {
         let program = self.configured.clone().or_else(|| command("squeue", None)).ok_or(SqueueError::Missing)?;
         let mut squeue = Command::new(program);
         squeue.env("SLURM_TIME_FORMAT", TIME_FORMAT);
-        squeue.args(["--noheader", "--states=all", "--format", &cluster_jobs::format()]);
+        let mark = format!("{:016x}", rand::random::<u64>());
+        let format = format!("{}|{mark}", cluster_jobs::format());
+        squeue.args(["--noheader", "--states=all", "--format", &format]);
         let outcome = program::run_limited(&mut squeue, Deadline::after(DEADLINE), OUTPUT_LIMIT)?;
-        if outcome.success { Ok(outcome.output) } else { Err(SqueueError::Failed(outcome.first_error().to_owned())) }
+        if !outcome.success {
+            return Err(SqueueError::Failed(outcome.first_error().to_owned()));
+        }
+        lines_of(&outcome.output, &mark).ok_or_else(|| SqueueError::Failed("its answer is cut off".to_owned()))
     }
 
     fn time_of_day(&self) -> Option<u64> {
@@ -78,6 +83,23 @@ impl ClusterController for SlurmCommands {
         }
         Ok(hosts_in(&outcome.output).unwrap_or_default())
     }
+}
+
+/// One line for each job. The last field of a job of salloc or srun is a name that the command has told (SLURM-26): with a line break in it,
+/// one user's job would be a line of another form, which voids the answer for all, or a line about a job of somebody else. So a job ends
+/// where `mark` stands, which nobody can know before. Agents need that field, and get it from the broker. `None`: half a job is at the end.
+fn lines_of(output: &str, mark: &str) -> Option<String> {
+    let (jobs, rest) = output.rsplit_once(mark).unwrap_or(("", output));
+    if !rest.trim().is_empty() {
+        return None;
+    }
+    let mut lines = String::with_capacity(output.len());
+    for job in jobs.split(mark).filter(|job| !job.is_empty()) {
+        let job = job.strip_prefix('\n').unwrap_or(job).strip_suffix('|')?;
+        lines.extend(job.chars().map(|letter| if letter.is_control() { '?' } else { letter }));
+        lines.push('\n');
+    }
+    Some(lines)
 }
 
 /// Job id and the host of its submission. The format of `--format` has no letter for the host. A field is cut to its width.
@@ -276,6 +298,28 @@ mod tests {
         for wrong in ["40\n", "login1 40\n", "40 login1 login2\n", "squeue: error: no answer\n"] {
             assert_eq!(hosts(&format!("{one}{wrong}")), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_line_break_in_the_name_of_a_host_is_no_end_of_a_job() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("squeue");
+        let ask = |lines: &str| {
+            std::fs::write(&path, format!("#!/bin/sh\nend=${{4##*|}}\n{lines}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            SlurmCommands::new(Some(path.clone())).all_jobs()
+        };
+        let forged = r#"printf '7|1000|1|1|RUNNING|1000|N/A|n1|x\n8|1000|2|2|COMPLETED|1000|1100|n1|n1|%s\n' "$end""#;
+        let odd = r#"printf '7|1000|3|3|RUNNING|1000|N/A|n1|x\nx|%s\n' "$end""#;
+        let other = r#"printf '8|1000|2|2|RUNNING|1000|N/A|n2|n2|%s\n' "$end""#;
+        for order in [[forged, odd, other], [other, odd, forged]] {
+            let jobs = ClusterJobs::parse(&ask(&order.join("\n")).unwrap()).unwrap();
+            assert_eq!((jobs.of_user(7).lines().count(), jobs.of_user(8).lines().count()), (2, 1));
+            assert!(jobs.job(2).is_some_and(|job| job.is_on("n2")) && jobs.job(3).is_some());
+        }
+        assert_eq!(ask("true").unwrap(), "");
+        let half = ask(&format!("{other}\nprintf '7|1000|1|1|RUNN'")).unwrap_err();
+        assert!(half.to_string().contains("cut off"), "{half}");
     }
 
     #[test]
