@@ -17,7 +17,8 @@ use mytokend::submit::arguments::SubmitArguments;
 use mytokend::submit::choice::Choice;
 use mytokend::submit::patience::{LATE_ANSWER, Patience};
 use mytokend::submit::{
-    Follower, JobTime, SubmitConfig, SubmitError, SubmitRequest, SubmittedCredential, UserEnvironment, relay, submit,
+    Follower, JobTime, RequestThreads, SubmitConfig, SubmitError, SubmitRequest, SubmittedCredential, Unrevoked,
+    UserEnvironment, relay, submit,
 };
 
 /// Requests end this long before the process, so that their result can still be printed.
@@ -54,10 +55,12 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
     let (send, receive) = mpsc::channel();
     let chosen = Arc::new(Mutex::new(Choice::of_site(&arguments, &config.jobs)));
     let worker_chosen = Arc::clone(&chosen);
+    let threads = Arc::new(RequestThreads::default());
+    let worker_threads = Arc::clone(&threads);
     // Name resolution has no deadline, and a home directory neither, so another thread does the work. This thread answers at the deadline.
     let worker = std::thread::Builder::new().spawn(move || {
         let deadline = Deadline::after(total.saturating_sub(begin.elapsed()).saturating_sub(MARGIN));
-        let patience = Patience { deadline, waits: &relay::caller_waits };
+        let patience = Patience { deadline, waits: &relay::caller_waits, threads: Some(&worker_threads) };
         let environment = UserEnvironment::current();
         let choice = match Choice::of(&arguments, &config.jobs, &environment) {
             Ok(Some(choice)) => choice,
@@ -89,7 +92,7 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
         let _ = relay::answer(&answer(SubmitAnswer::failed(sentence)));
         ExitCode::FAILURE
     };
-    match result {
+    let status = match result {
         Ok(Ok(Some(credential))) => give(credential, answer),
         Ok(Ok(None)) => {
             let _ = relay::answer(&SubmitAnswer::off());
@@ -103,7 +106,13 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
             status
         }
         Err(RecvTimeoutError::Disconnected) => fail("an internal error of mytoken-submit; please report it".to_owned()),
+    };
+    // The submission has its answer. Another request of it may still bring a sub-token.
+    for Unrevoked { name, error } in threads.wait() {
+        let line = format!("the sub-token {name} came too late and could not be revoked: {error}");
+        Log::open("mytoken-submit").line(Level::Warning, &line);
     }
+    status
 }
 
 /// Gives the credential to the submission.

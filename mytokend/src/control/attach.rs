@@ -92,7 +92,7 @@ pub(super) fn make(
         command_pid: None,
         times,
     };
-    let patience = Patience { deadline, waits: &|| true };
+    let patience = Patience { deadline, waits: &|| true, threads: None };
     submit(&config, &request, &UserEnvironment::current(), &SystemClock, &patience).map_err(|error| error.to_string())
 }
 

@@ -95,7 +95,8 @@ impl SubmittedCredential {
 }
 
 impl CreatedToken {
-    fn revoke(&self) -> Result<(), Error> {
+    /// Revokes it, as [`SubmittedCredential::revoke`].
+    pub fn revoke(&self) -> Result<(), Error> {
         let (total, each) = REVOCATION;
         let deadline = Deadline::after(total);
         let mut pause = Duration::from_secs(1);

@@ -2,7 +2,8 @@
 //! `mytoken-submit`: makes one sub-token for one submission and seals it to the cluster.
 //!
 //! The Slurm plugin starts it with the rights of the submitting user. It sends one request to the mytoken server, or two when the server's
-//! discovery document is not in the user's cache. A failure of the server costs one more. A sub-token that comes too late is revoked.
+//! discovery document is not in the user's cache. A failure of the server costs one more, and so does a request that has no answer after
+//! three seconds. A sub-token that comes too late is revoked.
 
 pub mod arguments;
 pub mod choice;
@@ -17,22 +18,22 @@ pub(crate) mod permit;
 pub mod plan;
 mod registered;
 pub mod relay;
+mod request_threads;
 mod server_time;
 mod share;
+mod sub_token;
 
 use mytoken::InputError;
 use std::path::Path;
+use std::sync::Arc;
 
-use mytoken::capabilities::{AT, Capabilities};
 use mytoken::config::{FileTrust, Shared};
 use mytoken::http::{HttpClient, boot_id};
 use mytoken::private_files::Owner;
-use mytoken::restrictions::Clause;
-use mytoken::server::{Deliver, Granted, Server, ServerError, SubTokenRequest};
+use mytoken::server::{Granted, Server};
 use mytoken::time_format::TimeFormat;
-use mytoken::token::unverified_claims;
 use mytoken::urls::ServerUrl;
-use mytoken::{Clock, Deadline, Error, Secret};
+use mytoken::{Clock, Deadline, Error};
 use mytoken_wire::Handle;
 
 use crate::jobs::files::{self, SealedFile};
@@ -51,13 +52,16 @@ use parent::Parent;
 use patience::Patience;
 use permit::{tell_sent, wait_for_permit};
 use share::{Binding, Share, SharedCredential};
+use sub_token::Overlapping;
 
 pub use credential::{SealedSubmission, SubmittedCredential};
 pub use error::{SubmitError, UnusableMytoken};
 pub use followed::Follower;
 pub use parent::{UserEnvironment, unusable_session_mytoken};
+pub use request_threads::{RequestThreads, Unrevoked};
 pub(crate) use server_time::{cache, find_parent};
 pub use share::forget_shared;
+pub(crate) use sub_token::{create, restrictions_of};
 
 /// The arguments of the plugin.
 #[derive(Debug, Clone)]
@@ -179,7 +183,7 @@ pub fn submit(
         }
     };
     wait_for_permit(&config.jobs, profile, patience, clock, request.times)?;
-    let http = HttpClient::new(&settings)?;
+    let http = Arc::new(HttpClient::new(&settings)?);
     let cache = cache(environment.home.as_deref());
     let server = Server::discover_cached(&http, &url, cache.as_ref(), clock, deadline)?.with_clock(clock).once();
     let handle = Handle::new(rand::random());
@@ -188,8 +192,13 @@ pub fn submit(
     let (wanted, left_out) = files::fitting(profile, &own, config.jobs.cluster.longest(), server.now());
     let name = request::name(&config.jobs.cluster, &handle);
     let source = parent.source();
-    let granted = create(&server, parent, &wanted, &name, patience);
-    tell_sent(&config.jobs, profile, http.traffic().sent, deadline);
+    let (granted, open) = match patience.threads.filter(|_| parent.may_overlap()) {
+        Some(threads) => {
+            Overlapping { http: &http, settings: &settings, threads }.create(&server, &parent, &wanted, &name, patience)
+        }
+        None => (create(&server, parent, &wanted, &name, patience), 0),
+    };
+    tell_sent(&config.jobs, profile, http.traffic().sent.saturating_add(open), deadline);
     let granted = granted?;
     // Of a few access tokens, each job would take some from all others.
     let place = place.filter(|_| granted.restrictions.iter().all(|clause| clause.usages_at.is_none()));
@@ -260,46 +269,6 @@ fn share(
         boot: &boot,
     };
     Share::find(environment.home.as_deref(), &binding, config.jobs.submit.share_for.as_secs(), deadline)
-}
-
-/// Makes a sub-token that can only get access tokens.
-pub(crate) fn create(
-    server: &Server<'_>,
-    mut parent: Parent<'_>,
-    wanted: &[Clause],
-    name: &str,
-    patience: &Patience<'_>,
-) -> Result<Granted, SubmitError> {
-    let capabilities = Capabilities::new([AT]).map_err(Error::from)?;
-    let (token, clauses) = (parent.token().clone(), parent.clauses().map(<[_]>::to_vec));
-    let request = sub_token_request(&token, clauses.as_deref(), wanted, &capabilities, name);
-    let single = parent.rotates();
-    patience
-        .request(single, || server.create(&request, &mut |successor| parent.keep(successor), patience.answers()))
-        .map_err(|error| match error {
-            None => SubmitError::Abandoned,
-            // Today's limits of the mytoken itself: the server does not say which of them it was.
-            Some(error @ Error::Server(ServerError::UsageRestricted { .. })) => {
-                SubmitError::Restricted { error, limits: notes::limits(&restrictions_of(&token, clauses.as_deref())) }
-            }
-            Some(error) => SubmitError::Client(error),
-        })
-}
-
-/// The clauses of a mytoken, as far as it or the store tells them.
-pub(crate) fn restrictions_of(token: &Secret, stored: Option<&[Clause]>) -> Vec<Clause> {
-    let own = || unverified_claims(token).map(|claims| claims.unverified().restrictions.clone());
-    stored.map(<[_]>::to_vec).or_else(own).unwrap_or_default()
-}
-
-fn sub_token_request<'a>(
-    parent: &'a Secret,
-    parent_clauses: Option<&'a [Clause]>,
-    wanted: &'a [Clause],
-    capabilities: &'a Capabilities,
-    name: &'a str,
-) -> SubTokenRequest<'a> {
-    SubTokenRequest { parent, parent_clauses, wanted, capabilities, name, deliver: Deliver::Token }
 }
 
 fn sealed(

@@ -39,6 +39,9 @@ impl UserEnvironment {
     }
 }
 
+/// So many uses are not used up. A clause that limits only the number of access tokens has such a number for other uses (MT-17).
+const UNLIMITED: i64 = 1_000_000;
+
 /// A mytoken that can make sub-tokens, as far as its own claims say.
 pub(crate) enum Parent<'store> {
     /// From the session's file. It does not rotate.
@@ -83,6 +86,17 @@ impl Parent<'_> {
             Self::File(_) => false,
             Self::Stored(acquired) => acquired.stored().rotates(),
         }
+    }
+
+    /// Whether it may be used twice at the same time: it does not rotate, also by its own claims, and its uses are not limited. If they
+    /// are, the second one would be taken from a later submission, or refused because of the first.
+    pub(super) fn may_overlap(&self) -> bool {
+        // Only a JWT says for sure that it does not rotate.
+        let Some(claims) = unverified_claims(self.token()) else { return false };
+        let own = claims.unverified();
+        let rotates = self.rotates() || own.rotates();
+        let clauses = self.clauses().unwrap_or(&own.restrictions);
+        !rotates && clauses.iter().all(|clause| clause.usages_other.is_none_or(|uses| uses >= UNLIMITED))
     }
 
     /// Stores the successor of a rotated token.
@@ -246,6 +260,21 @@ mod tests {
         }
         assert!(matches!(found("not a token"), Err(UnusableMytoken::Malformed)));
         assert!(matches!(found(""), Err(UnusableMytoken::Malformed)));
+    }
+
+    #[test]
+    fn a_mytoken_that_rotates_or_has_few_uses_is_not_used_twice_at_the_same_time() {
+        for (members, overlaps) in [
+            ("", true),
+            ("\"restrictions\":[{\"usages_AT\":1,\"usages_other\":1000000000}],", true),
+            ("\"restrictions\":[{\"exp\":1900},{\"usages_other\":3}],", false),
+            ("\"rotation\":{\"on_other\":true},", false),
+            ("\"rotation\":{\"on_AT\":true},", false),
+        ] {
+            let token = jwt(&claims(("\"jti\"", &format!("{members}\"jti\""))));
+            assert_eq!(Parent::File(Secret::new(token.as_str())).may_overlap(), overlaps, "{members}");
+        }
+        assert!(!Parent::File(Secret::new("a short token, which has no claims")).may_overlap());
     }
 
     #[test]

@@ -66,6 +66,8 @@ fn wait_while(patience: &Patience<'_>, wait: impl Fn() -> Option<Duration>) -> R
 
 /// Tells how many requests were sent with one permit.
 pub fn tell_sent(jobs: &JobsSettings, profile: &ProfileSettings, sent: u32, deadline: Deadline) {
+    // After the deadline nobody waits for this process, and requests that had no answer count too.
+    let deadline = if deadline.remaining().is_some() { deadline } else { Deadline::after(AGENT_TIME) };
     if let Some(further) = sent.checked_sub(1).filter(|further| *further > 0) {
         let _ = ask_agent(jobs, &Permit { server: profile.server.clone(), sent: further }, deadline);
     }
@@ -79,7 +81,8 @@ mod tests {
 
     /// The result of a wait when the agent answers with these milliseconds, and how often it was asked.
     fn play(seconds: u64, waits: bool, answers: &[u64]) -> (Result<(), Option<Duration>>, usize) {
-        let patience = Patience { deadline: Deadline::after(Duration::from_secs(seconds)), waits: &|| waits };
+        let patience =
+            Patience { deadline: Deadline::after(Duration::from_secs(seconds)), waits: &|| waits, threads: None };
         let asked = Cell::new(0);
         let wait = || {
             asked.set(asked.get() + 1);

@@ -12,7 +12,8 @@ use mytoken::{Clock, Deadline, Error, Secret};
 
 use super::error::SubmitError;
 use super::notes::{Comparison, ParentSource};
-use super::{SubmitConfig, UserEnvironment, cache, find_parent, parent, restrictions_of, sub_token_request};
+use super::sub_token::{restrictions_of, sub_token_request};
+use super::{SubmitConfig, UserEnvironment, cache, find_parent, parent};
 use crate::jobs::files;
 use crate::jobs::profile::ProfileSettings;
 use crate::jobs::start_windows;

@@ -3,8 +3,8 @@
 //!
 //! The plugin starts the *front*, and kills it when it gives up. The front starts the *worker*, the same program in a session of its own,
 //! and passes the worker's answer on. A request that was sent can still make a sub-token after everybody has given up, so the worker lives
-//! until the answer has come and a sub-token in it is revoked, or the agent of this host follows the submission. It holds no descriptor of
-//! the submission, so nobody waits for it.
+//! until each request has its answer and a sub-token that came too late is revoked, or the agent of this host follows the submission. It
+//! holds no descriptor of the submission, so nobody waits for it.
 //!
 //! The worker's standard output and standard input are pipes to the front: one line from the worker, then one byte from the front when it
 //! has passed the line on. If the front ends before that, the submission has no credential.

@@ -7,6 +7,7 @@ use mytoken::Secret;
 use mytoken::config::FileTrust;
 use mytoken::private_files::Owner;
 use mytoken_wire::agent::{JobState, Permit, StatusQuery};
+use serde_json::json;
 
 use mytokend::jobs::keys::PublicKey;
 use mytokend::jobs::sealed::{JobCredential, seal};
@@ -71,6 +72,21 @@ fn a_submission_waits_within_its_patience() {
         site.submit();
     }
     assert_eq!(site.ask(&Permit { server: "other".into(), sent: 0 }).unwrap().wait, None);
+}
+
+#[test]
+fn a_second_request_is_counted() {
+    let site = limited(20, "1h");
+    let sent = || {
+        let budgets = site.ask(&StatusQuery { job: None, all: true }).unwrap().budgets;
+        let uses = budgets[0].uses.iter().filter(|used| used.kind == "submission");
+        uses.map(|used| used.requests).sum::<u32>()
+    };
+    let before = sent();
+    // The deadline is 3 s.
+    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 2500, "endpoint": "mytoken", "times": 1}));
+    site.submit();
+    assert_eq!(sent() - before, 2);
 }
 
 /// A credential whose sub-token nobody has made.

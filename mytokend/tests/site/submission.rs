@@ -241,7 +241,8 @@ fn a_wrong_clock_of_this_host_costs_no_credential() {
     for (here, difference) in
         [(unix_time() + year, " s ahead of"), (unix_time() - year, " s behind"), (unix_time(), "")]
     {
-        let patience = Patience { deadline: Deadline::after(Duration::from_secs(20)), waits: &|| true };
+        let deadline = Deadline::after(Duration::from_secs(20));
+        let patience = Patience { deadline, waits: &|| true, threads: None };
         let made = submit(&config, &request, &environment, &FixedClock(here), &patience).unwrap();
         let credential = site.open(&made.submission.sealed);
         assert!((unix_time() + 3_600..unix_time() + 86_500).contains(&credential.exp), "{}", credential.exp);

@@ -28,12 +28,17 @@ fn warm_site() -> TestSite {
     site
 }
 
+/// Waits until no process is left, and compares the numbers of sub-tokens that were made and revoked.
+fn assert_revoked(site: &TestSite, made: usize, revoked: usize) {
+    eventually("the revocation", || answers(site, "revocation").len() >= revoked);
+    eventually("the end of mytoken-submit", || site.submitting().is_empty());
+    assert_eq!((answers(site, "mytoken"), answers(site, "revocation")), (vec![200; made], vec![204; revoked]));
+    assert_eq!(site.sub_tokens().len(), made - revoked);
+}
+
 /// Waits until the sub-token that nobody took is revoked and no process is left.
 fn assert_revoked_once(site: &TestSite) {
-    eventually("the revocation", || !answers(site, "revocation").is_empty());
-    eventually("the end of mytoken-submit", || site.submitting().is_empty());
-    assert_eq!((answers(site, "mytoken"), answers(site, "revocation")), (vec![200], vec![204]));
-    assert_eq!(site.sub_tokens(), Vec::<String>::new());
+    assert_revoked(site, 1, 1);
 }
 
 #[test]
@@ -76,13 +81,41 @@ fn a_server_that_starts_again_costs_nothing() {
 #[test]
 fn what_comes_after_the_deadline_is_revoked() {
     let site = warm_site();
-    // The deadline is 3 s. The server makes the sub-token at once and answers late.
-    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 5000, "endpoint": "mytoken", "times": 1}));
+    // The deadline is 3 s. The server makes each sub-token at once and answers late.
+    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 5000, "endpoint": "mytoken", "times": 2}));
     let printed = site.submit_with(&["--profile", "default"]);
     assert!(printed.line["error"].as_str().unwrap().contains("did not answer within 3 s"), "{printed:?}");
     assert!(printed.took < Duration::from_secs(4), "{:?}", printed.took);
-    assert_eq!(site.sub_tokens().len(), 1, "the server has made it");
-    assert_revoked_once(&site);
+    assert_eq!(site.sub_tokens().len(), 2, "the server has made them");
+    assert_revoked(&site, 2, 2);
+}
+
+#[test]
+fn one_request_that_hangs_costs_no_credential() {
+    let site = warm_site();
+    let drop_ins = site.config().join("jobs.d");
+    fs::create_dir(&drop_ins).unwrap();
+    fs::write(drop_ins.join("deadline.toml"), "[submit]\ndeadline = '10s'\n").unwrap();
+    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 8000, "endpoint": "mytoken", "times": 1}));
+    let printed = site.submit_with(&["--profile", "default"]);
+    assert!(printed.status.success() && printed.took < Duration::from_secs(6), "{printed:?}");
+    let credential = site.open(printed.line["sealed"].as_str().unwrap());
+    assert_eq!((answers(&site, "mytoken").len(), site.sub_tokens().len()), (2, 2));
+    assert_revoked(&site, 2, 1);
+    assert!(site.access_token(&credential.sub_token).is_ok(), "it was the other one");
+}
+
+#[test]
+fn a_rotating_mytoken_is_not_used_twice_at_the_same_time() {
+    let site = warm_site();
+    fs::remove_file(site.dir.path().join("mt")).unwrap();
+    site.store(&site.mytoken(&json!({"rotation": {"on_AT": true, "on_other": true}})));
+    site.clear_journal();
+    // A second request would be sent after a third of the deadline.
+    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 1700, "endpoint": "mytoken", "times": 1}));
+    site.submit();
+    assert_eq!(answers(&site, "mytoken"), [200]);
+    site.submit();
 }
 
 #[test]

@@ -102,7 +102,7 @@ impl RunConfig {
         let profile = &submit::profile(&self.jobs, environment, profile)?.at_start().ok_or_else(not_narrower)?;
         let url = self.shared.server_url(&profile.server)?;
         let store = submit::parent::open_store(environment.home.as_deref())?;
-        let patience = Patience { deadline, waits: &|| true };
+        let patience = Patience { deadline, waits: &|| true, threads: None };
         wait_for_permit(&self.jobs, profile, &patience, clock, TimeFormat::local(clock.now()))?;
         let mut settings = self.shared.http_settings();
         settings.user_agent = format!("mytokenctl/{} (run)", env!("CARGO_PKG_VERSION"));

@@ -20,7 +20,7 @@ pub struct Goal {
     today: [f64; 2],
 }
 
-/// The goals. Times are in seconds. What is not as wanted: a submission that is made during the outage, or whose request hangs, runs
+/// The goals. Times are in seconds. What is not as wanted: a submission that is made during the outage, or whose requests hang, runs
 /// without a credential unless it requires one. A sub-token whose answer was lost may stay until it expires, because nobody knows it.
 #[rustfmt::skip]
 pub const GOALS: &[Goal] = &[
