@@ -184,8 +184,7 @@ pub fn submit(
     };
     wait_for_permit(&config.jobs, profile, patience, clock, request.times)?;
     let http = Arc::new(HttpClient::new(&settings)?);
-    let cache = cache(environment.home.as_deref());
-    let server = Server::discover_cached(&http, &url, cache.as_ref(), clock, deadline)?.with_clock(clock).once();
+    let server = discover(&http, &url, environment, clock, patience)?.with_clock(clock).once();
     let handle = Handle::new(rand::random());
     let made = server.now();
     let own = restrictions_of(parent.token(), parent.clauses());
@@ -269,6 +268,24 @@ fn share(
         boot: &boot,
     };
     Share::find(environment.home.as_deref(), &binding, config.jobs.submit.share_for.as_secs(), deadline)
+}
+
+/// The server, from the cache or by a request. The first request is given up while there is time for another one.
+fn discover<'h>(
+    http: &'h HttpClient,
+    url: &ServerUrl,
+    environment: &UserEnvironment,
+    clock: &dyn Clock,
+    patience: &Patience<'_>,
+) -> Result<Server<'h>, Error> {
+    let cache = cache(environment.home.as_deref());
+    let first = patience.first_answer();
+    match Server::discover_cached(http, url, cache.as_ref(), clock, first) {
+        Err(error) if error.is_unavailable() && first.remaining().is_none() && (patience.waits)() => {
+            Server::discover_cached(http, url, cache.as_ref(), clock, patience.deadline)
+        }
+        result => result,
+    }
 }
 
 fn sealed(

@@ -55,6 +55,11 @@ impl Patience<'_> {
         Deadline::after(self.deadline.remaining().unwrap_or_default().saturating_add(LATE_ANSWER))
     }
 
+    /// Until when the answer to a request that changes nothing is awaited, if it can be sent again after that.
+    pub(super) fn first_answer(&self) -> Deadline {
+        self.deadline.at_most(times_within(self.deadline.remaining().unwrap_or_default()).second)
+    }
+
     /// Sends a request that makes a sub-token. One failure is followed by a further request, and with [`Sends::Overlapping`] so is one
     /// request without an answer. The first sub-token counts.
     ///
@@ -283,6 +288,8 @@ mod tests {
         for (limit, second) in [(300, 100), (9_000, 3_000), (10_000, 3_000), (120_000, 3_000)] {
             assert_eq!(times_within(Duration::from_millis(limit)).second.as_millis(), second, "{limit}");
         }
+        assert!(patience(3, &|| true).first_answer().remaining() <= Some(Duration::from_secs(1)));
+        assert_eq!(patience(0, &|| true).first_answer().remaining(), None);
     }
 
     #[test]

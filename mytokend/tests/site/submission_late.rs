@@ -106,6 +106,15 @@ fn one_request_that_hangs_costs_no_credential() {
 }
 
 #[test]
+fn a_discovery_document_that_does_not_come_costs_no_credential() {
+    let site = warm_site();
+    fs::remove_dir_all(site.home().join(".cache")).unwrap();
+    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 5000, "times": 1}));
+    site.submit();
+    assert_revoked(&site, 1, 0);
+}
+
+#[test]
 fn a_rotating_mytoken_is_not_used_twice_at_the_same_time() {
     let site = warm_site();
     fs::remove_file(site.dir.path().join("mt")).unwrap();
