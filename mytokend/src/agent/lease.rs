@@ -8,6 +8,7 @@ mod files;
 mod job_windows;
 mod jump;
 mod named_file;
+mod open_requests;
 mod parts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::jobs::{EventHistory, JobWindow, KnownNodes, Progress, StartWindow, Window};
 
 pub use named_file::{AdmittedFile, NamedFile};
+pub use open_requests::OpenRequests;
 pub use parts::{
     Action, Arrived, CurrentToken, Ends, LeaseCredential, LeaseKey, LocalJob, StandsFor, Submitter, lane, server,
 };
@@ -194,18 +196,15 @@ pub struct Lease {
     /// The time of day minus elapsed time when the lease was stored, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_offset: Option<i64>,
-    /// Number of requests for an access token that are queued or have no answer yet.
+    /// The requests for an access token that are queued or have no answer yet.
     #[serde(skip)]
-    pub attempts: u8,
+    pub requests: OpenRequests,
     /// When a new token was last asked for with `mytokenctl renew`, Unix milliseconds.
     #[serde(skip)]
     pub requested: Option<u64>,
     /// The phase before a new token was asked for, until the request for it was answered.
     #[serde(skip)]
     pub asked: Option<Phase>,
-    /// When to send a further request if the last one has no answer yet, Unix milliseconds.
-    #[serde(skip)]
-    pub further_due: Option<u64>,
     /// A number that no earlier lease with the same key had. A worker compares it before it changes the lease.
     #[serde(skip)]
     pub generation: u64,
@@ -273,10 +272,9 @@ impl Lease {
             lane: String::new(),
             limited_uses: false,
             clock_offset: None,
-            attempts: 0,
+            requests: OpenRequests::default(),
             requested: None,
             asked: None,
-            further_due: None,
             generation: 0,
             asking: false,
             in_progress: false,

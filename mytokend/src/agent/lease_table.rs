@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::file_queue::{FilePlace, FileQueue};
 use super::lanes::{Lanes, Place, REVOCATIONS, TOKENS, needed};
-use super::lease::{Action, CurrentToken, Lease, LeaseKey, Phase, server};
+use super::lease::{Action, CurrentToken, Lease, LeaseKey, OpenRequests, Phase, server};
 use super::token_files::needs_thread;
 
 /// Maximum number of leases. Above it the oldest finished ones are deleted: an array of many short tasks must not fill the memory.
@@ -22,6 +22,8 @@ pub struct Task {
     pub action: Action,
     /// [`Lease::generation`] when the action was queued.
     pub generation: u64,
+    /// The round of a request for an access token, otherwise 0.
+    pub round: u32,
 }
 
 /// The queues. They are separate, because the queries about all ended jobs of a node may hang, and the tokens of running jobs must not
@@ -106,9 +108,9 @@ impl LeaseTable {
         self.last_generation += 1;
         lease.generation = self.last_generation;
         (lease.in_progress, lease.revoking, lease.asking) = (false, false, false);
-        (lease.attempts, lease.further_due) = (0, None);
+        lease.requests = OpenRequests::default();
         for file in &mut lease.files {
-            (file.attempts, file.further_due) = (0, None);
+            file.requests = OpenRequests::default();
         }
         lease.scheduled = None;
         let key = lease.key.clone();
@@ -172,7 +174,8 @@ impl LeaseTable {
     /// Whether no action is due at `now` and no task is queued or running.
     #[must_use]
     pub fn is_idle(&self, now: u64) -> bool {
-        let asks = |lease: &Lease| lease.attempts > 0 || lease.files.iter().any(|file| file.attempts > 0);
+        let asks =
+            |lease: &Lease| lease.requests.count() > 0 || lease.files.iter().any(|file| file.requests.count() > 0);
         let running = self.leases().any(|lease| lease.in_progress || lease.asking || asks(lease));
         let waiting = !self.tokens.is_empty() || !self.revocations.is_empty() || self.asks_slurmctld();
         self.next_due().is_none_or(|due| due > now) && !waiting && !running && self.files.is_empty()
@@ -187,7 +190,8 @@ impl LeaseTable {
     /// Queues an action of the lease for the worker threads.
     pub fn enqueue(&mut self, key: &LeaseKey, action: Action) {
         let Some(lease) = self.leases.get_mut(key) else { return };
-        let task = Task { key: key.clone(), action, generation: lease.generation };
+        let round = lease.requests_of(action).map_or(0, OpenRequests::queue);
+        let task = Task { key: key.clone(), action, generation: lease.generation, round };
         match action {
             Action::Settle => {
                 lease.in_progress = true;
@@ -210,8 +214,6 @@ impl LeaseTable {
             Action::QueryJobs if self.slurm.contains(&task) => {}
             Action::QueryJobs => self.slurm.push_back(task),
             Action::Renew => {
-                lease.attempts = lease.attempts.saturating_add(1);
-                lease.further_due = None;
                 let due = if let Phase::Active { due } = lease.phase { due } else { 0 };
                 self.tokens.push(
                     Place { lane: lease.lane.clone(), uid: lease.uid },
@@ -222,8 +224,6 @@ impl LeaseTable {
             Action::RenewFile(index) => {
                 let place = Place { lane: format!("{} further files", lease.lane), uid: lease.uid };
                 let Some(file) = lease.file_mut(index) else { return };
-                file.attempts = file.attempts.saturating_add(1);
-                file.further_due = None;
                 self.tokens.push(place, needed(file.token.map(end_of), file.due.unwrap_or(0)), task);
             }
             Action::Write | Action::Expire | Action::Delete | Action::FollowWindows => {}
@@ -339,12 +339,14 @@ impl LeaseTable {
         }
     }
 
-    /// Copies the data that a worker needs for `task`. If `copy` returns nothing, the task is done.
+    /// Copies the data that a worker needs for `task`. If `copy` returns nothing, the task is done. It is too if another request has brought
+    /// the token while this one waited.
     pub fn begin<T>(&mut self, task: &Task, copy: impl FnOnce(&Lease) -> Option<T>) -> Option<T> {
         let lease = self.current(task)?;
-        let copied = copy(lease);
+        let is_wanted = lease.requests_of(task.action).is_none_or(|requests| requests.is_current(task.round));
+        let copied = if is_wanted { copy(lease) } else { None };
         if copied.is_none() {
-            lease.end_task(task.action);
+            lease.end_task(task.action, task.round);
             self.schedule(&task.key);
         }
         copied
@@ -353,7 +355,7 @@ impl LeaseTable {
     /// Marks `task` as done and returns its lease. `None` when the lease was replaced in the meantime.
     pub fn finish(&mut self, task: &Task) -> Option<&mut Lease> {
         let lease = self.current(task)?;
-        lease.end_task(task.action);
+        lease.end_task(task.action, task.round);
         Some(lease)
     }
 

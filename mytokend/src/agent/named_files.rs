@@ -71,24 +71,22 @@ impl Agent {
                     None => Purpose::FirstToken,
                 };
                 let jobs: Vec<u32> = lease.running_jobs().collect();
-                let about = (file.name.clone(), comment, (lease.uid, purpose, jobs), file.token.map(|token| token.exp));
+                let about = (file.name.clone(), comment, (lease.uid, purpose, jobs));
                 Some((credential, about, validity(&file.windows, self.server_time(lease)), file.times(now, longest)))
             });
             // While this request has no answer, a second one may become due.
             if let (Some((.., times)), Some(lease)) = (&begun, table.current(task)) {
                 let limited = lease.limited_uses;
                 if let Some(file) = lease.file_mut(index) {
-                    let further = times.further(file.attempts).filter(|_| !limited);
-                    file.further_due = further.map(|wait| now.saturating_add(millis(wait)));
+                    let further = times.further(file.requests.count()).filter(|_| !limited);
+                    file.requests.further_due = further.map(|wait| now.saturating_add(millis(wait)));
                 }
                 table.schedule(&task.key);
                 self.wake.notify_all();
             }
             begun
         };
-        let Some((credential, (name, comment, (uid, purpose, jobs), replaced), validity, times)) = begun else {
-            return;
-        };
+        let Some((credential, (name, comment, (uid, purpose, jobs)), validity, times)) = begun else { return };
         let begin = self.clock.elapsed();
         let result = match validity {
             Validity::Now | Validity::Over => {
@@ -108,29 +106,40 @@ impl Agent {
         if let Some(admitted) = learned {
             self.take_newer_content(lease, admitted, now);
         }
-        let asked = lease.file_mut(index).and_then(|file| file.asked.take());
-        let state = lease.files.get(usize::from(index)).map(|file| (file.token.map(|token| token.exp), file.attempts));
+        let is_limited = lease.limited_uses;
+        let is_running = lease.is_running();
+        let file = lease.file_mut(index).filter(|_| is_running);
+        let state = file.map(|file| {
+            // Otherwise another request has brought the token for which this one was sent.
+            let is_current = file.requests.is_current(task.round);
+            (is_current, if is_current { file.asked.take() } else { None }, file)
+        });
         match (state, result) {
             // The jobs have ended, or the credential was given back.
-            _ if !lease.is_running() => {}
-            (Some(_), Ok(issued)) => self.install_file(lease, index, &issued, took),
-            // The other request was answered, or may still be.
-            (Some((exp, _)), Err(_)) if exp > replaced => {}
-            (Some((_, attempts)), Err(failure)) if failure.temporary && attempts > 0 => {}
-            // The renewal that was planned stays.
-            (Some(_), Err(failure)) if failure.unsent && asked.is_some() => {
-                if let Some(file) = lease.file_mut(index) {
-                    (file.due, file.further_due) = (asked, None);
+            (None, _) => {}
+            (Some((is_current, ..)), Ok(issued)) => self.install_file(lease, index, (&issued, is_current), took),
+            (Some((false, ..)), Err(_)) => {}
+            // The other request may still be answered. If it hangs, the token must not wait for its end.
+            (Some((_, _, file)), Err(failure)) if failure.temporary && file.requests.count() > 0 => {
+                if !is_limited {
+                    file.plan_further(&failure, self.now(), (self.draw)());
                 }
+            }
+            // The renewal that was planned stays.
+            (Some((_, Some(asked), file)), Err(failure)) if failure.unsent => {
+                (file.due, file.requests.further_due) = (Some(asked), None);
                 self.record_file(lease, Level::Info, &name, &format!("not renewed on request: {}", failure.reason));
             }
             (Some(_), Err(failure)) => self.file_request_failed(lease, index, &failure),
-            (None, _) => {}
         }
         self.lease_changed(&mut table, &task.key);
     }
 
-    fn install_file(&self, lease: &mut Lease, index: u8, issued: &IssuedToken, took: Duration) {
+    /// `is_current`: as with [`Self::install`].
+    fn install_file(&self, lease: &mut Lease, index: u8, (issued, is_current): (&IssuedToken, bool), took: Duration) {
+        if issued.left == 0 && !is_current {
+            return;
+        }
         if issued.left == 0 {
             let reason = "the new access token has expired already; check this node's clock";
             return self.file_request_failed(lease, index, &RequestFailure::temporary(reason));
@@ -138,7 +147,9 @@ impl Agent {
         let now = self.now();
         let Some(file) = lease.file_mut(index) else { return };
         let times = (issued.left, issued.lifetime);
-        let Some(is_other) = file.install(issued.token.clone(), times, took, now, (self.draw)()) else { return };
+        let Some(is_other) = file.install(issued.token.clone(), times, (took, is_current), now, (self.draw)()) else {
+            return;
+        };
         let (name, due) = (file.name.clone(), file.due.unwrap_or(now));
         (lease.proven, lease.files_due) = (true, true);
         let next = time_format::short(due.saturating_sub(now) / 1000);
@@ -212,7 +223,7 @@ impl Agent {
     /// Plans requests for new tokens of further files at once if `may_ask`; after a `recent` one only for those that are `lost` and cannot
     /// be written.
     pub(super) fn renew_files_soon(lease: &mut Lease, lost: &[FileName], recent: bool, may_ask: bool, now: u64) {
-        for file in lease.files.iter_mut().filter(|file| may_ask && file.attempts == 0) {
+        for file in lease.files.iter_mut().filter(|file| may_ask && file.requests.count() == 0) {
             if !recent || lost.contains(&file.name) && file.token_text.is_none() {
                 file.asked = file.due;
                 file.due = file.due.map(|_| now);

@@ -90,9 +90,9 @@ impl Agent {
             ));
         }
         self.wait_until(&keys, begin, |lease| {
-            let waits = |file: &NamedFile| file.attempts > 0 || file.due.is_some_and(|due| due <= now);
+            let waits = |file: &NamedFile| file.requests.count() > 0 || file.due.is_some_and(|due| due <= now);
             lease.is_closed()
-                || lease.attempts == 0
+                || lease.requests.count() == 0
                     && !matches!(lease.phase, Phase::Active { due } if due <= now)
                     && !lease.files.iter().any(waits)
         });
@@ -129,7 +129,7 @@ impl Agent {
         lease.files_due = true;
         let recent = lease.requested.is_some_and(|last| last.saturating_add(millis(PAUSE)) > now);
         // The request for the main file may be under way already.
-        let free = lease.attempts == 0;
+        let free = lease.requests.count() == 0;
         let asks = !lease.is_closed()
             && (free || !lease.files.is_empty())
             && (!recent || is_missing && lease.token_text.is_none());

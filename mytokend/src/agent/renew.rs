@@ -38,19 +38,19 @@ impl Agent {
                     None => Purpose::FirstToken,
                 };
                 let jobs: Vec<u32> = lease.running_jobs().collect();
-                let about = (self.comment(lease), (lease.uid, purpose, jobs), lease.token.map(|token| token.exp));
+                let about = (self.comment(lease), (lease.uid, purpose, jobs));
                 Some((credential, about, validity(&lease.windows, self.server_time(lease)), times))
             });
             // While this request has no answer, a further one may become due.
             if let (Some((.., times)), Some(lease)) = (&begun, table.current(task)) {
-                let further = times.further(lease.attempts).filter(|_| !lease.limited_uses);
-                lease.further_due = further.map(|wait| now.saturating_add(millis(wait)));
+                let further = times.further(lease.requests.count()).filter(|_| !lease.limited_uses);
+                lease.requests.further_due = further.map(|wait| now.saturating_add(millis(wait)));
                 table.schedule(&task.key);
                 self.wake.notify_all();
             }
             begun
         };
-        let Some((credential, (comment, (uid, purpose, jobs), replaced), validity, times)) = begun else { return };
+        let Some((credential, (comment, (uid, purpose, jobs)), validity, times)) = begun else { return };
         let begin = self.clock.elapsed();
         let result = match validity {
             // Only the server's clock says whether a credential has expired.
@@ -72,21 +72,26 @@ impl Agent {
             Some(admitted) => self.take_newer_content(lease, admitted, now),
             None => {}
         }
-        let asked = lease.asked.take();
+        // Otherwise another request has brought the token for which this one was sent.
+        let is_current = lease.requests.is_current(task.round);
+        let asked = if is_current { lease.asked.take() } else { None };
         // A job that ended during the request gets no file.
         match (lease.phase, result) {
-            (Phase::Active { .. }, Ok(issued)) => self.install(lease, &issued, took),
-            // The other request was answered, and its token is in the files.
-            (Phase::Active { .. }, Err(_)) if lease.token.is_some_and(|token| Some(token.exp) > replaced) => {}
-            // That of the other request is being written.
-            (Phase::Active { .. }, Err(_)) if lease.arrived.is_some() => {}
-            // The other request may still be answered.
-            (Phase::Active { .. }, Err(failure)) if failure.temporary && lease.attempts > 0 => {}
+            (Phase::Active { .. }, Ok(issued)) => self.install(lease, &issued, took, is_current),
+            (Phase::Active { .. }, Err(_)) if !is_current => {}
+            // The other request may still be answered. If it hangs, the token must not wait for its end.
+            (Phase::Active { .. }, Err(failure)) if failure.temporary && lease.requests.count() > 0 => {
+                if !lease.limited_uses {
+                    let failures = lease.failures.saturating_add(lease.requests.failed().into());
+                    let due = self.next_try(lease, &failure, failures);
+                    lease.requests.plan_further(due);
+                }
+            }
             // The renewal that was planned stays.
             (Phase::Active { .. }, Err(failure)) if failure.unsent && asked.is_some() => {
                 let text = format!("not renewed on request: {}", failure.reason);
                 self.record(lease, Level::Info, EventKind::Retry, text);
-                lease.further_due = None;
+                lease.requests.further_due = None;
                 lease.phase = asked.unwrap_or(lease.phase);
             }
             (Phase::Active { .. }, Err(failure)) => self.request_failed(lease, &failure),
@@ -99,10 +104,14 @@ impl Agent {
         self.lease_changed(&mut table, &task.key);
     }
 
-    /// Has a new access token written to its files, and schedules the next renewal.
-    pub(super) fn install(&self, lease: &mut Lease, issued: &IssuedToken, took: Duration) {
+    /// Has a new access token written to its files, and schedules the next renewal. `is_current`: no other request has brought one since this
+    /// one was sent.
+    pub(super) fn install(&self, lease: &mut Lease, issued: &IssuedToken, took: Duration, is_current: bool) {
         let now = self.now();
         let left = issued.left;
+        if left == 0 && !is_current {
+            return;
+        }
         if left == 0 {
             let reason = "the new access token has expired already; check this node's clock";
             return self.request_failed(lease, &RequestFailure::temporary(reason));
@@ -112,10 +121,9 @@ impl Agent {
         let planned = matches!(lease.phase, Phase::Active { due } if due > now);
         let held = lease.token_text.as_ref();
         let same = lease.token.is_some_and(|token| token.came_again(held, (&issued.token, exp), took));
-        if planned && (same || lease.token.is_some_and(|token| token.exp >= exp)) {
+        if (planned || !is_current) && (same || lease.token.is_some_and(|token| token.exp >= exp)) {
             return;
         }
-        lease.further_due = None;
         if same {
             return self.goes_on(lease, EventKind::Unchanged, due, took);
         }
@@ -125,6 +133,7 @@ impl Agent {
             if lease.arrived.as_ref().is_none_or(|other| other.token.exp < exp) {
                 lease.arrived = Some(Box::new(Arrived { text: issued.token.clone(), token, renewal: due, took }));
                 lease.files_due = true;
+                lease.requests.answered();
             }
             return;
         }
@@ -147,6 +156,7 @@ impl Agent {
     /// A request has brought an access token. The next one is sent at `due`, Unix milliseconds.
     fn goes_on(&self, lease: &mut Lease, kind: EventKind, due: u64, took: Duration) {
         lease.proven = true;
+        lease.requests.answered();
         (lease.failures, lease.failing_since) = (0, None);
         lease.reason = None;
         lease.waits_until = None;
@@ -177,15 +187,20 @@ impl Agent {
         }
         lease.failures = lease.failures.saturating_add(1);
         lease.failing_since = lease.failing_since.or(Some(now / 1000));
-        lease.further_due = None;
-        let left = lease.token.map(|token| token.exp.saturating_mul(1000).saturating_sub(now));
-        let lifetime = lease.token.map_or(0, |token| token.lifetime);
-        let wait = failure.pause(lease.failures, lifetime, left, (self.draw)());
-        lease.phase = Phase::Active { due: now.saturating_add(millis(wait)) };
+        lease.requests.further_due = None;
+        lease.phase = Phase::Active { due: self.next_try(lease, failure, lease.failures) };
         let kept = if lease.token.is_some() { "the old access token stays, " } else { "" };
         let text = format!("{}; {kept}the agent tries again", failure.reason);
         self.record(lease, Level::Warning, EventKind::Retry, text.clone());
         lease.reason = Some(text);
+    }
+
+    /// When to send a request again after so many `failures`, Unix milliseconds.
+    fn next_try(&self, lease: &Lease, failure: &RequestFailure, failures: u32) -> u64 {
+        let now = self.now();
+        let left = lease.token.map(|token| token.exp.saturating_mul(1000).saturating_sub(now));
+        let lifetime = lease.token.map_or(0, |token| token.lifetime);
+        now.saturating_add(millis(failure.pause(failures, lifetime, left, (self.draw)())))
     }
 
     /// The credential gives no access token now, but will again from `begin` on, Unix seconds.

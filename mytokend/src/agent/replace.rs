@@ -146,7 +146,7 @@ impl Agent {
         new.required = required;
         // Until it is known that every node has it, no other one revokes it.
         new.ends = Ends::JobsHere;
-        self.install(&mut new, &issued, took);
+        self.install(&mut new, &issued, took, true);
         // Also if that has installed nothing: a thread is to remove the files of the old credential.
         new.files_due = true;
         table.insert(new);

@@ -373,7 +373,9 @@ impl Agent {
         let mut table = self.leases();
         let Some(lease) = table.finish(task) else { return };
         let reason = "an internal error of the agent";
+        let is_late = lease.requests_of(task.action).is_some_and(|requests| !requests.is_current(task.round));
         match (lease.phase, task.action) {
+            _ if is_late => {}
             (_, Action::RenewFile(index)) => {
                 if let Some(file) = lease.file_mut(index) {
                     file.asked = None;

@@ -110,7 +110,7 @@ impl Broker {
             drop(state);
             // A panic must not end the worker thread: all other submissions need it.
             if catch_unwind(AssertUnwindSafe(|| self.carry_out(&work))).is_err() {
-                self.answered(&work, || RequestFailure::temporary("an internal error of the broker"));
+                self.panicked(&work, || RequestFailure::temporary("an internal error of the broker"));
             }
             lanes(&mut self.state()).done(&place);
             self.queued.notify_all();
@@ -127,7 +127,7 @@ impl Broker {
                     let are_limited = submission.admitted.limited_uses;
                     submission.tokens.get_mut(file)?.begin(self.clock.elapsed(), REQUEST_DEADLINE, are_limited)
                 };
-                let Some(times) = self.state().submissions.get_mut(key).and_then(begin) else { return };
+                let Some((times, round)) = self.state().submissions.get_mut(key).and_then(begin) else { return };
                 let deadline = Deadline::after(times.deadline);
                 let purpose = if proven { Purpose::Token } else { Purpose::FirstToken };
                 let charge = Charge { uid: key.uid, purpose, job };
@@ -142,7 +142,7 @@ impl Broker {
                 let now = self.clock.elapsed();
                 if let Some(submission) = self.state().submissions.get_mut(key) {
                     submission.proven |= result.is_ok();
-                    submission.tokens.entry(file.clone()).or_default().answer(result, now, (self.draw)());
+                    submission.tokens.entry(file.clone()).or_default().answer(round, result, now, (self.draw)());
                 }
                 if is_first && self.replaced.has(key) {
                     // The credential that it replaces is not needed any more, if slurmctld shows no other job of it.
@@ -206,13 +206,14 @@ impl Broker {
         self.kept_revocations.changed();
     }
 
-    fn answered(&self, work: &Work, failure: impl Fn() -> RequestFailure) {
+    /// The thread of this work has panicked.
+    fn panicked(&self, work: &Work, failure: impl Fn() -> RequestFailure) {
         let now = self.clock.elapsed();
         let mut state = self.state();
         match work {
             Work::Token(key, file) => {
                 if let Some(submission) = state.submissions.get_mut(key) {
-                    submission.tokens.entry(file.clone()).or_default().answer(Err(failure()), now, (self.draw)());
+                    submission.tokens.entry(file.clone()).or_default().panicked(failure(), now, (self.draw)());
                 }
             }
             Work::Revoke(key) => {

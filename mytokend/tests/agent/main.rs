@@ -11,6 +11,7 @@ mod failures;
 mod files;
 #[cfg(test)]
 mod hanging_files;
+mod hanging_requests;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]

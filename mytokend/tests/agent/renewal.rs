@@ -255,38 +255,6 @@ fn files_that_cannot_be_written_are_written_later_without_a_request() {
 }
 
 #[test]
-fn one_request_that_hangs_does_not_cost_the_token() {
-    let agent = TestAgent::new();
-    agent.start(7, "h1");
-    agent.services.with(|script| script.hold_first = true);
-    agent.move_clock(RENEWAL);
-    eventually("the first request", || agent.token_requests() == 2);
-    // The second one is sent while the first is under way, and is answered.
-    agent.move_clock(Duration::from_secs(10));
-    eventually("the next token", || agent.read_token(7) == "token-3");
-    agent.services.with(|script| script.hold_first = false);
-    agent.wait_until_idle();
-    assert_eq!((agent.read_token(7).as_str(), agent.token_requests()), ("token-3", 3), "the late one is not newer");
-}
-
-#[test]
-fn a_late_refusal_does_not_end_what_another_request_has_renewed() {
-    let agent = TestAgent::new();
-    agent.start(7, "h1");
-    agent.services.with(|script| script.hold_first = true);
-    agent.move_clock(RENEWAL);
-    eventually("the first request", || agent.token_requests() == 2);
-    agent.move_clock(Duration::from_secs(10));
-    eventually("the next token", || agent.read_token(7) == "token-3");
-    agent.services.with(|script| (script.failure, script.hold_first) = (Some(revocation()), false));
-    agent.wait_until_idle();
-    agent.services.with(|script| script.failure = None);
-    assert!(!agent.has_event(7, &EventKind::Refused), "{:?}", agent.status(7));
-    agent.advance(RENEWAL);
-    assert_eq!(agent.read_token(7), "token-4");
-}
-
-#[test]
 fn a_token_that_expires_while_its_request_waits_for_a_place_is_removed_at_its_end() {
     let agent = TestAgent::new();
     // One more than a user's requests at a provider.

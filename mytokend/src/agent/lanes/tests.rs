@@ -9,7 +9,7 @@ use super::super::lease::{Action, LeaseKey};
 use super::*;
 
 fn task(number: u32) -> Task {
-    Task { key: LeaseKey::Job(number), action: Action::Renew, generation: 1 }
+    Task { key: LeaseKey::Job(number), action: Action::Renew, generation: 1, round: 0 }
 }
 
 fn place(lane: &str, uid: u32) -> Place {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The next action of a lease and its time.
 
-use super::{Action, Lease, NamedFile, Phase};
+use super::{Action, Lease, NamedFile, OpenRequests, Phase};
 use crate::jobs::remove_at;
 
 impl Lease {
@@ -16,8 +16,7 @@ impl Lease {
             }
             // A token that has arrived is written first.
             Phase::Active { .. } if self.is_closed() || self.arrived.is_some() => (u64::MAX, Action::Renew),
-            Phase::Active { due } if self.attempts == 0 => (due, Action::Renew),
-            Phase::Active { .. } => (self.further_due.unwrap_or(u64::MAX), Action::Renew),
+            Phase::Active { due } => (self.requests.next(due).unwrap_or(u64::MAX), Action::Renew),
             Phase::Ended { due, .. } => (due, Action::Settle),
             Phase::Finished { due } => (due, Action::Delete),
             Phase::Refused => (u64::MAX, Action::Delete),
@@ -51,13 +50,21 @@ impl Lease {
         self.files.get_mut(usize::from(index))
     }
 
-    /// A worker thread has done `action`.
-    pub fn end_task(&mut self, action: Action) {
+    /// The requests to which one for `action` belongs. `None`: it is no request for an access token.
+    pub fn requests_of(&mut self, action: Action) -> Option<&mut OpenRequests> {
         match action {
-            Action::Renew => self.attempts = self.attempts.saturating_sub(1),
-            Action::RenewFile(index) => {
-                if let Some(file) = self.file_mut(index) {
-                    file.attempts = file.attempts.saturating_sub(1);
+            Action::Renew => Some(&mut self.requests),
+            Action::RenewFile(index) => self.file_mut(index).map(|file| &mut file.requests),
+            _ => None,
+        }
+    }
+
+    /// A worker thread has done `action`. `round` is that of a request.
+    pub fn end_task(&mut self, action: Action, round: u32) {
+        match action {
+            Action::Renew | Action::RenewFile(_) => {
+                if let Some(requests) = self.requests_of(action) {
+                    requests.end(round);
                 }
             }
             Action::Revoke => self.revoking = false,

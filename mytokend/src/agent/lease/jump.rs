@@ -29,7 +29,7 @@ impl Lease {
             (job.start, job.window) = (job.start.map(later), job.window.moved(later));
         }
         self.write_due = self.write_due.map(later);
-        self.further_due = self.further_due.map(later);
+        self.requests.further_due = self.requests.further_due.map(later);
         self.requested = self.requested.map(later);
         self.asked = None;
         for file in &mut self.files {

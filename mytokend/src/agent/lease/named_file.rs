@@ -12,7 +12,7 @@ use mytoken_wire::FileName;
 use mytoken_wire::agent::Condition;
 use serde::{Deserialize, Serialize};
 
-use super::CurrentToken;
+use super::{CurrentToken, OpenRequests};
 use crate::agent::credential_service::RequestFailure;
 use crate::jobs::{AttemptTimes, Window, attempt_times, plan, remove_at, windows};
 
@@ -68,12 +68,9 @@ pub struct NamedFile {
     /// Why there is no token, or why it is not renewed. A sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Number of requests that are queued or have no answer yet.
+    /// The requests that are queued or have no answer yet.
     #[serde(skip)]
-    pub attempts: u8,
-    /// When to send a further request if the last one has no answer yet.
-    #[serde(skip)]
-    pub further_due: Option<u64>,
+    pub requests: OpenRequests,
     /// When the next request was planned, before a new token was asked for.
     #[serde(skip)]
     pub asked: Option<u64>,
@@ -100,8 +97,7 @@ impl NamedFile {
             failures: 0,
             failing_since: None,
             reason: admitted.refused,
-            attempts: 0,
-            further_due: None,
+            requests: OpenRequests::default(),
             asked: None,
             write_due: None,
         }
@@ -110,8 +106,7 @@ impl NamedFile {
     /// When to send the next request, if the lease has a credential and runs.
     #[must_use]
     pub fn next_request(&self) -> Option<u64> {
-        let due = self.due?;
-        if self.attempts == 0 { Some(due) } else { self.further_due }
+        self.requests.next(self.due?)
     }
 
     /// When the first of its tokens is removed, because it expires.
@@ -144,13 +139,14 @@ impl NamedFile {
         attempt_times(self.left(now), self.failures, longest)
     }
 
-    /// Takes a token that a request has brought after `took`, with `left` seconds of `lifetime`. Returns whether it is another one than that
+    /// Takes a token that a request has brought after `took`, with `left` seconds of `lifetime`. `is_current`: no other one has brought one
+    /// since it was sent. Returns whether it is another one than that
     /// which was there; `None`: one that lives longer is there already. A file with an earlier token of the same end is written again.
     pub fn install(
         &mut self,
         token: Secret,
         (left, lifetime): (u64, u64),
-        took: Duration,
+        (took, is_current): (Duration, bool),
         now: u64,
         draw: f64,
     ) -> Option<bool> {
@@ -158,7 +154,7 @@ impl NamedFile {
         let planned = self.due.is_some_and(|due| due > now);
         let held = self.token_text.as_ref();
         let same = self.token.is_some_and(|own| own.came_again(held, (&token, plan.exp), took));
-        if planned && (same || self.token.is_some_and(|token| token.exp >= plan.exp)) {
+        if (planned || !is_current) && (same || self.token.is_some_and(|token| token.exp >= plan.exp)) {
             return None;
         }
         if !same {
@@ -166,7 +162,8 @@ impl NamedFile {
             self.token = Some(CurrentToken { exp: plan.exp, lifetime });
             self.token_text = Some(token);
         }
-        (self.failures, self.failing_since, self.further_due) = (0, None, None);
+        self.requests.answered();
+        (self.failures, self.failing_since) = (0, None);
         (self.reason, self.waits_until) = (None, None);
         self.due = Some(plan.renewal);
         Some(!same)
@@ -176,7 +173,7 @@ impl NamedFile {
     pub fn try_again(&mut self, failure: &RequestFailure, now: u64, draw: f64) {
         self.failures = self.failures.saturating_add(1);
         self.failing_since = self.failing_since.or(Some(now / 1000));
-        self.further_due = None;
+        self.requests.further_due = None;
         let lifetime = self.token.map_or(0, |token| token.lifetime);
         let wait = failure.pause(self.failures, lifetime, self.left(now), draw);
         self.due = Some(now.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
@@ -184,15 +181,25 @@ impl NamedFile {
         self.reason = Some(format!("{}; {kept}the agent tries again", failure.reason));
     }
 
+    /// A request failed while another one has no answer. A further one follows.
+    pub fn plan_further(&mut self, failure: &RequestFailure, now: u64, draw: f64) {
+        let failures = self.failures.saturating_add(self.requests.failed().into());
+        let lifetime = self.token.map_or(0, |token| token.lifetime);
+        let wait = failure.pause(failures, lifetime, self.left(now), draw);
+        self.requests.plan_further(now.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+    }
+
     /// The sub-token gives tokens for it again from `begin` on (Unix seconds). The next request is at `due`.
     pub fn wait(&mut self, begin: u64, due: u64, reason: String) {
-        (self.failures, self.failing_since, self.further_due) = (0, None, None);
+        self.requests.further_due = None;
+        (self.failures, self.failing_since) = (0, None);
         (self.waits_until, self.due, self.reason) = (Some(begin), Some(due), Some(reason));
     }
 
     /// There will be no further token. The current one stays until it expires.
     pub fn refuse(&mut self, reason: String) {
-        (self.failures, self.failing_since, self.further_due, self.waits_until) = (0, None, None, None);
+        self.requests.further_due = None;
+        (self.failures, self.failing_since, self.waits_until) = (0, None, None);
         (self.due, self.reason) = (None, Some(reason));
     }
 
@@ -229,7 +236,7 @@ impl NamedFile {
             token.exp = seconds(token.exp);
         }
         self.written.values_mut().for_each(|exp| *exp = seconds(*exp));
-        self.further_due = self.further_due.map(later);
+        self.requests.further_due = self.requests.further_due.map(later);
         self.write_due = self.write_due.map(later);
         self.asked = None;
         let latest = |begin: u64| windows::earliest_request(begin).saturating_add(windows::SPREAD);
@@ -267,7 +274,7 @@ mod tests {
     }
 
     fn install(file: &mut NamedFile, text: &str, left: u64, now: u64) -> Option<bool> {
-        file.install(Secret::new(text), (left, 60), Duration::ZERO, now, 0.0)
+        file.install(Secret::new(text), (left, 60), (Duration::ZERO, true), now, 0.0)
     }
 
     fn with_token() -> NamedFile {
@@ -310,9 +317,9 @@ mod tests {
     #[test]
     fn a_request_without_answer_is_followed_by_a_second_one() {
         let mut file = with_token();
-        file.attempts = 1;
+        file.requests.queue();
         assert_eq!(file.next_request(), None);
-        file.further_due = Some(5);
+        file.requests.further_due = Some(5);
         assert_eq!(file.next_request(), Some(5));
     }
 

@@ -33,9 +33,10 @@ fn the_next_action_is_the_earliest() {
 
 #[test]
 fn a_second_request_has_its_own_time() {
-    let mut lease = Lease { attempts: 1, ..lease(Phase::Active { due: 5_000 }, Some(10)) };
+    let mut lease = lease(Phase::Active { due: 5_000 }, Some(10));
+    lease.requests.queue();
     assert_eq!(lease.next_action(), Some((9_750, Action::Expire)));
-    lease.further_due = Some(7_000);
+    lease.requests.further_due = Some(7_000);
     assert_eq!(lease.next_action(), Some((7_000, Action::Renew)));
 }
 
@@ -172,11 +173,11 @@ fn a_further_file_is_asked_for_and_expires_beside_the_main_one() {
     assert_eq!(lease.next_action(), Some((30_000, Action::RenewFile(1))));
     lease.phase = Phase::Refused;
     assert_eq!(lease.next_action(), Some((30_000, Action::RenewFile(1))), "the main file alone was refused");
-    lease.files[1].attempts = 1;
+    let round = lease.files[1].requests.queue();
     assert_eq!(lease.next_action(), Some((34_750, Action::Expire)));
-    lease.end_task(Action::RenewFile(1));
-    lease.end_task(Action::RenewFile(9));
-    assert_eq!(lease.files[1].attempts, 0);
+    lease.end_task(Action::RenewFile(1), round);
+    lease.end_task(Action::RenewFile(9), round);
+    assert_eq!(lease.files[1].requests.count(), 0);
     lease.phase = Phase::Finished { due: 20_000 };
     assert_eq!(lease.next_action(), Some((20_000, Action::Delete)), "nothing is asked for after the end");
     let stored = serde_json::to_string(&lease).unwrap();

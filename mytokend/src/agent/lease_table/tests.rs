@@ -46,7 +46,8 @@ fn a_lease_in_progress_and_a_removed_lease_are_not_due() {
     table.enqueue(&LeaseKey::Job(1), Action::Renew);
     table.remove(&LeaseKey::Job(2));
     assert_eq!(table.take_due(50), None);
-    table.get_mut(&LeaseKey::Job(1)).unwrap().end_task(Action::Renew);
+    let (_, task) = table.dequeue(Queue::Tokens).unwrap();
+    table.finish(&task);
     table.schedule(&LeaseKey::Job(1));
     assert!(table.take_due(50).is_some());
 }
