@@ -22,9 +22,13 @@ const AGE: u64 = 3_600_000;
 /// How much the server's end of a period may differ from the one that was computed: it counts whole seconds.
 const MARGIN: u64 = 2_000;
 
-/// Wait after a refusal without `Retry-After`, and the longest wait after one.
-const DEFAULT_WAIT: u64 = 30_000;
+/// Longest wait after a refusal.
 const LONGEST_WAIT: u64 = 900_000;
+
+/// First and longest wait after a refusal without `Retry-After`. The mytoken server's own refusal has one (MT-07), so this one is of a proxy
+/// or of a provider, whose periods are seconds.
+const FIRST_UNTIMED: u64 = 5_000;
+const LONGEST_UNTIMED: u64 = 60_000;
 
 /// A limit that follows from a refusal is not lower.
 const LEAST_GUESS: u32 = 10;
@@ -64,6 +68,9 @@ pub struct Known {
     /// From an answer or a refusal, and when.
     learned: Option<(Limit, u64)>,
     told: Option<Told>,
+    /// The wait after the last refusal without `Retry-After`, and its end.
+    #[serde(skip)]
+    untimed: Option<(u64, u64)>,
 }
 
 impl Known {
@@ -151,13 +158,26 @@ impl Known {
         self.tell(Told { left, until }, now);
     }
 
-    /// The server refused a request because of its limit. `count`: how many this host has sent in the last period.
+    /// The server refused a request because of its limit. `count`: how many this host has sent in the last period. Without `Retry-After`
+    /// nothing is known about a limit: requests wait, longer each time, and are then tried.
     pub fn refused(&mut self, retry_after: Option<Duration>, count: u32, now: u64) {
+        let Some(wait) = retry_after else {
+            let again = self.untimed.filter(|(_, end)| now <= end.saturating_add(LONGEST_UNTIMED));
+            // Several requests may be refused at the same time.
+            let wait = match again {
+                Some((_, end)) if now < end => return,
+                Some((wait, _)) => wait.saturating_mul(2).min(LONGEST_UNTIMED),
+                None => FIRST_UNTIMED,
+            };
+            let until = now.saturating_add(wait);
+            self.untimed = Some((wait, until));
+            return self.tell(Told { left: 0, until }, now);
+        };
         if self.limit(now).is_none() || self.is_assumed(now) {
             let requests = count.max(LEAST_GUESS);
             self.learned = Some((Limit { requests, period: PERIOD, guessed: true }, now));
         }
-        let wait = retry_after.map_or(DEFAULT_WAIT, |wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let until = now.saturating_add(wait.min(LONGEST_WAIT)).saturating_add(MARGIN);
         self.tell(Told { left: 0, until }, now);
     }

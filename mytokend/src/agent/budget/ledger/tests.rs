@@ -145,13 +145,24 @@ fn where_limits_are_assumed_a_server_has_the_usual_one_until_it_answers() {
     let mut refused = Ledger::default();
     refused.assume();
     (0..30).for_each(|_| refused.count(Submission, Some(ALICE), 0));
-    refused.refused(None, 1);
+    refused.refused(Some(Duration::from_secs(30)), 1);
     assert_eq!((refused.limit(1).unwrap().requests, refused.is_assumed(1)), (30, false));
     // The configuration knows it.
     let mut configured = Ledger::default();
     configured.assume();
     configured.configure(Some(None));
     assert!(configured.limit(0).is_none() && !configured.is_assumed(0));
+}
+
+#[test]
+fn a_refusal_without_a_time_stops_requests_for_seconds_and_says_nothing_of_a_limit() {
+    let mut ledger = Ledger::default();
+    for (refused, wait) in [(0, 5), (2, 3), (6, 10), (20, 20), (45, 40), (90, 60), (151, 60), (272, 5)] {
+        ledger.refused(None, refused * SECOND);
+        assert_eq!(ledger.refused_for(refused * SECOND), Some(wait * SECOND), "refused at {refused}");
+        assert!(ledger.limit(refused * SECOND).is_none());
+    }
+    assert_eq!(ledger.refused_for(277 * SECOND), None);
 }
 
 #[test]
