@@ -14,7 +14,7 @@ use super::replacements::Leader;
 use super::slurmctld::{self, Answered};
 use super::submission::End;
 use super::submission_key::SubmissionKey;
-use super::{Broker, State, millis};
+use super::{Broker, millis};
 use crate::agent::budget::ledger::Purpose;
 use crate::agent::budget::site::SitePermit;
 use crate::agent::credential_service::{Admitted, Denied, IssuedToken, RequestFailure};
@@ -61,7 +61,7 @@ impl Broker {
         let mut served = self.served_at_first(key, &brought);
         let outcome = tokio::time::timeout(patience, self.outcome(node, request, &brought, &mut served)).await;
         let required = brought.admitted.required;
-        let outcome = outcome.unwrap_or_else(|_| self.when_time_is_up(request, (&served.key, required), begin));
+        let outcome = outcome.unwrap_or_else(|_| self.when_time_is_up(request, (&served, required), begin));
         Ok(TokenAnswer { outcome, admitted: served.told })
     }
 
@@ -304,38 +304,37 @@ impl Broker {
             submission.serve(leader, request.job, is_sure);
         }
         let Some(replacing) = replacing else {
-            return Ok(expired.is_none().then(|| Served { key, told: Some(admitted.clone()) }));
+            return Ok(expired.is_none().then(|| Served { key, told: Some(admitted.clone()), runs_here: true }));
         };
         let sealed = &replacing.replacement.sealed;
         let submission = submission(&mut state, &replacing.key, sealed, &replacing.admitted, node).ok_or(None)?;
         submission.serve(leader, request.job, true);
         let told = Some(replacing.told(admitted));
-        Ok(Some(Served { key: replacing.key, told }))
+        Ok(Some(Served { key: replacing.key, told, runs_here: true }))
     }
 
-    /// The token that there is, or that there is none yet.
+    /// The token that there is, or that there is none yet. Other nodes may have the job, and this one may have lost it: without slurmctld's
+    /// word a node gets nothing, however often it gives up before the answer.
     fn when_time_is_up(
         &self,
         request: &TokenRequest,
-        (key, required): (&SubmissionKey, bool),
+        (served, required): (&Served, bool),
         begin: Duration,
     ) -> TokenOutcome {
         let now = self.clock.elapsed();
-        let state = self.state();
-        let bound = state.submissions.get(key).filter(|submission| submission.jobs.contains(&request.job));
-        let token = bound.and_then(|submission| submission.tokens.get(&request.file)?.usable(now));
-        drop(state);
-        if let Some(token) = token {
-            return outcome_of(Ok(token), required);
-        }
         let seconds = now.saturating_sub(begin).as_secs();
-        let (what, wait) = if bound_to(&self.state(), key, request.job) {
-            ("the mytoken server", Duration::ZERO)
-        } else {
-            ("slurmctld", LATER)
+        let late = |what: &str, wait: Option<Duration>| TokenOutcome::Later {
+            reason: format!("{what} has not answered the broker within {seconds} s"),
+            wait: wait.map(millis),
         };
-        let reason = format!("{what} has not answered the broker within {seconds} s");
-        TokenOutcome::Later { reason, wait: (!wait.is_zero()).then(|| millis(wait)) }
+        if !served.runs_here {
+            return late("slurmctld", Some(LATER));
+        }
+        let state = self.state();
+        let submission = state.submissions.get(&served.key).filter(|known| matches!(known.end, End::Open { .. }));
+        let token = submission.and_then(|known| known.tokens.get(&request.file)?.usable(now));
+        drop(state);
+        token.map_or_else(|| late("the mytoken server", None), |token| outcome_of(Ok(token), required))
     }
 
     /// For how long slurmctld is not asked about a job for `node`.
@@ -357,10 +356,6 @@ impl Broker {
 
 fn cannot_ask(trouble: &str) -> String {
     format!("the broker cannot ask slurmctld about the job: {trouble}")
-}
-
-fn bound_to(state: &State, key: &SubmissionKey, job: u32) -> bool {
-    state.submissions.get(key).is_some_and(|submission| submission.jobs.contains(&job))
 }
 
 fn outcome_of(result: Result<IssuedToken, RequestFailure>, required: bool) -> TokenOutcome {

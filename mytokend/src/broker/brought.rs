@@ -36,6 +36,8 @@ pub(super) struct Served {
     pub key: SubmissionKey,
     /// What the node is told of it. `None` while another one may be found.
     pub told: Option<Admitted>,
+    /// slurmctld shows the job on the node that asks. Without that the node gets no token.
+    pub runs_here: bool,
 }
 
 impl Served {
@@ -128,7 +130,7 @@ impl Broker {
     /// What serves a job until slurmctld has told its leader.
     pub(super) fn served_at_first(&self, key: SubmissionKey, brought: &Brought) -> Served {
         let is_final = brought.expired.is_none() && !self.replaced.has_any(key.uid);
-        Served { key, told: is_final.then(|| brought.admitted.clone()) }
+        Served { key, told: is_final.then(|| brought.admitted.clone()), runs_here: false }
     }
 
     /// The credential that has replaced this one for the jobs that `leader` leads. One that cannot be opened replaces none.

@@ -23,6 +23,7 @@ mod hanging_request;
 mod kept;
 mod leaders;
 mod node_questions;
+mod other_nodes;
 mod places;
 mod replaced;
 mod revoked;
