@@ -262,8 +262,10 @@ impl Broker {
             }
             let is_asked = answered.asked >= begin;
             let is_paused = refusal.may_be_late() && !is_asked;
-            let reason = if is_paused { format!("{refusal}; {NOT_ASKED}") } else { refusal.to_string() };
-            self.tell(request.uid, node, request.job, &reason);
+            let refused = refusal.to_string();
+            // The same line with and without a question: a node that goes on asking is logged once.
+            self.tell(request.uid, node, request.job, &refused);
+            let reason = if is_paused { format!("{refused}; {NOT_ASKED}") } else { refused };
             if !refusal.may_be_late() {
                 return Err(TokenOutcome::Refused { reason, required });
             }

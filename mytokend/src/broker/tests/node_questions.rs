@@ -157,6 +157,12 @@ fn a_node_that_has_to_wait_is_told_that_slurmctld_is_not_asked() {
         told.starts_with("later: slurmctld knows no job 99; this is its last answer, and it is not asked"),
         "{told}"
     );
+    let is_logged = |reason: &str| {
+        let line = format!("node n1, job 99 uid 7: no access token: {reason}");
+        !test.broker.told.is_new_of("n1", &line, test.broker.clock.elapsed())
+    };
+    let answered = told.trim_start_matches("later: ");
+    assert!(is_logged("slurmctld knows no job 99") && !is_logged(answered), "the same line as after a question");
 }
 
 #[test]
