@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The broker's connections: HTTP/1.1 over TLS, one connection for each node. Who has no node's certificate can do nothing but enrol.
 
+mod answer;
+mod refused_certificates;
+
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,30 +16,29 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::Broker;
 use super::answers::NO_SLURMCTLD;
 use super::entrance::{Entrance, EntranceWork};
 use super::identity::attempts::network_name;
-use super::identity::enrolment::{EnrolmentRefusal, RefusalKind};
 use super::identity::{NodeName, Peer};
 use super::listening::keep_alive;
 use super::messages::{
     BODY_LIMIT, END_PATH, ENROL_PATH, EndRequest, EnrolRequest, FORGET_PATH, ForgetRequest, JOBS_PATH, JobsRequest,
     KEEP_PATH, KEPT_PATH, KeepRequest, KeptRequest, PERMIT_PATH, PermitRequest, RENEW_PATH, REPLACE_PATH,
-    REPLACED_PATH, Refusal, RenewRequest, ReplaceRequest, ReplacedRequest, START_PATH, StartRequest, TOKEN_PATH,
-    TokenOutcome, TokenRequest,
+    REPLACED_PATH, RenewRequest, ReplaceRequest, ReplacedRequest, START_PATH, StartRequest, TOKEN_PATH, TokenOutcome,
+    TokenRequest,
 };
 use super::node_connections::{Activity, MOST as MOST_CONNECTIONS, MOST_OF_NODE, NoPlace, NodeConnections, NodePlace};
 use super::strangers::{Crowd, MOST, MOST_OF_ALL, MOST_OF_NETWORK, Rush, Stranger, Strangers};
 use super::told::StrangerLines;
-use super::{Broker, millis};
 use crate::log::Level;
+use answer::{Answer, parse};
+use refused_certificates::certificate_fault;
 
 /// Most connections: those of nodes, the others, and some that have lost their place and have not ended yet.
 const ROOM: usize = MOST_CONNECTIONS + MOST_OF_ALL + 1_000;
@@ -181,7 +183,17 @@ async fn connection(
         accepted = timeout(STRANGER, acceptor.accept(stream)) => accepted,
         () = stranger.lost() => return,
     };
-    let Ok(Ok(stream)) = accepted else { return };
+    let stream = match accepted {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(failed)) => {
+            if let Some(fault) = certificate_fault(&failed) {
+                let text = format!("{}: a certificate was refused: {fault}", network_name(address));
+                shared.tell_of_strangers(&text);
+            }
+            return;
+        }
+        Err(_) => return,
+    };
     let Ok(peer) = entrance.peer(stream.get_ref().1, address) else { return };
     drop(entrance);
     let (caller, _place) = match peer {
@@ -245,6 +257,8 @@ async fn answer(shared: &Shared, caller: &Caller, address: IpAddr, request: Requ
     let entrance = shared.entrance();
     if path != ENROL_PATH {
         let Caller::Node(peer) = caller else {
+            let text = format!("{}: a request was refused: the connection has no certificate", network_name(address));
+            shared.tell_of_strangers(&text);
             return Answer::fault(StatusCode::FORBIDDEN, "this connection has no certificate of an enrolled node");
         };
         // At each request: the node may have been removed.
@@ -334,52 +348,4 @@ async fn respond(
             "this broker does not know the request; it may be of an older version",
         )),
     }
-}
-
-/// A response.
-struct Answer {
-    status: StatusCode,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn json<T: Serialize>(answer: &T) -> Self {
-        match serde_json::to_vec(answer) {
-            Ok(body) => Self { status: StatusCode::OK, body },
-            Err(_) => Self::internal(),
-        }
-    }
-
-    fn internal() -> Self {
-        Self::fault(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
-    }
-
-    fn fault(status: StatusCode, reason: &str) -> Self {
-        Self::refused(status, &Refusal { error: reason.to_owned(), wait: None })
-    }
-
-    fn refused(status: StatusCode, refusal: &Refusal) -> Self {
-        // A struct of a text and a number always has a JSON form.
-        Self { status, body: serde_json::to_vec(refusal).unwrap_or_default() }
-    }
-
-    fn unavailable(reason: &str) -> Self {
-        Self::fault(StatusCode::SERVICE_UNAVAILABLE, reason)
-    }
-
-    fn refusal(refusal: &EnrolmentRefusal) -> Self {
-        let reason = refusal.to_string();
-        match refusal.kind() {
-            RefusalKind::Refused => Self::fault(StatusCode::FORBIDDEN, &reason),
-            RefusalKind::Unavailable => Self::unavailable(&reason),
-            RefusalKind::Wait(wait) => {
-                Self::refused(StatusCode::TOO_MANY_REQUESTS, &Refusal { error: reason, wait: Some(millis(wait)) })
-            }
-        }
-    }
-}
-
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Answer> {
-    // serde's message could quote a value of the sealed text.
-    serde_json::from_slice(body).map_err(|_| Answer::fault(StatusCode::BAD_REQUEST, "the request has another form"))
 }

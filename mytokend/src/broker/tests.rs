@@ -177,9 +177,13 @@ impl TestBroker {
     }
 
     fn with(fakes: Fakes, clock: Arc<dyn ScheduleClock>) -> Self {
+        Self::with_log(fakes, clock, Log::stderr("broker"))
+    }
+
+    fn with_log(fakes: Fakes, clock: Arc<dyn ScheduleClock>, log: Log) -> Self {
         let fakes = Arc::new(fakes);
         let (service, controller) = (Arc::new(Of(Arc::clone(&fakes))), Box::new(Of(Arc::clone(&fakes))));
-        let broker = Broker::new(service, controller, clock, Arc::new(Log::stderr("broker")));
+        let broker = Broker::new(service, controller, clock, Arc::new(log));
         let threads = Some(Threads::start(&broker).unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { fakes, broker, threads, runtime }

@@ -5,11 +5,14 @@
 use std::fmt::Debug;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc::{Receiver, channel};
 
 use mytoken::Clock as _;
 use mytoken::config::FileTrust;
 use mytoken::private_files::{Directory, Owner};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -45,10 +48,14 @@ pub(super) struct Connected {
     client: BrokerClient,
     pub(super) address: String,
     /// What the node shows.
-    shown: rustls::ClientConfig,
+    pub(super) shown: rustls::ClientConfig,
+    /// Its certificate, and the broker's authority.
+    pub(super) certificates: [CertificateDer<'static>; 2],
+    /// What the broker logs of connections.
+    pub(super) log: UnixDatagram,
     /// What the broker shows.
     tls: Arc<rustls::ServerConfig>,
-    _test: TestBroker,
+    pub(super) test: TestBroker,
     /// The connections end when it is dropped.
     _stop: watch::Sender<()>,
     _temp: tempfile::TempDir,
@@ -74,6 +81,8 @@ pub(super) fn connected() -> Connected {
     let tls = BrokerTls::new(Arc::clone(&authority), names, None, Arc::new(SystemClock)).unwrap();
     let shows = tls.config();
     let shown = identity.client_config(authority.certificates(), Arc::new(SystemClock)).unwrap();
+    let own = CertificateDer::from_pem_slice(signed.pem.as_bytes()).unwrap();
+    let certificates = [own, authority.certificates()[0].clone()];
     let enrolments = Enrolments {
         authority,
         register,
@@ -86,8 +95,11 @@ pub(super) fn connected() -> Connected {
         attempts: Default::default(),
         clock: Arc::new(SystemClock),
     };
-    let entrance = Entrance::new(tls, enrolments, Arc::new(SystemClock), Arc::new(Log::stderr("broker")));
-    let test = TestBroker::new(RUNNING);
+    let log_path = temp.path().join("log");
+    let log = UnixDatagram::bind(&log_path).unwrap();
+    let fakes = Fakes { life: 100, squeue: Mutex::new(Some(RUNNING.to_owned())), ..Fakes::default() };
+    let test = TestBroker::with_log(fakes, Arc::new(SystemClock), Log::open_at("broker", &log_path));
+    let entrance = Entrance::new(tls, enrolments, Arc::new(SystemClock), Arc::clone(&test.broker.log));
     let server = Server::new(Arc::clone(&test.broker), watch::channel(Arc::new(entrance)).1);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -95,7 +107,7 @@ pub(super) fn connected() -> Connected {
     let (stop, stopped) = watch::channel(());
     drop(ConnectionThreads::start(&server, &listener, &stopped).unwrap());
     let client = BrokerClient::new(vec![address.clone()], shown.clone()).unwrap();
-    Connected { client, address, shown, tls: shows, _test: test, _stop: stop, _temp: temp }
+    Connected { client, address, shown, certificates, log, tls: shows, test, _stop: stop, _temp: temp }
 }
 
 impl Connected {

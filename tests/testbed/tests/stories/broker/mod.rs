@@ -142,6 +142,24 @@ fn without_network_to_the_broker_and_without_slurmctld_running_jobs_keep_their_t
     })
 }
 
+/// A certificate for n1 that another authority has signed.
+const FOREIGN: &str = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=n1 \
+    -addext subjectAltName=URI:mytoken:node:n1 -keyout own.key -out own.pem 2>/dev/null";
+
+/// The certificate of n1 without its key. OpenSSL sends it only with the key of it, which it knows by the public key in the file.
+const KEYLESS: &str = r#"cp /var/lib/mytoken.n1/node.pem own.pem
+hex() { od -An -v -tx1 | tr -d ' \n'; }
+public=$(openssl x509 -in own.pem -noout -pubkey | openssl pkey -pubin -outform DER | tail -c 65 | hex)
+private=$(head -c 31 /dev/urandom | hex)
+printf '%s\n' asn1=SEQUENCE:key '[key]' version=INTEGER:1 private=FORMAT:HEX,OCTETSTRING:00$private \
+    params=EXPLICIT:0,OID:prime256v1 public=EXPLICIT:1,FORMAT:HEX,BITSTRING:$public >own.conf
+openssl asn1parse -genconf own.conf -noout -out own.der
+(echo '-----BEGIN EC PRIVATE KEY-----'; base64 own.der; echo '-----END EC PRIVATE KEY-----') >own.key"#;
+
+/// Shows such a certificate to the broker.
+const SHOW: &str = "curl -s --max-time 10 --cacert /etc/mytoken/keys/broker-ca.pem --cert own.pem --key own.key \
+    -d '{}' https://b1:7512/v1/token";
+
 #[test]
 fn who_has_no_right_to_a_token_is_refused_and_logged_once() -> Result<()> {
     with_brokers(1, 2, |site| {
@@ -186,11 +204,19 @@ fn who_has_no_right_to_a_token_is_refused_and_logged_once() -> Result<()> {
                 "{reason}\n{logs}"
             );
         }
-        // A certificate that another authority has signed, and one without its key.
-        let foreign = "cd /root && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=n1 \
-            -addext subjectAltName=URI:mytoken:node:n1 -keyout own.key -out own.pem 2>/dev/null; \
-            curl -s --max-time 10 --cacert /etc/mytoken/keys/broker-ca.pem --cert own.pem --key own.key -d '{}' https://b1:7512/v1/token";
-        assert!(!site.on_node("n1", foreign)?.success());
+        let lines = |reason: &str| site.logs().lines().filter(|line| line.contains(reason)).count();
+        assert_eq!(lines("a request was refused: the connection has no certificate"), 1, "{logs}");
+        for (script, reason) in
+            [(FOREIGN, "a certificate was refused"), (KEYLESS, "the other end does not have its key")]
+        {
+            for _ in 0..3 {
+                let shown = site.on_node("n1", &format!("set -e; cd /root; {script}\n{SHOW}"))?;
+                assert!(!shown.success() && shown.stdout.is_empty(), "{shown:?}");
+            }
+            wait::until("the line", TIMEOUT, || Ok((lines(reason) > 0).then_some(())))?;
+            assert_eq!(lines(reason), 1, "{reason}\n{}", site.logs());
+        }
+        assert_eq!(lines("a certificate was refused"), 2, "{}", site.logs());
         let revoked = Journal::read(site)?.requests_to("revocation");
         assert_eq!(revoked, 0, "no attack ends a submission");
         Ok(())
