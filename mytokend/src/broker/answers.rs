@@ -9,9 +9,11 @@ use super::binding::{self, Asked, BindingRefusal};
 use super::brought::{Brought, Served};
 use super::file_token::TokenState;
 use super::messages::{JobsAnswer, PermitRequest, StartAnswer, TokenAnswer, TokenOutcome, TokenRequest};
+use super::node_questions::was_there;
 use super::places::{NO_ROOM, submission};
 use super::replacements::Leader;
 use super::slurmctld::{self, Answered};
+use super::status::Reason;
 use super::submission::End;
 use super::submission_key::SubmissionKey;
 use super::{Broker, millis};
@@ -268,6 +270,9 @@ impl Broker {
             let reason = if is_paused { format!("{refused}; {NOT_ASKED}") } else { refused };
             if !refusal.may_be_late() {
                 return Err(TokenOutcome::Refused { reason, required });
+            }
+            if !was_there(&answered, node, (request.job, Some(request.uid))) {
+                self.counts.unauthorized(Reason::OtherNode);
             }
             if is_asked {
                 self.not_shown(&self.asking.running, node, (request.job, Some(request.uid)), &answered);

@@ -86,6 +86,15 @@ impl Metrics {
         let answers = status.answers;
         let results = [("token", answers.tokens), ("later", answers.later), ("refused", answers.refused)];
         self.counters("answers", "Answers to nodes that asked for the token of a job", "result", &results);
+        let unauthorized = status.unauthorized;
+        let reasons = [
+            ("other_node", unauthorized.other_node),
+            ("no_certificate", unauthorized.no_certificate),
+            ("certificate", unauthorized.certificate),
+            ("not_enrolled", unauthorized.not_enrolled),
+        ];
+        let help = "Requests of somebody who has no right to what he asks for";
+        self.counters("unauthorized_requests", help, "reason", &reasons);
         self.gauge("kept_credentials", "Sealed credentials that are kept for jobs (escrow)", status.escrow.texts);
     }
 

@@ -154,8 +154,7 @@ impl Broker {
         (job, uid): (u32, Option<u32>),
         answered: &Answered,
     ) {
-        let shown = answered.jobs.as_ref().and_then(|jobs| jobs.job(job));
-        if shown.is_some_and(|own| uid.is_none_or(|uid| own.uid == uid) && own.had(node)) {
+        if was_there(answered, node, (job, uid)) {
             questions.asked(node, job, self.clock.elapsed());
         } else {
             self.asked_in_vain(questions, node, job, answered.asked);
@@ -168,6 +167,12 @@ impl Broker {
             self.log.line(Level::Warning, &text);
         }
     }
+}
+
+/// Whether an answer shows the job, of this user if he is known, as one that `node` has, or had in the last run.
+pub(super) fn was_there(answered: &Answered, node: &str, (job, uid): (u32, Option<u32>)) -> bool {
+    let shown = answered.jobs.as_ref().and_then(|jobs| jobs.job(job));
+    shown.is_some_and(|own| uid.is_none_or(|uid| own.uid == uid) && own.had(node))
 }
 
 impl NodeQuestions {

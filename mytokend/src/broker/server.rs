@@ -25,6 +25,7 @@ use super::Broker;
 use super::answers::NO_SLURMCTLD;
 use super::entrance::{Entrance, EntranceWork};
 use super::identity::attempts::network_name;
+use super::identity::enrolment::RefusalKind;
 use super::identity::{NodeName, Peer};
 use super::listening::keep_alive;
 use super::messages::{
@@ -34,6 +35,7 @@ use super::messages::{
     TokenRequest,
 };
 use super::node_connections::{Activity, MOST as MOST_CONNECTIONS, MOST_OF_NODE, NoPlace, NodeConnections, NodePlace};
+use super::status::Reason;
 use super::strangers::{Crowd, MOST, MOST_OF_ALL, MOST_OF_NETWORK, Rush, Stranger, Strangers};
 use super::told::StrangerLines;
 use crate::log::Level;
@@ -189,12 +191,16 @@ async fn connection(
             if let Some(fault) = certificate_fault(&failed) {
                 let text = format!("{}: a certificate was refused: {fault}", network_name(address));
                 shared.tell_of_strangers(&text);
+                shared.broker.counts.unauthorized(Reason::Certificate);
             }
             return;
         }
         Err(_) => return,
     };
-    let Ok(peer) = entrance.peer(stream.get_ref().1, address) else { return };
+    let Ok(peer) = entrance.peer(stream.get_ref().1, address) else {
+        shared.broker.counts.unauthorized(Reason::Certificate);
+        return;
+    };
     drop(entrance);
     let (caller, _place) = match peer {
         Some(peer) => {
@@ -259,12 +265,16 @@ async fn answer(shared: &Shared, caller: &Caller, address: IpAddr, request: Requ
         let Caller::Node(peer) = caller else {
             let text = format!("{}: a request was refused: the connection has no certificate", network_name(address));
             shared.tell_of_strangers(&text);
+            shared.broker.counts.unauthorized(Reason::NoCertificate);
             return Answer::fault(StatusCode::FORBIDDEN, "this connection has no certificate of an enrolled node");
         };
         // At each request: the node may have been removed.
         shared.work.look(&entrance).await;
         if !entrance.is_admitted(peer) {
             if let Err(refusal) = shared.work.admit(&entrance, peer).await {
+                if refusal.kind() == RefusalKind::Refused {
+                    shared.broker.counts.unauthorized(Reason::NotEnrolled);
+                }
                 return Answer::refusal(&refusal);
             }
         }

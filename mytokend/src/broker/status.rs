@@ -2,12 +2,13 @@
 //! What a running broker tells root: one JSON answer on a socket for each connection. It has no token, and of users only how many requests
 //! they have used.
 
+mod counts;
+
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mytoken_wire::agent::BudgetStatus;
@@ -17,10 +18,10 @@ use tokio::sync::watch;
 
 use super::Broker;
 use super::entrance::Entrance;
-use super::messages::TokenOutcome;
 use super::submission::End;
 use crate::agent::budget::Budgets;
-use crate::agent::credential_service::RequestFailure;
+pub(super) use counts::Reason;
+pub use counts::{Connected, Counts};
 
 /// Name of the socket in the runtime directory.
 pub const SOCKET: &str = "broker.sock";
@@ -54,6 +55,9 @@ pub struct BrokerStatus {
     /// Answers to nodes since the start.
     #[serde(default)]
     pub answers: AnswerCounts,
+    /// Requests since the start of somebody who has no right to what he asks for.
+    #[serde(default)]
+    pub unauthorized: UnauthorizedCounts,
     /// The configuration that is in use.
     #[serde(default)]
     pub configuration: ConfigurationState,
@@ -125,6 +129,20 @@ pub struct AnswerCounts {
     pub enrolments_refused: u64,
 }
 
+/// Requests since the start of somebody who has no right to what he asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnauthorizedCounts {
+    /// A node asked for the token of a job that slurmctld does not show there. These are among [`AnswerCounts::later`], if the node has
+    /// waited for the answer.
+    pub other_node: u64,
+    /// The connection has no certificate.
+    pub no_certificate: u64,
+    /// Connections with a certificate that is not of a node, has expired, or does not belong to the key of the other end.
+    pub certificate: u64,
+    /// The node was removed or blocked, or is enrolled with another key.
+    pub not_enrolled: u64,
+}
+
 /// The configuration that is in use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigurationState {
@@ -159,97 +177,6 @@ pub struct EscrowStatus {
     pub first_expiry: Option<u64>,
 }
 
-/// What a broker counts.
-#[derive(Debug, Default)]
-pub struct Counts {
-    connected: AtomicUsize,
-    granted: AtomicU64,
-    failed: AtomicU64,
-    refused: AtomicU64,
-    unsent: AtomicU64,
-    tokens_given: AtomicU64,
-    tokens_later: AtomicU64,
-    tokens_refused: AtomicU64,
-    enrolled: AtomicU64,
-    enrolments_refused: AtomicU64,
-    configuration: Mutex<ConfigurationState>,
-}
-
-impl Counts {
-    /// A request to a mytoken server has this result.
-    pub fn answered<T>(&self, result: &Result<T, RequestFailure>) {
-        let count = match result {
-            Ok(_) => &self.granted,
-            Err(failure) if failure.unsent => &self.unsent,
-            Err(failure) if failure.temporary => &self.failed,
-            Err(_) => &self.refused,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A node gets this answer for a job.
-    pub(super) fn told(&self, outcome: &TokenOutcome) {
-        let count = match outcome {
-            TokenOutcome::Token { .. } => &self.tokens_given,
-            TokenOutcome::Later { .. } => &self.tokens_later,
-            TokenOutcome::Refused { .. } => &self.tokens_refused,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A node got a certificate, or none.
-    pub(super) fn enrolment(&self, signed: bool) {
-        let count = if signed { &self.enrolled } else { &self.enrolments_refused };
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The configuration was read at this time, Unix seconds, or cannot be used for this reason.
-    fn configured(&self, now: u64, read: Result<(), String>) {
-        let mut state = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
-        match read {
-            Ok(()) => *state = ConfigurationState { read: now, trouble: None, refused: None },
-            Err(trouble) => (state.trouble, state.refused) = (Some(trouble), Some(now)),
-        }
-    }
-
-    fn answers(&self) -> AnswerCounts {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        AnswerCounts {
-            tokens: of(&self.tokens_given),
-            later: of(&self.tokens_later),
-            refused: of(&self.tokens_refused),
-            enrolled: of(&self.enrolled),
-            enrolments_refused: of(&self.enrolments_refused),
-        }
-    }
-
-    /// Counts a connection until the value is dropped.
-    pub fn connection(&self) -> Connected<'_> {
-        self.connected.fetch_add(1, Ordering::Relaxed);
-        Connected(&self.connected)
-    }
-
-    fn requests(&self) -> RequestCounts {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        RequestCounts {
-            granted: of(&self.granted),
-            failed: of(&self.failed),
-            refused: of(&self.refused),
-            unsent: of(&self.unsent),
-        }
-    }
-}
-
-/// A connection that is counted.
-#[derive(Debug)]
-pub struct Connected<'a>(&'a AtomicUsize);
-
-impl Drop for Connected<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Broker {
     /// The configuration was read now, or cannot be used for this reason.
     pub(super) fn configured(&self, read: Result<(), String>) {
@@ -282,16 +209,13 @@ impl Broker {
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             // Not those of the last reload, which may have been refused.
             keys: self.service().key_ids(),
-            nodes: Nodes {
-                enrolled: entries.len() - blocked,
-                blocked,
-                connected: self.counts.connected.load(Ordering::Relaxed),
-            },
+            nodes: Nodes { enrolled: entries.len() - blocked, blocked, connected: self.counts.connected() },
             submissions: self.submissions(),
             slurmctld: Slurmctld { asked_ago, trouble: answered.trouble },
             requests: self.counts.requests(),
             answers: self.counts.answers(),
-            configuration: self.counts.configuration.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            unauthorized: self.counts.unauthorized_counts(),
+            configuration: self.counts.configuration(),
             budgets: budgets.status(None),
             certificates: CertificateEnds { broker: entrance.tls().own_end(), authority: enrolments.authority.ends() },
             escrow: self.escrow_status(),
@@ -355,35 +279,3 @@ pub(crate) const OF_FIRST_VERSION: &str = r#"{
     "budgets": [],
     "certificates": {"broker": 1800000000, "authority": 1900000000}
 }"#;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reload_that_is_refused_is_told_until_one_is_accepted() {
-        let counts = Counts::default();
-        let state = || counts.configuration.lock().unwrap().clone();
-        counts.configured(100, Ok(()));
-        counts.configured(200, Err("the key is gone".to_owned()));
-        let refused = ConfigurationState { read: 100, trouble: Some("the key is gone".to_owned()), refused: Some(200) };
-        assert_eq!(state(), refused);
-        counts.configured(300, Ok(()));
-        assert_eq!(state(), ConfigurationState { read: 300, trouble: None, refused: None });
-    }
-
-    #[test]
-    fn requests_are_counted_by_their_results_and_connections_while_they_last() {
-        let counts = Counts::default();
-        counts.answered(&Ok(()));
-        counts.answered(&Ok(()));
-        counts.answered::<()>(&Err(RequestFailure::permanent("no")));
-        counts.answered::<()>(&Err(RequestFailure::temporary("later")));
-        counts.answered::<()>(&Err(RequestFailure { unsent: true, ..RequestFailure::temporary("no permit") }));
-        assert_eq!(counts.requests(), RequestCounts { granted: 2, failed: 1, refused: 1, unsent: 1 });
-        let connected = [counts.connection(), counts.connection()];
-        assert_eq!(counts.connected.load(Ordering::Relaxed), 2);
-        drop(connected);
-        assert_eq!(counts.connected.load(Ordering::Relaxed), 0);
-    }
-}

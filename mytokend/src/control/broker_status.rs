@@ -64,7 +64,8 @@ pub fn ask(runtime_dir: &Path) -> Result<BrokerStatus, NoStatus> {
 /// The status for a terminal. `account_of` gives the account name of a uid.
 #[must_use]
 pub fn render(status: &BrokerStatus, times: TimeFormat, account_of: &dyn Fn(u32) -> Option<String>) -> String {
-    let BrokerStatus { cluster, nodes, submissions, slurmctld, requests, answers, certificates, .. } = status;
+    let BrokerStatus { cluster, nodes, submissions, slurmctld, requests, answers, unauthorized, certificates, .. } =
+        status;
     let mut text = format!("BROKER of the cluster {}\n", printable(cluster, 100));
     // A broker of the first version tells neither.
     if let Some(version) = &status.version {
@@ -90,6 +91,11 @@ pub fn render(status: &BrokerStatus, times: TimeFormat, account_of: &dyn Fn(u32)
         text,
         "answers to nodes: {} tokens, {} later, {} refused; enrolments: {} signed, {} refused",
         answers.tokens, answers.later, answers.refused, answers.enrolled, answers.enrolments_refused
+    );
+    let _ = writeln!(
+        text,
+        "unauthorized requests: {} for jobs of other nodes, {} without a certificate, {} with one that does not count, {} of nodes that are not enrolled",
+        unauthorized.other_node, unauthorized.no_certificate, unauthorized.certificate, unauthorized.not_enrolled
     );
     if let Some(trouble) = &status.configuration.trouble {
         let (read, refused) = (times.minutes(status.configuration.read), status.configuration.refused);
@@ -124,7 +130,7 @@ mod tests {
     use super::*;
     use crate::broker::status::{
         AnswerCounts, CertificateEnds, ConfigurationState, Nodes, OF_FIRST_VERSION, RequestCounts, Slurmctld,
-        Submissions,
+        Submissions, UnauthorizedCounts,
     };
 
     #[test]
@@ -138,6 +144,7 @@ mod tests {
             slurmctld: Slurmctld { asked_ago: Some(31), trouble: None },
             requests: RequestCounts { granted: 40, failed: 2, refused: 1, unsent: 0 },
             answers: AnswerCounts { tokens: 90, later: 4, refused: 3, enrolled: 13, enrolments_refused: 2 },
+            unauthorized: UnauthorizedCounts { other_node: 5, no_certificate: 6, certificate: 7, not_enrolled: 8 },
             configuration: ConfigurationState { read: 1_799_000_000, trouble: None, refused: None },
             budgets: Vec::new(),
             certificates: CertificateEnds { broker: 1_800_000_000, authority: 1_900_000_000 },
@@ -152,6 +159,7 @@ submissions: 3 open, 2 to revoke, 7 settled
 slurmctld: asked 31 s ago
 requests to mytoken servers: 40 granted, 2 failed, 1 refused, 0 not sent for lack of a permit
 answers to nodes: 90 tokens, 4 later, 3 refused; enrolments: 13 signed, 2 refused
+unauthorized requests: 5 for jobs of other nodes, 6 without a certificate, 7 with one that does not count, 8 of nodes that are not enrolled
 certificates: the broker's until 2027-01-15 08:00, the authority's until 2030-03-17 17:46
 escrow: on, 5 credentials, 12000 bytes, the first expires 2027-01-15 08:00
 ";

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Questions whose answers nodes have not waited for.
 
-use super::{NodeQuestions, user_on};
+use super::{NodeQuestions, user_on, was_there};
 use crate::broker::Broker;
 use crate::broker::cluster_jobs::ClusterJobs;
 use crate::broker::slurmctld::Answered;
+use crate::broker::status::Reason;
+use crate::log::Level;
 
 /// A question that has no answer yet. If it is dropped, the node has given it up.
 pub(in crate::broker) struct Unanswered<F: FnOnce()>(Option<F>);
@@ -58,6 +60,19 @@ impl Broker {
         }))
     }
 
+    /// Who has not waited for the refusal has asked all the same.
+    fn tell_other_node(&self, node: &str, job: u32, answered: &Answered) {
+        if was_there(answered, node, (job, None)) {
+            return;
+        }
+        let text =
+            format!("node {node}: it asked for job {job}, which slurmctld does not show there, and did not wait");
+        if self.told.is_new_of(node, &text, self.clock.elapsed()) {
+            self.log.line(Level::Warning, &text);
+        }
+        self.counts.unauthorized(Reason::OtherNode);
+    }
+
     /// slurmctld has answered. What nodes have not waited for counts now as if they had.
     pub(in crate::broker) fn judge_given_up(&self, answered: &Answered, jobs: &ClusterJobs) {
         let (asking, now) = (&self.asking, self.clock.elapsed());
@@ -65,6 +80,7 @@ impl Broker {
             if jobs.job(job).is_some_and(|own| own.is_on(&node)) {
                 asking.running.found(&node, job);
             } else {
+                self.tell_other_node(&node, job, answered);
                 self.not_shown(&asking.running, &node, (job, None), answered);
             }
         }

@@ -120,4 +120,22 @@ fn who_has_no_certificate_or_none_that_counts_is_refused_and_logged_once() {
     site.test.broker.log.line(Level::Info, "the end");
     assert_eq!(site.line(), "the end");
     assert_eq!(site.token(), "token-0", "the node is served");
+    let counted = site.test.broker.counts.unauthorized_counts();
+    assert!(counted.no_certificate >= 3 && counted.certificate >= 6, "{counted:?}");
+    assert_eq!((counted.other_node, counted.not_enrolled), (0, 0));
+}
+
+#[test]
+fn a_node_that_was_removed_is_counted_and_logged_once() {
+    let site = connected();
+    assert_eq!(site.token(), "token-0");
+    site.register.remove(&"n1".parse().unwrap()).unwrap();
+    for _ in 0..3 {
+        let told = site.refusal(site.shown.clone());
+        assert!(told.contains("answered 403: the node n1 is not enrolled with this key"), "{told}");
+    }
+    assert!(site.line().starts_with("node n1: a request was refused: the node n1 is not enrolled"));
+    site.test.broker.log.line(Level::Info, "the end");
+    assert_eq!(site.line(), "the end");
+    assert_eq!(site.test.broker.counts.unauthorized_counts().not_enrolled, 3);
 }

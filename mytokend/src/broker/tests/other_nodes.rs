@@ -31,3 +31,24 @@ fn a_node_that_does_not_wait_gets_no_token_of_a_job_that_has_left_it() {
     assert_eq!(test.counts().0, 1, "it causes no request");
     assert_eq!(at_once("n2"), Ok("older".to_owned()));
 }
+
+#[test]
+fn a_node_that_asks_for_jobs_of_others_is_counted_whether_it_waits_or_not() {
+    let test = TestBroker::new(RUNNING);
+    let counted = || test.broker.counts.unauthorized_counts().other_node;
+    test.token("n1", 1, 7, "7:a").unwrap();
+    test.token("x1", 1, 7, "7:a").unwrap_err();
+    test.token("x1", 99, 7, "7:b").unwrap_err();
+    assert_eq!(counted(), 2);
+    let request = TokenRequest { job: 1, uid: 7, sealed: "7:a".into(), file: None, patience: 0 };
+    test.runtime.block_on(test.broker.token("x2", &request)).unwrap();
+    test.ask_slurmctld();
+    test.until("the count", || counted() == 3);
+    let line = "node x2: it asked for job 1, which slurmctld does not show there, and did not wait";
+    assert!(!test.broker.told.is_new_of("x2", line, test.broker.clock.elapsed()), "it is logged");
+    // It has ended on a node a moment ago.
+    test.prints(Some(ENDED));
+    test.ask_slurmctld();
+    test.token("n1", 1, 7, "7:a").unwrap_err();
+    assert_eq!(counted(), 3);
+}

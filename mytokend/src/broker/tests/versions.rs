@@ -24,7 +24,7 @@ use super::super::entrance::Entrance;
 use super::super::identity::authority::{CERTIFICATE, KEY};
 use super::super::identity::enrolment::Enrolments;
 use super::super::identity::munge::{ConnectionAddress, NodeAddresses};
-use super::super::identity::{Authority, BrokerTls, CertificateRequest, NodeName, Proof, Repin, StateDir};
+use super::super::identity::{Authority, BrokerTls, CertificateRequest, NodeName, Proof, Register, Repin, StateDir};
 use super::super::messages::{
     CertificateAnswer, END_PATH, EnrolRequest, JobsAnswer, JobsRequest, KeepAnswer, KeepRequest, KeptAnswer,
     KeptRequest, PERMIT_PATH, PermitRequest, Refusal, RenewRequest, StartAnswer, StartRequest, TOKEN_PATH,
@@ -47,6 +47,7 @@ impl NodeAddresses for NoAddresses {
 pub(super) struct Connected {
     client: BrokerClient,
     pub(super) address: String,
+    pub(super) register: Arc<Register>,
     /// What the node shows.
     pub(super) shown: rustls::ClientConfig,
     /// Its certificate, and the broker's authority.
@@ -85,7 +86,7 @@ pub(super) fn connected() -> Connected {
     let certificates = [own, authority.certificates()[0].clone()];
     let enrolments = Enrolments {
         authority,
-        register,
+        register: Arc::clone(&register),
         cluster: "testbed".to_owned(),
         munge: None,
         resolver: Arc::new(NoAddresses),
@@ -107,7 +108,7 @@ pub(super) fn connected() -> Connected {
     let (stop, stopped) = watch::channel(());
     drop(ConnectionThreads::start(&server, &listener, &stopped).unwrap());
     let client = BrokerClient::new(vec![address.clone()], shown.clone()).unwrap();
-    Connected { client, address, shown, certificates, log, tls: shows, test, _stop: stop, _temp: temp }
+    Connected { client, address, register, shown, certificates, log, tls: shows, test, _stop: stop, _temp: temp }
 }
 
 impl Connected {
