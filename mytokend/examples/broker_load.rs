@@ -123,6 +123,7 @@ fn prepare(directory: &Path, state_dir: &Path, nodes: u32, file: &Path) -> Resul
             enrolled: now,
             proof: Some(Proof::Code),
             certificate_ends: certificate.ends,
+            address: None,
         };
         // As a broker does it, but without waiting for the disk ten thousand times.
         write(&state_dir.join("nodes").join(format!("{node}.json")), &serde_json::to_vec(&entry)?)?;

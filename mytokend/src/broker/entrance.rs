@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who may make requests: certificates of connections, enrolment, and what the log tells about both.
 
+mod addresses;
 mod in_time;
 
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use super::messages::{CertificateAnswer, EnrolRequest, RenewRequest};
 use super::told::{StrangerLines, Told};
 use crate::log::{Level, Log};
 
+use addresses::KnownAddresses;
 pub(super) use in_time::EntranceWork;
 
 /// Who may make requests.
@@ -26,14 +28,15 @@ pub struct Entrance {
     log: Arc<Log>,
     told: Told,
     stranger_lines: StrangerLines,
+    addresses: KnownAddresses,
 }
 
 impl Entrance {
     /// An entrance with these TLS settings.
     #[must_use]
     pub fn new(tls: BrokerTls, enrolments: Enrolments, clock: Arc<dyn ScheduleClock>, log: Arc<Log>) -> Self {
-        let (told, stranger_lines) = (Told::default(), StrangerLines::default());
-        Self { tls, enrolments, clock, log, told, stranger_lines }
+        let (told, stranger_lines, addresses) = (Told::default(), StrangerLines::default(), KnownAddresses::default());
+        Self { tls, enrolments, clock, log, told, stranger_lines, addresses }
     }
 
     /// The TLS settings.

@@ -92,6 +92,7 @@ impl Metrics {
             ("no_certificate", unauthorized.no_certificate),
             ("certificate", unauthorized.certificate),
             ("not_enrolled", unauthorized.not_enrolled),
+            ("other_address", unauthorized.other_address),
         ];
         let help = "Requests of somebody who has no right to what he asks for";
         self.counters("unauthorized_requests", help, "reason", &reasons);

@@ -278,6 +278,10 @@ async fn answer(shared: &Shared, caller: &Caller, address: IpAddr, request: Requ
                 return Answer::refusal(&refusal);
             }
         }
+        if let Err(refusal) = shared.work.check_address(&entrance, peer, address).await {
+            shared.broker.counts.unauthorized(Reason::OtherAddress);
+            return Answer::refusal(&refusal);
+        }
     }
     let body = timeout(BODY, Limited::new(request.into_body(), BODY_LIMIT).collect()).await;
     let Ok(Ok(body)) = body else {

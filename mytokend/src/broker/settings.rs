@@ -29,7 +29,7 @@ pub struct BrokerSettings {
     pub escrow: bool,
     /// Whether nodes enrol by MUNGE. Without it, each needs a one-time code.
     pub munge: bool,
-    /// Whether a node that enrols by MUNGE must connect from an address of its name.
+    /// Whether a node that enrols by MUNGE must connect from an address of its name, then and later.
     pub check_address: bool,
     /// Whether a node that enrols by MUNGE may replace the key that it has had.
     pub replace_keys: bool,

@@ -141,6 +141,8 @@ pub struct UnauthorizedCounts {
     pub certificate: u64,
     /// The node was removed or blocked, or is enrolled with another key.
     pub not_enrolled: u64,
+    /// The connection comes from an address that is not one of the node.
+    pub other_address: u64,
 }
 
 /// The configuration that is in use.

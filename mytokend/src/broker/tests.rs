@@ -29,6 +29,7 @@ mod replaced;
 mod revoked;
 mod same_handle;
 mod status;
+mod stolen_certificates;
 mod versions;
 
 /// Sealed texts have the form `user:handle`, or `mt1.00000000.user-handle` where they must have that of real ones, with `@` and a number

@@ -94,8 +94,12 @@ pub fn render(status: &BrokerStatus, times: TimeFormat, account_of: &dyn Fn(u32)
     );
     let _ = writeln!(
         text,
-        "unauthorized requests: {} for jobs of other nodes, {} without a certificate, {} with one that does not count, {} of nodes that are not enrolled",
-        unauthorized.other_node, unauthorized.no_certificate, unauthorized.certificate, unauthorized.not_enrolled
+        "unauthorized requests: {} for jobs of other nodes, {} without a certificate, {} with one that does not count, {} of nodes that are not enrolled, {} from another address",
+        unauthorized.other_node,
+        unauthorized.no_certificate,
+        unauthorized.certificate,
+        unauthorized.not_enrolled,
+        unauthorized.other_address
     );
     if let Some(trouble) = &status.configuration.trouble {
         let (read, refused) = (times.minutes(status.configuration.read), status.configuration.refused);
@@ -144,7 +148,13 @@ mod tests {
             slurmctld: Slurmctld { asked_ago: Some(31), trouble: None },
             requests: RequestCounts { granted: 40, failed: 2, refused: 1, unsent: 0 },
             answers: AnswerCounts { tokens: 90, later: 4, refused: 3, enrolled: 13, enrolments_refused: 2 },
-            unauthorized: UnauthorizedCounts { other_node: 5, no_certificate: 6, certificate: 7, not_enrolled: 8 },
+            unauthorized: UnauthorizedCounts {
+                other_node: 5,
+                no_certificate: 6,
+                certificate: 7,
+                not_enrolled: 8,
+                other_address: 9,
+            },
             configuration: ConfigurationState { read: 1_799_000_000, trouble: None, refused: None },
             budgets: Vec::new(),
             certificates: CertificateEnds { broker: 1_800_000_000, authority: 1_900_000_000 },
@@ -159,7 +169,7 @@ submissions: 3 open, 2 to revoke, 7 settled
 slurmctld: asked 31 s ago
 requests to mytoken servers: 40 granted, 2 failed, 1 refused, 0 not sent for lack of a permit
 answers to nodes: 90 tokens, 4 later, 3 refused; enrolments: 13 signed, 2 refused
-unauthorized requests: 5 for jobs of other nodes, 6 without a certificate, 7 with one that does not count, 8 of nodes that are not enrolled
+unauthorized requests: 5 for jobs of other nodes, 6 without a certificate, 7 with one that does not count, 8 of nodes that are not enrolled, 9 from another address
 certificates: the broker's until 2027-01-15 08:00, the authority's until 2030-03-17 17:46
 escrow: on, 5 credentials, 12000 bytes, the first expires 2027-01-15 08:00
 ";

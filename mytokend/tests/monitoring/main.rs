@@ -31,7 +31,13 @@ fn status() -> BrokerStatus {
         slurmctld: Slurmctld { asked_ago: Some(31), trouble: None },
         requests: RequestCounts { granted: 40, failed: 2, refused: 1, unsent: 5 },
         answers: AnswerCounts { tokens: 90, later: 4, refused: 3, enrolled: 13, enrolments_refused: 6 },
-        unauthorized: UnauthorizedCounts { other_node: 31, no_certificate: 32, certificate: 33, not_enrolled: 34 },
+        unauthorized: UnauthorizedCounts {
+            other_node: 31,
+            no_certificate: 32,
+            certificate: 33,
+            not_enrolled: 34,
+            other_address: 35,
+        },
         configuration: ConfigurationState { read: 1_799_000_000, trouble: None, refused: None },
         budgets: vec![BudgetStatus {
             server: "https://mytoken.example.org".into(),
@@ -80,6 +86,7 @@ fn the_metrics_are_those_of_the_status() {
         "mytoken_broker_unauthorized_requests_total{reason=\"no_certificate\"} 32",
         "mytoken_broker_unauthorized_requests_total{reason=\"certificate\"} 33",
         "mytoken_broker_unauthorized_requests_total{reason=\"not_enrolled\"} 34",
+        "mytoken_broker_unauthorized_requests_total{reason=\"other_address\"} 35",
         "mytoken_broker_requests_total{result=\"granted\"} 40",
         "mytoken_broker_requests_total{result=\"failed\"} 2",
         "mytoken_broker_requests_total{result=\"refused\"} 1",
@@ -96,7 +103,7 @@ fn the_metrics_are_those_of_the_status() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 30, "{text}");
+    assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 31, "{text}");
     assert!(text.ends_with("# EOF\n"), "{text}");
     assert!(!text.contains("4711") && !text.contains("alpha"), "a user or the cluster is named:\n{text}");
 }

@@ -26,6 +26,7 @@ pub struct EntranceWork {
     renewals: DiskWork,
     requests: DiskWork,
     looks: DiskWork,
+    addresses: DiskWork,
 }
 
 impl Default for EntranceWork {
@@ -36,6 +37,7 @@ impl Default for EntranceWork {
             renewals: DiskWork::new(PLACES, PATIENCE),
             requests: DiskWork::default(),
             looks: DiskWork::default(),
+            addresses: DiskWork::default(),
         }
     }
 }
@@ -45,7 +47,7 @@ impl EntranceWork {
     #[cfg(test)]
     pub(crate) fn impatient(patience: Duration) -> Self {
         let work = || DiskWork::new(PLACES, patience);
-        Self { patience, enrolments: work(), renewals: work(), requests: work(), looks: work() }
+        Self { patience, enrolments: work(), renewals: work(), requests: work(), looks: work(), addresses: work() }
     }
 
     /// Looks for changes of the register, if it is time. The answer counts from memory, also if this takes too long.
@@ -64,6 +66,25 @@ impl EntranceWork {
         let (own, of) = (Arc::clone(entrance), Arc::clone(peer));
         let admitted = self.requests.run(move || own.admit(&of)).await;
         admitted.unwrap_or_else(|trouble| Err(entrance.refused(peer, trouble.into())))
+    }
+
+    /// Whether a node may make requests from this address. The resolver is asked only if it has enrolled at another one.
+    ///
+    /// # Errors
+    /// [`EnrolmentRefusal`], which is logged.
+    pub async fn check_address(
+        &self,
+        entrance: &Arc<Entrance>,
+        peer: &Peer,
+        address: IpAddr,
+    ) -> Result<(), EnrolmentRefusal> {
+        let Some(origin) = entrance.other_origin(peer, address) else { return Ok(()) };
+        if entrance.is_to_look_up(peer, address) {
+            let (own, node) = (Arc::clone(entrance), peer.node.clone());
+            // An answer that is late counts for the next request.
+            let _ = self.addresses.run(move || own.look_up(&node)).await;
+        }
+        entrance.judge_address(peer, address, &origin)
     }
 
     /// [`Entrance::enrol`].

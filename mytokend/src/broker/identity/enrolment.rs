@@ -19,7 +19,7 @@ use super::authority::{Authority, AuthorityError, DAY, SignedCertificate};
 use super::codes::{CodeRefusal, CodeUse, Codes, ValidCode};
 use super::munge::{Claim, ConnectionAddress, Munge, MungeRefusal, MungeUnavailable, NodeAddresses};
 use super::node_name::NodeName;
-use super::register::{PinRefusal, Pinned, Proof, Register, Repin};
+use super::register::{Origin, PinRefusal, Pinned, Proof, Register, Repin};
 use super::request::{self, CertificateRequest, RequestError};
 use super::tls::{Peer, Signer};
 use crate::broker::disk_work::DiskTrouble;
@@ -248,7 +248,8 @@ impl Enrolments {
                 CodeUse::Finished(_) => return Err(CodeRefusal::Invalid { node: node.clone() }.into()),
             }
         }
-        let pinned = self.register.pin(node, key, proof.clone(), ends, self.repin)?;
+        let origin = Origin { proof: proof.clone(), address: Some(connection.to_canonical()) };
+        let pinned = self.register.pin(node, key, origin, ends, self.repin)?;
         if proof == Proof::Code {
             self.codes.finish(node, key).map_err(CodeRefusal::from)?;
         }

@@ -25,7 +25,7 @@ pub use authority::{Authority, AuthorityError, SignedCertificate};
 pub use key_hash::KeyHash;
 pub use node_files::{Enrolment, NodeFiles, NodeFilesError, NodeIdentity};
 pub use node_name::{NodeName, NodeNameError};
-pub use register::{NodeEntry, NodeList, PinRefusal, Pinned, Proof, Register, Repin};
+pub use register::{NodeEntry, NodeList, Origin, PinRefusal, Pinned, Proof, Register, Repin};
 pub use request::{CertificateRequest, RequestError};
 pub use site_certificate::SiteCertificate;
 pub use state_dir::StateDir;

@@ -48,7 +48,8 @@ pub struct Munge {
 pub enum ConnectionAddress {
     /// It must.
     Checked,
-    /// Nodes connect through address translation. Then root on one node can enrol as another that is not enrolled.
+    /// Nodes connect through address translation. Then root on one node can enrol as another that is not enrolled, and who has a copy of a
+    /// node's certificate and key can use it anywhere.
     Ignored,
 }
 

@@ -24,7 +24,7 @@ use super::node_name::NodeName;
 use scan::Followed;
 
 pub use decide::{PinRefusal, Pinned, Repin, decide};
-pub use entry::{NodeEntry, Proof};
+pub use entry::{NodeEntry, Origin, Proof};
 
 /// Mode of the files.
 const MODE: u32 = 0o600;
@@ -87,6 +87,16 @@ impl Register {
         matches!(self.entries().get(node), Some(Standing::Entry(entry)) if entry.key == Some(key))
     }
 
+    /// How and where a node has enrolled, as memory says. `None`: it is not enrolled.
+    #[must_use]
+    pub fn origin(&self, node: &NodeName) -> Option<Origin> {
+        let entries = self.entries();
+        let Some(Standing::Entry(NodeEntry { proof: Some(proof), address, .. })) = entries.get(node) else {
+            return None;
+        };
+        Some(Origin { proof: proof.clone(), address: *address })
+    }
+
     /// What [`Self::pin`] would do, without doing it. For a check before a one-time code is used up.
     ///
     /// # Errors
@@ -104,7 +114,7 @@ impl Register {
         decide(existing.as_ref(), node, key, proof, ends, repin)
     }
 
-    /// Enrols `node` with this key. `proof` is how it proved its identity, `ends` the last second of its certificate.
+    /// Enrols `node` with this key. `origin` is how it proved its identity, and where; `ends` the last second of its certificate.
     ///
     /// # Errors
     /// [`PinRefusal`].
@@ -112,16 +122,23 @@ impl Register {
         &self,
         node: &NodeName,
         key: KeyHash,
-        proof: Proof,
+        origin: impl Into<Origin>,
         ends: u64,
         repin: Repin,
     ) -> Result<Pinned, PinRefusal> {
+        let Origin { proof, address } = origin.into();
         let _held = self.hold();
         let existing = self.read(node)?;
         let pinned = decide(existing.as_ref(), node, key, &proof, ends, repin)?;
         let enrolled = self.clock.unix_millis() / 1000;
-        let entry =
-            NodeEntry { node: node.clone(), key: Some(key), enrolled, proof: Some(proof), certificate_ends: ends };
+        let entry = NodeEntry {
+            node: node.clone(),
+            key: Some(key),
+            enrolled,
+            proof: Some(proof),
+            certificate_ends: ends,
+            address,
+        };
         self.write(entry)?;
         Ok(pinned)
     }
@@ -160,7 +177,14 @@ impl Register {
     pub fn block(&self, node: &NodeName) -> Result<(), FileError> {
         let _held = self.hold();
         let enrolled = self.clock.unix_millis() / 1000;
-        self.write(NodeEntry { node: node.clone(), key: None, enrolled, proof: None, certificate_ends: 0 })
+        self.write(NodeEntry {
+            node: node.clone(),
+            key: None,
+            enrolled,
+            proof: None,
+            certificate_ends: 0,
+            address: None,
+        })
     }
 
     /// All nodes, as memory says.

@@ -19,6 +19,8 @@ pub(in crate::broker) enum Reason {
     Certificate,
     /// The node is not enrolled with its key.
     NotEnrolled,
+    /// The connection comes from an address that is not one of the node.
+    OtherAddress,
 }
 
 /// What a broker counts.
@@ -38,6 +40,7 @@ pub struct Counts {
     no_certificate: AtomicU64,
     certificate: AtomicU64,
     not_enrolled: AtomicU64,
+    other_address: AtomicU64,
     configuration: Mutex<ConfigurationState>,
 }
 
@@ -76,6 +79,7 @@ impl Counts {
             Reason::NoCertificate => &self.no_certificate,
             Reason::Certificate => &self.certificate,
             Reason::NotEnrolled => &self.not_enrolled,
+            Reason::OtherAddress => &self.other_address,
         };
         count.fetch_add(1, Ordering::Relaxed);
     }
@@ -96,6 +100,7 @@ impl Counts {
             no_certificate: of(&self.no_certificate),
             certificate: of(&self.certificate),
             not_enrolled: of(&self.not_enrolled),
+            other_address: of(&self.other_address),
         }
     }
 

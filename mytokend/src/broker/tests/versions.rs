@@ -34,12 +34,17 @@ use super::*;
 use crate::agent::budget::ledger::Purpose;
 use crate::agent::budget::site::SitePermit;
 
-/// Nobody enrols here.
-struct NoAddresses;
+/// The addresses of all names. `None`: no name server answers.
+#[derive(Default)]
+pub(super) struct Addresses {
+    pub(super) of_all: Mutex<Option<Vec<IpAddr>>>,
+    pub(super) questions: AtomicUsize,
+}
 
-impl NodeAddresses for NoAddresses {
+impl NodeAddresses for Addresses {
     fn addresses(&self, _node: &NodeName) -> std::io::Result<Vec<IpAddr>> {
-        Ok(Vec::new())
+        self.questions.fetch_add(1, Ordering::Relaxed);
+        self.of_all.lock().unwrap().clone().ok_or_else(|| std::io::ErrorKind::TimedOut.into())
     }
 }
 
@@ -48,6 +53,7 @@ pub(super) struct Connected {
     client: BrokerClient,
     pub(super) address: String,
     pub(super) register: Arc<Register>,
+    pub(super) addresses: Arc<Addresses>,
     /// What the node shows.
     pub(super) shown: rustls::ClientConfig,
     /// Its certificate, and the broker's authority.
@@ -63,6 +69,10 @@ pub(super) struct Connected {
 }
 
 pub(super) fn connected() -> Connected {
+    connected_at(ConnectionAddress::Checked)
+}
+
+pub(super) fn connected_at(check: ConnectionAddress) -> Connected {
     let temp = tempfile::tempdir().unwrap();
     let now = SystemClock.now();
     Authority::create(&Directory::open(temp.path()).unwrap(), "testbed", now).unwrap();
@@ -84,13 +94,14 @@ pub(super) fn connected() -> Connected {
     let shown = identity.client_config(authority.certificates(), Arc::new(SystemClock)).unwrap();
     let own = CertificateDer::from_pem_slice(signed.pem.as_bytes()).unwrap();
     let certificates = [own, authority.certificates()[0].clone()];
+    let addresses: Arc<Addresses> = Arc::default();
     let enrolments = Enrolments {
         authority,
         register: Arc::clone(&register),
         cluster: "testbed".to_owned(),
         munge: None,
-        resolver: Arc::new(NoAddresses),
-        check: ConnectionAddress::Checked,
+        resolver: Arc::clone(&addresses) as _,
+        check,
         repin: Repin::Refused,
         codes: state.codes().unwrap(),
         attempts: Default::default(),
@@ -108,7 +119,19 @@ pub(super) fn connected() -> Connected {
     let (stop, stopped) = watch::channel(());
     drop(ConnectionThreads::start(&server, &listener, &stopped).unwrap());
     let client = BrokerClient::new(vec![address.clone()], shown.clone()).unwrap();
-    Connected { client, address, register, shown, certificates, log, tls: shows, test, _stop: stop, _temp: temp }
+    Connected {
+        client,
+        address,
+        register,
+        addresses,
+        shown,
+        certificates,
+        log,
+        tls: shows,
+        test,
+        _stop: stop,
+        _temp: temp,
+    }
 }
 
 impl Connected {

@@ -97,6 +97,7 @@ mod tests {
             enrolled: 1_800_000_000,
             certificate_ends: if proof.is_some() { 1_831_536_000 } else { 0 },
             proof,
+            address: None,
         };
         let munge = Proof::Munge { address: "10.0.0.1".parse().unwrap() };
         let entries = vec![entry("node-0001", Some(munge)), entry("n2", None)];

@@ -145,6 +145,7 @@ fn a_node_enrols_by_munge_and_again_with_the_same_key() {
     let credential = site.credential("n1", &request);
     let enrolled = site.enrol("n1", &request, OfferedProof::Munge(&credential)).unwrap();
     assert_eq!((enrolled.pinned, &enrolled.proof), (Pinned::New, &Proof::Munge { address: host(1) }));
+    assert_eq!(site.enrolments.register.list().entries[0].address, Some(host(1)), "where its connection comes from");
     let der = CertificateDer::from_pem_slice(enrolled.certificate.pem.as_bytes()).unwrap();
     let content = certificate::read(&der).unwrap();
     assert_eq!((content.uris, content.key), (vec!["mytoken:node:n1".to_owned()], key(&request)));

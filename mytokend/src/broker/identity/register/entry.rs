@@ -28,6 +28,24 @@ pub struct NodeEntry {
     pub proof: Option<Proof>,
     /// Last second of its last certificate, Unix seconds.
     pub certificate_ends: u64,
+    /// The address of the connection with which it enrolled. `None`: it is blocked, or has a certificate of the site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+}
+
+/// How and where a node has enrolled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// How it proved its identity.
+    pub proof: Proof,
+    /// The address of its connection. `None`: it is not known.
+    pub address: Option<IpAddr>,
+}
+
+impl From<Proof> for Origin {
+    fn from(proof: Proof) -> Self {
+        Self { proof, address: None }
+    }
 }
 
 /// How a node proved its identity.

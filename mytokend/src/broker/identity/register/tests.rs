@@ -62,6 +62,7 @@ fn a_key_replaces_another_one_only_where_the_table_says_so() {
         enrolled: 0,
         proof: proof.cloned(),
         certificate_ends: 100,
+        address: None,
     };
     let refused = || PinRefusal::OtherKey { node: node("n1") };
     let (site, code) = (Proof::Site, Proof::Code);

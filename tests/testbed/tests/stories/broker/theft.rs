@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who has a copy of a node's key and certificate is that node for the broker, at any address, until root keeps it out.
+//! Who has a copy of a node's key and certificate can do nothing with it at another address. Where the broker does not check addresses, he is
+//! that node until root keeps it out.
 
 use std::time::Duration;
 
@@ -7,7 +8,9 @@ use serde_json::{Value, json};
 use testbed::drive::jobs::Job;
 use testbed::drive::journal::Journal;
 use testbed::drive::people;
-use testbed::site::services::agent;
+use testbed::site::addresses;
+use testbed::site::plan::STATE_DIR;
+use testbed::site::services::{agent, broker};
 use testbed::{Options, Result, Site, story_with_own_servers, wait};
 
 use super::request::ask;
@@ -45,8 +48,17 @@ fn logged(site: &Site, one: &str, other: &str) -> Result<String> {
     Ok(site.sh("root", &count)?.stdout.trim().to_owned())
 }
 
+/// Lets the broker serve nodes at any address.
+fn check_no_address(site: &Site) -> Result<()> {
+    let settings =
+        "mkdir -p /etc/mytoken/jobs.d; printf '[broker]\ncheck_address = false\n' >/etc/mytoken/jobs.d/address.toml";
+    site.sh("root", settings)?.ok()?;
+    site.sh("root", &format!("kill -HUP $(cat {STATE_DIR}/pid/{})", broker::name("b1")))?.ok()?;
+    Ok(())
+}
+
 #[test]
-fn a_stolen_certificate_gives_what_its_node_has_until_the_node_is_kept_out() -> Result<()> {
+fn a_stolen_certificate_is_of_no_use_elsewhere_or_gives_what_its_node_has_until_the_node_is_kept_out() -> Result<()> {
     story_with_own_servers(Options { brokers: 1, nodes: 2, ..Options::new()? }, |site| {
         people::first_mytoken(site, "alice")?;
         let (job, own) = job_on(site, "n1")?;
@@ -55,14 +67,28 @@ fn a_stolen_certificate_gives_what_its_node_has_until_the_node_is_kept_out() -> 
         let steal = |path: &str, body: &Value| ask(site, "n2", Some(STOLEN), path, body);
         let at_broker = |command: &str| site.on_node("b1", &format!("mytokenctl node {command} n1"))?.ok();
 
-        // The address of n2 makes no difference. The thief sees the token that n1 has, and causes no request to the server.
         let requests = Journal::read(site)?.requests_to("access_token");
+        let (at, enrolled) = (addresses::node(2), addresses::node(1));
+        for path in [TOKEN, "/v1/end", "/v1/jobs", "/v1/permit", "/v1/renew"] {
+            let (status, body) = steal(path, &own)?;
+            let reason = format!("the connection comes from {at}, which is not an address of the node n1");
+            assert!(status == "403" && body.contains(&reason), "{path}: {status} {body}");
+        }
+        let line = format!("node n1 at {at}, enrolled at {enrolled}: its requests are");
+        assert_eq!(logged(site, &line, "refused, because its name does not have this address")?, "1");
+        assert_eq!(ask(site, "n1", Some(N1), TOKEN, &own)?.0, "200", "the node itself");
+
+        // Without the check, the address of n2 makes no difference. The thief sees the token that n1 has, and causes no request to the
+        // server.
+        check_no_address(site)?;
+        wait::until("the reload", TIMEOUT, || Ok((steal(TOKEN, &own)?.0 == "200").then_some(())))?;
         let held = job.token(site, "n1")?.unwrap_or_default();
         let (status, body) = steal(TOKEN, &own)?;
         let answer: Value = serde_json::from_str(&body).unwrap();
         let stolen = answer["outcome"]["token"]["token"].as_str();
         assert_eq!((status.as_str(), stolen), ("200", Some(held.trim())));
         assert_eq!(Journal::read(site)?.requests_to("access_token"), requests);
+        assert_eq!(logged(site, &line, "served, but its name does not have this address")?, "1");
         // No token of a job on another node, and no end of a job that runs.
         for _ in 0..2 {
             let (status, body) = steal(TOKEN, &other)?;
