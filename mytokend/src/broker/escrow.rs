@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::status::EscrowStatus;
 use super::submission_key::{SubmissionKey, TextHash};
+#[cfg(test)]
+pub(super) use known_texts::MOST as MOST_TEXTS;
 use known_texts::{Known, MOST, MOST_OF_HOST, MOST_OF_USER, MOST_OF_USER_ON_HOST, Texts};
 
 pub use text_files::{TextDirectory, TextFiles};

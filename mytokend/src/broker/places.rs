@@ -11,7 +11,7 @@ use super::{REMEMBERED, State};
 use crate::agent::credential_service::Admitted;
 
 /// Most submissions. A user's own jobs, and the number of jobs that slurmctld holds, are far below that.
-const MOST: usize = 200_000;
+pub(super) const MOST: usize = 200_000;
 
 /// Most submissions that one host has brought first.
 pub(super) const MOST_OF_HOST: usize = MOST / 8;

@@ -41,10 +41,10 @@ pub struct SlurmCommands {
 }
 
 /// Longest answer in bytes: some hundred thousand jobs.
-const OUTPUT_LIMIT: usize = 256 * 1024 * 1024;
+pub(super) const OUTPUT_LIMIT: usize = 256 * 1024 * 1024;
 
 /// An answer about so many jobs takes a while.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 impl SlurmCommands {
     /// The `squeue` at the configured path, or the first one at the usual paths.
@@ -150,7 +150,7 @@ pub struct Questions {
 }
 
 /// Between two questions. slurmctld serves the whole cluster.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// From news of a node to a question that nobody waits for.
 const AFTER_NEWS: Duration = Duration::from_secs(10);

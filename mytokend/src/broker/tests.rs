@@ -28,6 +28,7 @@ mod places;
 mod replaced;
 mod revoked;
 mod same_handle;
+mod sizing;
 mod status;
 mod stolen_certificates;
 mod versions;

@@ -14,7 +14,7 @@ pub(super) const MOST_OF_USER: usize = 4_000;
 pub(super) const MOST_OF_USER_ON_HOST: usize = MOST_OF_USER / 2;
 
 /// Most texts.
-pub(super) const MOST: usize = 200_000;
+pub(in crate::broker) const MOST: usize = 200_000;
 
 /// Most texts that one host gives.
 pub(super) const MOST_OF_HOST: usize = MOST / 8;
