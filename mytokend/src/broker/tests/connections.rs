@@ -7,11 +7,11 @@ use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls::ClientConfig;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::PrivateKeyDer;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::client::BrokerClient;
 use super::super::identity::node_files::client_config;
-use super::super::messages::TOKEN_PATH;
+use super::super::messages::{ENROL_PATH, TOKEN_PATH};
 use super::super::strangers::MOST;
 use super::versions::{Connected, connected, first_request};
 use super::*;
@@ -123,6 +123,23 @@ fn who_has_no_certificate_or_none_that_counts_is_refused_and_logged_once() {
     let counted = site.test.broker.counts.unauthorized_counts();
     assert!(counted.no_certificate >= 3 && counted.certificate >= 6, "{counted:?}");
     assert_eq!((counted.other_node, counted.not_enrolled), (0, 0));
+}
+
+#[test]
+fn an_enrolment_that_is_tried_again_and_again_is_logged_once() {
+    let site = connected();
+    let nothing = client_config(&site.certificates[1..], None, Arc::new(SystemClock)).unwrap();
+    let client = BrokerClient::new(vec![site.address.clone()], nothing).unwrap();
+    let request = json!({"node": "n2", "request": "AAAA", "code": "0000"});
+    for _ in 0..3 {
+        let soon = Deadline::after(Duration::from_secs(10));
+        let told = client.post::<Value>(ENROL_PATH, &request, soon).unwrap_err().to_string();
+        assert!(told.contains("answered 403"), "{told}");
+    }
+    site.test.broker.log.line(Level::Info, "the end");
+    let line = site.line();
+    assert!(line.starts_with("127.0.0.1: the enrolment of the node n2 was refused: "), "{line}");
+    assert_eq!(site.line(), "the end");
 }
 
 #[test]

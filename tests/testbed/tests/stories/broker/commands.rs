@@ -128,7 +128,14 @@ fn nodes_enrol_by_munge_and_with_a_code_and_are_kept_out() -> Result<()> {
         assert_eq!(enrolled(site, "b1")?, [row("n1", "munge")]);
         assert_eq!(enrolled(site, "b2")?, [], "each broker has a register of its own");
         // Root of another node.
+        let lines =
+            || site.logs().lines().filter(|line| line.contains("the enrolment of the node n1 was refused")).count();
         says(&enrol("n2", "n1")?, 1, "is not an address of the node n1");
+        let logged = lines();
+        for _ in 0..3 {
+            says(&enrol("n2", "n1")?, 1, "is not an address of the node n1");
+        }
+        assert!((1..=2).contains(&logged) && lines() == logged, "once at each broker: {}", site.logs());
         assert_eq!(enrolled(site, "b1")?, [row("n1", "munge")]);
 
         let code = site.on_node("b2", "mytokenctl node code n2")?.ok()?.stdout;
