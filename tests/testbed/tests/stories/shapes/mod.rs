@@ -3,7 +3,8 @@
 //! rows of the table run at the same time, each with a mytoken of its own, so that the journal shows its requests.
 //!
 //! One agent revokes a sub-token. Others do so ten and twenty minutes later, in case that it could not: on several nodes the second one,
-//! and without brokers the agent of the login host. The stories end before that; `node_without_key` shows it.
+//! and without brokers the agent of the login host. What no node holds, that agent revokes alone. The requests of a row are counted before
+//! that, and those of a row that no node ends, after that time has passed for the agent of the login host.
 
 mod document;
 mod rows;
@@ -12,12 +13,16 @@ mod start_windows;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rows::{RUNNING, Row, VARIED};
 use serde_json::json;
 use testbed::drive::journal::{Journal, SubToken, fingerprint};
 use testbed::drive::tokens;
+use testbed::site::daemon::Daemon;
+use testbed::site::servers::AUDIENCE;
+use testbed::site::services::agent;
+use testbed::soak::clock;
 use testbed::soak::records::{self, Record};
 use testbed::soak::task::{RECORDS, Seen};
 use testbed::{Error, Options, Result, Site, story_with_own_servers, wait};
@@ -44,14 +49,30 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A first token may arrive this much later than the task on a busy machine.
 const LATE_MS: u64 = 10_000;
 
+/// For the agent of the login host, so many seconds pass at once.
+const STEP: i64 = 300;
+
+/// Lifetime of a row's mytoken in seconds: longer than the time that passes for the agent of the login host.
+const LIFETIME: u64 = 86_400;
+
+/// Most revocations of a sub-token when each host that holds it has asked.
+const MOST_REVOCATIONS: usize = 3;
+
 /// What a row has shown.
 struct Played {
     row: &'static Row,
     /// The name of its tasks and jobs.
     name: String,
-    /// Fingerprint of its mytoken.
-    parent: String,
+    mytoken: String,
     problems: Vec<String>,
+}
+
+/// The sub-tokens of all rows with their requests.
+struct Journals {
+    /// When each row had ended, and nobody waited for another agent.
+    ended: Vec<SubToken>,
+    /// When the agent of the login host had nothing to revoke any more.
+    settled: Vec<SubToken>,
 }
 
 #[test]
@@ -91,6 +112,8 @@ fn play_all(rows: &'static [Row]) -> Result<()> {
         let reconfigure = format!("{main} && echo '{SLURM}' >>/etc/slurm/slurm.conf && scontrol reconfigure");
         site.sh("root", &reconfigure)?.ok()?;
         let has = |program: &str| site.sh("root", &format!("command -v {program}")).is_ok_and(|found| found.success());
+        clock::start_again(site, "login", 0, Daemon::new("agent", [agent::PROGRAM, "agent"]))?;
+        site.wait_for("the agent of the login host", PATIENCE, "root", "mytokenctl status --json")?;
         let (rows, missing): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| has(row.needs));
         for row in missing {
             println!("not played: {}, because this Slurm has no {}", row.shape, row.needs);
@@ -101,15 +124,49 @@ fn play_all(rows: &'static [Row]) -> Result<()> {
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
         });
         let mut played = played.into_iter().collect::<Result<Vec<_>>>()?;
-        let (journal, records) = (Journal::read(site)?.each_sub_token(), records::read(site)?);
+        let (ended, records) = (Journal::read(site)?.each_sub_token(), records::read(site)?);
+        settle(site)?;
+        let journals = Journals { ended, settled: Journal::read(site)?.each_sub_token() };
         for row in &mut played {
-            row.compare(&journal, &records);
+            row.compare(&journals, &records);
+            let living = tokens::living_sub_tokens(site, &row.mytoken)?.len();
+            if living > 0 {
+                row.problems.push(format!("{living} sub-tokens are alive although nobody follows them any more"));
+            }
         }
         let wrong: Vec<String> = played.iter().filter_map(Played::verdict).collect();
-        println!("{}", report(&played, &journal));
-        assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), report(&played, &journal));
+        println!("{}", report(&played, &journals));
+        assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), report(&played, &journals));
         Ok(())
     })
+}
+
+/// Lets time pass for the agent of the login host until it has forgotten all submissions.
+fn settle(site: &Site) -> Result<()> {
+    let states = || -> Result<String> { Ok(site.sh("root", "cat /run/mytoken/state/submission-*.json")?.stdout) };
+    // Half a minute after a submission, the agent asks slurmctld about it. Its clock must not differ from slurmctld's before that.
+    wait::until("what slurmctld says of all submissions", PATIENCE * 2, || {
+        Ok((!states()?.contains("\"tries\":0}")).then_some(()))
+    })?;
+    let mut passed = 0;
+    wait::until("the end of all submissions at the login host", PATIENCE * 3, || {
+        if states()?.is_empty() {
+            return Ok(Some(()));
+        }
+        passed += STEP;
+        clock::pass(site, "login", passed)?;
+        // A reload makes it look.
+        site.sh("root", "kill -HUP $(pgrep -of 'mytokend agent$')")?.ok()?;
+        thread::sleep(Duration::from_secs(1));
+        Ok(None)
+    })
+}
+
+/// A mytoken of a row.
+fn mytoken(site: &Site) -> Result<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let clause = json!({"exp": now + LIFETIME, "scope": "openid profile storage.read", "audience": [AUDIENCE]});
+    tokens::mytoken(site, "alice", &json!({"restrictions": [clause]}))
 }
 
 /// Runs a row and waits for the end of its sub-tokens.
@@ -118,10 +175,10 @@ fn play(site: &Site, row: &'static Row) -> Result<Played> {
     // A name must not look like an option.
     let name = format!("row-{name}");
     let directory = format!("/home/alice/shapes/{name}");
-    let mytoken = tokens::mytoken(site, "alice", &json!({}))?;
+    let mytoken = mytoken(site)?;
     let keep = format!("umask 077 && mkdir -m 755 {directory} && cat >{directory}/mytoken");
     site.script("alice", &keep).stdin(mytoken.as_str()).run()?.ok()?;
-    let mut played = Played { row, parent: fingerprint(&mytoken), problems: Vec::new(), name };
+    let mut played = Played { row, mytoken, problems: Vec::new(), name };
 
     let script = format!("NAME='{}' DIR='{directory}'\n{PRELUDE}\n{}", played.name, row.script);
     let outcome = site.script("root", &script).timeout(Duration::from_secs(120)).run()?;
@@ -135,12 +192,12 @@ fn play(site: &Site, row: &'static Row) -> Result<Played> {
     }
     let settled = wait::until("the end of its sub-tokens and files", PATIENCE, || {
         thread::sleep(Duration::from_secs(1));
-        let living = tokens::living_sub_tokens(site, &mytoken)?.len();
+        let living = tokens::living_sub_tokens(site, &played.mytoken)?.len();
         let files = left(site, &played.name)?;
         Ok(((living == 0 || row.later) && files.is_empty()).then_some(()))
     });
     if settled.is_err() {
-        let (living, files) = (tokens::living_sub_tokens(site, &mytoken)?.len(), left(site, &played.name)?);
+        let (living, files) = (tokens::living_sub_tokens(site, &played.mytoken)?.len(), left(site, &played.name)?);
         played.problems.push(format!("after {} s {living} sub-tokens are alive, files: {files:?}", PATIENCE.as_secs()));
     }
     Ok(played)
@@ -160,17 +217,17 @@ fn left(site: &Site, name: &str) -> Result<Vec<String>> {
 
 impl Played {
     /// Compares what happened with the row.
-    fn compare(&mut self, journal: &[SubToken], records: &[Record]) {
+    fn compare(&mut self, journals: &Journals, records: &[Record]) {
         let row = self.row;
-        let made = self.sub_tokens(journal);
+        let made = self.sub_tokens(journals);
         if made.len() != row.sub_tokens {
             self.problems.push(format!("{} sub-tokens instead of {}", made.len(), row.sub_tokens));
         }
-        for token in &made {
-            let expected = if row.later { 0 } else { 1 };
-            if token.revocations != expected {
-                self.problems.push(format!("{} revocations of a sub-token", token.revocations));
-            }
+        for token in made.iter().filter(|token| token.revocations != 1) {
+            self.problems.push(format!("{} revocations of a sub-token", token.revocations));
+        }
+        for token in self.of_row(&journals.settled).iter().filter(|token| token.revocations > MOST_REVOCATIONS) {
+            self.problems.push(format!("{} revocations of a sub-token in the end", token.revocations));
         }
         let access_tokens: usize = made.iter().map(|token| token.access_tokens).sum();
         if access_tokens > row.access_tokens {
@@ -185,8 +242,15 @@ impl Played {
         }
     }
 
-    fn sub_tokens<'j>(&self, journal: &'j [SubToken]) -> Vec<&'j SubToken> {
-        journal.iter().filter(|token| token.parent == self.parent).collect()
+    /// Its sub-tokens, with the requests when they had ended.
+    fn sub_tokens<'j>(&self, journals: &'j Journals) -> Vec<&'j SubToken> {
+        let journal = if self.row.later { &journals.settled } else { &journals.ended };
+        self.of_row(journal)
+    }
+
+    fn of_row<'j>(&self, journal: &'j [SubToken]) -> Vec<&'j SubToken> {
+        let parent = fingerprint(&self.mytoken);
+        journal.iter().filter(|token| token.parent == parent).collect()
     }
 
     /// What is wrong, if the row is not as it should be, or if it is although its mark says that it is not yet.
@@ -212,10 +276,10 @@ fn always_has_token(record: &Record) -> bool {
 }
 
 /// The rows with the requests that they caused.
-fn report(played: &[Played], journal: &[SubToken]) -> String {
+fn report(played: &[Played], journals: &Journals) -> String {
     let mut text = format!("{:<52}{:>11}{:>15}{:>13}\n", "", "sub-tokens", "access tokens", "revocations");
     for row in played {
-        let made = row.sub_tokens(journal);
+        let made = row.sub_tokens(journals);
         let sum = |count: fn(&SubToken) -> usize| made.iter().map(|token| count(token)).sum::<usize>();
         let (access, revoked) = (sum(|token| token.access_tokens), sum(|token| token.revocations));
         let _ = write!(text, "{:<52}{:>11}{access:>15}{revoked:>13}", row.row.shape, made.len());

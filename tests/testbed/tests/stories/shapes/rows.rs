@@ -17,8 +17,8 @@ pub(crate) struct Row {
     pub access_tokens: usize,
     /// Why the product does not do this yet. The story then checks that it fails, so that this mark goes with the defect.
     pub not_yet: Option<&'static str>,
-    /// No node holds the credential. The agent of the submission's host revokes it within half an hour: longer than this story lasts. Without
-    /// brokers it does so once more in each other row, too.
+    /// No node holds the credential. The agent of the submission's host revokes it within half an hour, which the story lets pass for that
+    /// agent. Without brokers it does so once more in each other row, too.
     pub later: bool,
     /// A program that some releases of Slurm do not have.
     pub needs: &'static str,
