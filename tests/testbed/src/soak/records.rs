@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The records of tasks, from the users' home directories.
 
+use std::time::Duration;
+
 use super::task::{self, Line, RECORDS, Seen};
 use crate::site::services::syslog::LOG;
 use crate::{Result, Site};
@@ -30,6 +32,18 @@ impl Record {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.lines.contains(&Line::End)
+    }
+
+    /// Whether the task saw a valid token whenever it looked, and it looked. The first one may be so late.
+    #[must_use]
+    pub fn always_has_token(&self, late: Duration) -> bool {
+        let readings = self.readings();
+        let begin = readings.first().map_or(0, |(time, _)| *time);
+        let is_late = |(time, seen): &&(u64, Seen)| {
+            *seen == Seen::Missing && u128::from(time.saturating_sub(begin)) < late.as_millis()
+        };
+        let mut rest = readings.iter().skip_while(is_late).peekable();
+        rest.peek().is_some() && rest.all(|(_, seen)| *seen == Seen::Valid)
     }
 }
 
@@ -103,6 +117,28 @@ fn of_file(path: &str) -> Option<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_first_token_may_be_late() {
+        let has = |seen: &[(u64, Seen)]| {
+            let lines = seen.iter().map(|(time, seen)| Line::Read(*time, *seen)).collect();
+            let name = String::new;
+            Record { tag: name(), job: name(), node: name(), lines }.always_has_token(Duration::from_secs(2))
+        };
+        let (missing, valid) = (Seen::Missing, Seen::Valid);
+        assert!(has(&[(5_000, valid), (6_000, valid)]));
+        assert!(has(&[(5_000, missing), (6_000, missing), (6_500, valid)]));
+        for wrong in [
+            &[][..],
+            &[(5_000, missing)],
+            &[(5_000, missing), (7_000, missing), (7_500, valid)],
+            &[(5_000, valid), (6_000, missing), (6_500, valid)],
+            &[(5_000, valid), (6_000, Seen::Expired)],
+            &[(5_000, Seen::NoCredential)],
+        ] {
+            assert!(!has(wrong), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn records_are_read_with_their_names() {

@@ -41,6 +41,7 @@ mod leaks;
 mod login;
 mod login_configuration;
 mod login_harm;
+mod loops;
 mod node_without_key;
 mod packages;
 mod pam;

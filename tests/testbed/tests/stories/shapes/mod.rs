@@ -24,7 +24,7 @@ use testbed::site::servers::AUDIENCE;
 use testbed::site::services::agent;
 use testbed::soak::clock;
 use testbed::soak::records::{self, Record};
-use testbed::soak::task::{RECORDS, Seen};
+use testbed::soak::task::RECORDS;
 use testbed::{Error, Options, Result, Site, story_with_own_servers, wait};
 
 const PRELUDE: &str = include_str!("prelude.sh");
@@ -47,7 +47,7 @@ const PROLOG: &str = "#!/bin/sh\nwhile [ -e /var/tmp/prolog.$SLURM_JOB_ID ]; do 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A first token may arrive this much later than the task on a busy machine.
-const LATE_MS: u64 = 10_000;
+const LATE: Duration = Duration::from_secs(10);
 
 /// For the agent of the login host, so many seconds pass at once.
 const STEP: i64 = 300;
@@ -234,7 +234,7 @@ impl Played {
             self.problems.push(format!("{access_tokens} access tokens instead of {}", row.access_tokens));
         }
         let own: Vec<&Record> = records.iter().filter(|record| record.tag == self.name).collect();
-        let with_token = own.iter().filter(|record| always_has_token(record)).count();
+        let with_token = own.iter().filter(|record| record.always_has_token(LATE)).count();
         if (own.len(), with_token) != (row.tasks, row.tasks) {
             let seen: Vec<_> = own.iter().map(|record| record.readings()).collect();
             let text = format!("{} tasks, {with_token} with a token, instead of {}: {seen:?}", own.len(), row.tasks);
@@ -262,17 +262,6 @@ impl Played {
             (Some(reason), true) => Some(format!("{shape}: it works now, so remove the mark \"{reason}\" of its row")),
         }
     }
-}
-
-/// Whether the task saw a valid token whenever it looked, except for a moment at its begin.
-fn always_has_token(record: &Record) -> bool {
-    let readings = record.readings();
-    let begin = readings.first().map_or(0, |(time, _)| *time);
-    let late = readings
-        .iter()
-        .take_while(|(time, seen)| *seen == Seen::Missing && time.saturating_sub(begin) < LATE_MS)
-        .count();
-    readings.len() > late && readings.iter().skip(late).all(|(_, seen)| *seen == Seen::Valid)
 }
 
 /// The rows with the requests that they caused.
