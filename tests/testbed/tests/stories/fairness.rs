@@ -29,18 +29,30 @@ const OTHER_PROFILE: &str =
 /// How long the provider hangs: longer than the agent waits for an answer.
 const HANG_MS: u64 = 40_000;
 
+/// How much longer than usual it may take: less than a step waits for the agent's answer (2 s), so that no step has waited for it.
+const MORE: Duration = Duration::from_millis(1_500);
+
+/// So often each time is measured. The middle one counts: a busy machine delays one of them, a provider that hangs all.
+const MEASUREMENTS: usize = 3;
+
 /// The times of a job of bob at the other provider, and of a step of his job that has a token of the provider that hangs.
 fn times_of_bob(site: &Site, own: &Job) -> Result<[Duration; 2]> {
     let has_token = "sh -c 'test -s $BEARER_TOKEN_FILE'";
     let at_other = format!("srun --mytoken=required:other -w n1 -n1 {has_token}");
     let with_token = format!("srun --overlap --jobid {} --mytoken=required -w n1 -N1 -n1 {has_token}", own.id);
-    let mut times = [Duration::ZERO; 2];
-    for (time, command) in times.iter_mut().zip([&at_other, &with_token]) {
+    Ok([median_time(site, &at_other)?, median_time(site, &with_token)?])
+}
+
+/// How long a command of bob takes.
+fn median_time(site: &Site, command: &str) -> Result<Duration> {
+    let mut times = [Duration::ZERO; MEASUREMENTS];
+    for time in &mut times {
         let begin = Instant::now();
         site.sh("bob", command)?.ok()?;
         *time = begin.elapsed();
     }
-    Ok(times)
+    times.sort_unstable();
+    Ok(times.into_iter().nth(MEASUREMENTS / 2).unwrap_or_default())
 }
 
 #[test]
@@ -68,7 +80,7 @@ fn a_provider_that_hangs_for_six_jobs_of_a_user_delays_no_other_user() -> Result
         }
         let during = times_of_bob(site, &own)?;
         for (usual, during) in usual.into_iter().zip(during) {
-            assert!(during < usual * 4 + Duration::from_secs(6), "{usual:?} before, {during:?} during the hang");
+            assert!(during < usual + MORE, "{usual:?} before, {during:?} during the hang");
         }
         for job in &hanging {
             assert_eq!(job.token(site, "n1")?, None, "the provider hangs");
