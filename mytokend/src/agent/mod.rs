@@ -23,6 +23,7 @@ pub mod lease;
 mod lease_name;
 pub mod lease_table;
 pub mod listener;
+mod looks;
 mod missed;
 mod named_files;
 mod on_request;

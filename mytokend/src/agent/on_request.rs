@@ -2,16 +2,15 @@
 //! Carries out `mytokenctl renew` and `mytokenctl revoke`: for the owner of a job, and for root.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use mytoken_wire::agent::{Answer, EventKind, Renew, Revoke};
-use mytoken_wire::token_file;
 use mytoken_wire::{FileName, JobName};
 
 use super::file_queue::FilePlace;
 use super::lease::{Action, Ends, Lease, LeaseKey, NamedFile, Phase};
 use super::lease_table::LeaseTable;
+use super::looks::{seen, written};
 use super::{Agent, millis, token_files};
 use crate::log::Level;
 
@@ -28,7 +27,6 @@ struct WrittenFile {
     name: Option<FileName>,
     /// Expiry of its access token, Unix seconds.
     exp: u64,
-    path: PathBuf,
 }
 
 /// Who asks, and for whose jobs.
@@ -147,35 +145,26 @@ impl Agent {
         wait
     }
 
-    /// The files that the agent has written for jobs of these leases, and that hold no valid token any more. The caller does not hold the
-    /// lease table: the user can make this hang.
+    /// The files that the agent has written for jobs of these leases, and that hold no valid token any more. Those of which nobody sees that
+    /// in time are not lost. The caller does not hold the lease table.
     fn lost_files(&self, keys: &[LeaseKey]) -> HashMap<LeaseKey, Vec<WrittenFile>> {
-        let written: Vec<(LeaseKey, Vec<WrittenFile>)> = {
+        let asked: Vec<(u32, FilePlace)> = {
             let table = self.leases();
-            let leases = keys.iter().filter_map(|key| table.get(key));
-            leases.map(|lease| (lease.key.clone(), self.written_files(&table, lease))).collect()
+            let jobs = |lease: &'_ Lease| -> Vec<(u32, FilePlace)> {
+                let has_files = lease.running_jobs().filter(|job| !written(lease, *job).is_empty());
+                let places = has_files.map(FilePlace::Job);
+                // A thread is about to write some of the others.
+                places.filter(|place| !table.files.is_running(place)).map(|place| (lease.uid, place)).collect()
+            };
+            keys.iter().filter_map(|key| table.get(key)).flat_map(jobs).collect()
         };
-        let now = self.clock.unix_millis() / 1000;
-        let is_lost = |file: &WrittenFile| !token_file::is_valid(&file.path, now);
-        written.into_iter().map(|(key, files)| (key, files.into_iter().filter(is_lost).collect())).collect()
-    }
-
-    /// Without those that a thread is about to write.
-    fn written_files(&self, table: &LeaseTable, lease: &Lease) -> Vec<WrittenFile> {
-        let mut written = Vec::new();
-        for job in lease.running_jobs().filter(|job| !table.files.is_running(&FilePlace::Job(*job))) {
-            if let Some(exp) = lease.jobs.get(&job).and_then(|own| own.file) {
-                let path = self.runtime_dir.job_token_path(job, lease.uid);
-                written.push(WrittenFile { job, name: None, exp, path });
-            }
-            for file in &lease.files {
-                if let Some(exp) = file.written.get(&job).copied() {
-                    let path = self.runtime_dir.job_file_path(job, lease.uid, &file.name);
-                    written.push(WrittenFile { job, name: Some(file.name.clone()), exp, path });
-                }
-            }
-        }
-        written
+        self.look_at(&asked);
+        let table = self.leases();
+        let is_asked = |job: u32| asked.iter().any(|(_, place)| *place == FilePlace::Job(job));
+        let lost = |lease: &Lease| -> Vec<WrittenFile> {
+            lease.running_jobs().filter(|job| is_asked(*job)).flat_map(|job| lost_of_job(&table, lease, job)).collect()
+        };
+        keys.iter().filter_map(|key| table.get(key)).map(|lease| (lease.key.clone(), lost(lease))).collect()
     }
 
     pub(super) fn revoke_on_request(&self, request: &Revoke, caller: Caller) -> Answer {
@@ -240,6 +229,20 @@ impl Agent {
         }
         true
     }
+}
+
+/// The files of a job that should hold an access token, and did not when a thread looked.
+fn lost_of_job(table: &LeaseTable, lease: &Lease, job: u32) -> Vec<WrittenFile> {
+    let Some(seen) = seen(table, lease, &FilePlace::Job(job)) else { return Vec::new() };
+    let lost = written(lease, job).into_iter().filter(|name| !seen.contains(name));
+    let file = |name: Option<FileName>| {
+        let exp = match &name {
+            None => lease.jobs.get(&job)?.file?,
+            Some(name) => *lease.files.iter().find(|file| file.name == *name)?.written.get(&job)?,
+        };
+        Some(WrittenFile { job, name, exp })
+    };
+    lost.filter_map(file).collect()
 }
 
 /// Whether the session, or a job of the lease, runs here.

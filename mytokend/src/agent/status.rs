@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Answers `mytokenctl status`. The files of tokens are read after the lease table was unlocked.
+//! Answers `mytokenctl status`. Threads look at the files of tokens after the lease table was unlocked.
 
 use std::sync::PoisonError;
 
-use mytoken::private_files::Owner;
 use mytoken_wire::agent::{
     Answer, Condition, Event, FileStatus, JobStatus, LINE_LIMIT, RefusedReload, Status, StatusQuery,
 };
-use mytoken_wire::{printable, token_file};
+use mytoken_wire::{FileName, printable};
 
 use super::Agent;
 use super::condition::{Facts, condition};
 use super::file_queue::FilePlace;
 use super::lease::{Lease, LeaseKey, NamedFile, Phase};
+use super::looks::{Files, seen};
 use super::token_files::HANGS;
 use crate::jobs::JobWindow;
 
@@ -34,13 +34,16 @@ const RELOAD: usize = 4 * REASON + 64;
 /// What one entry of the list needs from its lease.
 struct Entry {
     status: JobStatus,
-    owner: Owner,
+    key: LeaseKey,
+    uid: u32,
+    /// Where its files are.
+    place: Option<FilePlace>,
     phase: Phase,
     written: bool,
     /// A thread changes its files, perhaps for ever: then a look at them hangs, too.
     is_busy: bool,
-    /// What a thread has seen in a session's file.
-    seen: Option<bool>,
+    /// The files in which a thread has seen an access token that can be used.
+    seen: Option<Files>,
     window: JobWindow,
     failing_since: Option<u64>,
     files: Vec<NamedFile>,
@@ -85,10 +88,10 @@ impl Agent {
             chosen.sort_by_key(|(lease, own)| (lease.first_event(), *own));
             let events = if chosen.len() <= SHORT_LIST { usize::MAX } else { EVENTS_IN_LIST };
             let entry = |(lease, own): (&Lease, Option<u32>)| {
-                let place = place_of(lease, own);
-                let is_busy = place.as_ref().is_some_and(|place| table.files.is_running(place));
-                let mut entry = Entry { is_busy, ..self.entry(lease, own, events) };
-                if entry.status.running && place.is_some_and(|place| table.files.hangs(&place)) {
+                let mut entry = self.entry(lease, own, events);
+                entry.is_busy = entry.place.as_ref().is_some_and(|place| table.files.is_running(place));
+                let hangs = entry.place.as_ref().is_some_and(|place| table.files.hangs(place));
+                if entry.status.running && hangs {
                     let reason = format!("the token files cannot be changed: {HANGS}");
                     // The reason why there is no token is still one.
                     let other = entry.status.reason.take().map(|other| format!("; {other}")).unwrap_or_default();
@@ -100,7 +103,7 @@ impl Agent {
         };
         let omitted = oldest_to_omit(&entries);
         entries.drain(..omitted);
-        self.look_at_sessions(&mut entries);
+        self.look_at_files(&mut entries);
         Status {
             node: self.node.clone(),
             jobs: entries.into_iter().map(|entry| self.judged(entry)).collect(),
@@ -112,29 +115,15 @@ impl Agent {
         }
     }
 
-    /// Looks what is in the files of sessions. Their directories belong to the users, who can make each look hang (KERN-01). So the threads
-    /// for files do that, and what they have not seen in time is as the leases say.
-    fn look_at_sessions(&self, entries: &mut [Entry]) {
-        let mut asked: Vec<(&mut Entry, LeaseKey, FilePlace)> = Vec::new();
-        for entry in entries.iter_mut().filter(|entry| entry.written && !entry.is_busy && entry.status.running) {
-            let Some(session) = entry.status.session.clone() else { continue };
-            let Owner { uid, gid } = entry.owner;
-            asked.push((entry, LeaseKey::Session(session.clone()), FilePlace::Session { uid, gid, session }));
-        }
-        if asked.is_empty() {
-            return;
-        }
-        let mut table = self.leases();
-        asked.iter().for_each(|(entry, _, place)| table.files.look(entry.owner.uid, place));
-        drop(table);
-        self.files_queued.notify_all();
-        let patience = self.configured().intervals.look_patience;
-        self.wait_while_files(patience, |table| asked.iter().any(|(_, _, place)| table.files.has_look(place)));
+    /// Looks what is in the files. What is not seen in time is as the leases say.
+    fn look_at_files(&self, entries: &mut [Entry]) {
+        let asked = entries.iter().filter(|entry| entry.is_looked_at());
+        let asked: Vec<(u32, FilePlace)> = asked.filter_map(|entry| Some((entry.uid, entry.place.clone()?))).collect();
+        self.look_at(&asked);
         let table = self.leases();
-        for (entry, key, place) in asked.iter_mut().filter(|(_, _, place)| !table.files.has_look(place)) {
-            // That of a session that has ended meanwhile is gone.
-            let lease = table.get(key).filter(|_| !table.files.is_ended(place));
-            entry.seen = lease.map(|lease| lease.is_running() && lease.on_disk);
+        for entry in entries.iter_mut().filter(|entry| entry.is_looked_at()) {
+            let (lease, place) = (table.get(&entry.key), entry.place.as_ref());
+            entry.seen = lease.zip(place).and_then(|(lease, place)| seen(&table, lease, place));
         }
     }
 
@@ -172,24 +161,19 @@ impl Agent {
             events: events.get(events.len().saturating_sub(most)..).unwrap_or_default().to_vec(),
         };
         let (phase, failing_since) = (lease.phase, lease.failing_since);
-        let owner = lease.owner(job);
+        let (key, uid, place) = (lease.key.clone(), lease.uid, place_of(lease, job));
         let files = if running { lease.files.clone() } else { Vec::new() };
         let written = token_until.is_some();
         let (is_busy, seen, events) = (false, None, events.to_vec());
-        Entry { status, owner, phase, written, is_busy, seen, window, failing_since, files, events }
+        Entry { status, key, uid, place, phase, written, is_busy, seen, window, failing_since, files, events }
     }
 
     /// The entry with its condition.
     fn judged(&self, entry: Entry) -> JobStatus {
-        let Entry { mut status, phase, written, is_busy, seen, window, failing_since, files, events, .. } = entry;
-        let now = self.clock.unix_millis() / 1000;
-        let on_disk = match (&status.session, &status.file) {
-            (_, None) => false,
-            _ if is_busy => written,
-            (Some(_), Some(_)) => seen.unwrap_or(written),
-            // Not if there should be none: the look for a name that is not there can hang.
-            (None, Some(path)) => written && token_file::is_valid(path.as_ref(), now),
-        };
+        let Entry { mut status, phase, written, seen, window, failing_since, files, events, .. } = entry;
+        let is_seen =
+            |name: Option<&FileName>| seen.as_ref().is_none_or(|seen| seen.iter().any(|found| found.as_ref() == name));
+        let on_disk = status.file.is_some() && written && is_seen(None);
         let waits_until = status.from;
         let (is_session, running) = (status.session.is_some(), status.running);
         let (condition, since) = condition(&Facts {
@@ -205,7 +189,7 @@ impl Agent {
         });
         let renewed = matches!(phase, Phase::Active { .. } | Phase::Refused);
         let renewal = if renewed { Ok(window) } else { Err(&condition) };
-        let judged = |file: &NamedFile| self.judged_file(&status, file, (now, is_busy), renewal);
+        let judged = |file: &NamedFile| self.judged_file(&status, file, is_seen(Some(&file.name)), renewal);
         status.files = files.iter().map(judged).collect();
         (status.condition, status.since) = (Some(condition), since);
         status
@@ -217,17 +201,14 @@ impl Agent {
         &self,
         job: &JobStatus,
         file: &NamedFile,
-        (now, is_busy): (u64, bool),
+        is_seen: bool,
         renewal: Result<JobWindow, &Condition>,
     ) -> FileStatus {
         let path = self.runtime_dir.job_file_path(job.job, job.uid, &file.name);
         let condition = match renewal {
             Ok(JobWindow::Closed { .. }) if file.due.is_some() => Condition::Waiting,
             Ok(JobWindow::Over) => Condition::Refused,
-            Ok(_) => {
-                let written = file.written.contains_key(&job.job);
-                file.condition(job.job, written && (is_busy || token_file::is_valid(&path, now)))
-            }
+            Ok(_) => file.condition(job.job, is_seen && file.written.contains_key(&job.job)),
             Err(main) => main.clone(),
         };
         let window = renewal.unwrap_or_default();
@@ -240,6 +221,14 @@ impl Agent {
             reason: window.reason().filter(|_| file.due.is_some()).or_else(|| file.reason.clone()),
             token_until: file.written.get(&job.job).copied(),
         }
+    }
+}
+
+impl Entry {
+    /// Whether a thread is to look at its files. Not if there should be none: the look for a name that is not there can hang.
+    fn is_looked_at(&self) -> bool {
+        let has_files = self.written || self.files.iter().any(|file| file.written.contains_key(&self.status.job));
+        self.status.running && !self.is_busy && has_files
     }
 }
 

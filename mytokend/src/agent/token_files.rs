@@ -147,7 +147,7 @@ impl Agent {
     }
 
     fn work_at_job(&self, place: &FilePlace, uid: u32, work: JobWork) {
-        let JobWork { job, is_ended, unwanted, files } = work;
+        let JobWork { job, is_ended, unwanted, asked, files } = work;
         if is_ended {
             let removed = self.runtime_dir.remove_job(job);
             self.take_removal(place, uid, &removed.map(drop));
@@ -162,7 +162,9 @@ impl Agent {
         let made = if *needs_directory { self.runtime_dir.make_job(job) } else { Ok(()) };
         let main = self.change_file(*owner, job, None, main);
         let further = further.iter().map(|(name, work)| self.change_file(*owner, job, Some(name), work)).collect();
+        let uid = owner.uid;
         self.take_job_results(place, job, files, JobDone { made, main, further });
+        self.look_at_job(job, uid, asked);
     }
 
     /// Changes a file of a job. `name`: a further one.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use mytoken_wire::JobName;
-use mytoken_wire::agent::{Condition, EventKind, JobEnd, JobState, Replace, Revoke};
+use mytoken_wire::agent::{Condition, EventKind, JobEnd, JobState, Renew, Replace, Revoke};
 use mytokend::agent::file_queue::FilePlace;
 
 use crate::files::agent_with;
@@ -66,6 +66,13 @@ impl Gate {
     }
 }
 
+/// Nobody waits long for a look at a file.
+fn with_short_looks(agent: &TestAgent) {
+    let mut short = configured(&agent.services);
+    short.intervals.look_patience = Duration::from_millis(50);
+    agent.agent().configure(short);
+}
+
 /// Job 7 has `token-1`, and the write of `token-2` hangs.
 fn with_a_write_that_hangs() -> (TestAgent, Gate) {
     let agent = TestAgent::new();
@@ -77,6 +84,51 @@ fn with_a_write_that_hangs() -> (TestAgent, Gate) {
     gate.wait_until_it_hangs();
     assert_eq!(agent.read_token(7), "token-1");
     (agent, gate)
+}
+
+#[test]
+fn a_status_does_not_wait_for_a_job_whose_directory_hangs() {
+    let agent = agent_with(&["ce"]);
+    agent.start(7, "h7");
+    agent.wait_until_idle();
+    with_short_looks(&agent);
+    let gate = Gate::of(&agent);
+    gate.hold(FilePlace::Job(7));
+    std::fs::remove_file(agent.token(7)).unwrap();
+    std::fs::remove_file(agent.token(7).with_file_name(format!("bt_u{}-ce", me().uid))).unwrap();
+    let conditions = || {
+        let status = agent.status(7);
+        (status.condition, status.files.first().map(|file| file.condition.clone()))
+    };
+    let both = |condition: Condition| (Some(condition.clone()), Some(condition));
+    assert_eq!(conditions(), both(Condition::Valid), "as the lease says");
+    gate.wait_until_it_hangs();
+    gate.release();
+    eventually("a look at the files", || conditions() == both(Condition::FileMissing));
+}
+
+#[test]
+fn a_renewal_on_request_leaves_the_look_at_files_to_threads() {
+    let request = Renew { job: Some(JobName::Job(7)), all: false };
+    let agent = TestAgent::new();
+    agent.start(7, "h7");
+    agent.wait_until_idle();
+    with_short_looks(&agent);
+    let gate = Gate::of(&agent);
+    gate.hold(FilePlace::Job(7));
+    std::fs::remove_file(agent.token(7)).unwrap();
+    agent.services.with(|script| script.failure = Some(outage()));
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| agent.ask(&request));
+        eventually("what it does after the look", || agent.token_requests() == 2);
+        gate.release();
+        assert!(answer.join().unwrap().is_ok());
+    });
+    agent.wait_until_idle();
+    assert!(!agent.token(7).exists(), "nobody has seen in time that it is lost");
+    agent.agent().configure(configured(&agent.services));
+    agent.ask(&request).unwrap();
+    assert_eq!(agent.read_token(7), "token-1");
 }
 
 #[test]
@@ -288,6 +340,7 @@ fn jobs_that_wait_for_the_threads_of_their_user_are_told_too() {
         agent.start(job, &format!("h{job}"));
     }
     agent.wait_until_idle();
+    with_short_looks(&agent);
     let gate = Gate::of(&agent);
     gate.hold_all();
     agent.move_clock(RENEWAL);

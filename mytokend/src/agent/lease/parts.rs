@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mytoken::Secret;
-use mytoken_wire::JobName;
 use mytoken_wire::agent::RenewalCredential;
-use mytoken_wire::printable;
+use mytoken_wire::{FileName, JobName, printable};
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::JobWindow;
@@ -208,6 +207,9 @@ pub struct LocalJob {
     /// The current access token could not be written to its file, and that is tried again.
     #[serde(skip)]
     pub is_unwritten: bool,
+    /// Files with an access token that could be used when a thread last looked at them. `None` is the main one.
+    #[serde(skip)]
+    pub seen: Vec<Option<FileName>>,
     /// When a step of the job last began, in milliseconds since boot, if its plugin told it.
     #[serde(skip)]
     pub began: Option<u64>,
@@ -233,6 +235,7 @@ impl LocalJob {
             is_stale: false,
             is_doubtful: false,
             is_unwritten: false,
+            seen: Vec::new(),
             began: None,
             last_seen: now,
         }

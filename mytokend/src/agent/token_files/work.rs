@@ -9,6 +9,7 @@ use mytoken_wire::FileName;
 use crate::agent::file_queue::FilePlace;
 use crate::agent::lease::{CurrentToken, Lease, LeaseKey};
 use crate::agent::lease_table::LeaseTable;
+use crate::agent::looks::{Files, written};
 use crate::jobs::remove_at;
 
 /// What to do with a file.
@@ -53,6 +54,8 @@ pub(super) struct JobWork {
     pub is_ended: bool,
     /// Further files that are to be removed.
     pub unwanted: Vec<FileName>,
+    /// Somebody asks what is in these files.
+    pub asked: Files,
     /// `None`: the job runs under no lease.
     pub files: Option<JobFiles>,
 }
@@ -93,8 +96,10 @@ pub(super) fn take_work(table: &mut LeaseTable, place: &FilePlace, now: u64) -> 
     match place {
         FilePlace::Job(job) => {
             let unwanted = table.files.take_further(*job);
+            let is_asked = table.files.take_look(place);
+            let asked = table.of_job(*job).filter(|_| is_asked).map_or_else(Files::new, |lease| written(lease, *job));
             let files = table.of_job(*job).and_then(|lease| job_files(lease, *job, is_ended, now));
-            Work::Job(JobWork { job: *job, is_ended, unwanted, files })
+            Work::Job(JobWork { job: *job, is_ended, unwanted, asked, files })
         }
         FilePlace::Session { uid, gid, session } => {
             let lease = table.get(&LeaseKey::Session(session.clone())).filter(|lease| lease.has_session_file());
