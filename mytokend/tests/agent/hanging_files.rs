@@ -120,7 +120,7 @@ fn a_renewal_on_request_leaves_the_look_at_files_to_threads() {
     agent.services.with(|script| script.failure = Some(outage()));
     std::thread::scope(|scope| {
         let answer = scope.spawn(|| agent.ask(&request));
-        eventually("what it does after the look", || agent.token_requests() == 2);
+        eventually("what it does after the look", || agent.token_requests() >= 2);
         gate.release();
         assert!(answer.join().unwrap().is_ok());
     });
