@@ -100,8 +100,10 @@ fn work(arguments: SubmitArguments, begin: Instant) -> ExitCode {
         }
         Ok(Err(error)) => fail(error.to_string()),
         Err(RecvTimeoutError::Timeout) => {
-            let status =
-                fail(format!("the mytoken server did not answer within {} s; try again later", total.as_secs()));
+            let status = fail(format!(
+                "the mytoken server or your home directory did not answer within {} s; try again later",
+                total.as_secs()
+            ));
             revoke_late(receive.recv_timeout(LATE_ANSWER + MARGIN));
             status
         }

@@ -50,6 +50,10 @@ pub enum Fault {
     Clock(i64),
     /// Shell commands of root on the node, before and after.
     Node(&'static str, &'static str),
+    /// The same on the submit host.
+    SubmitHost(&'static str, &'static str),
+    /// The user's `~/.config` on the submit host is a file system that does not answer, and mytoken-submit waits 2 s.
+    HangingHome,
 }
 
 /// What becomes of a job that requires its credential.
@@ -66,7 +70,7 @@ pub enum Required {
     NotTried,
 }
 
-use Fault::{Arguments, Clock, Node, OtherAgent, Panic, Server, StoppedAgent};
+use Fault::{Arguments, Clock, HangingHome, Node, OtherAgent, Panic, Server, StoppedAgent, SubmitHost};
 use Required::{Fails, NotTried, Refused, Runs, StepFails};
 
 /// A fault on the node. It makes no difference whether it begins before or after the submission. A job that runs keeps its token.
@@ -137,6 +141,12 @@ pub const SUBMISSION: &[Row] = &[
         Server("/mytoken/fault", r#"{"name":"latency","ms":9000}"#),
         [Refused("did not answer within 3 s"), Fails("no answer in time"), Runs],
     ),
+    row("home directory full", SubmitHost(FILL_HOME, EMPTY_HOME), [Runs, Runs, Runs]),
+    row(
+        "home directory hangs",
+        HangingHome,
+        [Refused("the mytoken server or your home directory did not answer within 2 s"), Runs, Runs],
+    ),
     row("panic in init", Panic("init"), [NotTried, Runs, Runs]),
     row("panic in the option", Panic("option"), [Refused("internal error"), Runs, Runs]),
     row(
@@ -151,6 +161,16 @@ pub const SUBMISSION: &[Row] = &[
     ),
     row("panic in job_epilog", Panic("job_epilog"), [Runs, Runs, Runs]),
 ];
+
+/// What the product keeps in the home directory is in file systems of their own, so that the jobs' output has room.
+const FILL_HOME: &str = "cd /home/alice && for name in .config .cache; do
+    mkdir -p $name && chown --reference=. $name && cp -a $name /var/tmp/kept$name || exit 1
+    mount -t tmpfs -o size=256k tmpfs $name && cp -a /var/tmp/kept$name/. $name || exit 1
+    ! cat /dev/zero >$name/ballast || exit 1
+done";
+
+const EMPTY_HOME: &str =
+    "umount -l /home/alice/.config /home/alice/.cache && rm -r /var/tmp/kept.config /var/tmp/kept.cache";
 
 /// The programs in place of mytoken-submit.
 pub const HELPERS: &[(&str, &str)] = &[
