@@ -25,6 +25,9 @@ pub struct Request {
     pub grant_type: Option<String>,
     /// The status of the answer; `None` if the server closed the connection instead.
     pub status: Option<u16>,
+    /// So many milliseconds after the request was carried out, its answer was sent.
+    #[serde(default)]
+    pub late_ms: u64,
     /// Fingerprint of the mytoken in the request.
     pub token: Option<String>,
     /// Fingerprint of the mytoken in the answer: of a new sub-token.
@@ -48,6 +51,10 @@ pub struct SubToken {
     pub refused: usize,
     /// Number of its revocations.
     pub revocations: usize,
+    /// Number of those whose answer came late. Nobody waits for it: whoever sent one sends it again.
+    pub late_revocations: usize,
+    /// Its own request was answered late.
+    pub late: bool,
 }
 
 /// The fingerprint of a mytoken in the journal: the begin of its SHA-256.
@@ -99,20 +106,23 @@ impl Journal {
         let made = self.0.iter().filter(|request| request.is_sub_token());
         made.filter_map(|request| {
             let fingerprint = request.made.clone()?;
-            let count = |endpoint: &str, granted: bool| {
-                let of = |other: &&Request| {
+            let requests = |endpoint: &'static str, granted: bool| {
+                let of = move |other: &&Request| {
                     other.endpoint == endpoint
-                        && other.token.as_ref() == Some(&fingerprint)
+                        && other.token.as_ref() == request.made.as_ref()
                         && other.is_granted() == granted
                 };
-                self.0.iter().filter(of).count()
+                self.0.iter().filter(of)
             };
+            let count = |endpoint, granted| requests(endpoint, granted).count();
             Some(SubToken {
                 mom_id: request.mom_id.clone().unwrap_or_default(),
                 parent: request.token.clone().unwrap_or_default(),
                 access_tokens: count("access_token", true),
                 refused: count("access_token", false),
                 revocations: count("revocation", true),
+                late_revocations: requests("revocation", true).filter(|request| request.late_ms > 0).count(),
+                late: request.late_ms > 0,
                 fingerprint,
             })
         })

@@ -29,22 +29,32 @@ pub struct Figures {
     pub readings: usize,
     /// Readings that found an expired token.
     pub expired: usize,
-    /// The longest time without a valid token, in seconds, without what lies in the outage or goes over its end.
+    /// Tasks of submissions that the outage did not meet.
+    pub tasks_outside: usize,
+    /// Those of them without `BEARER_TOKEN_FILE`.
+    pub without_outside: usize,
+    /// The longest time without a valid token after a first one, in seconds, without what lies in the outage or goes over its end.
     pub longest_gap: f64,
-    /// The task that had it.
-    pub of_longest_gap: Option<Waited>,
+    /// The same from the begin of a task to its first token.
+    pub latest_first: f64,
+    /// The tasks that had these.
+    pub longest_waits: BTreeMap<&'static str, Waited>,
     /// The longest time without a valid token after the end of the outage, of gaps that began before it, in seconds.
     pub longest_after_outage: f64,
     /// Files that were left in the directories of jobs.
     pub files_left: usize,
     /// Sub-tokens that were made.
     pub sub_tokens: usize,
-    /// Sub-tokens that the server lists at the end.
+    /// Sub-tokens that the server lists at the end and that have given an access token.
     pub alive: usize,
-    /// Those of them that never got an access token: their job has not begun, or its submission gave up.
+    /// The others of the list: their job has not begun, or its submission gave up.
     pub alive_unused: usize,
-    /// The largest number of revocations of one sub-token.
+    /// Those of them whose own request was answered late, or of which nothing is known because its answer was lost.
+    pub alive_unanswered: usize,
+    /// The largest number of revocations of one sub-token that were answered in time.
     pub most_revocations: usize,
+    /// The same with those that hung. Whoever sent one does not know whether it has arrived, and sends it again.
+    pub most_with_late: usize,
     /// Sub-tokens that were revoked more than once.
     pub revoked_again: usize,
     /// Nodes that Slurm has drained or lost.
@@ -72,45 +82,61 @@ pub struct Waited {
     pub from_to: (u64, u64),
 }
 
+/// What is known of a submission before its tasks run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Expected {
+    pub tag: String,
+    /// Number of tasks that must reach their end.
+    pub tasks: usize,
+    /// The server was away when it was made, or soon after.
+    pub meets_outage: bool,
+}
+
 impl Figures {
-    /// Adds the records of the tasks. `outage` is its begin and end; `expected` has each submission with the number of its tasks.
-    pub(super) fn add_records(&mut self, records: &[Record], expected: &[(String, usize)], outage: Option<Gap>) {
+    /// Adds the records of the tasks. `outage` is its begin and end.
+    pub(super) fn add_records(&mut self, records: &[Record], expected: &[Expected], outage: Option<Gap>) {
         let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
+        let met: BTreeSet<&str> = expected.iter().filter(|one| one.meets_outage).map(|one| &*one.tag).collect();
         for record in records {
+            let is_outside = usize::from(!met.contains(&*record.tag));
             self.tasks += 1;
+            self.tasks_outside += is_outside;
             let seen = record.readings();
             *ends.entry(&record.tag).or_default() += usize::from(record.has_ended());
             if seen.iter().any(|(_, seen)| *seen == Seen::NoCredential) {
                 self.tasks_without_credential += 1;
+                self.without_outside += is_outside;
                 self.without_credential.insert(record.tag.clone());
                 continue;
             }
             self.readings += seen.len();
             self.expired += seen.iter().filter(|(_, seen)| *seen == Seen::Expired).count();
-            for gap in gaps(&seen) {
-                if self.add_gap(gap, outage) {
+            for (is_first, gap) in gaps(&seen) {
+                if self.add_gap(is_first, gap, outage) {
                     let (tag, job, node) = (record.tag.clone(), record.job.clone(), record.node.clone());
-                    self.of_longest_gap = Some(Waited { tag, job, node, from_to: gap });
+                    let kind = if is_first { "a first token" } else { "a further token" };
+                    self.longest_waits.insert(kind, Waited { tag, job, node, from_to: gap });
                 }
             }
         }
-        let has_ended = |(tag, tasks): &&(String, usize)| ends.get(tag.as_str()).copied().unwrap_or_default() < *tasks;
-        self.lost = expected.iter().filter(has_ended).map(|(tag, _)| tag.clone()).collect();
+        let is_lost = |one: &&Expected| ends.get(&*one.tag).copied().unwrap_or_default() < one.tasks;
+        self.lost = expected.iter().filter(is_lost).map(|one| one.tag.clone()).collect();
         self.submissions = expected.len();
     }
 
-    /// Returns whether this is the longest gap until now.
-    fn add_gap(&mut self, (begin, end): Gap, outage: Option<Gap>) -> bool {
-        let longest = |so_far: f64, millis: u64| so_far.max(seconds(millis));
-        let before = self.longest_gap;
-        match outage {
+    /// `is_first`: until the first token. Returns whether this is the longest gap of its kind until now.
+    fn add_gap(&mut self, is_first: bool, (begin, end): Gap, outage: Option<Gap>) -> bool {
+        let outside = match outage {
             Some((from, to)) if begin < to && end > from => {
-                self.longest_gap = longest(self.longest_gap, from.saturating_sub(begin));
-                self.longest_after_outage = longest(self.longest_after_outage, end.saturating_sub(to));
+                self.longest_after_outage = self.longest_after_outage.max(seconds(end.saturating_sub(to)));
+                seconds(from.saturating_sub(begin))
             }
-            _ => self.longest_gap = longest(self.longest_gap, end.saturating_sub(begin)),
-        }
-        self.longest_gap > before
+            _ => seconds(end.saturating_sub(begin)),
+        };
+        let longest = if is_first { &mut self.latest_first } else { &mut self.longest_gap };
+        let is_longer = outside > *longest;
+        *longest = longest.max(outside);
+        is_longer
     }
 
     /// Adds the reasons that the programs of Slurm have printed.
@@ -135,35 +161,43 @@ impl Figures {
     /// Adds the sub-tokens of the journal, and the `mom_id` of those that the server lists at the end.
     pub(super) fn add_sub_tokens(&mut self, made: &[SubToken], alive: &[String]) {
         let revocations = || made.iter().map(|token| token.revocations);
+        let in_time = |token: &SubToken| token.revocations.saturating_sub(token.late_revocations);
         self.sub_tokens = made.len();
-        self.most_revocations = revocations().max().unwrap_or_default();
+        self.most_revocations = made.iter().map(in_time).max().unwrap_or_default();
+        self.most_with_late = revocations().max().unwrap_or_default();
         self.revoked_again = revocations().filter(|count| *count > 1).count();
         let alive: HashSet<&String> = alive.iter().collect();
-        // A sub-token whose answer did not arrive is not in the journal with its name.
-        let was_used =
-            |mom_id: &&&String| made.iter().any(|token| token.mom_id == ***mom_id && token.access_tokens > 0);
-        self.alive = alive.len();
-        self.alive_unused = alive.len() - alive.iter().filter(was_used).count();
+        for mom_id in alive {
+            let known = made.iter().find(|token| token.mom_id == *mom_id);
+            if known.is_some_and(|token| token.access_tokens > 0) {
+                self.alive += 1;
+            } else {
+                self.alive_unused += 1;
+                // A sub-token whose answer was replaced by an error is not in the journal with its name.
+                self.alive_unanswered += usize::from(known.is_none_or(|token| token.late));
+            }
+        }
     }
 }
 
-/// The times without a valid token: from the first reading without one to the next reading with one, or to the last reading.
-fn gaps(seen: &[(u64, Seen)]) -> Vec<Gap> {
+/// The times without a valid token: from the first reading without one to the next reading with one, or to the last reading. The first value:
+/// no reading before had one.
+fn gaps(seen: &[(u64, Seen)]) -> Vec<(bool, Gap)> {
     let mut found = Vec::new();
-    let mut begin = None;
+    let (mut begin, mut is_first) = (None, true);
     for (time, seen) in seen {
         match (seen, begin) {
             (Seen::Valid, Some(from)) => {
-                found.push((from, *time));
-                begin = None;
+                found.push((is_first, (from, *time)));
+                (begin, is_first) = (None, false);
             }
-            (Seen::Valid, None) => {}
+            (Seen::Valid, None) => is_first = false,
             (_, None) => begin = Some(*time),
             (_, Some(_)) => {}
         }
     }
     if let (Some(from), Some((last, _))) = (begin, seen.last()) {
-        found.push((from, *last));
+        found.push((is_first, (from, *last)));
     }
     found
 }
@@ -199,7 +233,9 @@ mod tests {
             (20, Seen::Expired),
             (31, Seen::Missing),
         ];
-        assert_eq!(gaps(&seen), [(1, 9), (20, 31)]);
+        assert_eq!(gaps(&seen), [(true, (1, 9)), (false, (20, 31))]);
+        assert_eq!(gaps(&[(1, Seen::Valid), (2, Seen::Missing), (5, Seen::Valid)]), [(false, (2, 5))]);
+        assert_eq!(gaps(&[(1, Seen::Missing), (4, Seen::Missing)]), [(true, (1, 4))]);
         assert_eq!(gaps(&[]), []);
     }
 
@@ -207,11 +243,12 @@ mod tests {
     fn gaps_in_the_outage_count_only_outside_of_it() {
         let mut figures = Figures::default();
         for gap in [(1_000, 4_000), (9_000, 13_000), (15_000, 26_000), (22_000, 23_500)] {
-            figures.add_gap(gap, Some((10_000, 20_000)));
+            figures.add_gap(false, gap, Some((10_000, 20_000)));
         }
         assert_eq!((figures.longest_gap, figures.longest_after_outage), (3.0, 6.0));
-        figures.add_gap((9_000, 13_000), None);
-        assert_eq!(figures.longest_gap, 4.0);
+        assert!(figures.add_gap(false, (9_000, 13_000), None) && figures.add_gap(true, (9_000, 12_000), None));
+        assert!(!figures.add_gap(false, (9_000, 12_500), None));
+        assert_eq!((figures.longest_gap, figures.latest_first), (4.0, 3.0));
     }
 
     #[test]
@@ -221,12 +258,18 @@ mod tests {
             record("two", &[(1, Seen::Valid)], true),
             record("two", &[(1, Seen::Valid)], false),
             record("four", &[(1, Seen::NoCredential)], true),
+            record("five", &[(1, Seen::NoCredential)], true),
         ];
-        let expected = [("one", 1), ("two", 2), ("three", 1), ("four", 1)].map(|(tag, tasks)| (tag.to_owned(), tasks));
+        let expected = [("one", 1), ("two", 2), ("three", 1), ("four", 1), ("five", 1)].map(|(tag, tasks)| Expected {
+            tag: tag.to_owned(),
+            tasks,
+            meets_outage: tag == "four",
+        });
         let mut figures = Figures::default();
         figures.add_records(&records, &expected, None);
-        assert_eq!((figures.submissions, figures.tasks, figures.readings, figures.expired), (4, 4, 4, 1));
-        assert_eq!((figures.lost, figures.tasks_without_credential), (vec!["two".to_owned(), "three".to_owned()], 1));
+        assert_eq!((figures.submissions, figures.tasks, figures.readings, figures.expired), (5, 5, 4, 1));
+        assert_eq!((figures.tasks_outside, figures.without_outside), (4, 1));
+        assert_eq!((figures.lost, figures.tasks_without_credential), (vec!["two".to_owned(), "three".to_owned()], 2));
     }
 
     #[test]
@@ -254,12 +297,22 @@ mod tests {
             access_tokens: 1,
             refused: 0,
             revocations,
+            late_revocations: 0,
+            late: false,
         };
-        let mut figures = Figures::default();
-        figures.add_sub_tokens(&[token(0), token(1), token(3), token(2)], &["m".into(), "m".into()]);
-        assert_eq!((figures.sub_tokens, figures.alive, figures.alive_unused), (4, 1, 1));
-        assert_eq!((figures.most_revocations, figures.revoked_again), (3, 2));
-        figures.add_sub_tokens(&[SubToken { mom_id: "m".into(), ..token(0) }], &["m".into(), "k".into()]);
-        assert_eq!((figures.alive, figures.alive_unused), (2, 1));
+        let count = |made: &[SubToken], alive: &[&str]| {
+            let mut figures = Figures::default();
+            figures.add_sub_tokens(made, &alive.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+            figures
+        };
+        let repeated = SubToken { late_revocations: 2, ..token(5) };
+        let figures = count(&[token(0), token(1), repeated, token(2)], &["m", "m"]);
+        assert_eq!((figures.sub_tokens, figures.alive, figures.alive_unused, figures.alive_unanswered), (4, 0, 1, 1));
+        assert_eq!((figures.most_revocations, figures.most_with_late, figures.revoked_again), (3, 5, 2));
+        let named = |name: &str| SubToken { mom_id: name.to_owned(), ..token(0) };
+        let unused = SubToken { access_tokens: 0, ..named("u") };
+        let late = SubToken { access_tokens: 0, late: true, ..named("l") };
+        let figures = count(&[named("m"), unused, late], &["m", "u", "l", "k"]);
+        assert_eq!((figures.alive, figures.alive_unused, figures.alive_unanswered), (1, 3, 2));
     }
 }

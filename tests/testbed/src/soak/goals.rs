@@ -20,21 +20,29 @@ pub struct Goal {
     today: [f64; 2],
 }
 
-/// The goals. Times are in seconds. What is not as wanted: a submission that is made during the outage, or whose requests hang, runs
+/// The goals. Times are in seconds. What is not as wanted: a submission that is made during the outage, or both of whose requests fail, runs
 /// without a credential unless it requires one. A sub-token whose answer was lost may stay until it expires, because nobody knows it.
+///
+/// Up to three hosts revoke a sub-token. A request without an answer, because it hung or its agent was killed, may not have arrived, so it
+/// is sent again: it does not count here, and no rule can limit it without losing a revocation.
+///
+/// In the last long run, with a jump of the clock, 8.0 s were the longest time without a token, before or after the first one.
 #[rustfmt::skip]
 pub const GOALS: &[Goal] = &[
     Goal { name: "jobs lost", figure: |f| count(f.lost.len()), before: Some(0.0), wanted: 0.0, today: [0.0, 0.0] },
     Goal { name: "readings of an expired token", figure: |f| count(f.expired), before: Some(70.0), wanted: 0.0, today: [0.0, 0.0] },
-    Goal { name: "longest time without a token, s", figure: |f| f.longest_gap, before: Some(57.8), wanted: 5.0, today: [5.0, 10.0] },
-    Goal { name: "the same after the outage, s", figure: |f| f.longest_after_outage, before: None, wanted: 10.0, today: [15.0, 15.0] },
-    Goal { name: "tasks without a credential, %", figure: share_without, before: Some(22.7), wanted: 0.0, today: [40.0, 40.0] },
+    Goal { name: "longest wait for a further token, s", figure: |f| f.longest_gap, before: Some(57.8), wanted: 5.0, today: [5.0, 9.0] },
+    Goal { name: "longest wait for a first token, s", figure: |f| f.latest_first, before: None, wanted: 5.0, today: [5.0, 9.0] },
+    Goal { name: "the same after the outage, s", figure: |f| f.longest_after_outage, before: None, wanted: 10.0, today: [10.0, 10.0] },
+    Goal { name: "tasks without a credential, %", figure: share_without, before: Some(22.7), wanted: 0.0, today: [40.0, 20.0] },
+    Goal { name: "those that no outage met, %", figure: share_outside, before: None, wanted: 0.0, today: [20.0, 5.0] },
     Goal { name: "those without a reason", figure: |f| count(f.unexplained()), before: None, wanted: 0.0, today: [0.0, 0.0] },
     Goal { name: "files left", figure: |f| count(f.files_left), before: None, wanted: 0.0, today: [0.0, 0.0] },
-    Goal { name: "sub-tokens alive at the end", figure: |f| count(f.alive), before: Some(1.0), wanted: 0.0, today: [4.0, 8.0] },
-    Goal { name: "most revocations of one sub-token", figure: |f| count(f.most_revocations), before: None, wanted: 3.0, today: [3.0, 3.0] },
+    Goal { name: "used sub-tokens alive at the end", figure: |f| count(f.alive), before: Some(1.0), wanted: 0.0, today: [0.0, 0.0] },
+    Goal { name: "unused sub-tokens alive at the end", figure: |f| count(f.alive_unused), before: None, wanted: 0.0, today: [2.0, 2.0] },
+    Goal { name: "most answered revocations of one", figure: |f| count(f.most_revocations), before: None, wanted: 3.0, today: [3.0, 3.0] },
     Goal { name: "nodes drained or lost", figure: |f| count(f.nodes_out), before: None, wanted: 0.0, today: [0.0, 0.0] },
-    Goal { name: "growth of an agent, KiB", figure: |f| signed(f.growth.rss), before: None, wanted: 4096.0, today: [6144.0, 8192.0] },
+    Goal { name: "growth of an agent, KiB", figure: |f| signed(f.growth.rss), before: None, wanted: 4096.0, today: [4096.0, 4096.0] },
     Goal { name: "growth of an agent, descriptors", figure: |f| signed(f.growth.descriptors), before: None, wanted: 4.0, today: [4.0, 4.0] },
     Goal { name: "growth of an agent, threads", figure: |f| signed(f.growth.threads), before: None, wanted: 2.0, today: [2.0, 2.0] },
 ];
@@ -51,6 +59,10 @@ fn signed(number: i64) -> f64 {
 
 fn share_without(figures: &Figures) -> f64 {
     100.0 * count(figures.tasks_without_credential) / count(figures.tasks.max(1))
+}
+
+fn share_outside(figures: &Figures) -> f64 {
+    100.0 * count(figures.without_outside) / count(figures.tasks_outside.max(1))
 }
 
 impl Goal {
@@ -106,11 +118,13 @@ impl fmt::Display for Table<'_> {
         )?;
         write!(
             f,
-            "{} sub-tokens, {} revoked more than once, {} alive without ever an access token; {} agents were not killed, \
-             new descriptors of the one with most: {:?}; lost: {:?}; no credential, because: {:?}",
+            "{} sub-tokens, {} revoked more than once, one {} times with the requests that hung; the answer of {} that were never used \
+             was lost or late; {} agents were not killed, new descriptors of the one with most: {:?}; lost: {:?}; no credential, \
+             because: {:?}",
             figures.sub_tokens,
             figures.revoked_again,
-            figures.alive_unused,
+            figures.most_with_late,
+            figures.alive_unanswered,
             figures.growth.agents,
             figures.growth.kinds,
             figures.lost,

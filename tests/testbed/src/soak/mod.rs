@@ -24,7 +24,7 @@ use crate::drive::journal::Journal;
 use crate::drive::people::control;
 use crate::drive::tokens;
 use crate::{Error, Options, Result, Site, wait};
-use figures::Figures;
+use figures::{Expected, Figures};
 use mix::{Shape, Submission, USERS};
 use plan::Plan;
 use task::RECORDS;
@@ -52,14 +52,13 @@ pub fn run(site: &Site, plan: &Plan) -> Result<Figures> {
     wait_for_end(site, plan)?;
 
     let mut figures = Figures { clock_jumped: plan.clock_jump != 0, ..Figures::default() };
-    let expected: Vec<(String, usize)> =
-        submissions.iter().map(|submission| (submission.tag.clone(), submission.tasks())).collect();
+    let expected: Vec<Expected> = submissions.iter().map(|submission| course.expected(submission)).collect();
     figures.add_records(&records::read(site)?, &expected, course.outage);
     for tag in &figures.lost {
         eprintln!("{tag} is lost:\n{}", records::of_lost(site, tag)?);
     }
-    if let Some(waited) = &figures.of_longest_gap {
-        eprintln!("the longest time without a token: {waited:?}\n{}", records::logged(site, waited.from_to)?);
+    for (kind, waited) in &figures.longest_waits {
+        eprintln!("the longest wait for {kind}: {waited:?}\n{}", records::logged(site, waited.from_to)?);
     }
     figures.add_reasons(course.said.iter().chain([&records::printed(site)?]));
     let living = || -> Result<Vec<String>> {
@@ -98,9 +97,15 @@ fn prepare(site: &Site, plan: &Plan) -> Result<Vec<String>> {
     Ok(mytokens)
 }
 
+/// A submission that began so many milliseconds before the outage may meet it: it has 10 s for its credential, and the job of a nested
+/// one has to begin before.
+const MEETS_OUTAGE: u64 = 20_000;
+
 /// What happened while the jobs ran.
 #[derive(Debug, Default)]
 struct Course {
+    /// Unix milliseconds.
+    began: u64,
     /// What the agents used before it and after half of it, when they had work to do.
     before: Vec<agents::Reading>,
     /// Begin and end of the outage, Unix milliseconds: as it was, which on a busy machine is later than planned.
@@ -109,12 +114,21 @@ struct Course {
     said: Vec<String>,
 }
 
+impl Course {
+    fn expected(&self, submission: &Submission) -> Expected {
+        let at = self.began.saturating_add(u64::try_from(submission.at.as_millis()).unwrap_or(u64::MAX));
+        let meets = |(from, to): (u64, u64)| (from.saturating_sub(MEETS_OUTAGE)..=to).contains(&at);
+        let (tag, tasks) = (submission.tag.clone(), submission.tasks());
+        Expected { tag, tasks, meets_outage: self.outage.is_some_and(meets) }
+    }
+}
+
 /// Submits the jobs and makes the trouble, each at its time.
 fn soak(site: &Site, plan: &Plan, submissions: &[Submission]) -> Result<Course> {
     let began = Instant::now();
     let limit = Duration::from_secs(u64::from(plan.seconds + plan.settle));
     let failure: Mutex<Option<Error>> = Mutex::default();
-    let course = Mutex::new(Course { before: vec![agents::read(site)?], ..Course::default() });
+    let course = Mutex::new(Course { began: unix_millis(), before: vec![agents::read(site)?], ..Course::default() });
     let with = |change: &dyn Fn(&mut Course)| change(&mut course.lock().unwrap_or_else(PoisonError::into_inner));
     let wait_until = |at: Duration| thread::sleep(at.saturating_sub(began.elapsed()));
     thread::scope(|scope| {

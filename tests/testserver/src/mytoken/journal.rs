@@ -3,7 +3,7 @@
 //! bodies, no codes of paths. A mytoken is shown by its fingerprint, the begin of its SHA-256 in hexadecimal digits.
 
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -18,7 +18,7 @@ pub(crate) struct Journal(Mutex<Vec<Value>>);
 
 impl Journal {
     /// Records a request. The status is null for a closed connection. `token` is the mytoken of the request, `made` the
-    /// mytoken of the answer, `mom_id` that of the answer.
+    /// mytoken of the answer, `mom_id` that of the answer. `late_ms`: so much later than the request was carried out the answer is sent.
     pub(crate) fn record(&self, request: &Request, endpoint: &str, reply: &Reply) {
         let answer = match reply {
             Reply::Close => None,
@@ -38,6 +38,7 @@ impl Journal {
             "grant_type": keyword_member(request, "grant_type"),
             "action": keyword_member(request, "action"),
             "status": answer.map(|answer| answer.status),
+            "late_ms": late_ms(reply),
             "token": text(&asked, "mytoken").or_else(|| text(&asked, "token")).as_deref().map(fingerprint),
             "made": text(&answered, "mytoken").as_deref().map(fingerprint),
             "mom_id": text(&answered, "mom_id"),
@@ -52,6 +53,12 @@ impl Journal {
     pub(crate) fn clear(&self) {
         locked(&self.0).clear();
     }
+}
+
+/// Milliseconds between the end of the request and its answer.
+fn late_ms(reply: &Reply) -> u64 {
+    let pause = if let Reply::Late(_, pause) = reply { *pause } else { Duration::ZERO };
+    u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The begin of its SHA-256.
@@ -88,13 +95,16 @@ mod tests {
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
         };
         let answer = Response::json(200, &json!({"mytoken": "secret-child", "mom_id": "m1"}));
-        journal.record(&request, "mytoken", &Reply::Answer(answer));
+        journal.record(&request, "mytoken", &Reply::Answer(answer.clone()));
+        journal.record(&request, "mytoken", &Reply::Late(answer, Duration::from_secs(45)));
         let entries = Value::from(journal.entries());
         let shown = |member: &str| entries.pointer(&format!("/0/{member}")).cloned();
         assert_eq!(shown("token"), Some(fingerprint("secret-parent").into()));
         assert_eq!(shown("made"), Some(fingerprint("secret-child").into()));
         assert_eq!((shown("mom_id"), shown("status")), (Some("m1".into()), Some(200.into())));
         assert!(!entries.to_string().contains("secret"), "{entries}");
+        let late = |number: usize| entries.pointer(&format!("/{number}/late_ms")).and_then(Value::as_u64);
+        assert_eq!((late(0), late(1)), (Some(0), Some(45_000)));
     }
 
     #[test]
