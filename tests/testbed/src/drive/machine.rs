@@ -155,11 +155,19 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// As [`Self::boot`].
     pub fn reboot(&self) -> Result<()> {
+        self.begin_reboot()?;
+        self.wait_for_boot()
+    }
+
+    /// The same, until the machine has ended and its first process has begun again.
+    ///
+    /// # Errors
+    /// When the machine does not end within a minute.
+    pub fn begin_reboot(&self) -> Result<()> {
         // The command may be killed by what it does.
         self.sh("systemctl reboot")?;
         wait::until("the machine's shutdown", BOOT_LIMIT, || Ok((!self.site.is_running(self.name)?).then_some(())))?;
-        self.site.restart(self.name)?;
-        self.wait_for_boot()
+        self.site.restart(self.name)
     }
 
     /// Adds the test server's root certificate to those that the whole machine trusts, as sites with an authority of their own do.

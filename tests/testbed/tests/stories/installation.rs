@@ -43,7 +43,7 @@ fn set_up(site: &Site, machine: &Machine<'_>) -> Result<()> {
 }
 
 /// Installs the packages, and sets up what they need.
-fn install(site: &Site, machine: &Machine<'_>) -> Result<()> {
+pub fn install(site: &Site, machine: &Machine<'_>) -> Result<()> {
     bring_packages(site)?;
     machine.sh("DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb")?.ok()?;
     set_up(site, machine)

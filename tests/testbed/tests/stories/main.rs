@@ -16,6 +16,7 @@ mod administrator_guide;
 mod ansible;
 mod arm64;
 mod bad_tokens;
+mod boot;
 mod broker;
 mod check;
 mod check_account;
