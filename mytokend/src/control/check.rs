@@ -179,7 +179,8 @@ fn check_with(
     findings.host.version = Some(running::VERSION.to_owned());
     let Some(shared) = findings.shared(dir, trust) else { return findings };
     let login = findings.login_settings(dir, &shared, trust, accounts, host);
-    let jobs = findings.jobs_settings(dir, &shared, trust, &|| host.is_some() && slurm::loads_us(None));
+    let loads_us = || host.is_some() && (slurm::is_in_slurmd() || slurm::loads_us(None));
+    let jobs = findings.jobs_settings(dir, &shared, trust, &loads_us);
     if let Some(login) = &login {
         findings.map_files(login, &shared.issuers, trust, accounts);
         findings.id_tokens(&shared, login);

@@ -164,7 +164,7 @@ impl Seen {
                 let version = library_version(&path);
                 (path, version)
             }),
-            slurmds: process::named("slurmd").into_iter().filter_map(|pid| Some((pid, in_memory(pid)?))).collect(),
+            slurmds: slurmds(),
             private: read_text(&plugstack.directory.join("job_container.conf"))
                 .map(|text| private_directories(&text))
                 .unwrap_or_default(),
@@ -212,6 +212,16 @@ fn version_in(file: fs::File) -> Option<String> {
     let mut start = Vec::new();
     file.take(1024 * 1024).read_to_end(&mut start).ok()?;
     version::in_file(&start).map(str::to_owned)
+}
+
+/// The running slurmd, and the plugin in the memory of each.
+fn slurmds() -> Vec<(u32, InMemory)> {
+    process::named("slurmd").into_iter().filter_map(|pid| Some((pid, in_memory(pid)?))).collect()
+}
+
+/// Whether a slurmd of this host has loaded our plugin. It knows where its slurm.conf is; root's environment need not.
+pub(super) fn is_in_slurmd() -> bool {
+    slurmds().iter().any(|(_, plugin)| *plugin != InMemory::Absent)
 }
 
 /// The plugin in a process; `None` when its memory cannot be read.

@@ -35,10 +35,36 @@ fn the_line_comes_to_where_this_slurm_reads_it() -> Result<()> {
         let elsewhere =
             format!("echo PlugStackConfig={OF_SITE} >>/etc/slurm/slurm.conf; scontrol reconfigure; sleep 1");
         mends(site, &elsewhere, OF_SITE)?;
-        // Where jobs.toml is missing, this file says that it is needed.
+        // Where jobs.toml is missing, this file says that it is needed. slurmd would say so, too.
+        site.stop("slurmd.n1", "TERM")?;
         site.sh("root", &format!("echo '# nothing' >{FILE}"))?.ok()?;
         let found = sees_alone(site, "", "mv /etc/mytoken/jobs.toml /root/", "jobs-toml-missing", 2)?;
         assert!(found[0].fix.starts_with("test -e /etc/mytoken/jobs.toml || "), "{found:?}");
+        Ok(())
+    })
+}
+
+/// Slurm that was built by hand has its files in a directory of its own. SLURM_CONF names it, and sudo does not pass it on.
+#[test]
+fn jobs_toml_is_missed_where_slurm_has_another_directory() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        let elsewhere = "/opt/slurm/etc";
+        let moved = format!(
+            "mkdir -p {elsewhere}; cp -a /etc/slurm/. {elsewhere}/; echo '{INCLUDE}' >{elsewhere}/plugstack.conf; \
+             rm {FILE}; mv /etc/mytoken/jobs.toml /root/"
+        );
+        site.sh("root", &moved)?.ok()?;
+        let is_missed = |environment: &str| -> Result<bool> {
+            let checked = site.sh("root", &format!("{environment} mytokenctl check --json"))?;
+            assert!(checked.stdout.contains("\"findings\""), "{checked:?}");
+            Ok(checked.stdout.contains("\"jobs-toml-missing\""))
+        };
+        // slurmd has the plugin in its memory, whatever root knows.
+        assert!(is_missed("")?);
+        site.stop("slurmd.n1", "TERM")?;
+        assert!(!is_missed("")?, "nothing here loads the plugin");
+        assert!(is_missed(&format!("SLURM_CONF={elsewhere}/slurm.conf"))?);
         Ok(())
     })
 }
