@@ -25,6 +25,7 @@ mod check_configuration;
 mod check_nodes;
 mod check_pam;
 mod check_plugstack;
+mod check_screen;
 mod check_slurm;
 mod check_sshd;
 mod check_user;
