@@ -22,7 +22,7 @@ SLURM_DIR ?= $(PREFIX)/lib/$(TRIPLET)/slurm-wlm
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
-TARGETS := help toolchain compiler mmdebstrap debhelper build deb earlier arm64 rpm rpm-check tarball wheel image reproducible site tools install test test-all demo shell bench soak matrix brokers book picture fuzz lint msrv portable deb-source dist clean
+TARGETS := help toolchain extras compiler mmdebstrap debhelper build deb earlier arm64 rpm rpm-check tarball wheel image reproducible site tools install test test-all demo shell bench soak matrix brokers book picture fuzz lint msrv portable deb-source dist clean
 .PHONY: $(TARGETS)
 
 # Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
@@ -43,7 +43,8 @@ help:
 	@echo 'dist     archives, licences and checksums of a release, in target/dist'
 	@echo 'deb-source  the Debian source package, built in a root file system of ROOT=bookworm|trixie|sid, all by default'
 	@echo 'test     all tests, ROOT=bookworm|trixie|sid   lint     formatting, clippy, rustdoc, licences'
-	@echo 'test-all  the same on each release (ROOT= for one), with all other packages and an upgrade from an earlier commit'
+	@echo 'test-all  the same on each release (ROOT= for one), with all other packages, a second build of them to compare, and an upgrade'
+	@echo '          from an earlier commit; hours          extras   install what only its tests need'
 	@echo 'bench    measure run times and sizes, into target/bench.json'
 	@echo 'soak     run 220 jobs for 15 minutes while servers and agents fail; SOAK= passes arguments on'
 	@echo 'matrix   each fault at each moment of a job, ROOT=bookworm|trixie|sid, all by default'
@@ -53,9 +54,13 @@ help:
 	@echo 'toolchain  on Debian, install what is missing: a C compiler, Rust, mmdebstrap, debhelper; demo and test do this too'
 
 # Only these targets install packages on the host, and only missing ones. All other targets say what is missing.
-MISSING := $(if $(filter toolchain demo test,$(MAKECMDGOALS)),install,check)
+MISSING := $(if $(filter toolchain extras demo test,$(MAKECMDGOALS)),install,check)
 
 toolchain: debhelper
+
+# Programs without which tests of `test-all` would be skipped.
+extras:
+	@tests/testbed/bootstrap $(MISSING) extras
 
 compiler:
 	@tests/testbed/bootstrap $(MISSING) compiler
@@ -162,8 +167,9 @@ test: mmdebstrap deb tools
 earlier: debhelper
 	@CARGO='$(CARGO)' tests/testbed/earlier $(TARGET_DIR)/earlier
 
-# Tests of packages that were not built are skipped by `make test`. A failure on one release does not keep the next one from its tests.
-test-all: rpm arm64 earlier deb-source tarball wheel image portable
+# Tests of packages that were not built, and those without their programs, are skipped by `make test`. A failure on one release does not
+# keep the next one from its tests.
+test-all: extras rpm arm64 earlier deb-source tarball wheel image portable reproducible
 	@failed=; \
 	for root in $(or $(ROOT),bookworm trixie sid); do $(MAKE) test ROOT=$$root || failed="$$failed $$root"; done; \
 	[ -z "$$failed" ] || { echo "Tests failed on:$$failed" >&2; exit 1; }

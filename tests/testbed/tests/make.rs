@@ -105,6 +105,101 @@ fn other_targets_name_missing_packages_and_install_nothing() {
     }
 }
 
+/// Programs without which a test of `make test-all` is skipped.
+const EXTRAS: [&str; 11] = [
+    "ruby",
+    "rpmspec",
+    "piuparts",
+    "rpmlint",
+    "podman",
+    "buildah",
+    "pipx",
+    "ansible-playbook",
+    "ansible-lint",
+    "twine",
+    "mdbook",
+];
+
+/// Those that `make test` and the builds of packages have.
+const OTHERS: [&str; 9] = ["cc", "cargo", "mmdebstrap", "dh", "dpkg-buildpackage", "lintian", "mandoc", "zsh", "fish"];
+
+impl BareHost {
+    /// With all programs of `make test-all` but these. shellcheck and rustc are there too.
+    fn with_extras_but(missing: &[&str]) -> Self {
+        let host = Self::new();
+        for program in ["chmod", "cp", "mkdir", "mktemp", "rm"] {
+            symlink(find(program), host.0.path().join(program)).unwrap();
+        }
+        host.script("rustc", "echo 'rustc 1.99.0 (of a test)'");
+        for program in EXTRAS.iter().chain(&OTHERS).chain(&["shellcheck"]).filter(|name| !missing.contains(name)) {
+            host.script(program, "true");
+        }
+        host
+    }
+
+    /// Shell commands that make a program.
+    fn making(&self, program: &str) -> String {
+        let path = self.0.path().join(program);
+        format!("echo '#!/bin/sh' >{0} && chmod 755 {0}", path.display())
+    }
+
+    fn has(&self, program: &str) -> bool {
+        self.0.path().join(program).exists()
+    }
+}
+
+#[test]
+fn test_all_begins_with_the_programs_that_its_tests_lack() {
+    let host = BareHost::new();
+    let output = host.make("test-all");
+    let text = text_of(&output);
+    assert!(!output.status.success() && text.contains("`make extras` installs them."), "{text}");
+    for program in EXTRAS {
+        assert!(text.contains(program), "{program}: {text}");
+    }
+    assert_eq!(host.installed(), "");
+    for missing in EXTRAS {
+        let host = BareHost::with_extras_but(&[missing]);
+        let text = text_of(&host.make("test-all"));
+        assert!(text.contains("This machine lacks ") && text.contains(missing), "{missing}: {text}");
+        assert_eq!(host.installed(), "", "{missing}");
+    }
+}
+
+#[test]
+fn extras_that_are_there_are_not_installed_again() {
+    let host = BareHost::with_extras_but(&[]);
+    let output = host.make("extras");
+    assert!(output.status.success(), "{}", text_of(&output));
+    assert_eq!(host.installed(), "");
+}
+
+#[test]
+fn an_extra_that_cannot_be_installed_is_named_and_keeps_no_other_from_it() {
+    let host = BareHost::with_extras_but(&["podman", "rpmlint", "twine", "ansible-lint", "mdbook"]);
+    // This Debian has no rpmlint, and the registry of Python packages no twine.
+    host.script("apt-cache", "[ \"$2\" != rpmlint ]");
+    let installed = host.0.path().join("installed");
+    host.script("apt-get", &format!("echo \"$*\" >>{} && {}", installed.display(), host.making("podman")));
+    let ansible = host.making("ansible-lint");
+    host.script("pipx", &format!("case $* in *ansible-lint) {ansible} ;; *) exit 1 ;; esac"));
+    // Its arguments end with --root DIRECTORY mdbook.
+    let built = "echo '#!/bin/sh' >\"$1/bin/mdbook\" && chmod 755 \"$1/bin/mdbook\"";
+    host.script("cargo", &format!("while [ $# -gt 2 ]; do shift; done; mkdir -p \"$1/bin\" && {built}"));
+    let bootstrap = paths::repository().join("tests/testbed/bootstrap");
+    let mut command = Command::new(bootstrap);
+    let output = command
+        .args(["install", "extras"])
+        .env("PATH", host.0.path())
+        .env("EXTRAS_BIN", host.0.path())
+        .output()
+        .unwrap();
+    let text = text_of(&output);
+    assert!(!output.status.success() && text.contains("Could not install rpmlint, twine. See"), "{text}");
+    assert!(host.has("podman") && host.has("ansible-lint") && host.has("mdbook"), "{text}");
+    assert!(host.installed().contains(" podman") && !host.installed().contains("rpmlint"), "{}", host.installed());
+}
+
 #[test]
 fn an_unknown_target_fails_with_a_message() {
     // "tests" is also a directory, which make takes for a finished target.

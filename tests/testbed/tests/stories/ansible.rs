@@ -131,7 +131,7 @@ fn assert_good(output: &str) {
 #[test]
 fn the_role_sets_up_a_login_host_and_a_node_and_changes_nothing_the_second_time() -> Result<()> {
     if !has_program("ansible-playbook") {
-        return skip("Ansible is not installed (pip install ansible-core)");
+        return skip("Ansible is not installed; run `make extras`");
     }
     built()?;
     cluster_story(true, |site, Cluster { login_host, node }| {
@@ -272,7 +272,7 @@ fn the_role_sets_up_a_login_host_and_a_node_and_changes_nothing_the_second_time(
 #[test]
 fn ansible_lint_has_no_complaint() -> Result<()> {
     if !has_program("ansible-lint") {
-        return skip("ansible-lint is not installed (pip install ansible-lint)");
+        return skip("ansible-lint is not installed; run `make extras`");
     }
     let home = tempfile::tempdir().map_err(io("making a directory"))?;
     // It leaves a cache in its directory, so it gets a copy.
