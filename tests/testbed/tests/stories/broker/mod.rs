@@ -4,6 +4,7 @@
 mod commands;
 pub mod escrow;
 mod keys;
+mod outages;
 mod permits;
 mod replace;
 pub mod request;
