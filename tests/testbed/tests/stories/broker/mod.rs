@@ -3,6 +3,7 @@
 
 mod commands;
 pub mod escrow;
+mod graceful_end;
 mod keys;
 mod outages;
 mod permits;
@@ -65,6 +66,22 @@ fn wait_for_revocations(site: &Site, number: usize) -> Result<()> {
         || Ok((Journal::read(site)?.granted("revocation") >= number).then_some(())),
     )?;
     assert_eq!(Journal::read(site)?.requests_to("revocation"), number);
+    assert_nothing_left(site)
+}
+
+/// Waits until each of this number of sub-tokens is revoked, by both brokers if nodes have asked both, and nothing is left on the nodes.
+fn wait_for_revocations_by_any(site: &Site, number: usize) -> Result<()> {
+    let is_revoked = |journal: &Journal| {
+        let made = journal.each_sub_token();
+        made.len() == number && made.iter().all(|token| token.revocations > 0)
+    };
+    wait::until("the revocations", TIMEOUT, || Ok(is_revoked(&Journal::read(site)?).then_some(())))?;
+    let journal = Journal::read(site)?;
+    assert!(journal.requests_to("revocation") <= number * site.brokers().len(), "{journal:#?}");
+    assert_nothing_left(site)
+}
+
+fn assert_nothing_left(site: &Site) -> Result<()> {
     for node in site.nodes() {
         assert_eq!(site.on_node(&node, "ls /run/mytoken/jobs")?.ok()?.stdout, "", "{node}");
     }
