@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Jobs whose nodes ask a broker: it alone has the cluster's private key. Brokers and nodes have networks and munged of their own.
 
+mod accounting;
 mod commands;
 pub mod escrow;
 mod graceful_end;
