@@ -13,6 +13,7 @@ pub mod request;
 mod service;
 mod slurmctld;
 mod theft;
+mod two_budgets;
 
 use std::time::Duration;
 

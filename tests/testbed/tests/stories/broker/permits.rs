@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const STATUS: &str = "mytokenctl broker status --runtime-dir /run/mytoken-broker.b1";
 
 /// Gives a user a mytoken. It costs no request that the server counts, as a login through the browser would.
-fn give_mytoken(site: &Site, user: &str) -> Result<String> {
+pub fn give_mytoken(site: &Site, user: &str) -> Result<String> {
     let clause = json!({"scope": "openid profile storage.read", "audience": [AUDIENCE]});
     let mytoken = tokens::mytoken(site, user, &json!({"restrictions": [clause]}))?;
     tokens::store(site, user, &mytoken)?;
@@ -51,7 +51,7 @@ fn made_of(journal: &Journal, mytoken: &str) -> usize {
 }
 
 /// How many submissions of a user a status of the broker shows: `submissions 47 (alice 46, bob 1)`.
-fn submissions_of(user: &str, status: &str) -> Option<usize> {
+pub fn submissions_of(user: &str, status: &str) -> Option<usize> {
     let (_, uses) = status.split_once("submissions ")?;
     let (_, numbers) = uses.split_once(')')?.0.split_once(&format!("{user} "))?;
     numbers.split(',').next()?.parse().ok()
