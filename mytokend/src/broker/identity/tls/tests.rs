@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mytoken::config::FileTrust;
 use mytoken::private_files::{Directory, Owner};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
-use rustls::{ClientConfig, ClientConnection, HandshakeKind};
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, ClientConfig, ClientConnection, HandshakeKind, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivateKeyDer, ServerName};
 
@@ -172,6 +174,36 @@ fn certificates_of_other_authorities_and_expired_ones_are_refused() {
     site.clock.0.store(NOW + NODE_LIFE + 1, Ordering::Relaxed);
     let error = site.connect(Some(own)).unwrap_err().to_string();
     assert!(error.contains("xpired"), "{error}");
+}
+
+/// Somebody who shows a certificate and signs with another key. rustls itself refuses such a pair.
+#[derive(Debug)]
+struct Copied(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Copied {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_copied_certificate_is_worth_nothing_without_its_key() {
+    let site = site(None);
+    let (_, (chain, key)) = node_credentials(&site.authority, "n1");
+    let (_, (_, other)) = node_credentials(&site.authority, "n2");
+    let shows = |key: PrivateKeyDer<'static>| {
+        let key = provider().key_provider.load_private_key(key).unwrap();
+        let mut config = site.client(None);
+        config.client_auth_cert_resolver = Arc::new(Copied(Arc::new(CertifiedKey::new(chain.clone(), key))));
+        site.connect_with(config, "broker1")
+    };
+    let peer = shows(key).unwrap().unwrap().unwrap();
+    assert_eq!(peer.node.as_str(), "n1", "with its key it is good");
+    assert_eq!(shows(other).unwrap_err(), rustls::Error::InvalidCertificate(CertificateError::BadSignature));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod replace;
 pub mod request;
 mod service;
 mod slurmctld;
+mod strangers;
 mod theft;
 mod two_budgets;
 

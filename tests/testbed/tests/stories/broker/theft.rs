@@ -27,7 +27,7 @@ const STOLEN: &str = "/root/stolen";
 const TOKEN: &str = "/v1/token";
 
 /// What `mytokenctl node` on the broker needs: the broker of a site has its state in a directory of its own.
-const OWN_STATE: &str = "mkdir -p /var/lib/mytoken; mount --bind /var/lib/mytoken.b1 /var/lib/mytoken";
+pub const OWN_STATE: &str = "mkdir -p /var/lib/mytoken; mount --bind /var/lib/mytoken.b1 /var/lib/mytoken";
 
 /// A job of alice with a token on `node`, and the node's request for it.
 fn job_on(site: &Site, node: &str) -> Result<(Job, Value)> {
@@ -43,7 +43,7 @@ fn job_on(site: &Site, node: &str) -> Result<(Job, Value)> {
 }
 
 /// Number of lines in all logs that have both texts.
-fn logged(site: &Site, one: &str, other: &str) -> Result<String> {
+pub fn logged(site: &Site, one: &str, other: &str) -> Result<String> {
     let count = format!("cat /var/log/*.log | grep -F '{one}' | grep -cF '{other}'");
     Ok(site.sh("root", &count)?.stdout.trim().to_owned())
 }
