@@ -22,7 +22,7 @@ SLURM_DIR ?= $(PREFIX)/lib/$(TRIPLET)/slurm-wlm
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
-TARGETS := help toolchain extras compiler mmdebstrap debhelper build deb earlier arm64 rpm rpm-check tarball wheel image reproducible site tools install test test-all demo shell bench soak matrix brokers book picture fuzz lint msrv portable deb-source dist clean
+TARGETS := help toolchain extras compiler mmdebstrap debhelper build deb earlier arm64 rpm rpm-check tarball wheel image reproducible site tools install test test-long test-all demo shell bench soak matrix brokers book picture fuzz lint msrv portable deb-source dist clean
 .PHONY: $(TARGETS)
 
 # Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
@@ -43,7 +43,8 @@ help:
 	@echo 'dist     archives, licences and checksums of a release, in target/dist'
 	@echo 'deb-source  the Debian source package, built in a root file system of ROOT=bookworm|trixie|sid, all by default'
 	@echo 'test     all tests, ROOT=bookworm|trixie|sid   lint     formatting, clippy, rustdoc, licences'
-	@echo 'test-all  the same on each release (ROOT= for one), with all other packages, a second build of them to compare, and an upgrade'
+	@echo 'test-long  the same with the long forms of stories that have one; ten minutes more'
+	@echo 'test-all  this on each release (ROOT= for one), with all other packages, a second build of them to compare, and an upgrade'
 	@echo '          from an earlier commit; hours          extras   install what only its tests need'
 	@echo 'bench    measure run times and sizes, into target/bench.json'
 	@echo 'soak     run 220 jobs for 15 minutes while servers and agents fail; SOAK= passes arguments on'
@@ -54,7 +55,7 @@ help:
 	@echo 'toolchain  on Debian, install what is missing: a C compiler, Rust, mmdebstrap, debhelper; demo and test do this too'
 
 # Only these targets install packages on the host, and only missing ones. All other targets say what is missing.
-MISSING := $(if $(filter toolchain extras demo test,$(MAKECMDGOALS)),install,check)
+MISSING := $(if $(filter toolchain extras demo test test-long,$(MAKECMDGOALS)),install,check)
 
 toolchain: debhelper
 
@@ -163,6 +164,10 @@ install:
 test: mmdebstrap deb tools
 	@$(TESTBED) $(if $(ROOT),--root $(ROOT)) test
 
+# The variable reaches `test` too.
+test-long: export TESTBED_LONG := 1
+test-long: test
+
 # Packages of an earlier commit and programs of another one, for the stories about upgrades. None without the history.
 earlier: debhelper
 	@CARGO='$(CARGO)' tests/testbed/earlier $(TARGET_DIR)/earlier
@@ -171,7 +176,7 @@ earlier: debhelper
 # keep the next one from its tests.
 test-all: extras rpm arm64 earlier deb-source tarball wheel image portable reproducible
 	@failed=; \
-	for root in $(or $(ROOT),bookworm trixie sid); do $(MAKE) test ROOT=$$root || failed="$$failed $$root"; done; \
+	for root in $(or $(ROOT),bookworm trixie sid); do $(MAKE) test-long ROOT=$$root || failed="$$failed $$root"; done; \
 	[ -z "$$failed" ] || { echo "Tests failed on:$$failed" >&2; exit 1; }
 
 # Both use the product that `site` builds, so that they need no release build.

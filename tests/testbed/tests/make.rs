@@ -62,7 +62,7 @@ impl BareHost {
 
 #[test]
 fn toolchain_demo_and_test_install_packages() {
-    for target in ["toolchain", "demo", "test"] {
+    for target in ["toolchain", "demo", "test", "test-long"] {
         let host = BareHost::new();
         host.make(target);
         let installed = host.installed();
@@ -198,6 +198,18 @@ fn an_extra_that_cannot_be_installed_is_named_and_keeps_no_other_from_it() {
     assert!(!output.status.success() && text.contains("Could not install rpmlint, twine. See"), "{text}");
     assert!(host.has("podman") && host.has("ansible-lint") && host.has("mdbook"), "{text}");
     assert!(host.installed().contains(" podman") && !host.installed().contains("rpmlint"), "{}", host.installed());
+}
+
+#[test]
+fn only_the_long_test_plays_the_long_forms_of_stories() {
+    for (target, expected) in [("test", "long: no\n"), ("test-long", "long: 1\n")] {
+        // In place of the program that runs the tests, and without what it needs.
+        let program = "TESTBED=echo long: $${TESTBED_LONG:-no} #";
+        let needs = ["-o", "mmdebstrap", "-o", "deb", "-o", "tools"];
+        let output = make(&[target, program]).args(needs).env_remove("TESTBED_LONG").output().unwrap();
+        let text = text_of(&output);
+        assert!(output.status.success() && text.contains(expected), "{target}: {text}");
+    }
 }
 
 #[test]
