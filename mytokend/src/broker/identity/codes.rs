@@ -225,7 +225,8 @@ fn hash(bytes: &[u8; BYTES]) -> String {
 }
 
 /// A code as it is shown: `0123-4567-...`.
-fn written(bytes: &[u8; BYTES]) -> Zeroizing<String> {
+#[must_use]
+pub fn written(bytes: &[u8; BYTES]) -> Zeroizing<String> {
     let digits = Zeroizing::new(hex::encode(bytes));
     let mut text = Zeroizing::new(String::with_capacity(BYTES * 2 + BYTES * 2 / GROUP));
     for (place, digit) in digits.chars().enumerate() {
@@ -238,7 +239,8 @@ fn written(bytes: &[u8; BYTES]) -> Zeroizing<String> {
 }
 
 /// The bytes of a code as somebody typed it.
-fn bytes_of(code: &str) -> Option<Zeroizing<[u8; BYTES]>> {
+#[must_use]
+pub fn bytes_of(code: &str) -> Option<Zeroizing<[u8; BYTES]>> {
     if code.len() > 4 * BYTES {
         return None;
     }
