@@ -112,7 +112,15 @@ fn prepare(site: &Site, nodes: usize) -> Result<String> {
         r#"set -e; umask 022; rm -rf {DIRECTORY}; cp -r /etc/mytoken {DIRECTORY}; mkdir -p {DIRECTORY}/jobs.d
 mytokenctl broker-ca --dir {DIRECTORY}/keys
 mkdir -m 755 {DIRECTORY}/state; mkdir -m 700 {DIRECTORY}/state/nodes
-printf '#!/bin/sh\necho "{jobs}"\n' >{DIRECTORY}/squeue; chmod 755 {DIRECTORY}/squeue
+echo '{jobs}' >{DIRECTORY}/jobs
+cat >{DIRECTORY}/squeue <<'END'
+#!/bin/sh
+# Each job ends with the mark at the end of the format, which is the last argument.
+for format; do :; done
+mark=${{format##*|}}
+sed "s/$/|$mark/" {DIRECTORY}/jobs
+END
+chmod 755 {DIRECTORY}/squeue
 cat >{DIRECTORY}/jobs.d/bench.toml
 {CLIENT} prepare {DIRECTORY}/keys {DIRECTORY}/state {nodes} {DIRECTORY}/nodes.json"#
     );
