@@ -147,3 +147,11 @@ fn ten_thousand_nodes_for_two_hours_need_6_requests() {
     assert!((20_000..=60_000).contains(&requests), "{requests} requests of nodes");
     assert!(tokens <= 4 && revocations == 1, "{tokens} access tokens, {revocations} revocations");
 }
+
+#[test]
+fn twelve_hours_on_one_node_need_22_requests() {
+    let (tokens, revocations, requests) = play(&[Run { job: ARRAY + 1, begin: 0, end: 43_200 }], 1);
+    // With the sub-token, slurm-spank.md 11.4 has at most 22. The node draws when it renews, after 60 to 75 % of each life.
+    assert!((16..=20).contains(&tokens) && revocations == 1, "{tokens} access tokens, {revocations} revocations");
+    assert_eq!(requests, tokens, "the node asks when the broker has no fresh token");
+}
