@@ -5,7 +5,12 @@
 //! `broker_load prepare AUTHORITY STATE_DIR NODES FILE` makes the certificates of n1 to nNODES, pins them in the register, and writes them to
 //! FILE. `broker_load run AUTHORITY FILE BROKER JOB UID connected|at-once` reads a sealed credential on standard input, lets all nodes ask
 //! for the token of JOB, and prints figures as JSON. `connected`: all nodes are connected before the first asks.
+//!
+//! `broker_load array AUTHORITY FILE BROKER ARRAY UID TASKS SECONDS ENDED SHOWN` lets the tasks of the job array ARRAY begin one after the
+//! other within SECONDS, each on one of at most 1,000 nodes, and ask for its token. Then it renames ENDED to SHOWN, which is what slurmctld
+//! is to show from now on, and all nodes tell the end.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,7 +26,9 @@ use hyper_util::rt::TokioIo;
 use mytoken::config::FileTrust;
 use mytokend::broker::identity::authority::read_certificates;
 use mytokend::broker::identity::{Authority, CertificateRequest, NodeEntry, NodeName, Proof};
-use mytokend::broker::messages::{TOKEN_PATH, TokenAnswer, TokenOutcome, TokenRequest};
+use mytokend::broker::messages::{
+    END_PATH, EndAnswer, EndRequest, TOKEN_PATH, TokenAnswer, TokenOutcome, TokenRequest,
+};
 use mytokend::jobs::backoff;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rcgen::{CertificateParams, KeyPair};
@@ -31,7 +38,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpSocket;
 use tokio::sync::{Barrier, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -50,6 +57,9 @@ const LIFE: u64 = 3600;
 
 /// How long a node waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Most nodes of an array. Each runs one task after the other.
+const NODES_OF_ARRAY: usize = 1_000;
 
 #[derive(Serialize, Deserialize)]
 struct Node {
@@ -96,15 +106,33 @@ fn main() -> Result<(), Failure> {
                 _ => (Semaphore::new(nodes.len()), None),
             };
             let cluster = Cluster { broker: broker.parse()?, body: body.into(), booting, barrier };
-            let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-            setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let figures = runtime.block_on(cluster.run(clients))?;
+            let figures = runtime()?.block_on(cluster.run(clients))?;
             println!("{}", serde_json::to_string(&figures)?);
+            Ok(())
+        }
+        ["array", authority, file, broker, array, uid, tasks, seconds, ended, shown] => {
+            let mut sealed = String::new();
+            std::io::stdin().read_to_string(&mut sealed)?;
+            let mut nodes: Vec<Node> = serde_json::from_slice(&std::fs::read(file)?)?;
+            nodes.truncate(NODES_OF_ARRAY);
+            let clients = clients(Path::new(authority), &nodes)?;
+            let (booting, barrier) = (Semaphore::new(BOOTING), Some(Barrier::new(nodes.len())));
+            let cluster = Arc::new(Cluster { broker: broker.parse()?, body: Bytes::new(), booting, barrier });
+            let (id, uid, tasks, sealed) = (array.parse()?, uid.parse()?, tasks.parse()?, sealed.trim().to_owned());
+            let array = Arc::new(Array { id, uid, sealed, tasks, within: Duration::from_secs(seconds.parse()?) });
+            let (asked, tokens) = runtime()?.block_on(cluster.run_array(clients, &array, (ended, shown)))?;
+            println!("{}", serde_json::json!({"asked": asked, "tokens": tokens}));
             Ok(())
         }
         _ => Err("see the beginning of broker_load.rs for the arguments".into()),
     }
+}
+
+/// A runtime, with as many connections as the system permits.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
 fn prepare(directory: &Path, state_dir: &Path, nodes: u32, file: &Path) -> Result<(), Failure> {
@@ -237,7 +265,7 @@ impl Cluster {
                     timeout(LIMIT, barrier.wait()).await.map_err(|_| "not all nodes could connect")?;
                     asked = Instant::now();
                 }
-                let token = self.ask(&mut connection).await;
+                let token = self.token(&mut connection, self.body.clone()).await;
                 kept = Some(connection).filter(|connection| !connection.is_closed());
                 token
             };
@@ -270,19 +298,86 @@ impl Cluster {
         Ok(sender)
     }
 
-    async fn ask(&self, connection: &mut SendRequest<Full<Bytes>>) -> Result<String, Failure> {
-        connection.ready().await?;
-        let host = self.broker.to_string();
-        let request = Request::post(TOKEN_PATH).header("host", host).body(Full::new(self.body.clone()))?;
-        let answer = connection.send_request(request).await?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await?.to_bytes();
-        if !status.is_success() {
-            return Err(format!("status {status}").into());
-        }
-        match serde_json::from_slice::<TokenAnswer>(&body)?.outcome {
+    async fn token(&self, connection: &mut SendRequest<Full<Bytes>>, body: Bytes) -> Result<String, Failure> {
+        match serde_json::from_slice::<TokenAnswer>(&self.ask(connection, TOKEN_PATH, body).await?)?.outcome {
             TokenOutcome::Token { token, .. } => Ok(token.expose().to_owned()),
             TokenOutcome::Later { reason, .. } | TokenOutcome::Refused { reason, .. } => Err(reason.into()),
         }
     }
+
+    async fn ask(&self, connection: &mut SendRequest<Full<Bytes>>, path: &str, body: Bytes) -> Result<Bytes, Failure> {
+        connection.ready().await?;
+        let host = self.broker.to_string();
+        let request = Request::post(path).header("host", host).body(Full::new(body))?;
+        let answer = connection.send_request(request).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        if status.is_success() { Ok(body) } else { Err(format!("status {status}").into()) }
+    }
+
+    /// Plays a job array. Returns the number of its tasks that have asked, and of different tokens.
+    async fn run_array(
+        self: Arc<Self>,
+        clients: Vec<TlsConnector>,
+        array: &Arc<Array>,
+        (ended, shown): (&str, &str),
+    ) -> Result<(u32, usize), Failure> {
+        let nodes = u32::try_from(clients.len())?;
+        let mut playing = Vec::new();
+        for (number, client) in (1..).zip(clients) {
+            let (cluster, array) = (Arc::clone(&self), Arc::clone(array));
+            playing.push(tokio::spawn(async move { cluster.play_tasks(number, &client, nodes, &array).await }));
+        }
+        let (mut asked, mut tokens, mut connections) = (0, BTreeSet::new(), Vec::new());
+        for node in playing {
+            let (count, of_node, connection) = node.await??;
+            asked += count;
+            tokens.extend(of_node);
+            connections.push(connection);
+        }
+        std::fs::rename(ended, shown)?;
+        for (number, connection) in (1..).zip(&mut connections) {
+            let (job, uid, sealed) = (array.id + number, array.uid, array.sealed.clone());
+            let body = serde_json::to_vec(&EndRequest { job, uid, sealed })?;
+            serde_json::from_slice::<EndAnswer>(&self.ask(connection, END_PATH, body.into()).await?)?;
+        }
+        Ok((asked, tokens.len()))
+    }
+
+    /// A node runs every task whose number is its own, or that by multiples of `nodes` higher.
+    async fn play_tasks(
+        &self,
+        number: u32,
+        client: &TlsConnector,
+        nodes: u32,
+        array: &Array,
+    ) -> Result<(u32, BTreeSet<String>, SendRequest<Full<Bytes>>), Failure> {
+        let mut connection = {
+            let _place = self.booting.acquire().await?;
+            timeout(CONNECT, self.connect(number, client)).await??
+        };
+        if let Some(barrier) = &self.barrier {
+            timeout(LIMIT, barrier.wait()).await.map_err(|_| "not all nodes could connect")?;
+        }
+        let (begin, mut asked, mut tokens) = (tokio::time::Instant::now(), 0, BTreeSet::new());
+        for task in (number..=array.tasks).step_by(usize::try_from(nodes)?) {
+            sleep_until(begin + array.within.mul_f64(f64::from(task - 1) / f64::from(array.tasks))).await;
+            let (job, uid, sealed) = (array.id + task, array.uid, array.sealed.clone());
+            let patience = u64::try_from(PATIENCE.as_millis())?;
+            let body = serde_json::to_vec(&TokenRequest { job, uid, sealed, file: None, patience })?;
+            tokens.insert(self.token(&mut connection, body.into()).await?);
+            asked += 1;
+        }
+        Ok((asked, tokens, connection))
+    }
+}
+
+/// A job array. Task T is the job with its id plus T.
+struct Array {
+    id: u32,
+    uid: u32,
+    sealed: String,
+    tasks: u32,
+    /// The last task begins after this time.
+    within: Duration,
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::agent_load::read_memory;
 use super::amount::Amount;
+use super::broker_array;
 use super::figure::Figure;
 use super::tokens::MYTOKEN;
 use crate::drive::journal::Journal;
@@ -25,16 +26,18 @@ const NODES: usize = 10_000;
 const JOB: u32 = 5_000_000;
 
 const NAME: &str = "bench-broker";
-const BROKER: &str = "127.0.0.1:7512";
+
+/// Where it listens.
+pub(super) const BROKER: &str = "127.0.0.1:7512";
 
 /// Configuration, register and certificates of this broker.
-const DIRECTORY: &str = "/etc/mytoken-bench";
+pub(super) const DIRECTORY: &str = "/etc/mytoken-bench";
 
 /// The program that plays the nodes: `mytokend/examples/broker_load.rs`.
-const CLIENT: &str = "/usr/local/bin/bench-broker-load";
+pub(super) const CLIENT: &str = "/usr/local/bin/bench-broker-load";
 
 /// Time limit for one run of the nodes.
-const LIMIT: Duration = Duration::from_secs(240);
+pub(super) const LIMIT: Duration = Duration::from_secs(240);
 
 /// What the nodes measured.
 #[derive(Deserialize)]
@@ -76,6 +79,10 @@ pub(super) fn measure(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
     match reconnect(site, &sealed, nodes) {
         Ok(more) => figures.extend(more),
         Err(error) => eprint!(" the reconnection failed: {error}\n "),
+    }
+    match broker_array::measure(site, amount) {
+        Ok(figure) => figures.push(figure),
+        Err(error) => eprint!(" the array failed: {error}\n "),
     }
     site.stop(NAME, "TERM")?;
     Ok(figures)
@@ -136,6 +143,11 @@ squeue = "{DIRECTORY}/squeue"
 "#
     );
     site.script("root", &files).stdin(settings).timeout(LIMIT).run()?.ok()?;
+    submit(site)
+}
+
+/// Makes the credential of a submission of alice. Returns it sealed.
+pub(super) fn submit(site: &Site) -> Result<String> {
     let submit =
         format!("MYTOKEN_FILE={MYTOKEN} /usr/libexec/mytoken/mytoken-submit --profile default --context sbatch");
     let submission: Value = serde_json::from_str(&site.sh("alice", &submit)?.ok()?.stdout).unwrap_or_default();

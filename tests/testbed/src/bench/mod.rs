@@ -7,6 +7,7 @@
 mod agent_load;
 mod amount;
 mod authentications;
+mod broker_array;
 mod broker_load;
 pub mod c_program;
 mod figure;
@@ -85,6 +86,7 @@ const PARTS: &[Part] = &[
             ("broker_start_p99_s_10000_nodes", "s"),
             ("broker_rss_kib_10000_nodes", "KiB"),
             ("broker_reconnect_s_10000_nodes", "s"),
+            ("upstream_requests_100000_tasks", "requests"),
             ("upstream_requests_10000_nodes", "requests"),
             ("upstream_requests_10000_nodes_reconnect", "requests"),
         ],
@@ -163,6 +165,7 @@ mod tests {
             "so_bytes_pam",
             "so_bytes_spank",
             "step_start_minus_none_ms",
+            "upstream_requests_100000_tasks",
             "upstream_requests_10000_nodes",
             "upstream_requests_10000_nodes_reconnect",
         ];
