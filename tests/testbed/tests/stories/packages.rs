@@ -215,6 +215,26 @@ fn the_link_of_the_drop_in_is_the_administrators_once_he_changed_it() -> Result<
     })
 }
 
+/// sshd does not start when a link that it includes leads to nothing. For the RPMs, `rpm/installation.rs` has the same.
+#[test]
+fn links_to_files_of_the_drop_ins_package_go_with_it_and_others_stay() -> Result<()> {
+    with_packages(|site| {
+        let link = "/etc/ssh/sshd_config.d/11-mytoken-penalties.conf";
+        site.sh("root", &format!("ln -s /usr/share/mytoken/sshd-penalties.conf {link}"))?.ok()?;
+        site.sh("root", "dpkg --install /root/packages/mytoken-sshd-config_*.deb")?.ok()?;
+        site.sh("root", &format!("test -L {link}"))?.ok()?;
+        site.sh("root", "dpkg --remove mytoken-sshd-config")?.ok()?;
+        site.sh("root", &format!("! test -L {link} && sshd -t"))?.ok()?;
+        login_by_key(site)?;
+        let own = format!("echo '# mine' >/root/own.conf && ln -s /root/own.conf {link}");
+        site.sh("root", &format!("{own} && dpkg --install /root/packages/mytoken-sshd-config_*.deb"))?.ok()?;
+        site.sh("root", "dpkg --remove mytoken-sshd-config")?.ok()?;
+        site.sh("root", &format!("test -L {link}"))?.ok()?;
+        assert_eq!(site.read(link)?, "# mine\n");
+        Ok(())
+    })
+}
+
 #[test]
 fn lintian_has_no_complaint() -> Result<()> {
     let packages = built()?;

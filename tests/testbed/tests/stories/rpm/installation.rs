@@ -118,6 +118,44 @@ fn the_module_cannot_be_removed_while_a_stack_names_it() -> Result<()> {
 }
 
 #[test]
+fn links_to_files_of_the_module_go_with_it_and_sshd_starts() -> Result<()> {
+    let Some(host) = Host::with_packages()? else { return Ok(()) };
+    host.output(INSTALL)?;
+    host.output("mkdir -p /run/sshd && rpm --erase --nodeps mytoken-sshd-config")?;
+    let directory = "/etc/ssh/sshd_config.d";
+    host.output(&format!(
+        "cd {directory} && ln -s /usr/share/mytoken/sshd.conf 10-mytoken.conf && \
+         ln -s /usr/share/mytoken/sshd-penalties.conf 11-mytoken-penalties.conf"
+    ))?;
+    let links = format!("cd {directory} && find . -type l -name '*mytoken*' | sort");
+    let both = "./10-mytoken.conf\n./11-mytoken-penalties.conf\n";
+    // Neither an upgrade nor a removal that is refused takes them away.
+    host.output("rpm --upgrade --replacepkgs --nodeps /packages/pam_mytoken-*.rpm")?;
+    host.output("cp /etc/pam.d/sshd /root/before && cp /usr/share/mytoken/pam-sshd.example /etc/pam.d/sshd")?;
+    host.failure("rpm --erase --nodeps pam_mytoken")?;
+    assert_eq!(host.output(&links)?, both);
+    host.output("cp /root/before /etc/pam.d/sshd && rpm --erase --nodeps pam_mytoken")?;
+    assert_eq!(host.output(&links)?, "");
+    host.output("sshd -t")?;
+    // The test would say nothing if sshd started with such a link.
+    host.output(&format!("ln -s /usr/share/mytoken/sshd-penalties.conf {directory}/11-mytoken-penalties.conf"))?;
+    host.failure("sshd -t")?;
+    Ok(())
+}
+
+#[test]
+fn files_of_the_administrator_outlive_the_module() -> Result<()> {
+    let Some(host) = Host::with_packages()? else { return Ok(()) };
+    host.output(INSTALL)?;
+    let own = "echo '# mine' >/etc/ssh/sshd_config.d/11-mytoken-penalties.conf && echo '# mine' >/root/own.conf && \
+               rm /etc/ssh/sshd_config.d/10-mytoken.conf && ln -s /root/own.conf /etc/ssh/sshd_config.d/10-mytoken.conf";
+    host.output(&format!("{own} && rpm --erase --nodeps pam_mytoken"))?;
+    let kept = "cd /etc/ssh/sshd_config.d && cat 10-mytoken.conf 11-mytoken-penalties.conf && test -L 10-mytoken.conf";
+    assert_eq!(host.output(kept)?, "# mine\n# mine\n");
+    Ok(())
+}
+
+#[test]
 fn an_upgrade_leaves_the_service_as_the_administrator_set_it() -> Result<()> {
     let Some(host) = Host::with_packages()? else { return Ok(()) };
     host.output(INSTALL)?;
