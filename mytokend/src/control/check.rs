@@ -205,7 +205,7 @@ fn check_with(
         if login.is_some() {
             findings.cache(&DiskCache::of_host());
         }
-        findings.confinement(host);
+        findings.confinement(host, login.as_ref().map(|_| shared.http.proxy.as_str()));
     }
     let limits = if offline {
         findings.ok("network", "no request was sent to providers and mytoken servers (--offline)");

@@ -9,11 +9,48 @@ use super::{Findings, kinds_slurm as kinds};
 /// Programs that the product is part of or talks to.
 const PROGRAMS: [&str; 7] = ["mytokend", "mytoken-submit", "slurmd", "slurmstepd", "sshd", "sshd-auth", "sshd-session"];
 
+/// Ports of `http_port_t` in the policies of Red Hat, SUSE and Debian, to which the first boolean lets sshd connect.
+const HTTP_PORTS: [u16; 6] = [80, 443, 488, 8008, 8009, 8443];
+
+/// Ports of `http_cache_port_t` and `squid_port_t` there, for the second one.
+const PROXY_PORTS: [u16; 6] = [3128, 3401, 4827, 8080, 8118, 8123];
+
+/// The boolean of packaging/selinux/mytoken.cil that lets logins connect to token servers, or to this proxy, and what to do beside it.
+/// `proxy`: its URL; empty for none.
+fn boolean(proxy: &str) -> (&'static str, String) {
+    let (http, through_proxy) = ("mytoken_sshd_connect_http", "mytoken_sshd_connect_proxy");
+    if proxy.is_empty() {
+        return (http, String::new());
+    }
+    match port(proxy) {
+        Some(port) if HTTP_PORTS.contains(&port) => (http, String::new()),
+        Some(port) if !PROXY_PORTS.contains(&port) => {
+            let also =
+                format!("   # and, unless semanage port -l has it: semanage port -a -t squid_port_t -p tcp {port}");
+            (through_proxy, also)
+        }
+        _ => (through_proxy, String::new()),
+    }
+}
+
+/// The port of a URL.
+fn port(url: &str) -> Option<u16> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // A password can contain anything but these signs, and an IPv6 address is in brackets.
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    match host.rsplit(']').next().unwrap_or_default().rsplit_once(':') {
+        Some((_, port)) => port.parse().ok(),
+        None => [("http", 80), ("https", 443)].into_iter().find(|(other, _)| *other == scheme).map(|(_, port)| port),
+    }
+}
+
 impl Findings {
-    /// Checks whether a security module confines the programs that the product needs.
-    pub(super) fn confinement(&mut self, host: &dyn Host) {
+    /// Checks whether a security module confines the programs that the product needs. `login_proxy`: the proxy of logins; `None` where
+    /// nobody logs in by token.
+    pub(super) fn confinement(&mut self, host: &dyn Host, login_proxy: Option<&str>) {
         match host.read(Path::new("/sys/fs/selinux/enforce")).as_deref().map(str::trim) {
-            Some("1") => self.selinux(host),
+            Some("1") => self.selinux(host, login_proxy),
             Some(_) => self.ok("SELinux", "it does not enforce its policy (permissive)"),
             None => {}
         }
@@ -26,10 +63,12 @@ impl Findings {
         }
     }
 
-    fn selinux(&mut self, host: &dyn Host) {
+    fn selinux(&mut self, host: &dyn Host, login_proxy: Option<&str>) {
         match host.run(Path::new("/usr/sbin/semodule"), &["-l"]) {
             Ran::Output(modules) if modules.lines().any(|line| line.split_whitespace().next() == Some("mytoken")) => {
-                self.ok("SELinux", "it enforces its policy, with the module mytoken");
+                if !login_proxy.is_some_and(|proxy| self.selinux_boolean(host, proxy)) {
+                    self.ok("SELinux", "it enforces its policy, with the module mytoken");
+                }
             }
             Ran::Output(_) => {
                 self.add_kind(
@@ -51,6 +90,30 @@ impl Findings {
     }
 }
 
+impl Findings {
+    /// Checks whether the policy lets sshd connect. The requests of this program say nothing about it: root's shell is not confined.
+    /// Returns whether it added a finding.
+    fn selinux_boolean(&mut self, host: &dyn Host, proxy: &str) -> bool {
+        let (name, also) = boolean(proxy);
+        let to = if proxy.is_empty() { "the token servers" } else { "the proxy of mytoken.toml" };
+        let unknown = |reason: &str| {
+            format!("SELinux enforces its policy; whether it lets sshd connect to {to} is not known: {reason}")
+        };
+        let text = match host.run(Path::new("/usr/sbin/getsebool"), &[name]) {
+            Ran::Output(state) if state.trim().ends_with(" on") => return false,
+            Ran::Output(_) => {
+                format!(
+                    "SELinux does not let sshd connect to {to}, because {name} is off: logins that need a server fail"
+                )
+            }
+            Ran::Failed(reason) => unknown(&reason),
+            Ran::Missing => unknown("there is no getsebool"),
+        };
+        self.add_fixed(kinds::SELINUX_BOOLEAN, text, format!("setsebool -P {name} on{also}"));
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +122,7 @@ mod tests {
         enforce: Option<&'static str>,
         modules: Ran,
         profiles: Option<&'static str>,
+        boolean: Ran,
     }
 
     impl Host for Kernel {
@@ -69,14 +133,18 @@ mod tests {
         fn exists(&self, _path: &Path) -> bool {
             false
         }
-        fn run(&self, _program: &Path, _arguments: &[&str]) -> Ran {
-            self.modules.clone()
+        fn run(&self, program: &Path, _arguments: &[&str]) -> Ran {
+            if program.ends_with("getsebool") { self.boolean.clone() } else { self.modules.clone() }
         }
+    }
+
+    fn host(enforce: Option<&'static str>, modules: Ran, profiles: Option<&'static str>) -> Kernel {
+        Kernel { enforce, modules, profiles, boolean: Ran::Missing }
     }
 
     fn found(enforce: Option<&'static str>, modules: &str, profiles: Option<&'static str>) -> Vec<String> {
         let mut findings = Findings::default();
-        findings.confinement(&Kernel { enforce, modules: Ran::Output(modules.to_owned()), profiles });
+        findings.confinement(&host(enforce, Ran::Output(modules.to_owned()), profiles), None);
         findings.problems().filter_map(|finding| finding.id.clone()).collect()
     }
 
@@ -88,8 +156,55 @@ mod tests {
         assert_eq!(found(Some("1"), "munge\nmytoken\t1.0\n", None), none);
         assert_eq!(found(Some("1\n"), "munge\nmytokens\n", None), ["selinux-module"]);
         let mut findings = Findings::default();
-        findings.confinement(&Kernel { enforce: Some("1"), modules: Ran::Missing, profiles: None });
+        findings.confinement(&host(Some("1"), Ran::Missing, None), None);
         assert!(findings.findings[0].text.ends_with("there is no semodule"), "{findings:?}");
+    }
+
+    #[test]
+    fn the_boolean_that_logins_need_must_be_on() {
+        let proxy = "setsebool -P mytoken_sshd_connect_proxy on";
+        let http = "setsebool -P mytoken_sshd_connect_http on";
+        let odd = "setsebool -P mytoken_sshd_connect_proxy on   # and, unless semanage port -l has it: semanage port -a -t \
+                   squid_port_t -p tcp 9999";
+        let answer = |state: &str| Ran::Output(format!("mytoken_sshd_connect_x --> {state}\n"));
+        let is_off = |state: Ran, of: Option<&'static str>| -> Option<String> {
+            let mut findings = Findings::default();
+            let modules = Ran::Output("mytoken\n".to_owned());
+            let kernel = Kernel { boolean: state, ..host(Some("1"), modules, None) };
+            findings.confinement(&kernel, of);
+            assert_eq!(findings.findings.len(), 1, "{findings:?}");
+            let finding = &findings.findings[0];
+            (finding.id.as_deref() == Some("selinux-boolean")).then(|| finding.fix.clone().unwrap())
+        };
+        for (of, expected) in [
+            (None, None),
+            (Some(""), Some(http)),
+            (Some("http://proxy:3128"), Some(proxy)),
+            (Some("http://me:p@ss:80@proxy:3128/"), Some(proxy)),
+            (Some("http://[2001:db8::80]:8080"), Some(proxy)),
+            (Some("proxy:3128"), Some(proxy)),
+            (Some("http://proxy:9999"), Some(odd)),
+            // The servers' ports are those of the first boolean.
+            (Some("http://proxy"), Some(http)),
+            (Some("https://[2001:db8::3128]/"), Some(http)),
+            (Some("http://proxy:8443"), Some(http)),
+        ] {
+            assert_eq!(is_off(answer("off"), of).as_deref(), expected, "{of:?}");
+            assert_eq!(is_off(answer("on"), of), None, "{of:?}");
+            // Silence would say that it works.
+            for unknown in [Ran::Missing, Ran::Failed("no such boolean".to_owned())] {
+                assert_eq!(is_off(unknown, of).as_deref(), expected, "{of:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_booleans_are_those_of_the_module() {
+        let module = include_str!("../../../../packaging/selinux/mytoken.cil");
+        for proxy in ["", "http://proxy:3128"] {
+            let (name, _) = boolean(proxy);
+            assert!(module.contains(&format!("(boolean {name} ")), "{name}");
+        }
     }
 
     #[test]

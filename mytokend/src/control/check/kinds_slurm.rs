@@ -83,6 +83,8 @@ kinds! {
     NODE_WITHOUT_KEY: "node-without-key", "private key", Error, "";
     /// `SELinux` enforces a policy without the module.
     SELINUX_MODULE: "selinux-module", "SELinux", Warning, "semodule -i mytoken.cil   # from packaging/selinux of the source: Debian has no package of it";
+    /// `SELinux` does not let sshd connect to the token servers, or to the proxy: a boolean of the module is off.
+    SELINUX_BOOLEAN: "selinux-boolean", "SELinux", Warning, "";
     /// `AppArmor` confines a program that the product needs.
     APPARMOR_PROFILE: "apparmor-profile", "AppArmor", Warning, "aa-status   # the profile must allow /etc/mytoken and /run/mytoken, and for sshd the network";
 }
@@ -115,6 +117,7 @@ mod tests {
             "node-finding-unknown",
             "node-more-findings",
             "node-without-key",
+            "selinux-boolean",
         ];
         for kind in ALL.iter().filter(|kind| kind.fix.is_empty()) {
             assert!(computed.contains(&kind.id), "{}", kind.id);

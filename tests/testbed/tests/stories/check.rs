@@ -239,6 +239,7 @@ fn each_kind_of_finding_has_a_story() {
         include_str!("check_account.rs"),
         include_str!("check_brokers.rs"),
         include_str!("check_configuration.rs"),
+        include_str!("check_host.rs"),
         include_str!("check_nodes.rs"),
         include_str!("check_pam.rs"),
         include_str!("check_plugstack.rs"),

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytokenctl check` about the host around the product: what a security module forbids.
+
+use testbed::{Options, Result, Site, story};
+
+use crate::checked::{findings, healthy, sees_alone};
+
+/// A kernel that enforces a policy, and the programs that tell about it. No kernel of the tests has `SELinux`.
+const ENFORCING: &str = "mount -t tmpfs none /sys/fs; mkdir /sys/fs/selinux; printf 1 >/sys/fs/selinux/enforce; \
+                         printf '#!/bin/sh\\ncat /root/modules\\n' >/usr/sbin/semodule; \
+                         printf '#!/bin/sh\\ngrep \"^$1 \" /root/booleans\\n' >/usr/sbin/getsebool; \
+                         printf '#!/bin/sh\\ntest $1 = -P && sed -i \"s/^$2 .*/$2 --> $3/\" /root/booleans\\n' >/usr/sbin/setsebool; \
+                         chmod 755 /usr/sbin/semodule /usr/sbin/getsebool /usr/sbin/setsebool; echo munge >/root/modules; \
+                         printf 'mytoken_sshd_connect_http --> on\\nmytoken_sshd_connect_proxy --> off\\n' >/root/booleans";
+
+/// The state of the module as shipped.
+const MODULE: &str = "printf 'munge\\nmytoken\\n' >/root/modules";
+
+fn assert_healthy(site: &Site, after: &str) -> Result<()> {
+    // A proxy that is only configured gives no answer.
+    let (found, status) = findings(site, "--offline")?;
+    assert!(found.is_empty() && status == 0, "after {after}: {found:#?}");
+    Ok(())
+}
+
+#[test]
+fn what_a_security_module_forbids_is_found_alone() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        assert_healthy(site, "the start")?;
+        sees_alone(site, "--offline", ENFORCING, "selinux-module", 1)?;
+        site.sh("root", MODULE)?.ok()?;
+        assert_healthy(site, "the module's installation")?;
+        for (break_it, boolean) in [
+            (
+                "sed -i 's,^ca_file.*,&\\nproxy = \"http://192.0.2.99:3128\",' /etc/mytoken/mytoken.toml",
+                "mytoken_sshd_connect_proxy",
+            ),
+            (
+                "sed -i '/^proxy/d' /etc/mytoken/mytoken.toml; setsebool -P mytoken_sshd_connect_http off",
+                "mytoken_sshd_connect_http",
+            ),
+        ] {
+            let found = sees_alone(site, "--offline", break_it, "selinux-boolean", 1)?;
+            assert!(found.iter().all(|found| found.text.contains(boolean)), "{found:?}");
+            for found in &found {
+                site.sh("root", &found.fix)?.ok()?;
+            }
+            assert_healthy(site, break_it)?;
+        }
+        // Without a policy that is enforced, the boolean does not matter.
+        site.sh("root", "setsebool -P mytoken_sshd_connect_http off; umount /sys/fs")?.ok()?;
+        assert_healthy(site, "the end of SELinux")?;
+        let profile = "mount -t tmpfs none /sys/kernel; mkdir -p /sys/kernel/security/apparmor; \
+                       echo '/usr/sbin/sshd (enforce)' >/sys/kernel/security/apparmor/profiles";
+        sees_alone(site, "--offline", profile, "apparmor-profile", 1)?;
+        site.sh("root", "umount /sys/kernel")?.ok()?;
+        assert_healthy(site, "the end of AppArmor")
+    })
+}
