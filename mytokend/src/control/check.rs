@@ -5,6 +5,7 @@ mod account_child;
 mod agent;
 mod as_user;
 mod audiences;
+mod boot;
 mod brokers;
 mod configuration;
 mod confinement;
@@ -214,6 +215,9 @@ fn check_with(
         findings.network(&shared, login.as_ref(), jobs.as_ref())
     };
     findings.agent(socket, jobs.as_ref(), trust);
+    if let Some(host) = host {
+        findings.starts_at_boot(host);
+    }
     if let (Some(_), Some(jobs)) = (host, &jobs) {
         if let Some(nodes) = findings.slurm(jobs) {
             findings.direct_mode(&jobs.broker, nodes);

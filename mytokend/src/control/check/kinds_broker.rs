@@ -23,6 +23,8 @@ kinds! {
     BROKER_KEY_UNREAD: "broker-key-not-read", "brokers", Warning, "systemctl reload mytokend-broker";
     /// The broker on this host refused its last reload, and goes on as before.
     BROKER_RELOAD: "broker-reload-refused", "brokers", Warning, "mytokend broker --check && systemctl reload mytokend-broker   # the check says what is still wrong";
+    /// The broker's service runs, and would not start at the next boot.
+    BROKER_BOOT: "broker-not-enabled", "brokers", Warning, "systemctl enable mytokend-broker";
     /// A node cannot use the certificate of the brokers' authority.
     CA_FILE: "broker-ca-file", "brokers", Error, "";
     /// A node has no certificate for the brokers that is valid.

@@ -19,6 +19,8 @@ kinds! {
     AGENT_RELOAD: "agent-reload-refused", "agent", Warning, "mytokend agent --check && systemctl reload mytokend   # the check says what is still wrong";
     /// The agent has a key, but its file is gone.
     AGENT_KEY_FILE: "agent-key-file", "agent", Warning, "";
+    /// The agent's service runs, and would not start at the next boot.
+    AGENT_BOOT: "agent-not-enabled", "agent", Warning, "systemctl enable mytokend";
     /// Users cannot connect to the agent.
     AGENT_SOCKET: "agent-socket-mode", "agent", Warning, "systemctl restart mytokend";
     /// Users cannot reach their token files.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytokenctl check` about the host around the product: what a security module forbids.
+//! `mytokenctl check` about the host around the product: what a security module forbids, and what a boot does not start.
 
+use testbed::drive::machine::machine_story;
 use testbed::{Options, Result, Site, story};
 
-use crate::checked::{findings, healthy, sees_alone};
+use crate::checked::{findings, healthy, problems, sees_alone};
+use crate::installation::install;
 
 /// A kernel that enforces a policy, and the programs that tell about it. No kernel of the tests has `SELinux`.
 const ENFORCING: &str = "mount -t tmpfs none /sys/fs; mkdir /sys/fs/selinux; printf 1 >/sys/fs/selinux/enforce; \
@@ -56,5 +58,47 @@ fn what_a_security_module_forbids_is_found_alone() -> Result<()> {
         sees_alone(site, "--offline", profile, "apparmor-profile", 1)?;
         site.sh("root", "umount /sys/kernel")?.ok()?;
         assert_healthy(site, "the end of AppArmor")
+    })
+}
+
+/// A broker's unit without a broker: what runs in it does not matter here.
+const BROKER: &str = "mkdir -p /etc/systemd/system/mytokend-broker.service.d && \
+                      printf '[Unit]\\nConditionPathExists=\\n[Service]\\nType=exec\\nExecStart=\\nExecStart=/bin/sleep 999\\nWatchdogSec=0\\n' \
+                      >/etc/systemd/system/mytokend-broker.service.d/sleep.conf && systemctl daemon-reload && \
+                      systemctl start mytokend-broker";
+
+#[test]
+fn services_that_the_next_boot_would_not_start_are_found() -> Result<()> {
+    machine_story(|site, machine| {
+        install(site, machine)?;
+        let fixes = |id: &str| -> Result<Vec<String>> {
+            let (found, _) = problems(&machine.sh("mytokenctl check --json --offline")?)?;
+            Ok(found.into_iter().filter(|found| found.id == id).map(|found| found.fix).collect())
+        };
+        let agent = || fixes("agent-not-enabled");
+        assert_eq!(agent()?, [""; 0], "Debian enables it");
+        for (change, fix) in [
+            ("systemctl disable mytokend", "systemctl enable mytokend"),
+            ("systemctl disable mytokend && systemctl enable --runtime mytokend", "systemctl enable mytokend"),
+        ] {
+            machine.sh(change)?.ok()?;
+            assert_eq!(agent()?, [fix], "{change}");
+            machine.sh(fix)?.ok()?;
+            assert_eq!(agent()?, [""; 0], "{change}");
+        }
+        // The administrator has another unit start it.
+        let wanted = "systemctl disable mytokend && systemctl disable --runtime mytokend && \
+                      mkdir -p /etc/systemd/system/slurmd.service.d && \
+                      printf '[Unit]\\nWants=mytokend.service\\n' >/etc/systemd/system/slurmd.service.d/agent.conf && \
+                      systemctl daemon-reload";
+        machine.sh(wanted)?.ok()?;
+        assert_eq!(agent()?, [""; 0]);
+        assert_eq!(fixes("broker-not-enabled")?, [""; 0], "none runs here");
+        machine.sh(BROKER)?.ok()?;
+        assert_eq!(fixes("broker-not-enabled")?, ["systemctl enable mytokend-broker"]);
+        // The finding says what a boot does.
+        machine.reboot()?;
+        assert_eq!(machine.sh("systemctl is-active mytokend mytokend-broker")?.stdout, "active\ninactive\n");
+        Ok(())
     })
 }

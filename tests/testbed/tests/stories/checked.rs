@@ -2,6 +2,7 @@
 //! `mytokenctl check` in a site, for the stories that break the site in many ways.
 
 use serde_json::Value;
+use testbed::site::command::CommandOutcome;
 use testbed::{Error, Result, Site};
 
 /// A problem that the check found.
@@ -19,7 +20,11 @@ pub const RELOAD_SSHD: &str = "touch /run/reload; kill -HUP $(cat /run/sshd.pid)
 
 /// The problems that `mytokenctl check` finds, and its exit status.
 pub fn findings(site: &Site, arguments: &str) -> Result<(Vec<Found>, i32)> {
-    let checked = site.sh("root", &format!("mytokenctl check --json {arguments}"))?;
+    problems(&site.sh("root", &format!("mytokenctl check --json {arguments}"))?)
+}
+
+/// The problems in what `mytokenctl check --json` printed, and its exit status.
+pub fn problems(checked: &CommandOutcome) -> Result<(Vec<Found>, i32)> {
     let report: Value =
         serde_json::from_str(&checked.stdout).map_err(|error| Error::Refused(format!("{error}: {checked:?}")))?;
     let all = report.get("findings").and_then(Value::as_array).cloned().unwrap_or_default();
