@@ -6,6 +6,7 @@ mod blocks;
 mod files;
 mod fixes;
 mod listeners;
+mod penalties;
 mod people;
 mod reload;
 
@@ -264,15 +265,7 @@ impl Findings {
             let text = format!("MaxStartups begins at {begin}: that many people at the token prompt shut others out");
             self.setting(host, files, kinds::SSHD_MAX_STARTUPS, &text, MAX_STARTUPS, pam_first);
         }
-        // SSH-12.
-        if sshd
-            .get("persourcepenalties")
-            .is_some_and(|penalties| penalties.split_whitespace().any(|class| class == "authfail:5"))
-        {
-            let text = "PerSourcePenalties is as shipped: four refused logins shut an address out, which matters where many people share one";
-            let fix = self.penalties(host, files);
-            self.add_fixed(kinds::SSHD_PENALTIES, text, fix);
-        }
+        self.penalties(host, sshd, files);
     }
 }
 

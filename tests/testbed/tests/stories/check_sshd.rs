@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use testbed::{Options, Release, Result, Site, story};
+use testbed::{Error, Options, Release, Result, Site, skip, story};
 
-use crate::checked::{RELOAD_SSHD, findings, healthy, sees_alone};
+use crate::checked::{Found, RELOAD_SSHD, findings, healthy, sees_alone, with_notes};
 
 const BROKEN: &str = "/etc/ssh/sshd_config.d/01-broken.conf";
 
@@ -211,6 +211,47 @@ fn blocks_for_this_hosts_end_count_where_sshd_listens() -> Result<()> {
             let (found, _) = findings(site, "")?;
             assert!(matches!(&found[..], [one] if one.text.contains(criterion)), "{lines}: {found:?}");
             mend(site)?;
+        }
+        Ok(())
+    })
+}
+
+/// The finding is a note, so that it changes no exit status.
+#[test]
+fn the_command_for_penalties_makes_them_short() -> Result<()> {
+    let options = Options { nodes: 1, ..Options::new()? };
+    if options.release == Release::Bookworm {
+        return skip("sshd of this release has no penalties");
+    }
+    story(options, |site| {
+        healthy(site)?;
+        let note = || -> Result<Option<Found>> {
+            let report = site.sh("root", "mytokenctl check --json")?;
+            Ok(with_notes(&report)?.into_iter().find(|found| found.id == "sshd-penalties"))
+        };
+        let paste = |found: &Found| site.sh("root", &found.fix.replace("systemctl reload ssh", RELOAD_SSHD))?.ok();
+        // `authfail:1` or `authfail:1.000000` of the configuration that sshd would read.
+        let seconds = |class: &str| -> Result<String> {
+            let show = format!("sshd -T | grep -i ^persourcepenalties | grep -o ' {class}:[0-9]*' || true");
+            Ok(site.sh("root", &show)?.ok()?.stdout.trim().to_owned())
+        };
+        let has_names = !seconds("invaliduser")?.is_empty();
+        assert_eq!(has_names, site.options().release == Release::Sid);
+        assert_eq!(seconds("authfail")?, "authfail:5");
+        let found = note()?.ok_or_else(|| Error::Refused("there is no note".into()))?;
+        assert!(found.text.contains("four refused logins"), "{found:?}");
+        paste(&found)?;
+        assert_eq!(seconds("authfail")?, "authfail:1");
+        assert_eq!(seconds("invaliduser")?, if has_names { "invaliduser:1" } else { "" });
+        assert_eq!(note()?, None);
+        assert_eq!(findings(site, "")?, (vec![], 0));
+        if has_names {
+            let line = "sed -i '/^PerSourcePenalties invaliduser/d' /etc/ssh/sshd_config";
+            site.sh("root", &format!("{line}; {RELOAD_SSHD}"))?.ok()?;
+            let found = note()?.ok_or_else(|| Error::Refused("there is no note".into()))?;
+            assert!(found.text.contains("mistyped account name"), "{found:?}");
+            paste(&found)?;
+            assert_eq!((seconds("invaliduser")?.as_str(), note()?), ("invaliduser:1", None));
         }
         Ok(())
     })

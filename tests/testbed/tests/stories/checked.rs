@@ -25,17 +25,24 @@ pub fn findings(site: &Site, arguments: &str) -> Result<(Vec<Found>, i32)> {
 
 /// The problems in what `mytokenctl check --json` printed, and its exit status.
 pub fn problems(checked: &CommandOutcome) -> Result<(Vec<Found>, i32)> {
+    let problems = all(checked)?.into_iter().filter(|(level, _)| level != "ok");
+    Ok((problems.map(|(_, found)| found).collect(), checked.code))
+}
+
+/// The same with notes, and with what works.
+pub fn with_notes(checked: &CommandOutcome) -> Result<Vec<Found>> {
+    Ok(all(checked)?.into_iter().map(|(_, found)| found).collect())
+}
+
+/// Levels and findings.
+fn all(checked: &CommandOutcome) -> Result<Vec<(String, Found)>> {
     let report: Value =
         serde_json::from_str(&checked.stdout).map_err(|error| Error::Refused(format!("{error}: {checked:?}")))?;
     let all = report.get("findings").and_then(Value::as_array).cloned().unwrap_or_default();
     let text = |finding: &Value, key: &str| finding.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
-    let of_interest = all.iter().filter(|finding| text(finding, "level") != "ok");
-    let found = of_interest.map(|finding| Found {
-        id: text(finding, "id"),
-        text: text(finding, "text"),
-        fix: text(finding, "fix"),
-    });
-    Ok((found.collect(), checked.code))
+    let found =
+        |finding: &Value| Found { id: text(finding, "id"), text: text(finding, "text"), fix: text(finding, "fix") };
+    Ok(all.iter().map(|finding| (text(finding, "level"), found(finding))).collect())
 }
 
 /// A site whose configuration has nothing to be warned about.

@@ -16,13 +16,6 @@ use super::{MAX_STARTUPS, SSHD};
 const DROP_IN: &str = "/etc/ssh/sshd_config.d/10-mytoken.conf";
 const SHIPPED: &str = "/usr/share/mytoken/sshd.conf";
 
-/// Where the settings about penalties belong, and the file with ours. On Debian it is in the package of the drop-in.
-const PENALTIES: &str = "/etc/ssh/sshd_config.d/11-mytoken-penalties.conf";
-const SHIPPED_PENALTIES: &str = "/usr/share/mytoken/sshd-penalties.conf";
-
-/// The setting of that file.
-const PENALTY: &str = "PerSourcePenalties authfail:1s";
-
 /// Ends a command after which sshd asks PAM: `sshd -t` does not read PAM's stacks.
 const KEEP: &str = "keep a shell of root open until a login has worked";
 
@@ -107,21 +100,22 @@ fn unless_refused(change: &str, undo: &str) -> String {
 }
 
 /// The command that links a file of ours. What is at the place already stays.
-fn link(from: &str, to: &str) -> String {
+pub(super) fn link(from: &str, to: &str) -> String {
     let (from, to) = (word(from), word(to));
     unless_refused(&format!("ln -s {from} {to}"), &format!("rm {to}"))
 }
 
 /// The command that puts lines before all others of a file, unless the first of them is there. Nothing else is changed, and no `Match`
 /// block is before them.
-fn put_first(file: &str, lines: &[&str]) -> String {
+pub(super) fn put_first(file: &str, lines: &[&str]) -> String {
     let (file, first) = (word(file), lines.first().copied().unwrap_or_default());
     let put = format!("sed -i --follow-symlinks '1i {}' {file}", lines.join("\\n"));
     let undo = format!("sed -i --follow-symlinks '1,{}d' {file}", lines.len());
     format!("{{ grep -qxF '{first}' {file} || {{ {}; }}; }}", unless_refused(&put, &undo))
 }
 
-fn reload(tool: PackageTool) -> String {
+/// The command after which sshd has read its files.
+pub(super) fn reload(tool: PackageTool) -> String {
     format!("sshd -t && systemctl reload {}", tool.sshd_unit())
 }
 
@@ -148,22 +142,6 @@ impl Findings {
             shipped: exists(SHIPPED),
         };
         self.add_fixed(kind, text, command(files, means, keyword));
-    }
-
-    /// The command for penalties that fewer people feel.
-    pub(super) fn penalties(&self, host: &dyn Host, files: &Files) -> String {
-        let exists = |file: &str| host.exists(Path::new(file));
-        let unknown = files.text.is_empty();
-        let read = unknown || files.reads(Path::new(PENALTIES));
-        let step = if read && exists(SHIPPED_PENALTIES) && !exists(PENALTIES) {
-            link(SHIPPED_PENALTIES, PENALTIES)
-        } else if unknown || files.main == Path::new(VENDOR) || exists(PENALTIES) {
-            // What is there is the administrator's, and the file of SUSE is for updates alone.
-            return files.lines("persourcepenalt");
-        } else {
-            put_first(MAIN, &[PENALTY])
-        };
-        format!("{step} && {}", reload(self.package_tool))
     }
 }
 
@@ -264,8 +242,6 @@ mod tests {
         let shipped = include_str!("../../../../../packaging/sshd.conf").lines();
         let settings: Vec<&str> = shipped.filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
         assert_eq!(settings, &LINES[1..]);
-        let penalties = include_str!("../../../../../packaging/sshd-penalties.conf");
-        assert!(penalties.lines().any(|line| line == PENALTY));
     }
 
     #[test]
@@ -278,9 +254,7 @@ mod tests {
         for page in pages {
             // Their lines end at different places.
             let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
-            for written in [INCLUDE, PENALTY, "11-mytoken-penalties.conf"] {
-                assert!(page.contains(written), "{written}: {page}");
-            }
+            assert!(page.contains(INCLUDE), "{page}");
         }
         let vendor = format!("Include {VENDOR}");
         let [removal, _, rpm] = pages;
@@ -323,7 +297,7 @@ mod tests {
     fn a_link_is_made_only_where_nothing_is_and_sshd_accepts_it() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("the place");
-        let command = link(SHIPPED_PENALTIES, place.to_str().unwrap());
+        let command = link(SHIPPED, place.to_str().unwrap());
         assert!(!pasted(&command, false) && !place.is_symlink(), "{command}");
         assert!(pasted(&command, true) && place.is_symlink(), "{command}");
         std::fs::remove_file(&place).unwrap();
@@ -354,34 +328,6 @@ mod tests {
             ("it did not answer in time", true),
         ] {
             assert_eq!(knows_include(&Sshd(Ran::Failed(reason.to_owned()))), expected, "{reason}");
-        }
-    }
-
-    #[test]
-    fn penalties_are_changed_where_sshd_reads_them() {
-        let (shipped, own) = ((SHIPPED_PENALTIES, ""), (PENALTIES, "PerSourcePenaltyExemptList 192.0.2.0/24\n"));
-        let link = "ln -s /usr/share/mytoken/sshd-penalties.conf /etc/ssh/sshd_config.d/11-mytoken-penalties.conf && { sshd -t ";
-        let put = "{ grep -qxF 'PerSourcePenalties authfail:1s' /etc/ssh/sshd_config || ";
-        let shown = "grep -inE '^[^#]*(persourcepenalt|include)' ";
-        for (files, begin) in [
-            (&[(MAIN, DEBIAN), shipped][..], link),
-            (&[(VENDOR, VENDOR_TEXT), shipped], link),
-            (&[shipped], link),
-            // The administrator's file.
-            (&[(MAIN, DEBIAN), shipped, own], shown),
-            (&[(MAIN, DEBIAN), own], shown),
-            // A link would lead to nothing.
-            (&[(MAIN, DEBIAN)], put),
-            (&[(VENDOR, VENDOR_TEXT)], shown),
-            (&[], shown),
-            // sshd would not read it.
-            (&[(MAIN, INCLUDE), shipped], put),
-            (&[(VENDOR, "UsePAM yes\n"), shipped], shown),
-        ] {
-            let site = Site::of(files);
-            let command = Findings::default().penalties(&site, &Files::read(&site));
-            assert!(command.starts_with(begin), "{files:?}: {command}");
-            assert_eq!(command.ends_with(" && sshd -t && systemctl reload ssh"), begin != shown, "{command}");
         }
     }
 }

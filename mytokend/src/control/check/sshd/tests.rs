@@ -258,6 +258,7 @@ fn each_setting_that_keeps_tokens_out_is_found_alone() {
         ("logingracetime 120", "logingracetime 45", "sshd-login-grace-time"),
         ("maxstartups 100:30:200", "maxstartups 10:30:100", "sshd-max-startups"),
         ("usepam yes", "usepam yes\npersourcepenalties crash:90 authfail:5 noauth:1", "sshd-penalties"),
+        ("usepam yes", "usepam yes\nPerSourcePenalties authfail:5.000000 noauth:1.000000", "sshd-penalties"),
     ] {
         assert_eq!(found(Ran::Output(HEALTHY.replace(from, to))), [id], "{to}");
     }

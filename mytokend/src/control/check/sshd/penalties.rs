@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The finding about sshd's penalties for addresses (SSH-12), and the command that makes them shorter.
+
+use std::path::Path;
+
+use super::super::host::Host;
+use super::super::{Findings, kinds};
+use super::Effective;
+use super::files::{Files, MAIN, VENDOR};
+use super::fixes::{link, put_first, reload};
+
+/// Where the settings about penalties belong, and the file with ours. On Debian it is in the package of the drop-in.
+const PENALTIES: &str = "/etc/ssh/sshd_config.d/11-mytoken-penalties.conf";
+const SHIPPED_PENALTIES: &str = "/usr/share/mytoken/sshd-penalties.conf";
+
+/// The setting of that file, for accounts that exist.
+const REFUSED: &str = "PerSourcePenalties authfail:1s";
+
+/// The one for account names that do not. It is not active in that file: sshd before 10.3 would not start with it.
+const UNKNOWN_NAME: &str = "PerSourcePenalties invaliduser:1s";
+
+/// Seconds that sshd adds for each refusal as shipped. From 15 s on it blocks the address.
+const AS_SHIPPED: f64 = 5.0;
+
+/// Whether a refusal of this class costs an address as much as in sshd as shipped, or more. `penalties`: the value that `sshd -T` prints,
+/// with `authfail:5` up to 10.2 and `authfail:5.000000` in 10.6.
+fn is_long(penalties: &str, class: &str) -> bool {
+    let seconds = |word: &str| word.strip_prefix(class)?.strip_prefix(':')?.parse::<f64>().ok();
+    penalties.split_whitespace().find_map(seconds).is_some_and(|seconds| seconds >= AS_SHIPPED)
+}
+
+impl Findings {
+    /// Looks at what a refused login costs its address.
+    pub(super) fn penalties(&mut self, host: &dyn Host, sshd: &Effective, files: &Files) {
+        let penalties = sshd.get("persourcepenalties").unwrap_or_default();
+        let whose = match (is_long(penalties, "authfail"), is_long(penalties, "invaliduser")) {
+            (false, false) => return,
+            (true, _) => "refused logins",
+            (false, true) => "logins with a mistyped account name",
+        };
+        let text = format!(
+            "PerSourcePenalties is as shipped: four {whose} shut an address out, which matters where many people share one"
+        );
+        let fix = self.shorter(host, files, penalties);
+        self.add_fixed(kinds::SSHD_PENALTIES, text, fix);
+    }
+
+    /// The command for penalties that fewer people feel.
+    fn shorter(&self, host: &dyn Host, files: &Files, penalties: &str) -> String {
+        let exists = |file: &str| host.exists(Path::new(file));
+        let unknown = files.text.is_empty();
+        let read = unknown || files.reads(Path::new(PENALTIES));
+        // The file of SUSE is for updates alone.
+        let can_put = !unknown && files.main != Path::new(VENDOR);
+        let mut steps = Vec::new();
+        if is_long(penalties, "authfail") {
+            if read && exists(SHIPPED_PENALTIES) && !exists(PENALTIES) {
+                steps.push(link(SHIPPED_PENALTIES, PENALTIES));
+            } else if can_put && !exists(PENALTIES) {
+                steps.push(put_first(MAIN, &[REFUSED]));
+            } else {
+                // What is there is the administrator's.
+                return files.lines("persourcepenalt");
+            }
+        }
+        if is_long(penalties, "invaliduser") && can_put {
+            steps.push(put_first(MAIN, &[UNKNOWN_NAME]));
+        }
+        if steps.is_empty() {
+            return files.lines("persourcepenalt");
+        }
+        format!("{} && {}", steps.join(" && "), reload(self.package_tool))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Site;
+    use super::*;
+
+    const DEBIAN: &str = "Include /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n";
+    const VENDOR_TEXT: &str = "Include /etc/ssh/sshd_config.d/*.conf\nInclude /usr/etc/ssh/sshd_config.d/*.conf\n";
+    const OWN_FILE: &str = "Include /etc/ssh/sshd_config.d/10-mytoken.conf";
+
+    const OF_10_0: &str = "crash:90 authfail:5 noauth:1 min:15";
+    const OF_10_6: &str = "crash:90.000000 authfail:5.000000 noauth:1.000000 invaliduser:5.000000 min:15.000000";
+
+    /// The text and the command of the finding.
+    fn found(files: &[(&str, &str)], penalties: &str) -> Option<(String, String)> {
+        let (site, mut findings) = (Site::of(files), Findings::default());
+        let sshd = Effective::parse(&format!("PerSourcePenalties {penalties}\n"));
+        findings.penalties(&site, &sshd, &Files::read(&site));
+        let finding = findings.findings.pop()?;
+        assert_eq!((finding.id.as_deref(), findings.findings.len()), (Some("sshd-penalties"), 0));
+        Some((finding.text, finding.fix.unwrap()))
+    }
+
+    #[test]
+    fn what_sshd_prints_is_compared_as_a_number() {
+        let site = [(MAIN, DEBIAN), (SHIPPED_PENALTIES, "")];
+        for (penalties, whose) in [
+            ("no", None),
+            ("crash:90 authfail:1 noauth:1", None),
+            ("crash:90 authfail:0.500000 invaliduser:1.000000", None),
+            // Another word that begins in the same way.
+            ("authfail:1 authfailures:5 max:600", None),
+            (OF_10_0, Some("four refused logins")),
+            (OF_10_6, Some("four refused logins")),
+            ("authfail:10 min:15", Some("four refused logins")),
+            ("authfail:1.000000 invaliduser:5.000000", Some("a mistyped account name")),
+        ] {
+            let found = found(&site, penalties);
+            assert_eq!(found.is_some(), whose.is_some(), "{penalties}");
+            assert!(found.is_none_or(|(text, _)| text.contains(whose.unwrap())), "{penalties}");
+        }
+    }
+
+    #[test]
+    fn penalties_are_changed_where_sshd_reads_them() {
+        let (shipped, own) = ((SHIPPED_PENALTIES, ""), (PENALTIES, "PerSourcePenaltyExemptList 192.0.2.0/24\n"));
+        let link = "ln -s /usr/share/mytoken/sshd-penalties.conf /etc/ssh/sshd_config.d/11-mytoken-penalties.conf && { sshd -t ";
+        let put = "{ grep -qxF 'PerSourcePenalties authfail:1s' /etc/ssh/sshd_config || ";
+        let put_name = "{ grep -qxF 'PerSourcePenalties invaliduser:1s' /etc/ssh/sshd_config || ";
+        let shown = "grep -inE '^[^#]*(persourcepenalt|include)' ";
+        for (files, begin) in [
+            (&[(MAIN, DEBIAN), shipped][..], link),
+            (&[(VENDOR, VENDOR_TEXT), shipped], link),
+            (&[shipped], link),
+            // The administrator's file.
+            (&[(MAIN, DEBIAN), shipped, own], shown),
+            (&[(MAIN, DEBIAN), own], shown),
+            // A link would lead to nothing.
+            (&[(MAIN, DEBIAN)], put),
+            (&[(VENDOR, VENDOR_TEXT)], shown),
+            (&[], shown),
+            // sshd would not read it.
+            (&[(MAIN, OWN_FILE), shipped], put),
+            (&[(VENDOR, "UsePAM yes\n"), shipped], shown),
+        ] {
+            for penalties in [OF_10_0, OF_10_6] {
+                let (_, command) = found(files, penalties).unwrap();
+                assert!(command.starts_with(begin), "{files:?}: {command}");
+                assert_eq!(command.ends_with(" && sshd -t && systemctl reload ssh"), begin != shown, "{command}");
+                let both = penalties == OF_10_6 && begin != shown && files.iter().any(|(file, _)| *file == MAIN);
+                assert_eq!(command.contains(put_name), both, "{files:?}: {command}");
+            }
+        }
+        // The link is there, and sshd has a penalty that it does not change.
+        let rest = "authfail:1.000000 invaliduser:5.000000";
+        for (files, begin) in [
+            (&[(MAIN, DEBIAN), shipped, own][..], put_name),
+            (&[(MAIN, DEBIAN)], put_name),
+            (&[(VENDOR, VENDOR_TEXT), shipped], shown),
+            (&[shipped], shown),
+        ] {
+            let (_, command) = found(files, rest).unwrap();
+            assert!(command.starts_with(begin) && !command.contains("authfail"), "{files:?}: {command}");
+        }
+    }
+
+    #[test]
+    fn the_lines_are_those_of_the_shipped_file_and_the_documents_have_the_way_back() {
+        let shipped = include_str!("../../../../../packaging/sshd-penalties.conf");
+        assert!(shipped.lines().any(|line| line == REFUSED));
+        assert!(shipped.lines().any(|line| line.strip_prefix('#') == Some(UNKNOWN_NAME)));
+        for page in [
+            include_str!("../../../../../docs/admin/removal.md"),
+            include_str!("../../../../../packaging/debian/libpam-mytoken.README.Debian"),
+            include_str!("../../../../../packaging/rpm/README.rpm"),
+        ] {
+            // Their lines end at different places.
+            let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+            for written in [REFUSED, UNKNOWN_NAME, "11-mytoken-penalties.conf"] {
+                assert!(page.contains(written), "{written}: {page}");
+            }
+        }
+    }
+}
