@@ -46,7 +46,7 @@ kinds! {
     SSHD_USE_PAM: "sshd-use-pam", "sshd", Error, "";
     /// `KbdInteractiveAuthentication no`, or before OpenSSH 8.7 `ChallengeResponseAuthentication no`.
     SSHD_KEYBOARD_INTERACTIVE: "sshd-keyboard-interactive", "sshd", Error, "";
-    /// Keyboard-interactive is on in general, but not for the account that was asked for.
+    /// `AuthenticationMethods` has no list with keyboard-interactive by PAM, in general or for the account that was asked for.
     SSHD_METHODS: "sshd-authentication-methods", "sshd", Error, "";
     /// `PasswordAuthentication yes`.
     SSHD_PASSWORD: "sshd-password", "sshd", Warning, "";
