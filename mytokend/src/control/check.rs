@@ -27,7 +27,7 @@ mod offers;
 mod package_tool;
 mod pam;
 mod pam_account;
-mod pam_answers;
+pub mod pam_answers;
 mod pam_fixes;
 mod pam_service;
 pub mod pam_stack;

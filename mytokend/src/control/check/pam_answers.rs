@@ -9,28 +9,45 @@ use super::pam::MODULE;
 use super::pam_stack::{Group, ModuleLine, Stack, value_named};
 
 /// Modules that ask for a password. Somebody who has a token has none.
-pub(super) const PASSWORD: [&str; 5] = ["pam_unix", "pam_sss", "pam_krb5", "pam_ldap", "pam_winbind"];
+pub(super) const PASSWORD: [&str; 6] = ["pam_unix", "pam_sss", "pam_krb5", "pam_ldap", "pam_userdb", "pam_winbind"];
 
-/// Modules whose auth phase does not count: it returns `PAM_IGNORE`.
-const DO_NOT_COUNT: [&str; 11] = [
-    "pam_cap",
-    "pam_echo",
+/// Modules whose auth phase does not count: it returns `PAM_IGNORE` for everybody (SSH-41). Not among them: `pam_echo`, which returns
+/// `PAM_SUCCESS` when it has shown its text, and `pam_cap`, which does so for accounts of its file; Debian's file has all.
+const DO_NOT_COUNT: [&str; 9] = [
+    "pam_canonicalize_user",
     "pam_env",
     "pam_faildelay",
     "pam_group",
     "pam_issue",
     "pam_keyinit",
     "pam_mail",
-    "pam_motd",
     "pam_nologin",
     "pam_warn",
+];
+
+/// Of these, the ones whose account phase returns it, too.
+const DO_NOT_COUNT_FOR_ACCOUNTS: [&str; 2] = ["pam_nologin", "pam_warn"];
+
+/// Modules that have no auth phase (SSH-41): libpam puts `PAM_MODULE_UNKNOWN` in its place, so a `required` line with one refuses all.
+const WITHOUT_AUTH: [&str; 11] = [
+    "pam_limits",
+    "pam_loginuid",
+    "pam_mkhomedir",
+    "pam_motd",
+    "pam_namespace",
+    "pam_pwhistory",
+    "pam_setquota",
+    "pam_systemd",
+    "pam_tty_audit",
+    "pam_umask",
+    "pam_xauth",
 ];
 
 /// Modules that let each login over ssh pass, and ask for no credential.
 const ASK_NOTHING: [&str; 7] = [
     "pam_faillock",
     "pam_permit",
-    // The uid that counts is that of sshd.
+    // SSH-41: the uid that counts is that of sshd's process, root. It opens every account; only SELinux can deny sshd `rootok`.
     "pam_rootok",
     "pam_securetty",
     "pam_shells",
@@ -38,9 +55,19 @@ const ASK_NOTHING: [&str; 7] = [
     "pam_tally2",
 ];
 
-/// Modules that ask for no credential, and let some logins pass and others not.
-const CONDITIONS: [&str; 7] =
-    ["pam_access", "pam_listfile", "pam_localuser", "pam_sepermit", "pam_succeed_if", "pam_time", "pam_usertype"];
+/// Modules that ask for no credential, and what they return to some logins and to others.
+const CONDITIONS: [(&str, [&str; 2]); 10] = [
+    ("pam_access", ["success", "perm_denied"]),
+    ("pam_cap", ["success", "ignore"]),
+    ("pam_echo", ["success", "ignore"]),
+    ("pam_lastlog", ["success", "auth_err"]),
+    ("pam_listfile", ["success", "auth_err"]),
+    ("pam_localuser", ["success", "perm_denied"]),
+    ("pam_sepermit", ["success", "ignore"]),
+    ("pam_succeed_if", ["success", "auth_err"]),
+    ("pam_time", ["success", "perm_denied"]),
+    ("pam_usertype", ["success", "auth_err"]),
+];
 
 /// Most lines of a stack that are tried with both answers, in all combinations. Real stacks have fewer.
 const MOST_OPEN_LINES: usize = 8;
@@ -61,8 +88,8 @@ pub(super) enum Unknown {
 enum Answer {
     /// This, to each login.
     Always(&'static str),
-    /// It depends on account, address or time.
-    Condition,
+    /// One of these, which depends on account, address or time. The first lets the login pass.
+    Either([&'static str; 2]),
     /// It is not known here. It may ask for a credential.
     Unknown,
 }
@@ -112,24 +139,45 @@ pub(super) fn occasion(class: RefusalClass) -> &'static str {
     }
 }
 
+/// What a module can return to a login over ssh, as words of a stack: two times the same if it is certain; `None` for a module that is
+/// not known here, and may ask for a credential.
+#[must_use]
+pub fn answers(line: &ModuleLine, group: Group, service: &str) -> Option<[&'static str; 2]> {
+    match answer(line, group, service) {
+        Answer::Always(value) => Some([value; 2]),
+        Answer::Either(values) => Some(values),
+        Answer::Unknown => None,
+    }
+}
+
 /// What another module than ours answers to somebody who has no password.
 fn answer(line: &ModuleLine, group: Group, service: &str) -> Answer {
     let has = |word: &str| line.arguments.iter().any(|argument| argument == word);
+    let is_auth = group == Group::Auth;
     match line.name() {
         "pam_deny" => Answer::Always("auth_err"),
         // A condition for our line, which a login over ssh fulfils.
         "pam_succeed_if" if has("service") => {
-            let is_met = line.arguments.iter().any(|argument| argument.split(':').any(|name| name == service));
+            let is_named = line.arguments.iter().any(|argument| argument.split(':').any(|name| name == service));
+            let is_met = is_named != (has("notin") || has("!="));
             Answer::Always(if is_met { "success" } else { "auth_err" })
         }
         "pam_usertype" if has("issystem") => Answer::Always("auth_err"),
-        // Counts a failure, and is one.
-        "pam_faillock" if has("authfail") => Answer::Always("auth_err"),
-        name if PASSWORD.contains(&name) => Answer::Always(if group == Group::Auth { "auth_err" } else { "success" }),
-        name if DO_NOT_COUNT.contains(&name) => Answer::Always(if group == Group::Auth { "ignore" } else { "success" }),
+        // It counts a failure, and refuses only an account that is locked already (SSH-41).
+        "pam_faillock" if is_auth && has("authfail") => Answer::Always("ignore"),
+        "pam_nologin" if has("successok") => Answer::Always("success"),
+        "pam_time" if is_auth => Answer::Always("module_unknown"),
+        name if PASSWORD.contains(&name) => Answer::Always(if is_auth { "auth_err" } else { "success" }),
+        name if DO_NOT_COUNT.contains(&name) => {
+            let counts = !(is_auth || group == Group::Account && DO_NOT_COUNT_FOR_ACCOUNTS.contains(&name));
+            Answer::Always(if counts { "success" } else { "ignore" })
+        }
+        name if WITHOUT_AUTH.contains(&name) => Answer::Always(if is_auth { "module_unknown" } else { "success" }),
         name if ASK_NOTHING.contains(&name) => Answer::Always("success"),
-        name if CONDITIONS.contains(&name) => Answer::Condition,
-        _ => Answer::Unknown,
+        name => {
+            let known = CONDITIONS.into_iter().find(|(condition, _)| *condition == name);
+            known.map_or(Answer::Unknown, |(_, values)| Answer::Either(values))
+        }
     }
 }
 
@@ -144,7 +192,7 @@ pub(super) fn courses<'a>(
 ) -> Vec<Course<'a>> {
     let is_open = |line: &&ModuleLine| match answer(line, group, service) {
         Answer::Always(_) => false,
-        Answer::Condition => true,
+        Answer::Either(_) => true,
         Answer::Unknown => unknown == Unknown::Either,
     };
     let open: Vec<&ModuleLine> =
@@ -156,15 +204,15 @@ pub(super) fn courses<'a>(
             if line.name() == MODULE {
                 return ours;
             }
-            let fails = match open.iter().position(|one| std::ptr::eq(*one, line)) {
-                Some(number) => (failing >> number) & 1 == 1,
-                None => match answer(line, group, service) {
-                    Answer::Always(value) => return value,
-                    Answer::Condition => false,
-                    Answer::Unknown => unknown == Unknown::Fail,
-                },
-            };
-            if fails { "auth_err" } else { "success" }
+            let passes =
+                open.iter().position(|one| std::ptr::eq(*one, line)).is_none_or(|number| (failing >> number) & 1 == 0);
+            match (answer(line, group, service), passes) {
+                (Answer::Always(value), _) => value,
+                (Answer::Either([first, _]), true) => first,
+                (Answer::Either([_, second]), false) => second,
+                (Answer::Unknown, true) if unknown != Unknown::Fail => "success",
+                (Answer::Unknown, _) => "auth_err",
+            }
         });
         Course { decision, asked: asked.into_inner() }
     };
@@ -210,6 +258,9 @@ mod tests {
         let courses = seen(&two, Unknown::Either);
         assert_eq!(courses.len(), 8);
         assert_eq!(courses.iter().filter(|(succeeds, _)| *succeeds).count(), 1);
+        // Everybody may have a line in the file of pam_cap, and then it counts.
+        let cap = "auth sufficient pam_mytoken.so\nauth optional pam_cap.so\n";
+        assert_eq!(seen(cap, Unknown::Fail).len(), 2);
         let many = format!("{}{ours}", "auth required pam_x.so\n".repeat(100));
         assert_eq!(seen(&many, Unknown::Either).len(), 256);
     }

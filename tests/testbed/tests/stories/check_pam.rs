@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytokenctl check` about PAM's stacks: its commands, pasted.
 
+use std::path::Path;
+use std::time::Duration;
+
+use mytokend::control::check::pam_answers::answers;
+use mytokend::control::check::pam_stack::{Directories, Group, Stack};
 use testbed::{Options, Result, story};
 
 use crate::checked::{findings, healthy, sees_alone};
@@ -50,6 +55,104 @@ fn a_module_before_ours_that_may_refuse_is_no_fault() -> Result<()> {
         let members = "sufficient pam_succeed_if.so quiet user ingroup wheel";
         let found = sees_alone(site, "", &before("auth", members), "pam-refused-token-logs-in", 2)?;
         assert!(found[0].text.contains("a refused token logs in (user_unknown, auth_err, "), "{found:?}");
+        Ok(())
+    })
+}
+
+/// Lines of modules of Linux-PAM; not all are on each release.
+const LINES: &[&str] = &[
+    "pam_access.so",
+    "pam_canonicalize_user.so",
+    "pam_cap.so",
+    "pam_deny.so",
+    "pam_echo.so hello",
+    "pam_echo.so file=/nonexistent",
+    "pam_env.so",
+    "pam_faildelay.so delay=1",
+    "pam_faillock.so preauth deny=99",
+    "pam_faillock.so authfail deny=99",
+    "pam_faillock.so authsucc deny=99",
+    "pam_group.so",
+    "pam_issue.so",
+    "pam_keyinit.so",
+    "pam_lastlog.so inactive=9999",
+    "pam_limits.so",
+    "pam_listfile.so item=user sense=allow onerr=fail file=/root/nobody",
+    "pam_listfile.so item=user sense=deny onerr=fail file=/root/nobody",
+    "pam_localuser.so",
+    "pam_localuser.so file=/root/nobody",
+    "pam_loginuid.so",
+    "pam_mail.so",
+    "pam_mkhomedir.so",
+    "pam_motd.so",
+    "pam_namespace.so",
+    "pam_nologin.so",
+    "pam_nologin.so successok",
+    "pam_permit.so",
+    "pam_pwhistory.so",
+    "pam_rootok.so",
+    "pam_securetty.so",
+    "pam_sepermit.so",
+    "pam_setquota.so",
+    "pam_shells.so",
+    "pam_succeed_if.so quiet uid >= 1000",
+    "pam_succeed_if.so quiet uid < 1000",
+    "pam_succeed_if.so quiet service in login:answers",
+    "pam_succeed_if.so quiet service notin login:answers",
+    "pam_succeed_if.so quiet service != answers",
+    "pam_systemd.so",
+    "pam_time.so",
+    "pam_tty_audit.so",
+    "pam_umask.so",
+    "pam_usertype.so isregular",
+    "pam_usertype.so issystem",
+    "pam_warn.so",
+    "pam_xauth.so",
+];
+
+/// SSH-41. As root, as sshd's process: a module's answer is the only value with which its line is jumped from.
+#[test]
+fn modules_answer_the_auth_phase_as_the_check_expects() -> Result<()> {
+    story(Options { nodes: 1, product: false, ..Options::new()? }, |site| {
+        let mut script =
+            String::from("touch /root/nobody /var/log/lastlog; cd /usr/lib/x86_64-linux-gnu/security || exit\n");
+        let mut expected = Vec::new();
+        for line in LINES {
+            let read = |_: &Path| Some(format!("auth required {line}\n"));
+            let directories = [Path::new("/etc/pam.d")];
+            let directories = Directories { services: &directories, includes: &directories };
+            let stack = Stack::read(directories, "answers", Group::Auth, &read);
+            let known: Vec<_> = stack.lines().filter_map(|line| answers(line, Group::Auth, "answers")).collect();
+            let [[first, second]] = known[..] else { panic!("{line}: {known:?}") };
+            let file = line.split(' ').next().unwrap_or_default();
+            // No module gives the last answer: a test that every value passes would say nothing.
+            for value in [first, second, "cred_err"] {
+                let stack = format!(
+                    "auth [{value}=1 default=die] {line}\\nauth requisite pam_deny.so\\nauth required pam_permit.so"
+                );
+                script += &format!(
+                    "printf '{stack}\\n' >/etc/pam.d/answers; if ! test -e {file}; then echo absent; \
+                     elif pamtester -I rhost=192.0.2.7 -I tty=ssh answers alice authenticate </dev/null >/dev/null 2>&1; then echo yes; else echo no; fi\n"
+                );
+            }
+            expected.push(line);
+        }
+        let real =
+            site.command("root", ["bash", "-s"]).stdin(script).timeout(Duration::from_secs(120)).run()?.ok()?.stdout;
+        let real: Vec<&str> = real.lines().collect();
+        assert_eq!(real.len(), expected.len() * 3);
+        let mut present = 0;
+        for (real, line) in real.chunks(3).zip(expected) {
+            match real {
+                ["absent", ..] => {}
+                [first, second, other] => {
+                    present += 1;
+                    assert!([first, second].contains(&&"yes") && *other == "no", "{line}: {real:?}");
+                }
+                _ => panic!("{real:?}"),
+            }
+        }
+        assert!(present > LINES.len() * 3 / 4, "{present} modules are here");
         Ok(())
     })
 }

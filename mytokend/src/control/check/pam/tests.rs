@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Tests of the findings about PAM.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use super::super::host::Ran;
+use super::super::{CheckFinding, Severity};
+use super::*;
+use mytoken::config::DIRECTORY;
+
+struct Files(HashMap<PathBuf, String>);
+
+impl Host for Files {
+    fn read(&self, path: &Path) -> Option<String> {
+        self.0.get(path).cloned()
+    }
+    /// It has all modules but some.
+    fn exists(&self, path: &Path) -> bool {
+        path.starts_with("/usr/lib64/security")
+            && !["mytokn", "nosuch", "\r"].iter().any(|no| path.to_string_lossy().contains(no))
+    }
+    fn run(&self, _program: &Path, _arguments: &[&str]) -> Ran {
+        Ran::Missing
+    }
+}
+
+fn found(from: &str, to: &str) -> Vec<String> {
+    found_in("/etc/pam.d", from, to).into_iter().filter_map(|finding| finding.id).collect()
+}
+
+/// What is found when the line `from` of the shipped example is `to` instead.
+fn found_in(directory: &str, from: &str, to: &str) -> Vec<CheckFinding> {
+    let example = include_str!("../../../../../packaging/pam-sshd.example");
+    assert!(example.contains(from), "{from}");
+    let common = "auth required pam_unix.so\naccount required pam_unix.so\nsession required pam_unix.so\nsession optional pam_systemd.so\n";
+    let mut files = HashMap::from([(Path::new(directory).join("sshd"), example.replacen(from, to, 1))]);
+    for name in ["common-auth", "common-account", "common-session", "common-password"] {
+        let group = name.trim_start_matches("common-");
+        let lines: Vec<&str> = common.lines().filter(|line| line.starts_with(group)).collect();
+        files.insert(Path::new("/etc/pam.d").join(name), lines.join("\n"));
+    }
+    let mut findings = Findings::default();
+    findings.pam(&Files(files), "sshd", Path::new(DIRECTORY), &["sshd".to_owned()]);
+    findings.findings.into_iter().filter(|finding| finding.level != Severity::Ok).collect()
+}
+
+#[test]
+fn the_shipped_example_has_no_finding() {
+    assert_eq!(found("auth ", "auth "), Vec::<String>::new());
+    let missing = found_in("/nonexistent", "auth ", "auth ");
+    let ids: Vec<_> = missing.iter().filter_map(|finding| finding.id.as_deref()).collect();
+    assert_eq!(ids, ["pam-line"], "a file that does not exist is one fault");
+    // SUSE's place for the files of packages.
+    assert!(found_in("/usr/lib/pam.d", "auth ", "auth ").is_empty());
+}
+
+#[test]
+fn each_fault_of_a_stack_is_found_alone() {
+    let ours =
+        "[success=done authinfo_unavail=ignore service_err=ignore user_unknown=ignore default=die]  pam_mytoken.so";
+    let both = format!("auth     {ours}\nauth     requisite    pam_deny.so");
+    // In front of the block that pam-auth-update writes: a jump over two lines leads to success.
+    let jumps = |outage: &str| {
+        format!(
+            "auth [success=2 authinfo_unavail={outage} default=die] pam_mytoken.so\n\
+             auth [success=1 default=ignore] pam_unix.so\nauth requisite pam_deny.so\nauth required pam_permit.so"
+        )
+    };
+    let before = |line: &str| format!("{line}\nauth {ours}");
+    for (from, to, id) in [
+        (&format!("auth     {ours}")[..], "", "pam-auth-missing"),
+        ("account  required     pam_mytoken.so", "", "pam-account-missing"),
+        ("session  optional     pam_mytoken.so", "", "pam-session-missing"),
+        ("session  optional     pam_mytoken.so", "session optional /opt/pam_mytoken.so", "pam-module-file"),
+        (ours, "optional pam_mytoken.so\nauth sufficient pam_permit.so", "pam-refused-token-logs-in"),
+        (ours, "sufficient pam_mytoken.so", "pam-refused-token-falls-through"),
+        // After its other answers the shipped line asks the next one.
+        ("auth     requisite    pam_deny.so", "auth required pam_permit.so", "pam-login-without-token"),
+        ("auth     requisite    pam_deny.so", "auth optional pam_shells.so", "pam-login-without-token"),
+        ("auth     requisite    pam_deny.so", "@include common-auth", ""),
+        ("auth     requisite    pam_deny.so", "auth required pam_radius_auth.so", ""),
+        ("auth     requisite    pam_deny.so", "auth required pam_env.so", ""),
+        ("auth     requisite    pam_deny.so", "auth required pam_motd.so", ""),
+        // SSH-41: it counts the failure and refuses nobody, and these two succeed.
+        (
+            "auth     requisite    pam_deny.so",
+            "auth required pam_faillock.so authfail\nauth required pam_permit.so",
+            "pam-login-without-token",
+        ),
+        ("auth     requisite    pam_deny.so", "auth optional pam_cap.so", "pam-login-without-token"),
+        ("auth     requisite    pam_deny.so", "auth optional pam_echo.so hello", "pam-login-without-token"),
+        ("auth     requisite    pam_deny.so", "auth required pam_nologin.so", ""),
+        ("auth     requisite    pam_deny.so", "auth required pam_nologin.so successok", "pam-login-without-token"),
+        (&both[..], &jumps("ignore")[..], ""),
+        (&both[..], &jumps("2")[..], "pam-login-without-token"),
+        (&both[..], &jumps("ignore user_unknown=2")[..], "pam-login-without-token"),
+        (&both[..], &jumps("ignore conv_err=2")[..], "pam-login-without-token"),
+        (&both[..], &jumps("ignore auth_err=2")[..], "pam-refused-token-logs-in"),
+        (&both[..], &jumps("ignore auth_err=ignore")[..], "pam-refused-token-falls-through"),
+        (ours, "required pam_mytoken.so", "pam-accepted-token-refused"),
+        ("auth     requisite    pam_deny.so", "auth requisit pam_deny.so", "pam-line"),
+        ("@include common-session", "session optional pam_mytoken.so\n@include common-session", "pam-session-order"),
+        ("pam_env.so envfile=", "pam_env.so user_readenv=1 envfile=", "pam-user-environment"),
+        ("@include common-password", "account include no-such", "pam-line"),
+        ("@include common-password", "session include no-such", "pam-line"),
+        ("[success=done", "[sucess=done", "pam-line"),
+        ("auth     requisite    pam_deny.so", "auth requisite pam_deny.so\r", "pam-module-file"),
+        ("pam_loginuid.so", "pam_nosuch.so", "pam-module-file"),
+        ("account  required     pam_nologin.so", "-account required pam_nosuch.so", "pam-module-file"),
+        (&format!("auth     {ours}")[..], "auth required pam_mytokn.so", "pam-module-file"),
+        ("session  optional     pam_mytoken.so", "session optional pam_mytokn.so", "pam-module-file"),
+        ("account  required     pam_mytoken.so", "account optional pam_mytoken.so", "pam-refused-token-logs-in"),
+        ("account  required     pam_nologin.so", "account required pam_deny.so", "pam-accepted-token-refused"),
+        ("account  required     pam_nologin.so", "account sufficient pam_permit.so", "pam-line-not-reached"),
+        ("account  required     pam_nologin.so", "account [default=1] pam_nologin.so", "pam-line-not-reached"),
+        (
+            "session  optional     pam_mytoken.so",
+            "session [default=1] pam_permit.so\nsession optional pam_mytoken.so",
+            "pam-line-not-reached",
+        ),
+        (
+            &format!("auth     {ours}")[..],
+            &format!("auth [default=1] pam_env.so\nauth {ours}")[..],
+            "pam-line-not-reached",
+        ),
+        (
+            &format!("auth     {ours}")[..],
+            &format!("auth [success=2 default=ignore] pam_unix.so\nauth {ours}")[..],
+            "pam-password-first",
+        ),
+        ("@include common-password", "@include sshd", "pam-line"),
+        ("account  required     pam_mytoken.so", "account required pam_mytoken.so dbug", "pam-argument"),
+        (ours, &format!("{ours} services=su,login")[..], "pam-service"),
+        (ours, &format!("{ours} services=su,sshd")[..], ""),
+        ("account  required     pam_mytoken.so", "account required pam_mytoken.so config=/srv", "pam-configuration"),
+        ("session  optional     pam_mytoken.so", "session optional pam_mytoken.so services=", "pam-argument"),
+        // Not in the way.
+        ("session  optional     pam_keyinit.so", "session optional pam_nosuch.so", ""),
+        ("account  required     pam_nologin.so", "account sufficient pam_usertype.so issystem", ""),
+        // For some logins, or with another credential, they end the stack before our line. For others they do not.
+        ("account  required     pam_nologin.so", "account sufficient pam_localuser.so", ""),
+        ("account  required     pam_nologin.so", "account [success=1 default=ignore] pam_access.so", ""),
+        (ours, &before("sufficient pam_radius_auth.so")[..], ""),
+        (ours, &before("requisite pam_radius_auth.so")[..], ""),
+        (ours, &before("sufficient pam_env.so")[..], ""),
+        (ours, &before("sufficient pam_permit.so")[..], "pam-line-not-reached"),
+        (ours, &before("sufficient pam_rootok.so")[..], "pam-line-not-reached"),
+        (ours, &before("required pam_motd.so")[..], "pam-accepted-token-refused"),
+        (ours, &before("sufficient pam_succeed_if.so user ingroup wheel")[..], "pam-refused-token-logs-in"),
+    ] {
+        let found = found_in("/etc/pam.d", from, to);
+        let ids: Vec<&str> = found.iter().filter_map(|finding| finding.id.as_deref()).collect();
+        assert_eq!(ids, Vec::from_iter((!id.is_empty()).then_some(id)), "{to}");
+        assert!(found.iter().all(|finding| finding.fix.is_some()), "{found:?}");
+    }
+}
