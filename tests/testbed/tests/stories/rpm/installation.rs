@@ -112,6 +112,12 @@ fn the_module_cannot_be_removed_while_a_stack_names_it() -> Result<()> {
     host.output("rpm --query pam_mytoken && test ! -e /etc/ssh/sshd_config.d/10-mytoken.conf")?;
     // An upgrade is no removal.
     host.output("rpm --upgrade --replacepkgs --nodeps /packages/pam_mytoken-*.rpm")?;
+    // A file of SUSE's directory counts, and copies that libpam never opens do not.
+    let vendor = "mkdir -p /usr/lib/pam.d && mv /etc/pam.d/sshd /usr/lib/pam.d/sshd";
+    host.output(&format!("{vendor} && cp /usr/lib/pam.d/sshd /etc/pam.d/sshd.rpmsave"))?;
+    let said = host.failure("rpm --erase --nodeps pam_mytoken")?;
+    assert!(said.contains("could log in:\n/usr/lib/pam.d/sshd\nfix: "), "{said}");
+    host.output("rm /usr/lib/pam.d/sshd")?;
     host.output("cp /root/before /etc/pam.d/sshd && echo '# auth pam_mytoken.so' >>/etc/pam.d/sshd")?;
     host.output("rpm --erase --nodeps pam_mytoken && test ! -e /usr/lib64/security/pam_mytoken.so")?;
     Ok(())
