@@ -25,7 +25,10 @@ fn a_node_that_does_not_wait_gets_no_token_of_a_job_that_has_left_it() {
     let key = SubmissionKey::new(7, "a", "7:a");
     let mut older = FileToken::default();
     let token = IssuedToken { token: Secret::new("older".to_owned()), left: 40, lifetime: 100 };
-    older.answer(Ok(token), test.broker.clock.elapsed(), 0.5);
+    let now = test.broker.clock.elapsed();
+    older.ask();
+    let (_, round) = older.begin(now, Duration::from_secs(30), false).unwrap();
+    older.answer(round, Ok(token), now, 0.5);
     test.broker.state().submissions.get_mut(&key).unwrap().tokens.insert(None, older);
     assert!(at_once("n1").is_err_and(|told| told.starts_with("later: slurmctld")));
     assert_eq!(test.counts().0, 1, "it causes no request");

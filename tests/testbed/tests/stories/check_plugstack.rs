@@ -44,7 +44,7 @@ fn the_line_comes_to_where_this_slurm_reads_it() -> Result<()> {
     })
 }
 
-/// Slurm that was built by hand has its files in a directory of its own. SLURM_CONF names it, and sudo does not pass it on.
+/// Slurm that was built by hand has its files in a directory of its own. `SLURM_CONF` names it, and sudo does not pass it on.
 #[test]
 fn jobs_toml_is_missed_where_slurm_has_another_directory() -> Result<()> {
     story(Options { nodes: 1, ..Options::new()? }, |site| {
