@@ -94,6 +94,30 @@ pub struct Permitted {
     /// Milliseconds after which the caller may ask again. Absent: the request may be sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<u64>,
+    /// Whose share is used up.
+    #[serde(default, skip_serializing_if = "UsedUp::is_users")]
+    pub used_up: UsedUp,
+}
+
+/// Whose share of the requests to a mytoken server is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UsedUp {
+    /// The user's.
+    #[default]
+    User,
+    /// That of the host.
+    Host,
+    /// All requests; also what this version does not know.
+    #[serde(other)]
+    All,
+}
+
+impl UsedUp {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    const fn is_users(&self) -> bool {
+        matches!(self, Self::User)
+    }
 }
 
 impl FromAnswer for Permitted {

@@ -161,7 +161,7 @@ fn answer_of<J: Json>(line: &J) -> Option<&J> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Answer, Envelope, HandOver, JobState, RefusedReload, Request, StartedFile};
+    use super::super::{Answer, Envelope, HandOver, JobState, RefusedReload, Request, StartedFile, UsedUp};
     use super::*;
     use crate::FileName;
 
@@ -239,9 +239,15 @@ mod tests {
         let status = Status { node: "n1".into(), version, keys, refused_reload, ..Status::default() };
         assert_eq!(read::<StatusQuery>(Answer::Status(status.clone())), Some(status));
         assert_eq!(read::<JobEnd>(Answer::Done {}), Some(Done {}));
-        for permitted in [Permitted { wait: None }, Permitted { wait: Some(1200) }] {
+        for used_up in [UsedUp::User, UsedUp::Host, UsedUp::All] {
+            let permitted = Permitted { wait: Some(1200), used_up };
             assert_eq!(read::<Permit>(Answer::Permit(permitted)), Some(permitted));
         }
+        let of_older_agent = parse::<Permit>(r#"{"v":1,"permit":{"wait":5}}"#);
+        assert_eq!(of_older_agent, Some(Permitted { wait: Some(5), used_up: UsedUp::User }));
+        let of_later_agent = parse::<Permit>(r#"{"v":1,"permit":{"wait":5,"used_up":"news"}}"#);
+        assert_eq!(of_later_agent, Some(Permitted { wait: Some(5), used_up: UsedUp::All }));
+        assert_eq!(read::<Permit>(Answer::Permit(Permitted::default())), Some(Permitted::default()));
         for outcome in [HandOver::Held, HandOver::Refused, HandOver::Unknown] {
             let handed = HandedOver { outcome, reason: (outcome != HandOver::Held).then(|| "why".into()) };
             assert_eq!(read::<ReplacePending>(Answer::HandedOver(handed.clone())), Some(handed));

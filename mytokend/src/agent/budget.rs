@@ -16,7 +16,7 @@ use mytoken::config::Shared;
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::server::ServerError;
 use mytoken::{Error, ScheduleClock};
-use mytoken_wire::agent::{BudgetStatus, BudgetUse};
+use mytoken_wire::agent::{BudgetStatus, BudgetUse, UsedUp};
 
 use crate::jobs::repeatable;
 use kept_for_next_run::{Keep, KeptForNextRun};
@@ -46,10 +46,10 @@ struct ServerBudget {
 }
 
 impl ServerBudget {
-    /// A permit, or after how many milliseconds there may be one, and whether only the user's share is used up.
-    fn permit(&mut self, purpose: Purpose, uid: Option<u32>, now: u64) -> Result<(), (u64, bool)> {
-        let only_his = self.ledger.left(now) > 0;
-        self.ledger.ask(purpose, uid, now).map_err(|wait| (wait, only_his))
+    /// A permit, or after how many milliseconds there may be one, and whose share is used up.
+    fn permit(&mut self, purpose: Purpose, uid: Option<u32>, now: u64) -> Result<(), (u64, UsedUp)> {
+        let used_up = if self.ledger.left(now) > 0 { UsedUp::User } else { UsedUp::Host };
+        self.ledger.ask(purpose, uid, now).map_err(|wait| (wait, used_up))
     }
 }
 
@@ -70,8 +70,8 @@ pub enum Unsent {
     NoPermit {
         /// After this time one may be had.
         wait: Duration,
-        /// Only the user's share is used up.
-        only_his: bool,
+        /// Whose share is used up.
+        used_up: UsedUp,
     },
     /// It failed.
     Failed(Error),
@@ -170,27 +170,27 @@ impl Budgets {
     fn admit(&self, server: &str, purpose: Purpose, uid: Option<u32>) -> Result<(), Unsent> {
         // What the server has told this host, the brokers have not heard.
         if let Some(wait) = self.with(server, |found, now| found.ledger.refused_for(now)).flatten() {
-            return Err(Unsent::NoPermit { wait: Duration::from_millis(wait), only_his: false });
+            return Err(Unsent::NoPermit { wait: Duration::from_millis(wait), used_up: UsedUp::Host });
         }
         // Not while the counts are locked: brokers take their time.
         let site = uid.and_then(|uid| self.site.ask(server, purpose, uid, || self.clock.elapsed()));
         let admitted = self.with(server, |found, now| match site {
-            Some(SitePermit::Wait { wait, only_his }) => Err((wait, only_his)),
+            Some(SitePermit::Wait { wait, only_his, this_host }) => Err((wait, site::used_up(only_his, this_host))),
             Some(SitePermit::Granted {}) => {
                 found.ledger.count(purpose, uid, now);
                 Ok(())
             }
             Some(SitePermit::Unlimited {}) | None => found.permit(purpose, uid, now),
         });
-        let refused = |(wait, only_his)| Unsent::NoPermit { wait: Duration::from_millis(wait), only_his };
+        let refused = |(wait, used_up)| Unsent::NoPermit { wait: Duration::from_millis(wait), used_up };
         admitted.unwrap_or(Ok(())).map_err(refused)
     }
 
     /// A permit of this host's own budget, for a request to a server by its URL.
     ///
     /// # Errors
-    /// After how many milliseconds there may be one, and whether only the user's share is used up.
-    pub fn permit(&self, server: &str, purpose: Purpose, uid: u32) -> Result<(), (u64, bool)> {
+    /// After how many milliseconds there may be one, and whose share is used up: the user's, or all that this host may send.
+    pub fn permit(&self, server: &str, purpose: Purpose, uid: u32) -> Result<(), (u64, UsedUp)> {
         self.with(server, |found, now| found.permit(purpose, Some(uid), now)).unwrap_or(Ok(()))
     }
 
@@ -279,11 +279,11 @@ impl Budgets {
     /// A permit for a submission, by the name of the server. Counts nothing for a server that is not configured.
     ///
     /// # Errors
-    /// After which time the same submission would get a permit.
-    pub fn submission(&self, name: &str, uid: u32) -> Result<(), Duration> {
+    /// After which time the same submission would get a permit, and whose share is used up.
+    pub fn submission(&self, name: &str, uid: u32) -> Result<(), (Duration, UsedUp)> {
         let Some(url) = self.url(name) else { return Ok(()) };
         match self.admit(&url, Purpose::Submission, Some(uid)) {
-            Err(Unsent::NoPermit { wait, .. }) => Err(wait),
+            Err(Unsent::NoPermit { wait, used_up }) => Err((wait, used_up)),
             _ => Ok(()),
         }
     }

@@ -14,7 +14,7 @@ use mytoken::token::unverified_claims;
 use mytoken::urls::ServerUrl;
 use mytoken::{Deadline, Error, ScheduleClock, Secret};
 use mytoken_wire::FileName;
-use mytoken_wire::agent::{JobStart, RenewalCredential};
+use mytoken_wire::agent::{JobStart, RenewalCredential, UsedUp};
 use mytoken_wire::clock::FixedClock;
 
 use super::budget::ledger::Purpose;
@@ -103,12 +103,14 @@ impl DirectMode {
             result
         });
         sent.map_err(|unsent| match unsent {
-            Unsent::NoPermit { wait, only_his } => {
+            Unsent::NoPermit { wait, used_up } => {
                 let seconds = wait.as_secs().saturating_add(1);
-                let reason = if only_his {
-                    format!("your share of this host's requests to {url} is used up for the next {seconds} s")
-                } else {
-                    format!("this host has used up its requests to {url} for the next {seconds} s")
+                let reason = match used_up {
+                    UsedUp::User => {
+                        format!("your share of this host's requests to {url} is used up for the next {seconds} s")
+                    }
+                    UsedUp::Host => format!("this host has used up its requests to {url} for the next {seconds} s"),
+                    UsedUp::All => format!("the site has used up its requests to {url} for the next {seconds} s"),
                 };
                 RequestFailure { reason, temporary: true, retry_after: Some(wait), unsent: true, by_broker: false }
             }

@@ -24,8 +24,8 @@ impl Agent {
             budgets.submission_sent(&asked.server, uid, asked.sent.min(MOST_TOLD));
             return Answer::Permit(Permitted::default());
         }
-        let wait = budgets.submission(&asked.server, uid).err();
-        if let Some(wait) = wait {
+        let refused = budgets.submission(&asked.server, uid).err();
+        if let Some((wait, _)) = refused {
             let text = format!(
                 "user {uid} gets no permit for a submission: the share of requests to the server \"{}\" is used up for {} s",
                 mytoken_wire::printable(&asked.server, 64),
@@ -34,7 +34,9 @@ impl Agent {
             self.log.line_of(uid, Level::Info, &text);
         }
         self.ask_for_limit(&asked.server);
-        Answer::Permit(Permitted { wait: wait.map(millis) })
+        Answer::Permit(
+            refused.map_or_else(Permitted::default, |(wait, used_up)| Permitted { wait: Some(millis(wait)), used_up }),
+        )
     }
 
     /// A session began with an access token for a mytoken: the login has sent a request for it.

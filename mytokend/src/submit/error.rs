@@ -2,6 +2,7 @@
 //! Why a submission gets no credential.
 
 use mytoken::Error;
+use mytoken_wire::agent::UsedUp;
 
 use crate::jobs::SealError;
 
@@ -86,15 +87,15 @@ pub enum SubmitError {
     /// The caller has given up, and nothing was requested.
     #[error("the submission did not wait for its credential")]
     Abandoned,
-    /// The server has a request limit, and the user's share of it is used up.
-    #[error(
-        "the site's budget of requests to the mytoken server \"{server}\" is used up for you until {until}; submit again then, or put the loop into an array"
-    )]
+    /// The server has a request limit, and the share of it that the user may use is used up.
+    #[error("{}", no_permit(server, until, *used_up))]
     NoPermit {
         /// Name of the server in `mytoken.toml`.
         server: String,
         /// When there will be a permit again.
         until: String,
+        /// Whose share it is.
+        used_up: UsedUp,
     },
     /// The server refused the use of the mytoken.
     #[error("{error}; {limits}")]
@@ -117,6 +118,17 @@ mytoken::impl_from_part_errors!(
     mytoken::http::HttpError,
     mytoken::token_store::StoreError,
 );
+
+fn no_permit(server: &str, until: &str, used_up: UsedUp) -> String {
+    let budget = format!("budget of requests to the mytoken server \"{server}\" is used up");
+    match used_up {
+        UsedUp::User => {
+            format!("the site's {budget} for you until {until}; submit again then, or put the loop into an array")
+        }
+        UsedUp::Host => format!("the share of this host in the site's {budget} until {until}; submit again then"),
+        UsedUp::All => format!("the site's {budget} until {until}; submit again then"),
+    }
+}
 
 fn session_reason(unusable: Option<&UnusableMytoken>) -> String {
     unusable.map_or_else(|| "your session has none".to_owned(), |why| format!("the mytoken of your session {why}"))

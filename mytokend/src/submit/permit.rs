@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Asks the agent of this host for a permit to send a request. The agent is never needed: without an answer the submission goes on.
 
+use std::cell::Cell;
 use std::thread;
 use std::time::Duration;
 
 use mytoken::time_format::TimeFormat;
 use mytoken::{Clock, Deadline};
-use mytoken_wire::agent::{Permit, Permitted, ask};
+use mytoken_wire::agent::{Permit, Permitted, UsedUp, ask};
 use mytoken_wire::paths::AGENT_SOCKET_NAME;
 
 use super::error::SubmitError;
@@ -37,13 +38,19 @@ pub fn wait_for_permit(
     times: TimeFormat,
 ) -> Result<(), SubmitError> {
     let request = Permit { server: profile.server.clone(), sent: 0 };
-    let wait = || ask_agent(jobs, &request, patience.deadline)?.wait.map(Duration::from_millis);
+    let used_up = Cell::new(UsedUp::default());
+    let wait = || {
+        let answer = ask_agent(jobs, &request, patience.deadline)?;
+        used_up.set(answer.used_up);
+        answer.wait.map(Duration::from_millis)
+    };
     wait_while(patience, wait).map_err(|wait| match wait {
         None => SubmitError::Abandoned,
         Some(wait) => SubmitError::NoPermit {
             server: profile.server.clone(),
             // Without seconds: the next full minute.
             until: times.minutes(clock.now().saturating_add(wait.as_secs()).saturating_add(60)),
+            used_up: used_up.get(),
         },
     })
 }
@@ -75,9 +82,23 @@ pub fn tell_sent(jobs: &JobsSettings, profile: &ProfileSettings, sent: u32, dead
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
+
+    #[test]
+    fn the_user_is_told_whose_share_is_used_up() {
+        let sentence = |used_up| {
+            let (server, until) = ("main".to_owned(), "10:20".to_owned());
+            SubmitError::NoPermit { server, until, used_up }.to_string()
+        };
+        let of_user = sentence(UsedUp::User);
+        assert!(
+            of_user.contains("is used up for you until 10:20; ") && of_user.ends_with("into an array"),
+            "{of_user}"
+        );
+        let rest = "of requests to the mytoken server \"main\" is used up until 10:20; submit again then";
+        assert_eq!(sentence(UsedUp::Host), format!("the share of this host in the site's budget {rest}"));
+        assert_eq!(sentence(UsedUp::All), format!("the site's budget {rest}"));
+    }
 
     /// The result of a wait when the agent answers with these milliseconds, and how often it was asked.
     fn play(seconds: u64, waits: bool, answers: &[u64]) -> (Result<(), Option<Duration>>, usize) {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use mytoken_wire::agent::UsedUp;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Purpose;
@@ -30,7 +31,28 @@ pub enum SitePermit {
         wait: u64,
         /// Only the user's share is used up.
         only_his: bool,
+        /// Only the share of this host is used up.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        this_host: bool,
     },
+}
+
+impl SitePermit {
+    /// No permit for this number of milliseconds.
+    #[must_use]
+    pub const fn wait(wait: u64, used_up: UsedUp) -> Self {
+        let (only_his, this_host) = (matches!(used_up, UsedUp::User), matches!(used_up, UsedUp::Host));
+        Self::Wait { wait, only_his, this_host }
+    }
+}
+
+/// Whose share is used up, as a [`SitePermit::Wait`] says it.
+pub(super) const fn used_up(only_his: bool, this_host: bool) -> UsedUp {
+    match (only_his, this_host) {
+        (_, true) => UsedUp::Host,
+        (true, false) => UsedUp::User,
+        (false, false) => UsedUp::All,
+    }
 }
 
 /// Asks the brokers.
@@ -125,7 +147,7 @@ mod tests {
 
     #[test]
     fn each_request_asks_for_a_permit() {
-        let wait = SitePermit::Wait { wait: 5000, only_his: true };
+        let wait = SitePermit::wait(5000, UsedUp::User);
         for answer in [SitePermit::Granted {}, wait] {
             let (budget, brokers) = budget(Some(answer));
             assert_eq!([ask(&budget, 1), ask(&budget, 1)], [Some(answer); 2]);
@@ -164,7 +186,7 @@ mod tests {
         budgets.submission("m", 7).unwrap();
         let url = shared.server_url("m").unwrap().to_string();
         budgets.with(&url, |found, now| found.ledger.refused(Some(Duration::from_secs(200)), now));
-        let wait = budgets.submission("m", 7).unwrap_err();
+        let (wait, _) = budgets.submission("m", 7).unwrap_err();
         assert!((190..=300).contains(&wait.as_secs()), "{wait:?}");
         assert_eq!(brokers.1.load(Ordering::Relaxed), 1, "no permit is taken for what is not sent");
     }

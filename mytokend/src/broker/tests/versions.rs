@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 use mytoken::Clock as _;
 use mytoken::config::FileTrust;
 use mytoken::private_files::{Directory, Owner};
+use mytoken_wire::agent::UsedUp;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde::de::DeserializeOwned;
@@ -293,8 +294,8 @@ fn members_of_a_later_version_are_not_read() {
     assert_eq!(read::<KeepAnswer>(json!({"kept": {"news": 1}})), KeepAnswer::Kept {});
     assert_eq!(read::<KeptAnswer>(json!({"unknown": {"news": 1}})), KeptAnswer::Unknown {});
     assert_eq!(read::<SitePermit>(json!({"granted": {"news": 1}})), SitePermit::Granted {});
-    let wait = json!({"wait": {"wait": 5, "only_his": true, "news": 1}});
-    assert_eq!(read::<SitePermit>(wait), SitePermit::Wait { wait: 5, only_his: true });
+    let wait = json!({"wait": {"wait": 5, "only_his": false, "this_host": true, "news": 1}});
+    assert_eq!(read::<SitePermit>(wait), SitePermit::wait(5, UsedUp::Host));
 }
 
 #[test]
@@ -304,6 +305,8 @@ fn members_that_an_earlier_version_does_not_write_have_a_meaning() {
     assert_eq!(read::<TokenRequest>(first_request()).file, None);
     assert!(!read::<KeepRequest>(json!({"uid": 7, "handle": "h", "sealed": "x"})).follows);
     assert_eq!(read::<StartAnswer>(json!({})).started, None);
+    let wait = json!({"wait": {"wait": 5, "only_his": true}});
+    assert_eq!(read::<SitePermit>(wait), SitePermit::wait(5, UsedUp::User));
     assert_eq!(read::<Refusal>(json!({"error": "e"})).wait, None);
     let answer: TokenAnswer = read(json!({"outcome": {"refused": {"reason": "r"}}}));
     assert!(answer.admitted.is_none() && matches!(answer.outcome, TokenOutcome::Refused { required: false, .. }));

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Tests of what hosts get of the site's budget.
+
+use std::sync::Arc;
+
+use mytoken::SystemClock;
+use mytoken::config::Shared;
+
+use super::*;
+
+/// Budgets with one server, and its URL.
+fn budgets(limit: &str) -> (Budgets, String) {
+    let text = format!("[[server]]\nname = 'm'\nurl = 'https://mytoken.example'\n{limit}\n");
+    let shared = toml::from_str::<Shared>(&text).unwrap();
+    let budgets = Budgets::new(Arc::new(SystemClock));
+    budgets.configure(&shared).unwrap();
+    (budgets, shared.server_url("m").unwrap().to_string())
+}
+
+#[test]
+fn hosts_share_the_budget_and_none_gets_all_of_it() {
+    let (budgets, server) = budgets("request_limit = 40\nrequest_period = '300s'");
+    let permits = HostPermits::default();
+    let ask = |host: &str, purpose, uid, now| permits.give(&budgets, host, (&server, purpose, uid), now);
+    let had = (0..40).filter(|_| ask("login1", Purpose::Token, 7, 1) == SitePermit::Granted {}).count();
+    assert_eq!(had, 36, "nine tenths of the limit");
+    let wait = SitePermit::wait(300_000, UsedUp::Host);
+    assert_eq!(ask("login1", Purpose::Token, 7, 1), wait, "it waits for the end of the period");
+    assert_eq!(ask("n1", Purpose::Token, 8, 2), SitePermit::Granted {});
+}
+
+#[test]
+fn a_loop_on_the_only_submit_host_stops_neither_other_users_nor_sessions() {
+    const ALICE: u32 = 2001;
+    const BOB: u32 = 2002;
+    const CAROL: u32 = 2003;
+    const DAVE: u32 = 2004;
+    let (budgets, server) = budgets("request_limit = 100\nrequest_period = '300s'");
+    let permits = HostPermits::default();
+    let ask = |host: &str, purpose, uid, now| permits.give(&budgets, host, (&server, purpose, uid), now);
+    let submits = |host: &str, uid, now| {
+        (0..100).filter(|_| ask(host, Purpose::Submission, uid, now) == SitePermit::Granted {}).count()
+    };
+    assert_eq!(submits("login1", ALICE, 1), 47, "her share");
+    for _ in 0..3 {
+        permits.note_login(&budgets, "login1", (&server, ALICE), 2);
+    }
+    // The host has had half of the limit.
+    let of_bob = submits("login1", BOB, 3);
+    assert!(of_bob >= 10, "{of_bob}");
+    assert!(matches!(ask("login1", Purpose::Submission, BOB, 3), SitePermit::Wait { only_his: true, .. }));
+    assert_eq!(ask("login1", Purpose::Token, CAROL, 4), SitePermit::Granted {}, "her session is renewed");
+    assert_eq!(ask("login1", Purpose::Revocation, CAROL, 4), SitePermit::Granted {});
+
+    // Another host wants to submit. What is left is its, and sessions go on.
+    assert_eq!(ask("login2", Purpose::Submission, DAVE, 5), SitePermit::Granted {});
+    let SitePermit::Wait { wait, only_his, this_host } = ask("login1", Purpose::Submission, CAROL, 5) else {
+        panic!("it has had its half")
+    };
+    assert_eq!((wait, only_his, this_host), (299_996, false, true));
+    assert_eq!(ask("login1", Purpose::Token, CAROL, 5), SitePermit::Granted {});
+    assert_eq!(ask("login2", Purpose::Submission, DAVE, 5), SitePermit::Granted {});
+}
+
+#[test]
+fn what_is_used_up_for_all_is_not_called_the_users_or_the_hosts() {
+    let (budgets, server) = budgets("request_limit = 20\nrequest_period = '300s'");
+    let permits = HostPermits::default();
+    for host in ["n1", "n2", "n3"] {
+        (0..9).for_each(|_| drop(permits.note_login(&budgets, host, (&server, 9), 1)));
+    }
+    let wait = permits.give(&budgets, "n4", (&server, Purpose::Token, 7), 2);
+    assert!(matches!(wait, SitePermit::Wait { only_his: false, this_host: false, .. }), "{wait:?}");
+}
+
+#[test]
+fn logins_that_a_host_tells_of_take_no_more_than_its_part() {
+    let (budgets, server) = budgets("request_limit = 40\nrequest_period = '300s'");
+    let permits = HostPermits::default();
+    let login = |host: &str, now| permits.note_login(&budgets, host, (&server, 9), now);
+    let token = |host: &str, now| permits.give(&budgets, host, (&server, Purpose::Token, 7), now);
+    let noted: Vec<_> = (0..100).map(|_| login("n1", 1)).collect();
+    assert!(noted.iter().all(|(permit, _)| *permit == SitePermit::Granted {}), "a login never waits");
+    let told: Vec<usize> = (0..100).filter(|at| noted[*at].1).collect();
+    assert_eq!(told, [20], "the first one beyond its part is logged");
+    assert_eq!(token("n1", 2), SitePermit::Granted {}, "its sessions go on");
+    let had = (0..40).filter(|_| token("n2", 2) == SitePermit::Granted {}).count();
+    assert!(had >= 17, "{had}: one user gets all but the last twentieth of what the others have");
+    assert_eq!(login("n1", 300_000), (SitePermit::Granted {}, false), "once in a period");
+    assert_eq!((0..100).filter(|_| login("n1", 300_001).1).count(), 1, "in the next one again");
+}
+
+#[test]
+fn a_login_counts_for_the_site_and_for_its_host() {
+    let (budgets, server) = budgets("request_limit = 40\nrequest_period = '300s'");
+    let permits = HostPermits::default();
+    assert_eq!(permits.note_login(&budgets, "n1", (&server, 9), 1), (SitePermit::Granted {}, false));
+    assert_eq!(budgets.status(None)[0].left, 39);
+    let token = || permits.give(&budgets, "n1", (&server, Purpose::Token, 7), 1);
+    assert_eq!((0..40).filter(|_| token() == SitePermit::Granted {}).count(), 35, "it is one of its requests");
+}
+
+#[test]
+fn a_server_with_a_short_period_shortens_no_other_one() {
+    let text = "[[server]]\nname = 'a'\nurl = 'https://a.example'\nrequest_limit = 4\nrequest_period = '300s'\n\
+        [[server]]\nname = 'b'\nurl = 'https://b.example'\nrequest_limit = 4\nrequest_period = '1s'\n";
+    let shared = toml::from_str::<Shared>(text).unwrap();
+    let budgets = Budgets::new(Arc::new(SystemClock));
+    budgets.configure(&shared).unwrap();
+    let url = |name: &str| shared.server_url(name).unwrap().to_string();
+    let permits = HostPermits::default();
+    let ask = |name: &str, now| permits.give(&budgets, "n1", (&url(name), Purpose::Token, 7), now);
+    assert_eq!([ask("a", 1), ask("a", 1), ask("a", 1), ask("b", 1)], [SitePermit::Granted {}; 4]);
+    assert_eq!(ask("b", 2000), SitePermit::Granted {});
+    assert_eq!(ask("a", 2000), SitePermit::wait(298_001, UsedUp::Host), "it has had its part");
+}
+
+#[test]
+fn before_a_server_has_answered_hosts_share_the_usual_limit() {
+    let shared = toml::from_str::<Shared>("[[server]]\nname = 'm'\nurl = 'https://mytoken.example'\n").unwrap();
+    let budgets = Budgets::new(Arc::new(SystemClock)).assuming();
+    budgets.configure(&shared).unwrap();
+    let server = shared.server_url("m").unwrap().to_string();
+    let permits = HostPermits::default();
+    let ask = |host: &str, uid| permits.give(&budgets, host, (&server, Purpose::Submission, uid), 1);
+    assert_eq!(ask("login2", 100), SitePermit::Granted {});
+    let had = (0..80).filter(|uid| ask("login1", *uid) == SitePermit::Granted {}).count();
+    assert_eq!(had, 50, "half of it");
+    assert_eq!(ask("login1", 99), SitePermit::wait(ASSUMED_WAIT, UsedUp::Host));
+    assert_eq!(ask("login2", 101), SitePermit::Granted {});
+    assert!(budgets.must_ask(&server) && !budgets.must_ask(&server), "it is asked once");
+    assert!(budgets.status(None).is_empty(), "a limit that is assumed is not told as a fact");
+    budgets.has_answered(&server);
+    assert_eq!(ask("login1", 99), SitePermit::Unlimited {}, "it has none");
+    assert!(!budgets.must_ask(&server));
+}
+
+#[test]
+fn a_server_without_a_limit_is_told_as_such() {
+    let (budgets, server) = budgets("request_limit = 0");
+    let permits = HostPermits::default();
+    assert_eq!(permits.give(&budgets, "n1", (&server, Purpose::Token, 7), 1), SitePermit::Unlimited {});
+    assert_eq!(permits.give(&budgets, "n1", ("https://unknown/", Purpose::Token, 7), 1), SitePermit::Unlimited {});
+}
