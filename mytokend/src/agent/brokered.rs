@@ -23,7 +23,6 @@ use sha2::{Digest, Sha256};
 use self::learned::Learned;
 use super::broker_connection::BrokerConnection;
 use super::budget::Budgets;
-use super::budget::ledger::Purpose;
 use super::budget::site::{SitePermit, SitePermits};
 use super::credential_service::{Admitted, Charge, CredentialService, Denied, IssuedToken, RequestFailure};
 use super::direct::DirectMode;
@@ -355,9 +354,8 @@ pub struct BrokerPermits(
 );
 
 impl SitePermits for BrokerPermits {
-    fn permit(&self, server: &str, purpose: Purpose, uid: u32) -> Option<SitePermit> {
-        let request = PermitRequest { server: server.to_owned(), purpose, uid };
-        self.0.post(PERMIT_PATH, &request, Deadline::after(PERMIT)).ok()
+    fn permit(&self, request: &PermitRequest) -> Option<SitePermit> {
+        self.0.post(PERMIT_PATH, request, Deadline::after(PERMIT)).ok()
     }
 }
 

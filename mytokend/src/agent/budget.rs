@@ -5,6 +5,10 @@
 pub mod kept_for_next_run;
 pub mod ledger;
 pub mod limit;
+mod questions;
+pub mod report;
+mod server_budget;
+mod shown;
 pub mod site;
 pub mod stored;
 
@@ -16,42 +20,17 @@ use mytoken::config::Shared;
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::server::ServerError;
 use mytoken::{Error, ScheduleClock};
-use mytoken_wire::agent::{BudgetStatus, BudgetUse, UsedUp};
+use mytoken_wire::agent::UsedUp;
 
+use crate::broker::messages::PermitRequest;
 use crate::jobs::repeatable;
 use kept_for_next_run::{Keep, KeptForNextRun};
-use ledger::{Ledger, Purpose};
+use ledger::Purpose;
 use limit::Limit;
+use report::ReportedRest;
+use server_budget::ServerBudget;
 use site::{SiteBudget, SitePermit, SitePermits};
 use stored::Stored;
-
-/// From so many requests in a period on, the agent wants to know the limit of a server that has told none.
-const WORTH_A_QUESTION: u32 = 8;
-
-/// Pause between two such questions to a server that has told no limit. Most of them have none for this host.
-const QUESTION_PAUSE: u64 = 3_600_000;
-
-/// Pause between two such questions to a server whose limit is only assumed.
-const ASSUMED_PAUSE: u64 = 30_000;
-
-/// Most entries of a server in the status.
-const SHOWN: usize = 20;
-
-#[derive(Default)]
-struct ServerBudget {
-    name: String,
-    ledger: Ledger,
-    /// When the server was last asked for its limit.
-    asked: Option<u64>,
-}
-
-impl ServerBudget {
-    /// A permit, or after how many milliseconds there may be one, and whose share is used up.
-    fn permit(&mut self, purpose: Purpose, uid: Option<u32>, now: u64) -> Result<(), (u64, UsedUp)> {
-        let used_up = if self.ledger.left(now) > 0 { UsedUp::User } else { UsedUp::Host };
-        self.ledger.ask(purpose, uid, now).map_err(|wait| (wait, used_up))
-    }
-}
 
 /// The budgets of all configured servers, by URL.
 pub struct Budgets {
@@ -168,22 +147,51 @@ impl Budgets {
     /// # Errors
     /// [`Unsent::NoPermit`].
     fn admit(&self, server: &str, purpose: Purpose, uid: Option<u32>) -> Result<(), Unsent> {
-        // What the server has told this host, the brokers have not heard.
-        if let Some(wait) = self.with(server, |found, now| found.ledger.refused_for(now)).flatten() {
-            return Err(Unsent::NoPermit { wait: Duration::from_millis(wait), used_up: UsedUp::Host });
+        let is_site = self.site.is_used();
+        let refused = |(wait, used_up)| Unsent::NoPermit { wait: Duration::from_millis(wait), used_up };
+        let by_server = self.with(server, |found, now| found.refused_by_server(purpose, uid, now)).flatten();
+        if let Some(by_server) = by_server.filter(|_| is_site) {
+            return Err(refused(by_server));
         }
         // Not while the counts are locked: brokers take their time.
-        let site = uid.and_then(|uid| self.site.ask(server, purpose, uid, || self.clock.elapsed()));
+        let site = uid.and_then(|uid| self.ask_site(server, purpose, uid));
         let admitted = self.with(server, |found, now| match site {
             Some(SitePermit::Wait { wait, only_his, this_host }) => Err((wait, site::used_up(only_his, this_host))),
-            Some(SitePermit::Granted {}) => {
-                found.ledger.count(purpose, uid, now);
+            // The server has perhaps answered meanwhile.
+            Some(SitePermit::Granted {}) => match found.refused_by_server(purpose, uid, now) {
+                Some(by_server) => Err(by_server),
+                None => {
+                    found.ledger.count(purpose, uid, now);
+                    Ok(())
+                }
+            },
+            Some(SitePermit::Unlimited {}) | None => {
+                found.permit(purpose, uid, now)?;
+                if is_site {
+                    found.sent_beyond(purpose, uid, now);
+                }
                 Ok(())
             }
-            Some(SitePermit::Unlimited {}) | None => found.permit(purpose, uid, now),
         });
-        let refused = |(wait, used_up)| Unsent::NoPermit { wait: Duration::from_millis(wait), used_up };
         admitted.unwrap_or(Ok(())).map_err(refused)
+    }
+
+    /// Asks the brokers for a permit, and tells them what they have not heard of this host's requests.
+    fn ask_site(&self, server: &str, purpose: Purpose, uid: u32) -> Option<SitePermit> {
+        if !self.site.is_asked(server, self.clock.elapsed()) {
+            return None;
+        }
+        let (untold, report) = self.with(server, |found, now| {
+            let untold = found.take_untold(now);
+            let report = found.report(&untold, now);
+            (untold, report)
+        })?;
+        let request = PermitRequest { server: server.to_owned(), purpose, uid, report };
+        let answer = self.site.ask(&request, || self.clock.elapsed());
+        if answer.is_none() {
+            self.with(server, |found, _| found.give_back(untold));
+        }
+        answer
     }
 
     /// A permit of this host's own budget, for a request to a server by its URL.
@@ -195,8 +203,23 @@ impl Budgets {
     }
 
     /// Counts a request that was sent without a permit, to a server by its URL.
-    pub fn count(&self, server: &str, purpose: Purpose, uid: u32) {
-        self.with(server, |found, now| found.ledger.count(purpose, Some(uid), now));
+    pub fn count(&self, server: &str, purpose: Purpose, uid: Option<u32>) {
+        self.with(server, |found, now| found.ledger.count(purpose, uid, now));
+    }
+
+    /// A host was told by a server, by its URL, what is left there. Until then so many fewer requests are permitted here as are missing, and
+    /// at most `most`. Returns how many that are: none if the server has told it itself.
+    pub fn withhold(&self, server: &str, told: ReportedRest, most: u32) -> u32 {
+        let withheld = self.with(server, |found, now| {
+            let ledger = &mut found.ledger;
+            let missing = ledger.left(now).saturating_sub(told.left).min(most);
+            if missing == 0 || ledger.limit(now).is_none() || ledger.known().told(now).is_some() {
+                return 0;
+            }
+            ledger.withhold(missing, now.saturating_add(told.ends), now);
+            missing
+        });
+        withheld.unwrap_or(0)
     }
 
     /// The limit of a server, by its URL. `None`: it has none, or none is known, or the server is not configured.
@@ -211,20 +234,6 @@ impl Budgets {
     pub fn is_assumed(&self, server: &str) -> bool {
         let now = self.now();
         self.servers().get(server).is_some_and(|found| found.ledger.is_assumed(now))
-    }
-
-    /// Whether a server, by its URL, should be asked for its limit, which is only assumed. The caller asks it; nobody else is told so for a
-    /// while.
-    #[must_use]
-    pub fn must_ask(&self, server: &str) -> bool {
-        let now = self.now();
-        let mut servers = self.servers();
-        let Some(found) = servers.get_mut(server).filter(|found| found.ledger.is_assumed(now)) else { return false };
-        let is_asked = found.asked.is_some_and(|asked| now.saturating_sub(asked) < ASSUMED_PAUSE);
-        if !is_asked {
-            found.asked = Some(now);
-        }
-        !is_asked
     }
 
     /// A server has answered without a limit, for tests.
@@ -246,13 +255,16 @@ impl Budgets {
         let http = HttpClient::new(settings).map_err(|error| Unsent::Failed(error.into()))?;
         self.admit(server, purpose, uid)?;
         let result = work(&http);
-        let traffic = http.traffic();
+        let (traffic, is_site) = (http.traffic(), self.site.is_used());
         self.with(server, |found, now| {
             if traffic.sent == 0 {
-                found.ledger.refund(purpose, uid, now);
+                found.not_sent(purpose, uid, now);
             }
             for _ in 1..traffic.sent {
                 found.ledger.count(purpose, uid, now);
+                if is_site {
+                    found.sent_beyond(purpose, uid, now);
+                }
             }
             if traffic.sent > 0 && matches!(result, Ok(_) | Err(Error::Server(_))) {
                 found.ledger.answered(now);
@@ -300,10 +312,14 @@ impl Budgets {
     /// A submission tells that it has sent more requests than it had permits for. The user may say anything, so this never takes more than
     /// his share.
     pub fn submission_sent(&self, name: &str, uid: u32, count: u32) {
+        let is_site = self.site.is_used();
         self.with_name(name, |found, now| {
             for _ in 0..count {
                 if found.ledger.ask(Purpose::Submission, Some(uid), now).is_err() {
                     break;
+                }
+                if is_site {
+                    found.sent_beyond(Purpose::Submission, Some(uid), now);
                 }
             }
         });
@@ -312,59 +328,15 @@ impl Budgets {
     /// A login has sent requests.
     pub fn login(&self, name: &str, uid: u32) {
         let Some(url) = self.url(name) else { return };
-        self.count(&url, Purpose::Login, uid);
+        self.count(&url, Purpose::Login, Some(uid));
         // The brokers count it, too. Their answer does not matter: it was sent.
-        let _ = self.site.ask(&url, Purpose::Login, uid, || self.clock.elapsed());
+        if self.site.is_used() && self.ask_site(&url, Purpose::Login, uid).is_none() {
+            self.with(&url, |found, now| found.sent_beyond(Purpose::Login, Some(uid), now));
+        }
     }
 
     fn url(&self, name: &str) -> Option<String> {
         self.servers().iter().find(|(_, server)| server.name == name).map(|(url, _)| url.clone())
-    }
-
-    /// The URL of a server that should tell what is left, because this host sends it many requests: perhaps it has a limit, perhaps other
-    /// hosts at this address have used it up. The caller asks it.
-    #[must_use]
-    pub fn question(&self, name: &str) -> Option<String> {
-        let now = self.now();
-        let mut servers = self.servers();
-        let (url, found) = servers.iter_mut().find(|(_, server)| server.name == name)?;
-        let pause = found.ledger.limit(now).map_or(QUESTION_PAUSE, |limit| limit.period);
-        let paused = found.asked.is_some_and(|asked| now.saturating_sub(asked) < pause);
-        if paused || found.ledger.is_informed(now) || found.ledger.recent(now) < WORTH_A_QUESTION {
-            return None;
-        }
-        found.asked = Some(now);
-        Some(url.clone())
-    }
-
-    /// What is left at each server with a limit. `only`: for this user.
-    #[must_use]
-    pub fn status(&self, only: Option<u32>) -> Vec<BudgetStatus> {
-        let now = self.now();
-        let servers = self.servers();
-        // What is assumed is no fact.
-        let known = servers.iter().filter(|(_, server)| !server.ledger.is_assumed(now));
-        let limited = known.filter_map(|(url, server)| Some((url, &server.ledger, server.ledger.limit(now)?)));
-        limited
-            .map(|(url, ledger, limit)| {
-                let mut uses: Vec<BudgetUse> = ledger
-                    .uses(only, now)
-                    .into_iter()
-                    .map(|(kind, uid, requests)| BudgetUse { kind: kind.to_owned(), uid, requests })
-                    .collect();
-                let omitted = uses.len().saturating_sub(SHOWN);
-                uses.truncate(SHOWN);
-                BudgetStatus {
-                    server: url.clone(),
-                    requests: limit.requests,
-                    period: limit.period.div_ceil(1000),
-                    own: only.is_some(),
-                    left: only.map_or_else(|| ledger.left(now), |uid| ledger.left_for(uid, now)),
-                    uses,
-                    omitted,
-                }
-            })
-            .collect()
     }
 
     fn with<T>(&self, url: &str, work: impl FnOnce(&mut ServerBudget, u64) -> T) -> Option<T> {

@@ -99,20 +99,20 @@ impl Broker {
         let service = self.service();
         let Some(budgets) = service.budgets() else { return SitePermit::Unlimited {} };
         let now = millis(self.clock.elapsed());
-        let PermitRequest { server, purpose, uid } = request;
-        let permit = if *purpose == Purpose::Login {
-            let (permit, is_to_tell) = self.hosts.note_login(budgets, host, (server, *uid), now);
-            if is_to_tell {
-                let text = format!(
-                    "host {host}: it tells of more logins than its part of the requests to {server}, and further ones are not counted"
-                );
-                self.log.line(Level::Warning, &text);
-            }
-            permit
+        let PermitRequest { server, purpose, uid, report } = request;
+        let heard = self.hosts.hear(budgets, (host, server), report, now);
+        let (permit, is_to_tell) = if *purpose == Purpose::Login {
+            self.hosts.note_login(budgets, host, (server, *uid), now)
         } else {
-            self.hosts.give(budgets, host, (server, *purpose, *uid), now)
+            (self.hosts.give(budgets, host, (server, *purpose, *uid), now), false)
         };
-        if budgets.must_ask(&request.server) {
+        if is_to_tell || heard.is_to_tell {
+            let text = format!(
+                "host {host}: it tells of more requests than its part of those to {server}, and further ones are not counted"
+            );
+            self.log.line(Level::Warning, &text);
+        }
+        if budgets.must_ask(server) || heard.is_to_verify && budgets.must_verify(server) {
             // The hosts hear its answers, and this broker perhaps sends no request for hours.
             let (lane, work) = (request.server.clone(), Work::Limit(request.server.clone()));
             self.state().tokens.push(Place { lane, uid: 0 }, needed(None, now), work);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::NodeName;
 use crate::agent::budget::ledger::Purpose;
+use crate::agent::budget::report::HostReport;
 use crate::agent::credential_service::Admitted;
 
 /// Largest body in bytes, in both directions: a sealed text has at most 16 KiB, an access token and the windows of its sub-token less.
@@ -322,4 +323,7 @@ pub struct PermitRequest {
     pub purpose: Purpose,
     /// Whose it is.
     pub uid: u32,
+    /// What the host tells beside that. Earlier versions tell nothing, and do not read it.
+    #[serde(default, skip_serializing_if = "HostReport::is_empty")]
+    pub report: HostReport,
 }

@@ -9,6 +9,7 @@ use mytoken_wire::agent::UsedUp;
 use crate::agent::budget::Budgets;
 use crate::agent::budget::ledger::Purpose;
 use crate::agent::budget::limit::Limit;
+use crate::agent::budget::report::{HostReport, ReportedRest};
 use crate::agent::budget::site::SitePermit;
 
 /// A host gets at most this part of a server's limit, so that one that was taken over does not stop the others.
@@ -32,8 +33,19 @@ struct OfHost {
     given: VecDeque<(u64, Purpose)>,
     /// When it last wanted a permit for what can wait.
     wanted: Option<u64>,
-    /// When the log was told that logins are not counted.
+    /// Requests that nobody gets, because the server has told the host that they are not left: how many, and until when.
+    withheld: Vec<(u32, u64)>,
+    /// When the log was told that some of its requests are not counted.
     told: Option<u64>,
+}
+
+/// What follows from a report of a host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The log is to tell that some of its requests are not counted.
+    pub is_to_tell: bool,
+    /// The server is to be asked whether so few requests are left.
+    pub is_to_verify: bool,
 }
 
 impl HostPermits {
@@ -58,7 +70,7 @@ impl HostPermits {
             of.wanted = Some(now);
         }
         let shared = || of.when_full(PART_THAT_CAN_WAIT, limit, can_wait).filter(|_| is_shared);
-        if let Some(until) = of.when_full(PART_OF_A_HOST, limit, |_| true).or_else(shared) {
+        if let Some(until) = of.when_all_used(limit).or_else(shared) {
             return SitePermit::wait(until.saturating_sub(now).min(longest), UsedUp::Host);
         }
         match budgets.permit(server, purpose, uid) {
@@ -88,16 +100,46 @@ impl HostPermits {
         let of = hosts.entry((host.to_owned(), server.to_owned())).or_default();
         let is_login = |purpose| purpose == Purpose::Login;
         let logins = of.when_full(PART_THAT_CAN_WAIT, limit, is_login);
-        if logins.or_else(|| of.when_full(PART_OF_A_HOST, limit, |_| true)).is_none() {
+        if logins.or_else(|| of.when_all_used(limit)).is_none() {
             of.given.push_back((now, Purpose::Login));
-            budgets.count(server, Purpose::Login, uid);
+            budgets.count(server, Purpose::Login, Some(uid));
             return (SitePermit::Granted {}, false);
         }
-        let is_new = of.told.is_none_or(|at| at.saturating_add(limit.period) <= now);
-        if is_new {
-            of.told = Some(now);
+        (SitePermit::Granted {}, of.is_to_tell(limit, now))
+    }
+
+    /// What `host` tells at `now` beside its request for a permit. Nobody but the host says so. What it has sent counts as if it had had
+    /// permits, as far as it could have had some. What the server has left for it is believed only until the server is asked, and takes at most
+    /// half of the limit from everybody, less what the host has had.
+    #[must_use]
+    pub fn hear(&self, budgets: &Budgets, (host, server): (&str, &str), report: &HostReport, now: u64) -> Heard {
+        let Some(limit) = budgets.limit(server).filter(|_| !report.is_empty()) else { return Heard::default() };
+        let mut hosts = self.hosts();
+        forget(&mut hosts, server, limit, now);
+        let of = hosts.entry((host.to_owned(), server.to_owned())).or_default();
+        let mut heard = Heard::default();
+        let mut room = of.room(PART_OF_A_HOST, limit);
+        for used in report.sent.iter().take(HostReport::MOST_USES) {
+            let counted = used.requests.min(room);
+            for _ in 0..counted {
+                of.given.push_back((now, used.purpose));
+                budgets.count(server, used.purpose, used.uid);
+            }
+            room -= counted;
+            if counted < used.requests {
+                heard.is_to_tell = of.is_to_tell(limit, now);
+                return heard;
+            }
         }
-        (SitePermit::Granted {}, is_new)
+        if let Some(told) = report.told {
+            let told = ReportedRest { ends: told.ends.min(limit.period), ..told };
+            let missing = budgets.withhold(server, told, of.room(PART_THAT_CAN_WAIT, limit));
+            if missing > 0 {
+                of.withheld.push((missing, now.saturating_add(told.ends)));
+                heard.is_to_verify = true;
+            }
+        }
+        heard
     }
 
     fn hosts(&self) -> MutexGuard<'_, HashMap<(String, String), OfHost>> {
@@ -106,14 +148,43 @@ impl HostPermits {
 }
 
 impl OfHost {
+    /// How many further requests of any kind it may have, if a host gets this part of the limit.
+    fn room(&self, part: (u64, u64), limit: Limit) -> u32 {
+        let withheld: u32 = self.withheld.iter().map(|(count, _)| *count).sum();
+        let had = self.count(|_| true).saturating_add(withheld.into());
+        u32::try_from(share(part, limit).saturating_sub(had)).unwrap_or(u32::MAX)
+    }
+
+    /// When it may have one more request of any kind, if it has had all that a host gets. `None`: now.
+    fn when_all_used(&self, limit: Limit) -> Option<u64> {
+        let first = self.given.front().map(|(at, _)| at.saturating_add(limit.period));
+        let ends = self.withheld.iter().map(|(_, until)| *until);
+        if self.room(PART_OF_A_HOST, limit) > 0 { None } else { first.into_iter().chain(ends).min() }
+    }
+
+    /// Whether the log is to tell that some of its requests are not counted: once in a period.
+    fn is_to_tell(&mut self, limit: Limit, now: u64) -> bool {
+        let is_new = self.told.is_none_or(|at| at.saturating_add(limit.period) <= now);
+        if is_new {
+            self.told = Some(now);
+        }
+        is_new
+    }
+
+    fn count(&self, counts: impl Fn(Purpose) -> bool) -> u64 {
+        u64::try_from(self.given.iter().filter(|(_, purpose)| counts(*purpose)).count()).unwrap_or(u64::MAX)
+    }
+
     /// When it may have one more of the requests that `counts` names, if it has had this part of the limit. `None`: now.
     fn when_full(&self, part: (u64, u64), limit: Limit, counts: impl Fn(Purpose) -> bool) -> Option<u64> {
-        let most = (u64::from(limit.requests) * part.0 / part.1).max(1);
-        let mut times = self.given.iter().filter(|(_, purpose)| counts(*purpose)).map(|(at, _)| *at);
-        let first = times.next()?;
-        let count = u64::try_from(times.count()).unwrap_or(u64::MAX).saturating_add(1);
-        (count >= most).then(|| first.saturating_add(limit.period))
+        let (first, _) = self.given.iter().find(|(_, purpose)| counts(*purpose))?;
+        (self.count(counts) >= share(part, limit)).then(|| first.saturating_add(limit.period))
     }
+}
+
+/// This part of a limit, and at least one.
+fn share((part, of): (u64, u64), limit: Limit) -> u64 {
+    (u64::from(limit.requests) * part / of).max(1)
 }
 
 /// Whether such a request can wait until others have sent theirs. The others are those of running jobs and sessions, which must go on.
@@ -124,15 +195,16 @@ const fn can_wait(purpose: Purpose) -> bool {
 /// Forgets what hosts have had of this server before the last period.
 fn forget(hosts: &mut HashMap<(String, String), OfHost>, server: &str, limit: Limit, now: u64) {
     let is_over = |at: u64| at.saturating_add(limit.period) <= now;
-    hosts.retain(|(_, of), OfHost { given, wanted, .. }| {
+    hosts.retain(|(_, of), OfHost { given, wanted, withheld, .. }| {
         // Other servers have other periods.
         if of == server {
             while given.front().is_some_and(|(at, _)| is_over(*at)) {
                 given.pop_front();
             }
             *wanted = wanted.filter(|at| !is_over(*at));
+            withheld.retain(|(_, until)| now < *until);
         }
-        !given.is_empty() || wanted.is_some()
+        !given.is_empty() || wanted.is_some() || !withheld.is_empty()
     });
 }
 

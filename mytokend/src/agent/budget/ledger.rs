@@ -81,6 +81,8 @@ pub struct Sent {
 pub struct Ledger {
     sent: VecDeque<Sent>,
     known: Known,
+    /// What is not given to anybody, because somebody else may have sent it: how many requests, and until when.
+    withheld: Vec<(u32, u64)>,
 }
 
 impl Ledger {
@@ -135,10 +137,16 @@ impl Ledger {
         (!self.admits(purpose, uid, now)).then(|| self.wait(purpose, uid, now))
     }
 
-    /// For how many milliseconds the server accepts nothing, as it has told itself.
+    /// For how many milliseconds such a request would get no permit by what the server itself has told of its present period.
     #[must_use]
-    pub fn refused_for(&self, now: u64) -> Option<u64> {
-        self.known.told(now).filter(|told| told.left == 0).map(|told| told.until.saturating_sub(now))
+    pub fn told_wait(&self, purpose: Purpose, uid: Option<u32>, now: u64) -> Option<u64> {
+        self.known.told(now).and_then(|_| self.wait_for(purpose, uid, now))
+    }
+
+    /// Gives `count` fewer permits until `until`, unless the server tells what is left.
+    pub fn withhold(&mut self, count: u32, until: u64, now: u64) {
+        self.withheld.retain(|(_, until)| now < *until);
+        self.withheld.push((count, until));
     }
 
     /// Counts a request that was sent without a permit.
@@ -168,11 +176,12 @@ impl Ledger {
     pub fn left(&self, now: u64) -> u32 {
         let Some(limit) = self.known.limit(now) else { return u32::MAX };
         let counted = || limit.requests.saturating_sub(self.since(self.known.counts_from(limit, now), now));
+        let withheld = || self.withheld.iter().filter(|(_, until)| now < *until).map(|(count, _)| *count).sum();
         match (self.known.told(now), self.known.configured) {
             // What the server says counts the other hosts at this address, too.
             (Some(Told { left, .. }), None) => left,
             (Some(Told { left, .. }), Some(_)) => left.min(counted()),
-            (None, _) => counted(),
+            (None, _) => counted().saturating_sub(withheld()),
         }
     }
 
@@ -254,6 +263,7 @@ impl Ledger {
         let mut times: Vec<u64> =
             self.sent.iter().map(|sent| sent.at.saturating_add(period).saturating_add(1)).collect();
         times.extend(self.known.told(now).map(|told| told.until));
+        times.extend(self.withheld.iter().map(|(_, until)| *until));
         times.retain(|time| *time > now);
         times.sort_unstable();
         let first = times.partition_point(|time| !self.admits(purpose, uid, *time));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mytoken_wire::agent::UsedUp;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::Purpose;
+use crate::broker::messages::PermitRequest;
 
 /// After a question without an answer, brokers are not asked for this time: a login must not wait for one that is away.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -57,8 +57,8 @@ pub(super) const fn used_up(only_his: bool, this_host: bool) -> UsedUp {
 
 /// Asks the brokers.
 pub trait SitePermits: Send + Sync {
-    /// A permit for a request to a server (by its URL), or the note that a login has sent one. `None`: no broker answers.
-    fn permit(&self, server: &str, purpose: Purpose, uid: u32) -> Option<SitePermit>;
+    /// A permit for a request to a server, or the note that a login has sent one. `None`: no broker answers.
+    fn permit(&self, request: &PermitRequest) -> Option<SitePermit>;
 }
 
 /// Who is asked, and the memory of the last answers.
@@ -83,30 +83,32 @@ impl SiteBudget {
         *self.quiet() = Quiet::default();
     }
 
-    /// What the brokers say. `None`: this host goes by its own budget. `now` gives elapsed time.
-    pub(super) fn ask(
-        &self,
-        server: &str,
-        purpose: Purpose,
-        uid: u32,
-        now: impl Fn() -> Duration,
-    ) -> Option<SitePermit> {
-        let permits = Arc::clone(self.permits.read().unwrap_or_else(PoisonError::into_inner).as_ref()?);
-        let begin = now();
+    /// Whether there are brokers.
+    pub(super) fn is_used(&self) -> bool {
+        self.permits.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Whether they are asked about a server, by its URL, at this elapsed time.
+    pub(super) fn is_asked(&self, server: &str, now: Duration) -> bool {
         let quiet = self.quiet();
-        if quiet.away.is_some_and(|until| begin < until)
-            || quiet.unlimited.get(server).is_some_and(|until| begin < *until)
-        {
+        let is_quiet = quiet.away.is_some_and(|until| now < until)
+            || quiet.unlimited.get(server).is_some_and(|until| now < *until);
+        self.is_used() && !is_quiet
+    }
+
+    /// What the brokers say. `None`: this host goes by its own budget. `now` gives elapsed time.
+    pub(super) fn ask(&self, request: &PermitRequest, now: impl Fn() -> Duration) -> Option<SitePermit> {
+        if !self.is_asked(&request.server, now()) {
             return None;
         }
-        drop(quiet);
-        // Without the lock: others need not wait for this answer.
-        let answer = permits.permit(server, purpose, uid);
+        // Without a lock: others need not wait for this answer.
+        let permits = Arc::clone(self.permits.read().unwrap_or_else(PoisonError::into_inner).as_ref()?);
+        let answer = permits.permit(request);
         let mut quiet = self.quiet();
         match answer {
             None => quiet.away = Some(now().saturating_add(PAUSE)),
             Some(SitePermit::Unlimited {}) => {
-                quiet.unlimited.insert(server.to_owned(), now().saturating_add(UNLIMITED));
+                quiet.unlimited.insert(request.server.clone(), now().saturating_add(UNLIMITED));
                 return None;
             }
             Some(_) => {}
@@ -120,82 +122,4 @@ impl SiteBudget {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    /// Gives the same answer to all, and counts them.
-    struct Brokers(Option<SitePermit>, AtomicUsize);
-
-    impl SitePermits for Arc<Brokers> {
-        fn permit(&self, _server: &str, _purpose: Purpose, _uid: u32) -> Option<SitePermit> {
-            self.1.fetch_add(1, Ordering::Relaxed);
-            self.0
-        }
-    }
-
-    fn budget(answer: Option<SitePermit>) -> (SiteBudget, Arc<Brokers>) {
-        let (budget, brokers) = (SiteBudget::default(), Arc::new(Brokers(answer, AtomicUsize::new(0))));
-        budget.set(Some(Arc::new(Arc::clone(&brokers))));
-        (budget, brokers)
-    }
-
-    fn ask(budget: &SiteBudget, second: u64) -> Option<SitePermit> {
-        budget.ask("https://mytoken", Purpose::Submission, 7, || Duration::from_secs(second))
-    }
-
-    #[test]
-    fn each_request_asks_for_a_permit() {
-        let wait = SitePermit::wait(5000, UsedUp::User);
-        for answer in [SitePermit::Granted {}, wait] {
-            let (budget, brokers) = budget(Some(answer));
-            assert_eq!([ask(&budget, 1), ask(&budget, 1)], [Some(answer); 2]);
-            assert_eq!(brokers.1.load(Ordering::Relaxed), 2);
-        }
-    }
-
-    #[test]
-    fn brokers_that_are_away_are_asked_again_after_a_pause() {
-        let (budget, brokers) = budget(None);
-        assert_eq!([1, 2, 30].map(|second| ask(&budget, second)), [None; 3]);
-        assert_eq!(brokers.1.load(Ordering::Relaxed), 1);
-        ask(&budget, 31);
-        assert_eq!(brokers.1.load(Ordering::Relaxed), 2);
-    }
-
-    #[test]
-    fn a_server_without_a_limit_needs_no_permits() {
-        let (budget, brokers) = budget(Some(SitePermit::Unlimited {}));
-        assert_eq!([1, 2, 60].map(|second| ask(&budget, second)), [None; 3]);
-        assert_eq!(brokers.1.load(Ordering::Relaxed), 1);
-        ask(&budget, 61);
-        assert_eq!(brokers.1.load(Ordering::Relaxed), 2);
-        budget.ask("https://other", Purpose::Submission, 7, || Duration::from_secs(61));
-        assert_eq!(brokers.1.load(Ordering::Relaxed), 3);
-    }
-
-    #[test]
-    fn a_permit_of_the_brokers_sends_nothing_to_a_server_that_refuses_this_host() {
-        let shared = "[[server]]\nname = 'm'\nurl = 'https://mytoken.example'\nrequest_limit = 100\n";
-        let shared: mytoken::config::Shared = toml::from_str(shared).unwrap();
-        let budgets = super::super::Budgets::new(Arc::new(mytoken::SystemClock));
-        budgets.configure(&shared).unwrap();
-        let (_, brokers) = budget(Some(SitePermit::Granted {}));
-        budgets.set_site(Some(Arc::new(Arc::clone(&brokers))));
-        budgets.submission("m", 7).unwrap();
-        let url = shared.server_url("m").unwrap().to_string();
-        budgets.with(&url, |found, now| found.ledger.refused(Some(Duration::from_secs(200)), now));
-        let (wait, _) = budgets.submission("m", 7).unwrap_err();
-        assert!((190..=300).contains(&wait.as_secs()), "{wait:?}");
-        assert_eq!(brokers.1.load(Ordering::Relaxed), 1, "no permit is taken for what is not sent");
-    }
-
-    #[test]
-    fn without_brokers_nobody_is_asked() {
-        let (budget, brokers) = budget(Some(SitePermit::Granted {}));
-        budget.set(None);
-        assert_eq!(ask(&budget, 1), None);
-        assert_eq!(brokers.1.load(Ordering::Relaxed), 0);
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use mytoken::SystemClock;
 use mytoken::config::Shared;
 
 use super::*;
+use crate::agent::budget::report::ReportedUse;
 
 /// Budgets with one server, and its URL.
 fn budgets(limit: &str) -> (Budgets, String) {
@@ -43,7 +44,7 @@ fn a_loop_on_the_only_submit_host_stops_neither_other_users_nor_sessions() {
     };
     assert_eq!(submits("login1", ALICE, 1), 47, "her share");
     for _ in 0..3 {
-        permits.note_login(&budgets, "login1", (&server, ALICE), 2);
+        let _ = permits.note_login(&budgets, "login1", (&server, ALICE), 2);
     }
     // The host has had half of the limit.
     let of_bob = submits("login1", BOB, 3);
@@ -67,7 +68,9 @@ fn what_is_used_up_for_all_is_not_called_the_users_or_the_hosts() {
     let (budgets, server) = budgets("request_limit = 20\nrequest_period = '300s'");
     let permits = HostPermits::default();
     for host in ["n1", "n2", "n3"] {
-        (0..9).for_each(|_| drop(permits.note_login(&budgets, host, (&server, 9), 1)));
+        for _ in 0..9 {
+            let _ = permits.note_login(&budgets, host, (&server, 9), 1);
+        }
     }
     let wait = permits.give(&budgets, "n4", (&server, Purpose::Token, 7), 2);
     assert!(matches!(wait, SitePermit::Wait { only_his: false, this_host: false, .. }), "{wait:?}");
@@ -141,4 +144,66 @@ fn a_server_without_a_limit_is_told_as_such() {
     let permits = HostPermits::default();
     assert_eq!(permits.give(&budgets, "n1", (&server, Purpose::Token, 7), 1), SitePermit::Unlimited {});
     assert_eq!(permits.give(&budgets, "n1", ("https://unknown/", Purpose::Token, 7), 1), SitePermit::Unlimited {});
+}
+
+/// A report of requests for tokens beyond permits.
+fn sent(requests: u32) -> HostReport {
+    HostReport { sent: vec![ReportedUse { purpose: Purpose::Token, uid: Some(7), requests }], told: None }
+}
+
+/// A report that the server has told what is left.
+fn told(left: u32, ends: u64) -> HostReport {
+    HostReport { told: Some(ReportedRest { left, ends }), ..HostReport::default() }
+}
+
+fn left(budgets: &Budgets) -> u32 {
+    budgets.status(None)[0].left
+}
+
+#[test]
+fn what_a_host_has_sent_beyond_its_permits_counts_for_it_and_for_the_site() {
+    let (budgets, server) = budgets("request_limit = 100\nrequest_period = '300s'");
+    let permits = HostPermits::default();
+    let hear = |host: &str, report: &HostReport| permits.hear(&budgets, (host, &server), report, 1);
+    assert_eq!(hear("n1", &HostReport::default()), Heard::default());
+    assert_eq!(hear("n1", &sent(30)), Heard::default());
+    assert_eq!(left(&budgets), 70);
+    // A host that was taken over takes no more than it would get by permits.
+    assert_eq!(hear("n1", &sent(u32::MAX)), Heard { is_to_tell: true, is_to_verify: false });
+    assert_eq!(hear("n1", &sent(1)), Heard::default(), "the log is told once in a period");
+    assert_eq!(left(&budgets), 10);
+    let token = |host: &str| permits.give(&budgets, host, (&server, Purpose::Token, 8), 2);
+    assert_eq!(token("n1"), SitePermit::wait(299_999, UsedUp::Host));
+    assert_eq!(token("n2"), SitePermit::Granted {});
+}
+
+#[test]
+fn what_the_server_has_told_a_host_is_believed_within_its_share_until_the_server_is_asked() {
+    let (budgets, server) = budgets("request_limit = 100\nrequest_period = '300s'");
+    let permits = HostPermits::default();
+    let hear = |host: &str, report: &HostReport| permits.hear(&budgets, (host, &server), report, 1);
+    let verify = Heard { is_to_tell: false, is_to_verify: true };
+    assert_eq!(hear("n1", &told(80, 60_000)), verify);
+    assert_eq!(left(&budgets), 80, "somebody at this address has sent 20");
+    assert_eq!(hear("n1", &told(80, 60_000)), Heard::default(), "that is known");
+    assert_eq!(hear("n1", &told(90, 60_000)), Heard::default(), "a host gets nothing by its report");
+    assert_eq!(left(&budgets), 80);
+    assert_eq!(hear("n1", &told(0, u64::MAX)), verify);
+    assert_eq!(left(&budgets), 50, "half of the limit is for the others, whatever one host says");
+    assert_eq!(hear("n1", &told(0, u64::MAX)), Heard::default());
+    let had = |host: &str| {
+        let token = || permits.give(&budgets, host, (&server, Purpose::Token, 8), 2);
+        (0..100).filter(|_| token() == SitePermit::Granted {}).count()
+    };
+    assert_eq!(had("n1"), 40, "what was withheld is of its own part");
+    assert_eq!(had("n2"), 5);
+    assert!(budgets.must_verify(&server) && !budgets.must_verify(&server), "the server is asked once in a period");
+}
+
+#[test]
+fn a_report_about_a_server_without_a_limit_changes_nothing() {
+    let (budgets, server) = budgets("request_limit = 0");
+    let permits = HostPermits::default();
+    assert_eq!(permits.hear(&budgets, ("n1", &server), &told(0, 60_000), 1), Heard::default());
+    assert_eq!(permits.give(&budgets, "n1", (&server, Purpose::Token, 7), 1), SitePermit::Unlimited {});
 }

@@ -33,6 +33,7 @@ use super::super::messages::{
 use super::super::server::Server;
 use super::*;
 use crate::agent::budget::ledger::Purpose;
+use crate::agent::budget::report::{HostReport, ReportedRest, ReportedUse};
 use crate::agent::budget::site::SitePermit;
 
 /// The addresses of all names. `None`: no name server answers.
@@ -283,7 +284,10 @@ fn members_of_a_later_version_are_not_read() {
     reads_from_later(&JobsAnswer { lines: text.clone() });
     reads_from_later(&StartRequest { job: 1 });
     reads_from_later(&StartAnswer { started: Some(5) });
-    reads_from_later(&PermitRequest { server: text, purpose: Purpose::Token, uid: 7 });
+    let sent = vec![ReportedUse { purpose: Purpose::Login, uid: None, requests: 3 }];
+    let report = HostReport { sent, told: Some(ReportedRest { left: 5, ends: 9 }) };
+    reads_from_later(&report);
+    reads_from_later(&PermitRequest { server: text, purpose: Purpose::Token, uid: 7, report });
 
     let token = json!({"outcome": {"token": {"token": "t", "left": 5, "lifetime": 9, "news": 1}}, "news": 1});
     assert_eq!(said(read(token)), Ok("t".to_owned()));
@@ -303,6 +307,9 @@ fn members_that_an_earlier_version_does_not_write_have_a_meaning() {
     let enrol: EnrolRequest = read(json!({"node": "n1", "request": "x"}));
     assert_eq!((enrol.munge, enrol.code), (None, None));
     assert_eq!(read::<TokenRequest>(first_request()).file, None);
+    let permit: PermitRequest = read(json!({"server": "s", "purpose": "token", "uid": 7}));
+    assert!(permit.report.is_empty());
+    assert!(serde_json::to_value(&permit).unwrap().get("report").is_none(), "as an earlier version writes it");
     assert!(!read::<KeepRequest>(json!({"uid": 7, "handle": "h", "sealed": "x"})).follows);
     assert_eq!(read::<StartAnswer>(json!({})).started, None);
     let wait = json!({"wait": {"wait": 5, "only_his": true}});

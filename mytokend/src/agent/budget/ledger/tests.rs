@@ -373,3 +373,18 @@ proptest! {
         prop_assert!(late >= asked.min(most / 8), "{late} of {asked}, others {got:?}");
     }
 }
+
+#[test]
+fn what_is_withheld_is_given_back_at_its_end_and_the_servers_word_goes_before_it() {
+    let mut ledger = limited(100);
+    ledger.withhold(95, 60 * SECOND, 0);
+    assert_eq!(ledger.left(0), 5);
+    assert_eq!(ledger.wait_for(Submission, Some(ALICE), 0), None, "a tenth is assured");
+    ledger.withhold(5, 30 * SECOND, 0);
+    assert_eq!(ledger.wait_for(Token, Some(ALICE), 0), Some(30 * SECOND));
+    assert_eq!([30, 59, 60].map(|second| ledger.left(second * SECOND)), [5, 5, 100]);
+    let mut learned = Ledger::default();
+    learned.learn(answer(100, 70, 200), 0);
+    learned.withhold(60, 60 * SECOND, 0);
+    assert_eq!(learned.left(0), 70);
+}

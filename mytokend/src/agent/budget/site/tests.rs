@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Tests of hosts that ask brokers for permits.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use mytoken::config::Shared;
+use mytoken::http::RequestLimit;
+
+use super::super::Budgets;
+use super::super::ledger::Purpose;
+use super::super::report::{HostReport, ReportedUse};
+use super::*;
+
+/// Gives the same answer to all, and counts them.
+struct Brokers(Option<SitePermit>, AtomicUsize);
+
+impl SitePermits for Arc<Brokers> {
+    fn permit(&self, _request: &PermitRequest) -> Option<SitePermit> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0
+    }
+}
+
+fn request(server: &str) -> PermitRequest {
+    let (server, report) = (server.to_owned(), HostReport::default());
+    PermitRequest { server, purpose: Purpose::Submission, uid: 7, report }
+}
+
+fn budget(answer: Option<SitePermit>) -> (SiteBudget, Arc<Brokers>) {
+    let (budget, brokers) = (SiteBudget::default(), Arc::new(Brokers(answer, AtomicUsize::new(0))));
+    budget.set(Some(Arc::new(Arc::clone(&brokers))));
+    (budget, brokers)
+}
+
+fn ask(budget: &SiteBudget, second: u64) -> Option<SitePermit> {
+    budget.ask(&request("https://mytoken"), || Duration::from_secs(second))
+}
+
+#[test]
+fn each_request_asks_for_a_permit() {
+    let wait = SitePermit::wait(5000, UsedUp::User);
+    for answer in [SitePermit::Granted {}, wait] {
+        let (budget, brokers) = budget(Some(answer));
+        assert_eq!([ask(&budget, 1), ask(&budget, 1)], [Some(answer); 2]);
+        assert_eq!(brokers.1.load(Ordering::Relaxed), 2);
+    }
+}
+
+#[test]
+fn brokers_that_are_away_are_asked_again_after_a_pause() {
+    let (budget, brokers) = budget(None);
+    assert_eq!([1, 2, 30].map(|second| ask(&budget, second)), [None; 3]);
+    assert_eq!(brokers.1.load(Ordering::Relaxed), 1);
+    ask(&budget, 31);
+    assert_eq!(brokers.1.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_server_without_a_limit_needs_no_permits() {
+    let (budget, brokers) = budget(Some(SitePermit::Unlimited {}));
+    assert_eq!([1, 2, 60].map(|second| ask(&budget, second)), [None; 3]);
+    assert_eq!(brokers.1.load(Ordering::Relaxed), 1);
+    ask(&budget, 61);
+    assert_eq!(brokers.1.load(Ordering::Relaxed), 2);
+    budget.ask(&request("https://other"), || Duration::from_secs(61));
+    assert_eq!(brokers.1.load(Ordering::Relaxed), 3);
+}
+
+/// Budgets of a host with one server, and its URL.
+fn host() -> (Arc<Budgets>, String) {
+    let shared = "[[server]]\nname = 'm'\nurl = 'https://mytoken.example'\nrequest_limit = 100\n";
+    let shared: Shared = toml::from_str(shared).unwrap();
+    let budgets = Arc::new(Budgets::new(Arc::new(mytoken::SystemClock)));
+    budgets.configure(&shared).unwrap();
+    (budgets, shared.server_url("m").unwrap().to_string())
+}
+
+/// The server refuses a request of this host for 200 s.
+fn refuse(budgets: &Budgets, url: &str) {
+    budgets.with(url, |found, now| found.ledger.refused(Some(Duration::from_secs(200)), now));
+}
+
+#[test]
+fn a_permit_of_the_brokers_sends_nothing_to_a_server_that_refuses_this_host() {
+    let (budgets, url) = host();
+    let (_, brokers) = budget(Some(SitePermit::Granted {}));
+    budgets.set_site(Some(Arc::new(Arc::clone(&brokers))));
+    budgets.submission("m", 7).unwrap();
+    refuse(&budgets, &url);
+    let (wait, used_up) = budgets.submission("m", 7).unwrap_err();
+    assert!((190..=300).contains(&wait.as_secs()), "{wait:?}");
+    assert_eq!(used_up, UsedUp::Host);
+    assert_eq!(brokers.1.load(Ordering::Relaxed), 1, "no permit is taken for what is not sent");
+}
+
+#[test]
+fn a_permit_of_the_brokers_is_not_used_when_the_server_has_told_that_little_is_left() {
+    let (budgets, url) = host();
+    let (_, brokers) = budget(Some(SitePermit::Granted {}));
+    budgets.set_site(Some(Arc::new(Arc::clone(&brokers))));
+    // Of the last three tenths, submissions are assured of a tenth of the limit.
+    (0..10).for_each(|uid| budgets.count(&url, Purpose::Submission, Some(uid)));
+    let told = RequestLimit { requests: 100, left: 20, reset: Some(Duration::from_secs(200)) };
+    budgets.with(&url, |found, now| found.ledger.learn(told, now));
+    assert!(budgets.submission("m", 77).is_err(), "they are for running jobs");
+    assert_eq!(brokers.1.load(Ordering::Relaxed), 0);
+    let of_job = budgets.with(&url, |found, now| found.refused_by_server(Purpose::Token, Some(77), now));
+    assert_eq!(of_job, Some(None), "which get it");
+}
+
+/// Grants everything. Meanwhile the server refuses a request of this host.
+struct RefusedMeanwhile(Arc<Budgets>, String);
+
+impl SitePermits for RefusedMeanwhile {
+    fn permit(&self, _request: &PermitRequest) -> Option<SitePermit> {
+        refuse(&self.0, &self.1);
+        Some(SitePermit::Granted {})
+    }
+}
+
+#[test]
+fn a_refusal_that_comes_during_the_question_counts() {
+    let (budgets, url) = host();
+    budgets.set_site(Some(Arc::new(RefusedMeanwhile(Arc::clone(&budgets), url))));
+    let (wait, _) = budgets.submission("m", 7).unwrap_err();
+    assert!((190..=300).contains(&wait.as_secs()), "{wait:?}");
+}
+
+/// Keeps what it is told, and answers so.
+struct Hearing(Mutex<Option<SitePermit>>, Mutex<Vec<HostReport>>);
+
+impl SitePermits for Arc<Hearing> {
+    fn permit(&self, request: &PermitRequest) -> Option<SitePermit> {
+        self.1.lock().unwrap().push(request.report.clone());
+        *self.0.lock().unwrap()
+    }
+}
+
+#[test]
+fn what_is_sent_without_a_permit_is_told_with_the_next_question_until_it_is_answered() {
+    let (budgets, url) = host();
+    let brokers = Arc::new(Hearing(Mutex::new(None), Mutex::default()));
+    budgets.set_site(Some(Arc::new(Arc::clone(&brokers))));
+    let reports = || std::mem::take(&mut *brokers.1.lock().unwrap());
+    // No broker answers: it goes by its own budget, and asks none for a while.
+    budgets.submission("m", 7).unwrap();
+    budgets.submission("m", 7).unwrap();
+    budgets.submission_sent("m", 8, 1);
+    assert_eq!(reports(), [HostReport::default()]);
+    *brokers.0.lock().unwrap() = Some(SitePermit::Granted {});
+    budgets.set_site(Some(Arc::new(Arc::clone(&brokers))));
+    let told = RequestLimit { requests: 100, left: 60, reset: Some(Duration::from_secs(200)) };
+    budgets.with(&url, |found, now| found.ledger.learn(told, now));
+    budgets.submission("m", 7).unwrap();
+    let [report] = &reports()[..] else { panic!("one question") };
+    let used = |uid, requests| ReportedUse { purpose: Purpose::Submission, uid: Some(uid), requests };
+    assert_eq!(report.sent, [used(7, 2), used(8, 1)]);
+    let rest = report.told.unwrap();
+    assert!(rest.left == 60 && (190_000..=202_000).contains(&rest.ends), "{rest:?}");
+    budgets.submission("m", 7).unwrap();
+    assert!(reports()[0].sent.is_empty(), "they are told once");
+}
+
+#[test]
+fn without_brokers_nobody_is_asked() {
+    let (budget, brokers) = budget(Some(SitePermit::Granted {}));
+    budget.set(None);
+    assert_eq!(ask(&budget, 1), None);
+    assert_eq!(brokers.1.load(Ordering::Relaxed), 0);
+}
