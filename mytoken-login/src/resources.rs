@@ -9,7 +9,7 @@ use mytoken::urls::ServerUrl;
 use mytoken::{Error, SystemClock};
 
 use crate::accounts::NssAccounts;
-use crate::budget::{Allowance, BudgetSettings, LedgerFile};
+use crate::budget::{AgentNotes, Allowance, BudgetSettings, LedgerFile};
 use crate::context::{ConfiguredServer, LoginContext};
 use crate::maps::Maps;
 use crate::oidc::ProviderKeys;
@@ -27,6 +27,8 @@ pub struct LoginResources {
     cache: Option<DiskCache>,
     /// The ledger of requests. `None`: requests are not counted.
     ledger: Option<LedgerFile>,
+    /// The agent that hears of requests. `None`: nobody does.
+    agent: Option<AgentNotes>,
     /// Where the login comes from.
     remote: Remote,
     /// Id of the connection. All attempts in it have the same id.
@@ -48,6 +50,8 @@ impl LoginResources {
             trust: FileTrust::ROOT,
             cache: root.then(cache),
             ledger: root.then(ledger),
+            // It believes root only.
+            agent: root.then(AgentNotes::of_host),
             remote: Remote::of(ssh_connection, rhost),
             connection: ssh_connection.map(connection_id),
         }
@@ -60,6 +64,7 @@ impl LoginResources {
             trust: FileTrust::current(),
             cache: (Owner::current().uid == 0).then(DiskCache::of_host),
             ledger: None,
+            agent: None,
             remote: Remote::of(None, None),
             connection: None,
         }
@@ -69,6 +74,7 @@ impl LoginResources {
     #[must_use]
     pub fn allowance<'a>(&'a self, budget: &'a BudgetSettings) -> Allowance<'a> {
         Allowance::new(self.ledger.as_ref(), budget, self.remote.clone(), self.connection.as_deref())
+            .telling(self.agent.as_ref())
     }
 
     /// Runs `login` with the context of a login under this configuration. The map files are read for it.

@@ -181,7 +181,7 @@ impl TokenService for ServerTokens<'_> {
 
     fn revoke(&self, mytoken: &Secret, deadline: Deadline) -> Result<(), Refusal> {
         // Neither a backoff nor the budget stops a revocation: this host caused the mytoken.
-        self.allowance.count_revocation();
+        self.allowance.count_revocation(self.url.as_str());
         // Its sub-tokens stay: they can be older than this login.
         Ok(self.discover(deadline)?.revoke(mytoken, false, deadline)?)
     }

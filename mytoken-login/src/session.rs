@@ -119,6 +119,7 @@ pub fn register(
         renewal,
         exp: record.credential.exp,
         lifetime: record.credential.lifetime,
+        told: true,
     };
     agent::ask(socket, &start, deadline).map(drop)
 }

@@ -2,11 +2,13 @@
 //! The requests that one login may still send to the mytoken server.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mytoken::server::ServerError;
 use mytoken::{Deadline, Error};
 
+use super::agent_notes::AgentNotes;
 use super::backoff::{Backoff, BackoffReason, LONGEST_BACKOFF};
 use super::connections::ConnectionEnd;
 use super::file::LedgerFile;
@@ -51,6 +53,10 @@ pub struct Allowance<'a> {
     connection: Option<&'a str>,
     /// When this login's requests were counted, in seconds since boot.
     counted: RefCell<Vec<u64>>,
+    /// Who hears of them. `None`: nobody.
+    agent: Option<&'a AgentNotes>,
+    /// How many requests it has heard of, by the server's URL.
+    told: RefCell<BTreeMap<String, u32>>,
 }
 
 impl<'a> Allowance<'a> {
@@ -62,7 +68,14 @@ impl<'a> Allowance<'a> {
         remote: Remote,
         connection: Option<&'a str>,
     ) -> Self {
-        Self { ledger, settings, remote, connection, counted: RefCell::default() }
+        let (counted, told) = (RefCell::default(), RefCell::default());
+        Self { ledger, settings, remote, connection, counted, agent: None, told }
+    }
+
+    /// The same, and this agent hears of each request.
+    #[must_use]
+    pub fn telling(self, agent: Option<&'a AgentNotes>) -> Self {
+        Self { agent, ..self }
     }
 
     /// Without a ledger: requests are not counted and there are no backoffs.
@@ -111,7 +124,14 @@ impl<'a> Allowance<'a> {
             counted = self.count_or_refuse(ledger, now, server, provider);
         })
         .map_err(|error| Refusal::System(error.to_string()))?;
-        counted
+        counted.inspect(|()| self.tell(server))
+    }
+
+    fn tell(&self, server: &str) {
+        if let Some(agent) = self.agent {
+            *self.told.borrow_mut().entry(server.to_owned()).or_default() += 1;
+            agent.sent(server);
+        }
     }
 
     fn count_or_refuse(
@@ -140,8 +160,9 @@ impl<'a> Allowance<'a> {
         Ok(())
     }
 
-    /// Counts a revocation. It is sent even when the budget is spent.
-    pub fn count_revocation(&self) {
+    /// Counts a revocation at `server`. It is sent even when the budget is spent.
+    pub fn count_revocation(&self, server: &str) {
+        self.tell(server);
         self.change_ledger(&mut |ledger, now| {
             ledger.count(&self.remote, now);
             self.counted.borrow_mut().push(now);
@@ -201,6 +222,14 @@ impl<'a> Allowance<'a> {
             until: 0,
         };
         self.start_backoff(backoff, retry_after.map_or(DEFAULT_BACKOFF, |wait| wait.as_secs().max(1)));
+    }
+
+    /// The login of this user was accepted: its requests cost nothing here, and the agent counts them for the user.
+    pub fn accept(&self, uid: u32) {
+        self.refund();
+        if let Some(agent) = self.agent {
+            self.told.take().into_iter().for_each(|(server, sent)| agent.accepted(&server, sent, uid));
+        }
     }
 
     /// The login was accepted: removes its requests from the ledger, and makes its address a known one for a while.

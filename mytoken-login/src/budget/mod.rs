@@ -7,6 +7,7 @@
 //! course can log in from one address, but guesses from that address reach the limit. The ledger also keeps the backoffs: a server gets
 //! no request for some time after a 429 (with its `Retry-After`) or after a request without an answer.
 
+mod agent_notes;
 mod allowance;
 mod backoff;
 mod connections;
@@ -14,6 +15,7 @@ mod file;
 mod ledger;
 mod settings;
 
+pub use agent_notes::AgentNotes;
 pub use allowance::{Allowance, RequestProvider};
 pub use backoff::{Backoff, BackoffReason, Backoffs};
 pub use connections::{ConnectionEnd, EndedConnections};

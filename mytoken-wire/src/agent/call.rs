@@ -161,7 +161,7 @@ fn answer_of<J: Json>(line: &J) -> Option<&J> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Answer, Envelope, HandOver, JobState, RefusedReload, Request, StartedFile, UsedUp};
+    use super::super::{Answer, Envelope, HandOver, JobState, LoginNote, RefusedReload, Request, StartedFile, UsedUp};
     use super::*;
     use crate::FileName;
 
@@ -189,15 +189,16 @@ mod tests {
         let register = Register { handle: "0".into(), sealed: "mt1.x".into() };
         let retire = Retire { job: revoke.job, old: "leave".parse().unwrap() };
         let pending = ReplacePending { job: 8, handle: "0".into(), sealed: "mt1.x".into() };
+        let permit = |login| Permit { server: "main".into(), sent: 2, login };
+        let accepted = Some(LoginNote::Accepted { uid: 5 });
         let requests = [
             (line(&end(None)), Request::JobEnd(end(None))),
             (line(&end(Some("n[1-2]"))), Request::JobEnd(end(Some("n[1-2]")))),
             (line(&start), Request::JobStart(start)),
             (line(&submitted()), Request::Submitted(submitted())),
-            (
-                line(&Permit { server: "main".into(), sent: 2 }),
-                Request::Permit(Permit { server: "main".into(), sent: 2 }),
-            ),
+            (line(&permit(None)), Request::Permit(permit(None))),
+            (line(&permit(Some(LoginNote::Unverified {}))), Request::Permit(permit(Some(LoginNote::Unverified {})))),
+            (line(&permit(accepted)), Request::Permit(permit(accepted))),
             (line(&register), Request::Register(register)),
             (line(&session()), Request::SessionStart(session())),
             (line(&SessionEnd { session: "0".into() }), Request::SessionEnd(SessionEnd { session: "0".into() })),
@@ -210,6 +211,7 @@ mod tests {
             (line(&StatusQuery::default()), Request::Status(StatusQuery::default())),
         ];
         assert_eq!(requests[0].0, r#"{"v":1,"call":"job_end","job":4711}"#);
+        assert_eq!(line(&permit(None)), r#"{"v":1,"call":"permit","server":"main","sent":2}"#, "as earlier releases");
         for (line, request) in requests {
             let read: Envelope<Request> = serde_json::from_str(&line).unwrap();
             assert_eq!((read.v, format!("{:?}", read.message)), (VERSION, format!("{request:?}")));

@@ -30,6 +30,15 @@ pub fn ask<C: Call>(path: &Path, request: &C, deadline: Deadline) -> Result<C::A
     C::Answer::from_answer(&accepted(&line)?).map_err(|_| protocol("it is not an answer"))
 }
 
+/// Sends `request`, and waits for no answer.
+///
+/// # Errors
+/// [`AgentError::Unreachable`] if there is no listener, or if it does not take the request before `deadline`.
+pub fn tell<C: Call>(path: &Path, request: &C, deadline: Deadline) -> Result<(), AgentError> {
+    let line = request_line(request).ok_or_else(|| protocol("the request cannot be written"))?;
+    send_all(&connect_until(path, deadline)?, &line, deadline)
+}
+
 /// The answer of an agent that accepts the request.
 fn accepted(line: &[u8]) -> Result<AnswerLine<'_>, AgentError> {
     match AnswerLine::parse(line).map_err(|_| protocol("it is not an answer"))? {

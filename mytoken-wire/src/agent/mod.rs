@@ -37,7 +37,7 @@ pub use answer::{
     Started, StartedFile, Status, UsedUp,
 };
 pub use call::{Call, Done};
-pub use client::ask;
+pub use client::{ask, tell};
 pub use condition::Condition;
 pub use envelope::{Envelope, LINE_LIMIT, VERSION};
 pub use error::AgentError;
@@ -45,6 +45,6 @@ pub use event::{Event, EventKind};
 pub use missed::{MissedEnd, MissedRecord, MissedStart};
 pub use renewal::RenewalCredential;
 pub use request::{
-    JobEnd, JobStart, OldCredential, Permit, Register, Renew, Replace, ReplacePending, Request, Retire, Revoke,
-    SessionEnd, SessionStart, StatusQuery, Submitted,
+    JobEnd, JobStart, LoginNote, OldCredential, Permit, Register, Renew, Replace, ReplacePending, Request, Retire,
+    Revoke, SessionEnd, SessionStart, StatusQuery, Submitted,
 };

@@ -157,14 +157,30 @@ const fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// A submission asks for a permit to send one request to a mytoken server, or tells what it has sent beside it.
+/// A submission asks for a permit to send one request to a mytoken server, or tells what it has sent beside it. A login tells what it sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Permit {
-    /// Name of the mytoken server in `mytoken.toml`.
+    /// Name of the mytoken server in `mytoken.toml`, or its URL.
     pub server: String,
-    /// Zero: asks for a permit. Otherwise the number of requests that were sent without one: discovery, or a second attempt.
+    /// Zero: asks for a permit. Otherwise the number of requests that were sent without one: discovery, a second attempt, or a login.
     #[serde(default)]
     pub sent: u32,
+    /// They are those of a login (root). Absent: of a submission.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginNote>,
+}
+
+/// Whose the requests of a login are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoginNote {
+    /// Anybody's who can reach the prompt. Told before they are sent.
+    Unverified {},
+    /// The login was accepted. Its requests were told before.
+    Accepted {
+        /// The account's uid.
+        uid: u32,
+    },
 }
 
 /// The brokers keep the sealed credential of a submission for its jobs, which then bring only the handle. The caller is its user. It is
@@ -195,6 +211,9 @@ pub struct SessionStart {
     pub exp: u64,
     /// Lifetime of that access token in seconds. The agent plans the renewal by it.
     pub lifetime: u64,
+    /// The login has told its requests ([`LoginNote`]). The modules of earlier releases tell none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told: bool,
 }
 
 /// A session has ended.

@@ -5,6 +5,7 @@
 pub mod kept_for_next_run;
 pub mod ledger;
 pub mod limit;
+mod logins;
 mod questions;
 pub mod report;
 mod server_budget;
@@ -178,18 +179,22 @@ impl Budgets {
 
     /// Asks the brokers for a permit, and tells them what they have not heard of this host's requests.
     fn ask_site(&self, server: &str, purpose: Purpose, uid: u32) -> Option<SitePermit> {
-        if !self.site.is_asked(server, self.clock.elapsed()) {
+        self.ask_brokers(PermitRequest::new(server, purpose, uid))
+    }
+
+    fn ask_brokers(&self, mut request: PermitRequest) -> Option<SitePermit> {
+        let server = request.server.clone();
+        if !self.site.is_asked(&server, self.clock.elapsed()) {
             return None;
         }
-        let (untold, report) = self.with(server, |found, now| {
+        let untold = self.with(&server, |found, now| {
             let untold = found.take_untold(now);
-            let report = found.report(&untold, now);
-            (untold, report)
+            request.report = found.report(&untold, now);
+            untold
         })?;
-        let request = PermitRequest { server: server.to_owned(), purpose, uid, report };
         let answer = self.site.ask(&request, || self.clock.elapsed());
         if answer.is_none() {
-            self.with(server, |found, _| found.give_back(untold));
+            self.with(&server, |found, _| found.give_back(untold));
         }
         answer
     }
@@ -325,18 +330,9 @@ impl Budgets {
         });
     }
 
-    /// A login has sent requests.
-    pub fn login(&self, name: &str, uid: u32) {
-        let Some(url) = self.url(name) else { return };
-        self.count(&url, Purpose::Login, Some(uid));
-        // The brokers count it, too. Their answer does not matter: it was sent.
-        if self.site.is_used() && self.ask_site(&url, Purpose::Login, uid).is_none() {
-            self.with(&url, |found, now| found.sent_beyond(Purpose::Login, Some(uid), now));
-        }
-    }
-
+    /// The URL of the server with this name or URL.
     fn url(&self, name: &str) -> Option<String> {
-        self.servers().iter().find(|(_, server)| server.name == name).map(|(url, _)| url.clone())
+        self.servers().iter().find(|(url, server)| *url == name || server.name == name).map(|(url, _)| url.clone())
     }
 
     fn with<T>(&self, url: &str, work: impl FnOnce(&mut ServerBudget, u64) -> T) -> Option<T> {

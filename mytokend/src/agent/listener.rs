@@ -175,7 +175,9 @@ fn serve_connection(agent: &Agent, stream: &UnixStream, uid: u32, trusted: bool)
 /// that began. A job that begins asks again with its next step.
 fn is_for_caller(request: &Request) -> bool {
     match request {
-        Request::Status(_) | Request::Permit(_) | Request::JobStart(_) | Request::Renew(_) => true,
+        // What was sent is a fact, too. Logins do not wait for the answer.
+        Request::Permit(permit) => permit.sent == 0,
+        Request::Status(_) | Request::JobStart(_) | Request::Renew(_) => true,
         Request::JobEnd(_)
         | Request::Revoke(_)
         | Request::Replace(_)

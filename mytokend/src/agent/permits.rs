@@ -5,7 +5,7 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use mytoken::Deadline;
-use mytoken_wire::agent::{Answer, BudgetStatus, Permit, Permitted};
+use mytoken_wire::agent::{Answer, BudgetStatus, LoginNote, Permit, Permitted};
 
 use super::budget::ledger::Purpose;
 use super::lease::{Lease, server};
@@ -39,7 +39,19 @@ impl Agent {
         )
     }
 
-    /// A session began with an access token for a mytoken: the login has sent a request for it.
+    /// A login tells what it sends, or that it was accepted.
+    pub(super) fn count_login_requests(&self, told: &Permit) -> Answer {
+        if let Some(budgets) = self.configured().service.budgets() {
+            let sent = told.sent.min(MOST_TOLD);
+            match told.login {
+                Some(LoginNote::Accepted { uid }) => budgets.login_accepted(&told.server, uid, sent),
+                Some(LoginNote::Unverified {}) | None => budgets.login_sends(&told.server, sent),
+            }
+        }
+        Answer::Permit(Permitted::default())
+    }
+
+    /// A session began with an access token for a mytoken: the login has sent a request for it, and has not told that.
     pub(super) fn count_login(&self, server: &str, uid: u32) {
         if let Some(budgets) = self.configured().service.budgets() {
             budgets.login(server, uid);

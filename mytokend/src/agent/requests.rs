@@ -50,13 +50,14 @@ impl Agent {
             Request::Retire(retire) => self.in_turn(by, || self.retire(&retire, by)),
             Request::ReplacePending(pending) => self.in_turn(by, || self.replace_pending(&pending, caller)),
             Request::Submitted(submitted) => self.submitted(submitted, caller),
-            Request::Permit(asked) => self.permit(&asked, caller),
+            Request::Permit(asked) if asked.login.is_none() => self.permit(&asked, caller),
             Request::Register(register) => self.register(&register, caller),
             _ if !trusted => {
                 Answer::Error("only root may send this request; every user may run mytokenctl status".to_owned())
             }
             Request::JobStart(start) => Answer::Started(self.job_start(&start)),
             Request::JobEnd(end) => self.job_end(&end),
+            Request::Permit(told) => self.count_login_requests(&told),
             Request::SessionStart(start) => self.session_start(start),
             Request::SessionEnd(end) => self.session_end(&end),
         }
@@ -77,7 +78,9 @@ impl Agent {
         let due = renew_at(start.exp, start.lifetime, (self.draw)());
         let renewal = match start.renewal {
             Some(renewal) if !renewal.mytoken.is_empty() => {
-                self.count_login(&renewal.server, start.uid);
+                if !start.told {
+                    self.count_login(&renewal.server, start.uid);
+                }
                 let claims = mytoken::token::unverified_claims(&renewal.mytoken);
                 let until = claims.as_ref().and_then(|claims| claims.unverified().exp);
                 let clauses = claims.as_ref().map_or(&[][..], |claims| &claims.unverified().restrictions);

@@ -99,10 +99,10 @@ impl Broker {
         let service = self.service();
         let Some(budgets) = service.budgets() else { return SitePermit::Unlimited {} };
         let now = millis(self.clock.elapsed());
-        let PermitRequest { server, purpose, uid, report } = request;
+        let PermitRequest { server, purpose, uid, accepted, report } = request;
         let heard = self.hosts.hear(budgets, (host, server), report, now);
         let (permit, is_to_tell) = if *purpose == Purpose::Login {
-            self.hosts.note_login(budgets, host, (server, *uid), now)
+            self.hosts.note_login(budgets, host, (server, *uid, *accepted), now)
         } else {
             (self.hosts.give(budgets, host, (server, *purpose, *uid), now), false)
         };

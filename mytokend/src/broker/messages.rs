@@ -314,6 +314,9 @@ pub struct StartAnswer {
     pub started: Option<u64>,
 }
 
+/// The user of a login's request while nobody is verified: `(uid_t) -1`, which no account has.
+pub const NOBODY: u32 = u32::MAX;
+
 /// Body of [`PERMIT_PATH`]. The answer is a [`SitePermit`](crate::agent::budget::site::SitePermit).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PermitRequest {
@@ -321,9 +324,26 @@ pub struct PermitRequest {
     pub server: String,
     /// What the request is for.
     pub purpose: Purpose,
-    /// Whose it is.
+    /// Whose it is. [`NOBODY`] for a login that is not verified.
     pub uid: u32,
+    /// Not zero for a login that was accepted: so many requests that were told before, for [`NOBODY`], are of this user, and none is new.
+    /// Earlier versions write no such number, and take it for one request more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub accepted: u32,
     /// What the host tells beside that. Earlier versions tell nothing, and do not read it.
     #[serde(default, skip_serializing_if = "HostReport::is_empty")]
     pub report: HostReport,
+}
+
+impl PermitRequest {
+    /// A request without anything else to tell.
+    #[must_use]
+    pub fn new(server: &str, purpose: Purpose, uid: u32) -> Self {
+        Self { server: server.to_owned(), purpose, uid, accepted: 0, report: HostReport::default() }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

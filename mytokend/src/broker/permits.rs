@@ -6,10 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mytoken_wire::agent::UsedUp;
 
+use super::messages::NOBODY;
 use crate::agent::budget::Budgets;
-use crate::agent::budget::ledger::Purpose;
+use crate::agent::budget::ledger::{Purpose, Sent};
 use crate::agent::budget::limit::Limit;
-use crate::agent::budget::report::{HostReport, ReportedRest};
+use crate::agent::budget::report::{HostReport, ReportedRest, ReportedUse};
 use crate::agent::budget::site::SitePermit;
 
 /// A host gets at most this part of a server's limit, so that one that was taken over does not stop the others.
@@ -29,8 +30,8 @@ pub struct HostPermits(Mutex<HashMap<(String, String), OfHost>>);
 /// What a host has had of a server. Times are milliseconds of elapsed time.
 #[derive(Default)]
 struct OfHost {
-    /// Its permits of the last period, and its logins: when, and what for.
-    given: VecDeque<(u64, Purpose)>,
+    /// Its permits of the last period, and its logins.
+    given: VecDeque<Sent>,
     /// When it last wanted a permit for what can wait.
     wanted: Option<u64>,
     /// Requests that nobody gets, because the server has told the host that they are not left: how many, and until when.
@@ -75,7 +76,7 @@ impl HostPermits {
         }
         match budgets.permit(server, purpose, uid) {
             Ok(()) => {
-                of.given.push_back((now, purpose));
+                of.given.push_back(Sent { at: now, purpose, uid: Some(uid) });
                 SitePermit::Granted {}
             }
             // Its own budget is that of the site.
@@ -84,28 +85,30 @@ impl HostPermits {
         }
     }
 
-    /// The note of `host` that a login of this user has sent a request at `now`. The login does not wait, so it is always granted. Nobody but
-    /// the host says that there was one: beyond that part of a host, the others do not pay for it. Returns whether the log is to tell that.
+    /// The note of `host` that a login of this user, or of [`NOBODY`], has sent a request at `now`; or that so many earlier ones of nobody were
+    /// of this user (`accepted`). The login does not wait, so it is always granted. Nobody but the host says that there was one: beyond that part
+    /// of a host, the others do not pay for it. Returns whether the log is to tell that.
     #[must_use]
     pub fn note_login(
         &self,
         budgets: &Budgets,
         host: &str,
-        (server, uid): (&str, u32),
+        (server, uid, accepted): (&str, u32, u32),
         now: u64,
     ) -> (SitePermit, bool) {
         let Some(limit) = budgets.limit(server) else { return (SitePermit::Unlimited {}, false) };
         let mut hosts = self.hosts();
         forget(&mut hosts, server, limit, now);
         let of = hosts.entry((host.to_owned(), server.to_owned())).or_default();
-        let is_login = |purpose| purpose == Purpose::Login;
-        let logins = of.when_full(PART_THAT_CAN_WAIT, limit, is_login);
-        if logins.or_else(|| of.when_all_used(limit)).is_none() {
-            of.given.push_back((now, Purpose::Login));
-            budgets.count(server, Purpose::Login, Some(uid));
-            return (SitePermit::Granted {}, false);
+        let uid = (uid != NOBODY).then_some(uid);
+        let mut requests = accepted.min(limit.requests).max(1);
+        if let Some(uid) = uid {
+            let known = of.accept_logins(uid, accepted);
+            budgets.accept_logins(server, uid, known);
+            requests = requests.saturating_sub(known);
         }
-        (SitePermit::Granted {}, of.is_to_tell(limit, now))
+        let counted = of.count_sent(budgets, server, ReportedUse { purpose: Purpose::Login, uid, requests }, now);
+        (SitePermit::Granted {}, counted < requests && of.is_to_tell(limit, now))
     }
 
     /// What `host` tells at `now` beside its request for a permit. Nobody but the host says so. What it has sent counts as if it had had
@@ -118,17 +121,9 @@ impl HostPermits {
         forget(&mut hosts, server, limit, now);
         let of = hosts.entry((host.to_owned(), server.to_owned())).or_default();
         let mut heard = Heard::default();
-        let mut room = of.room(PART_OF_A_HOST, limit);
         for used in report.sent.iter().take(HostReport::MOST_USES) {
-            let counted = used.requests.min(room);
-            for _ in 0..counted {
-                of.given.push_back((now, used.purpose));
-                budgets.count(server, used.purpose, used.uid);
-            }
-            room -= counted;
-            if counted < used.requests {
-                heard.is_to_tell = of.is_to_tell(limit, now);
-                return heard;
+            if of.count_sent(budgets, server, *used, now) < used.requests {
+                heard.is_to_tell |= of.is_to_tell(limit, now);
             }
         }
         if let Some(told) = report.told {
@@ -157,9 +152,43 @@ impl OfHost {
 
     /// When it may have one more request of any kind, if it has had all that a host gets. `None`: now.
     fn when_all_used(&self, limit: Limit) -> Option<u64> {
-        let first = self.given.front().map(|(at, _)| at.saturating_add(limit.period));
+        let first = self.given.front().map(|sent| sent.at.saturating_add(limit.period));
         let ends = self.withheld.iter().map(|(_, until)| *until);
         if self.room(PART_OF_A_HOST, limit) > 0 { None } else { first.into_iter().chain(ends).min() }
+    }
+
+    /// Counts requests that were sent without a permit, as far as there is room for them. Returns how many.
+    fn count_sent(&mut self, budgets: &Budgets, server: &str, used: ReportedUse, now: u64) -> u32 {
+        let ReportedUse { purpose, uid, requests } = used;
+        let Some(limit) = budgets.limit(server) else { return 0 };
+        let logins =
+            || share(PART_THAT_CAN_WAIT, limit).saturating_sub(self.count(|purpose| purpose == Purpose::Login));
+        let room = match purpose {
+            Purpose::Login => u32::try_from(logins()).unwrap_or(u32::MAX),
+            _ => u32::MAX,
+        };
+        let room = requests.min(room).min(self.room(PART_OF_A_HOST, limit));
+        let sent = Sent { at: now, purpose, uid };
+        for counted in 0..room {
+            if !sent.is_unverified_login() {
+                budgets.count(server, purpose, uid);
+            } else if !budgets.unverified_login(server) {
+                return counted;
+            }
+            self.given.push_back(sent);
+        }
+        room
+    }
+
+    /// So many requests for nobody are of this user. Returns how many of them there are.
+    fn accept_logins(&mut self, uid: u32, count: u32) -> u32 {
+        let mut found = 0;
+        let most = usize::try_from(count).unwrap_or(usize::MAX);
+        for sent in self.given.iter_mut().rev().filter(|sent| sent.is_unverified_login()).take(most) {
+            sent.uid = Some(uid);
+            found += 1;
+        }
+        found
     }
 
     /// Whether the log is to tell that some of its requests are not counted: once in a period.
@@ -172,13 +201,13 @@ impl OfHost {
     }
 
     fn count(&self, counts: impl Fn(Purpose) -> bool) -> u64 {
-        u64::try_from(self.given.iter().filter(|(_, purpose)| counts(*purpose)).count()).unwrap_or(u64::MAX)
+        u64::try_from(self.given.iter().filter(|sent| counts(sent.purpose)).count()).unwrap_or(u64::MAX)
     }
 
     /// When it may have one more of the requests that `counts` names, if it has had this part of the limit. `None`: now.
     fn when_full(&self, part: (u64, u64), limit: Limit, counts: impl Fn(Purpose) -> bool) -> Option<u64> {
-        let (first, _) = self.given.iter().find(|(_, purpose)| counts(*purpose))?;
-        (self.count(counts) >= share(part, limit)).then(|| first.saturating_add(limit.period))
+        let first = self.given.iter().find(|sent| counts(sent.purpose))?;
+        (self.count(counts) >= share(part, limit)).then(|| first.at.saturating_add(limit.period))
     }
 }
 
@@ -198,7 +227,7 @@ fn forget(hosts: &mut HashMap<(String, String), OfHost>, server: &str, limit: Li
     hosts.retain(|(_, of), OfHost { given, wanted, withheld, .. }| {
         // Other servers have other periods.
         if of == server {
-            while given.front().is_some_and(|(at, _)| is_over(*at)) {
+            while given.front().is_some_and(|sent| is_over(sent.at)) {
                 given.pop_front();
             }
             *wanted = wanted.filter(|at| !is_over(*at));

@@ -37,7 +37,7 @@ pub fn wait_for_permit(
     clock: &dyn Clock,
     times: TimeFormat,
 ) -> Result<(), SubmitError> {
-    let request = Permit { server: profile.server.clone(), sent: 0 };
+    let request = Permit { server: profile.server.clone(), sent: 0, login: None };
     let used_up = Cell::new(UsedUp::default());
     let wait = || {
         let answer = ask_agent(jobs, &request, patience.deadline)?;
@@ -76,7 +76,7 @@ pub fn tell_sent(jobs: &JobsSettings, profile: &ProfileSettings, sent: u32, dead
     // After the deadline nobody waits for this process, and requests that had no answer count too.
     let deadline = if deadline.remaining().is_some() { deadline } else { Deadline::after(AGENT_TIME) };
     if let Some(further) = sent.checked_sub(1).filter(|further| *further > 0) {
-        let _ = ask_agent(jobs, &Permit { server: profile.server.clone(), sent: further }, deadline);
+        let _ = ask_agent(jobs, &Permit { server: profile.server.clone(), sent: further, login: None }, deadline);
     }
 }
 

@@ -57,6 +57,7 @@ impl TestSession {
             }),
             exp: NOW + LIFETIME,
             lifetime: LIFETIME,
+            told: false,
         }
     }
 

@@ -6,13 +6,13 @@ use std::fs;
 use mytoken::Secret;
 use mytoken::config::FileTrust;
 use mytoken::private_files::Owner;
-use mytoken_wire::agent::{JobState, Permit, StatusQuery};
+use mytoken_wire::agent::{JobState, LoginNote, Permit, RenewalCredential, SessionStart, StatusQuery};
 use serde_json::json;
 
 use mytokend::jobs::keys::PublicKey;
 use mytokend::jobs::sealed::{JobCredential, seal};
 
-use crate::harness::TestSite;
+use crate::harness::{TestSite, unix_time};
 
 /// A site with an agent and this limit in mytoken.toml.
 fn limited(requests: u32, period: &str) -> TestSite {
@@ -59,7 +59,7 @@ fn a_loop_ends_at_its_share_and_the_jobs_get_their_tokens() {
     // The agent has asked for the discovery document, too.
     assert_eq!((budget.requests, budget.left, of("submission"), of("token")), (20, 1, 10, 9), "{budget:?}");
     // What a user tells beside his permits takes nothing that is kept for jobs.
-    site.ask(&Permit { server: "t".into(), sent: 1_000 }).unwrap();
+    site.ask(&Permit { server: "t".into(), sent: 1_000, login: None }).unwrap();
     let (shown, _) = site.ctl(&["status", "--socket", site.socket().to_str().unwrap()]);
     assert!(shown.contains("1 left of 20 in 3600 s"), "{shown}");
 }
@@ -71,7 +71,7 @@ fn a_submission_waits_within_its_patience() {
     for _ in 0..4 {
         site.submit();
     }
-    assert_eq!(site.ask(&Permit { server: "other".into(), sent: 0 }).unwrap().wait, None);
+    assert_eq!(site.ask(&Permit { server: "other".into(), sent: 0, login: None }).unwrap().wait, None);
 }
 
 #[test]
@@ -118,4 +118,41 @@ fn forged_credentials_cost_their_users_share_also_over_a_restart() {
     let reason = site.start(41, uid, &forged(&site, &sealed, 41)).reason.unwrap();
     assert!(reason.starts_with("your share of this host's requests to "), "{reason}");
     assert_eq!(site.requests("access_token"), requests);
+}
+
+#[test]
+fn the_requests_of_logins_are_counted_once() {
+    let site = limited(20, "1h");
+    let uid = Owner::current().uid;
+    let logins = || {
+        let uses = site.ask(&StatusQuery { job: None, all: true }).unwrap().budgets.remove(0).uses;
+        let of_logins = uses.into_iter().filter(|used| used.kind == "login");
+        of_logins.map(|used| (used.uid, used.requests)).collect::<Vec<_>>()
+    };
+    let note = |login, sent| site.ask(&Permit { server: "t".into(), sent, login: Some(login) }).unwrap();
+    (0..8).for_each(|_| assert_eq!(note(LoginNote::Unverified {}, 1).wait, None));
+    assert_eq!(logins(), [(None, 5)], "guesses take a quarter of the limit");
+    note(LoginNote::Accepted { uid }, 2);
+    assert_eq!(logins(), [(None, 3), (Some(uid), 2)]);
+
+    let session = |session: &str, told| SessionStart {
+        session: session.repeat(32),
+        uid,
+        gid: Owner::current().gid,
+        pid: std::process::id(),
+        renewal: Some(RenewalCredential {
+            server: "t".into(),
+            mytoken: Secret::new("a.b.c"),
+            scope: "a".into(),
+            audience: "b".into(),
+        }),
+        exp: unix_time() + 3_600,
+        lifetime: 3_600,
+        told,
+    };
+    site.ask(&session("a", true)).unwrap();
+    assert_eq!(logins(), [(None, 3), (Some(uid), 2)], "its login has told it");
+    // The module of an earlier release.
+    site.ask(&session("b", false)).unwrap();
+    assert_eq!(logins(), [(None, 3), (Some(uid), 3)]);
 }

@@ -94,7 +94,7 @@ fn decide(
     }
     match &report.outcome {
         Ok(accepted) => {
-            allowance.refund();
+            allowance.accept(accepted.account.uid);
             if !store_record(context, attempt, accepted) {
                 revocation::revoke_delegated(context, &accepted.credential);
             }

@@ -13,6 +13,8 @@
 //! the host of a submission revokes after its nodes has a share of its own, of half the limit: mostly the nodes have done it, and it must
 //! not cost the next submissions their credentials.
 
+mod logins;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -44,6 +44,13 @@ impl ServerBudget {
         self.give_back(VecDeque::from([Sent { at: now, purpose, uid }]));
     }
 
+    /// A login of this user was accepted, which has sent so many requests.
+    pub fn accept_logins(&mut self, uid: u32, count: u32, now: u64) {
+        self.ledger.accept_logins(uid, count, now);
+        let of_nobody = self.untold.iter_mut().rev().filter(|sent| sent.is_unverified_login());
+        of_nobody.take(usize::try_from(count).unwrap_or(usize::MAX)).for_each(|sent| sent.uid = Some(uid));
+    }
+
     /// A request that had a permit, or was counted, was not sent.
     pub fn not_sent(&mut self, purpose: Purpose, uid: Option<u32>, now: u64) {
         self.ledger.refund(purpose, uid, now);

@@ -7,7 +7,6 @@ use mytoken::SystemClock;
 use mytoken::config::Shared;
 
 use super::*;
-use crate::agent::budget::report::ReportedUse;
 
 /// Budgets with one server, and its URL.
 fn budgets(limit: &str) -> (Budgets, String) {
@@ -44,7 +43,7 @@ fn a_loop_on_the_only_submit_host_stops_neither_other_users_nor_sessions() {
     };
     assert_eq!(submits("login1", ALICE, 1), 47, "her share");
     for _ in 0..3 {
-        let _ = permits.note_login(&budgets, "login1", (&server, ALICE), 2);
+        let _ = permits.note_login(&budgets, "login1", (&server, ALICE, 0), 2);
     }
     // The host has had half of the limit.
     let of_bob = submits("login1", BOB, 3);
@@ -69,7 +68,7 @@ fn what_is_used_up_for_all_is_not_called_the_users_or_the_hosts() {
     let permits = HostPermits::default();
     for host in ["n1", "n2", "n3"] {
         for _ in 0..9 {
-            let _ = permits.note_login(&budgets, host, (&server, 9), 1);
+            let _ = permits.note_login(&budgets, host, (&server, 9, 0), 1);
         }
     }
     let wait = permits.give(&budgets, "n4", (&server, Purpose::Token, 7), 2);
@@ -80,7 +79,7 @@ fn what_is_used_up_for_all_is_not_called_the_users_or_the_hosts() {
 fn logins_that_a_host_tells_of_take_no_more_than_its_part() {
     let (budgets, server) = budgets("request_limit = 40\nrequest_period = '300s'");
     let permits = HostPermits::default();
-    let login = |host: &str, now| permits.note_login(&budgets, host, (&server, 9), now);
+    let login = |host: &str, now| permits.note_login(&budgets, host, (&server, 9, 0), now);
     let token = |host: &str, now| permits.give(&budgets, host, (&server, Purpose::Token, 7), now);
     let noted: Vec<_> = (0..100).map(|_| login("n1", 1)).collect();
     assert!(noted.iter().all(|(permit, _)| *permit == SitePermit::Granted {}), "a login never waits");
@@ -97,7 +96,7 @@ fn logins_that_a_host_tells_of_take_no_more_than_its_part() {
 fn a_login_counts_for_the_site_and_for_its_host() {
     let (budgets, server) = budgets("request_limit = 40\nrequest_period = '300s'");
     let permits = HostPermits::default();
-    assert_eq!(permits.note_login(&budgets, "n1", (&server, 9), 1), (SitePermit::Granted {}, false));
+    assert_eq!(permits.note_login(&budgets, "n1", (&server, 9, 0), 1), (SitePermit::Granted {}, false));
     assert_eq!(budgets.status(None)[0].left, 39);
     let token = || permits.give(&budgets, "n1", (&server, Purpose::Token, 7), 1);
     assert_eq!((0..40).filter(|_| token() == SitePermit::Granted {}).count(), 35, "it is one of its requests");
@@ -206,4 +205,44 @@ fn a_report_about_a_server_without_a_limit_changes_nothing() {
     let permits = HostPermits::default();
     assert_eq!(permits.hear(&budgets, ("n1", &server), &told(0, 60_000), 1), Heard::default());
     assert_eq!(permits.give(&budgets, "n1", (&server, Purpose::Token, 7), 1), SitePermit::Unlimited {});
+}
+
+/// The logins that a budget shows, by user.
+fn logins(budgets: &Budgets) -> Vec<(Option<u32>, u32)> {
+    let uses = budgets.status(None).remove(0).uses.into_iter().filter(|used| used.kind == "login");
+    uses.map(|used| (used.uid, used.requests)).collect()
+}
+
+#[test]
+fn guesses_at_the_prompts_of_all_hosts_take_a_quarter_and_no_more() {
+    let (budgets, server) = budgets("request_limit = 100\nrequest_period = '300s'");
+    let permits = HostPermits::default();
+    let note = |host: &str, uid, accepted| permits.note_login(&budgets, host, (&server, uid, accepted), 1);
+    let guesses = |host: &str| (0..40).filter(|_| note(host, NOBODY, 0).1).count();
+    assert_eq!([guesses("login1"), guesses("login2")], [1, 1], "the log is told once of each host");
+    assert_eq!((left(&budgets), logins(&budgets)), (75, vec![(None, 25)]));
+    // A host tells them later, because no broker has answered.
+    let sent = vec![ReportedUse { purpose: Purpose::Login, uid: None, requests: 40 }];
+    let report = HostReport { sent, told: None };
+    assert!(permits.hear(&budgets, ("login3", &server), &report, 1).is_to_tell);
+    assert_eq!(left(&budgets), 75);
+    // A login that was accepted counts in any case.
+    assert_eq!(note("login3", 7, 2), (SitePermit::Granted {}, false));
+    assert_eq!((left(&budgets), logins(&budgets)), (73, vec![(None, 25), (Some(7), 2)]));
+}
+
+#[test]
+fn the_requests_of_a_login_are_its_users_once_it_was_accepted() {
+    let (budgets, server) = budgets("request_limit = 100\nrequest_period = '300s'");
+    let permits = HostPermits::default();
+    let note = |host: &str, uid, accepted| permits.note_login(&budgets, host, (&server, uid, accepted), 1);
+    for (uid, accepted) in [(NOBODY, 0), (NOBODY, 0), (NOBODY, 0), (7, 2)] {
+        assert_eq!(note("login1", uid, accepted), (SitePermit::Granted {}, false));
+    }
+    assert_eq!((left(&budgets), logins(&budgets)), (97, vec![(Some(7), 2), (None, 1)]));
+    // An agent of an earlier version tells one request, after the login.
+    assert_eq!(note("login2", 8, 0), (SitePermit::Granted {}, false));
+    assert_eq!((left(&budgets), logins(&budgets)), (96, vec![(Some(7), 2), (None, 1), (Some(8), 1)]));
+    assert!(note("login1", 9, u32::MAX).1, "a host takes no more than its part by what it calls accepted");
+    assert_eq!(left(&budgets), 49);
 }

@@ -158,7 +158,10 @@ fn a_node_of_a_later_version_is_served_and_told_what_the_broker_does_not_know() 
     let mut later = first_request();
     later["news"] = json!({"a": [1]});
     assert_eq!(said(site.post(TOKEN_PATH, &later).unwrap()), Ok("token-0".to_owned()));
-    let purpose = json!({"server": "https://mytoken", "purpose": "news", "uid": 7});
+    let mut purpose = json!({"server": "https://mytoken", "purpose": "news", "uid": 7});
+    assert_eq!(site.post::<SitePermit>(PERMIT_PATH, &purpose), Ok(SitePermit::Unlimited {}));
+    purpose["report"] =
+        json!({"sent": [{"purpose": "news", "requests": 3, "news": 1}], "told": {"left": 1, "ends": 9}});
     assert_eq!(site.post::<SitePermit>(PERMIT_PATH, &purpose), Ok(SitePermit::Unlimited {}));
     let unknown = format!(
         "the broker {} answered 404: this broker does not know the request; it may be of an older version",
@@ -287,7 +290,7 @@ fn members_of_a_later_version_are_not_read() {
     let sent = vec![ReportedUse { purpose: Purpose::Login, uid: None, requests: 3 }];
     let report = HostReport { sent, told: Some(ReportedRest { left: 5, ends: 9 }) };
     reads_from_later(&report);
-    reads_from_later(&PermitRequest { server: text, purpose: Purpose::Token, uid: 7, report });
+    reads_from_later(&PermitRequest { server: text, purpose: Purpose::Login, uid: 7, accepted: 2, report });
 
     let token = json!({"outcome": {"token": {"token": "t", "left": 5, "lifetime": 9, "news": 1}}, "news": 1});
     assert_eq!(said(read(token)), Ok("t".to_owned()));
@@ -308,8 +311,9 @@ fn members_that_an_earlier_version_does_not_write_have_a_meaning() {
     assert_eq!((enrol.munge, enrol.code), (None, None));
     assert_eq!(read::<TokenRequest>(first_request()).file, None);
     let permit: PermitRequest = read(json!({"server": "s", "purpose": "token", "uid": 7}));
-    assert!(permit.report.is_empty());
-    assert!(serde_json::to_value(&permit).unwrap().get("report").is_none(), "as an earlier version writes it");
+    assert_eq!(permit, PermitRequest::new("s", Purpose::Token, 7));
+    let written = json!({"server": "s", "purpose": "token", "uid": 7});
+    assert_eq!(serde_json::to_value(&permit).unwrap(), written, "as an earlier version writes it");
     assert!(!read::<KeepRequest>(json!({"uid": 7, "handle": "h", "sealed": "x"})).follows);
     assert_eq!(read::<StartAnswer>(json!({})).started, None);
     let wait = json!({"wait": {"wait": 5, "only_his": true}});

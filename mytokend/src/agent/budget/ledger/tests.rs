@@ -388,3 +388,19 @@ fn what_is_withheld_is_given_back_at_its_end_and_the_servers_word_goes_before_it
     learned.withhold(60, 60 * SECOND, 0);
     assert_eq!(learned.left(0), 70);
 }
+
+#[test]
+fn guesses_count_for_a_quarter_and_accepted_logins_for_their_users() {
+    let mut ledger = limited(20);
+    assert_eq!((0..9).filter(|_| ledger.unverified_login(0)).count(), 5);
+    assert_eq!(ledger.left(0), 15);
+    ledger.accept_logins(ALICE, 2, SECOND);
+    assert_eq!((ledger.left(SECOND), ledger.uses(Some(ALICE), SECOND)), (15, vec![("login", Some(ALICE), 2)]));
+    assert!(ledger.unverified_login(SECOND), "her requests are no guesses");
+    ledger.accept_logins(BOB, 6, SECOND);
+    assert_eq!(ledger.left(SECOND), 12, "two had not been counted");
+    assert_eq!(ledger.uses(None, SECOND), [("login", Some(BOB), 6), ("login", Some(ALICE), 2)]);
+    assert!(limited(1).unverified_login(0) && limited(3).unverified_login(0));
+    let mut unlimited = Ledger::default();
+    assert_eq!((0..99).filter(|_| unlimited.unverified_login(0)).count(), 99);
+}

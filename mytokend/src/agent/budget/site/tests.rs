@@ -10,6 +10,7 @@ use super::super::Budgets;
 use super::super::ledger::Purpose;
 use super::super::report::{HostReport, ReportedUse};
 use super::*;
+use crate::broker::messages::NOBODY;
 
 /// Gives the same answer to all, and counts them.
 struct Brokers(Option<SitePermit>, AtomicUsize);
@@ -22,8 +23,7 @@ impl SitePermits for Arc<Brokers> {
 }
 
 fn request(server: &str) -> PermitRequest {
-    let (server, report) = (server.to_owned(), HostReport::default());
-    PermitRequest { server, purpose: Purpose::Submission, uid: 7, report }
+    PermitRequest::new(server, Purpose::Submission, 7)
 }
 
 fn budget(answer: Option<SitePermit>) -> (SiteBudget, Arc<Brokers>) {
@@ -127,11 +127,18 @@ fn a_refusal_that_comes_during_the_question_counts() {
 }
 
 /// Keeps what it is told, and answers so.
-struct Hearing(Mutex<Option<SitePermit>>, Mutex<Vec<HostReport>>);
+struct Hearing(Mutex<Option<SitePermit>>, Mutex<Vec<PermitRequest>>);
+
+impl Hearing {
+    /// What it was told since the last question.
+    fn heard(&self) -> Vec<PermitRequest> {
+        std::mem::take(&mut *self.1.lock().unwrap())
+    }
+}
 
 impl SitePermits for Arc<Hearing> {
     fn permit(&self, request: &PermitRequest) -> Option<SitePermit> {
-        self.1.lock().unwrap().push(request.report.clone());
+        self.1.lock().unwrap().push(request.clone());
         *self.0.lock().unwrap()
     }
 }
@@ -141,7 +148,7 @@ fn what_is_sent_without_a_permit_is_told_with_the_next_question_until_it_is_answ
     let (budgets, url) = host();
     let brokers = Arc::new(Hearing(Mutex::new(None), Mutex::default()));
     budgets.set_site(Some(Arc::new(Arc::clone(&brokers))));
-    let reports = || std::mem::take(&mut *brokers.1.lock().unwrap());
+    let reports = || brokers.heard().into_iter().map(|request| request.report).collect::<Vec<_>>();
     // No broker answers: it goes by its own budget, and asks none for a while.
     budgets.submission("m", 7).unwrap();
     budgets.submission("m", 7).unwrap();
@@ -159,6 +166,37 @@ fn what_is_sent_without_a_permit_is_told_with_the_next_question_until_it_is_answ
     assert!(rest.left == 60 && (190_000..=202_000).contains(&rest.ends), "{rest:?}");
     budgets.submission("m", 7).unwrap();
     assert!(reports()[0].sent.is_empty(), "they are told once");
+}
+
+#[test]
+fn each_request_of_a_login_is_told_before_anybody_is_verified() {
+    let (budgets, url) = host();
+    let brokers = Arc::new(Hearing(Mutex::new(Some(SitePermit::Granted {})), Mutex::default()));
+    budgets.set_site(Some(Arc::new(Arc::clone(&brokers))));
+    let login = |uid| PermitRequest::new(&url, Purpose::Login, uid);
+    budgets.login_sends(&url, 1);
+    budgets.login_sends("m", 1);
+    assert_eq!(brokers.heard(), [login(NOBODY), login(NOBODY)]);
+    budgets.login_accepted(&url, 7, 2);
+    assert_eq!(brokers.heard(), [PermitRequest { accepted: 2, ..login(7) }]);
+    budgets.login_sends("unknown", 1);
+    assert_eq!(brokers.heard(), []);
+    let logins = || {
+        let uses = budgets.status(None).remove(0).uses;
+        uses.into_iter().map(|used| (used.kind, used.uid, used.requests)).collect::<Vec<_>>()
+    };
+    assert_eq!(logins(), [("login".to_owned(), Some(7), 2)]);
+
+    // No broker answers. Both are told later, for their user.
+    *brokers.0.lock().unwrap() = None;
+    budgets.login_sends(&url, 2);
+    budgets.login_accepted(&url, 8, 2);
+    *brokers.0.lock().unwrap() = Some(SitePermit::Granted {});
+    brokers.heard();
+    budgets.set_site(Some(Arc::new(Arc::clone(&brokers))));
+    budgets.submission("m", 9).unwrap();
+    let used = ReportedUse { purpose: Purpose::Login, uid: Some(8), requests: 2 };
+    assert_eq!(brokers.heard()[0].report.sent, [used]);
 }
 
 #[test]
