@@ -16,7 +16,7 @@ use super::slurmctld::{self, Answered};
 use super::status::Reason;
 use super::submission::End;
 use super::submission_key::SubmissionKey;
-use super::{Broker, millis};
+use super::{Broker, State, millis};
 use crate::agent::budget::ledger::Purpose;
 use crate::agent::budget::site::SitePermit;
 use crate::agent::credential_service::{Admitted, Denied, IssuedToken, RequestFailure};
@@ -99,14 +99,9 @@ impl Broker {
         let service = self.service();
         let Some(budgets) = service.budgets() else { return SitePermit::Unlimited {} };
         let now = millis(self.clock.elapsed());
-        let PermitRequest { server, purpose, uid, accepted, report } = request;
-        let heard = self.hosts.hear(budgets, (host, server), report, now);
-        let (permit, is_to_tell) = if *purpose == Purpose::Login {
-            self.hosts.note_login(budgets, host, (server, *uid, *accepted), now)
-        } else {
-            (self.hosts.give(budgets, host, (server, *purpose, *uid), now), false)
-        };
-        if is_to_tell || heard.is_to_tell {
+        let server = &request.server;
+        let (permit, heard) = self.hosts.answer(budgets, host, request, now);
+        if heard.is_to_tell {
             let text = format!(
                 "host {host}: it tells of more requests than its part of those to {server}, and further ones are not counted"
             );

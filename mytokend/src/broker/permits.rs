@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mytoken_wire::agent::UsedUp;
 
-use super::messages::NOBODY;
+use super::messages::{NOBODY, PermitRequest};
 use crate::agent::budget::Budgets;
 use crate::agent::budget::ledger::{Purpose, Sent};
 use crate::agent::budget::limit::Limit;
@@ -50,6 +50,21 @@ pub struct Heard {
 }
 
 impl HostPermits {
+    /// What `host` gets for this request at `now`, and what follows from what it tells beside.
+    #[must_use]
+    pub fn answer(&self, budgets: &Budgets, host: &str, request: &PermitRequest, now: u64) -> (SitePermit, Heard) {
+        let PermitRequest { server, purpose, uid, accepted, report } = request;
+        let hear = || self.hear(budgets, (host, server), report, now);
+        if *purpose != Purpose::Login {
+            let heard = hear();
+            return (self.give(budgets, host, (server, *purpose, *uid), now), heard);
+        }
+        // The host has counted it before it tells what is left.
+        let (permit, is_to_tell) = self.note_login(budgets, host, (server, *uid, *accepted), now);
+        let heard = hear();
+        (permit, Heard { is_to_tell: is_to_tell || heard.is_to_tell, ..heard })
+    }
+
     /// A permit for a request of `host` at `now`.
     #[must_use]
     pub fn give(
@@ -126,7 +141,8 @@ impl HostPermits {
                 heard.is_to_tell |= of.is_to_tell(limit, now);
             }
         }
-        if let Some(told) = report.told {
+        // Of a smaller limit: the server counts another address there.
+        if let Some(told) = report.told.filter(|told| told.of == 0 || told.of >= limit.requests) {
             let told = ReportedRest { ends: told.ends.min(limit.period), ..told };
             let missing = budgets.withhold(server, told, of.room(PART_THAT_CAN_WAIT, limit));
             if missing > 0 {

@@ -107,6 +107,11 @@ impl Known {
         self.told.filter(|told| now < told.until)
     }
 
+    /// How many requests in a period the server has said that it accepts from this host. Zero: it has not said it.
+    pub fn said(&self) -> u32 {
+        self.learned.filter(|(limit, _)| !limit.guessed).map_or(0, |(limit, _)| limit.requests)
+    }
+
     /// From when on requests count. A server that told the end of its period counts from there on.
     pub fn counts_from(&self, limit: Limit, now: u64) -> u64 {
         let period = now.saturating_sub(limit.period);

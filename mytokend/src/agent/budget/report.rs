@@ -44,6 +44,9 @@ pub struct ReportedUse {
 pub struct ReportedRest {
     /// How many requests.
     pub left: u32,
+    /// Of how many in a period. Zero: the server has only refused one.
+    #[serde(default)]
+    pub of: u32,
     /// When the period ends, in milliseconds from now.
     pub ends: u64,
 }

@@ -81,8 +81,8 @@ impl ServerBudget {
             *counts.entry((sent.purpose, sent.uid)).or_insert(0_u32) += 1;
         }
         let sent = counts.into_iter().map(|((purpose, uid), requests)| ReportedUse { purpose, uid, requests });
-        let told = self.ledger.known().told(now);
-        let told = told.map(|Told { left, until }| ReportedRest { left, ends: until.saturating_sub(now) });
+        let (told, of) = (self.ledger.known().told(now), self.ledger.known().said());
+        let told = told.map(|Told { left, until }| ReportedRest { left, of, ends: until.saturating_sub(now) });
         HostReport { sent: sent.take(HostReport::MOST_USES).collect(), told }
     }
 }

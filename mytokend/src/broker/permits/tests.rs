@@ -152,7 +152,7 @@ fn sent(requests: u32) -> HostReport {
 
 /// A report that the server has told what is left.
 fn told(left: u32, ends: u64) -> HostReport {
-    HostReport { told: Some(ReportedRest { left, ends }), ..HostReport::default() }
+    HostReport { told: Some(ReportedRest { left, of: 100, ends }), ..HostReport::default() }
 }
 
 fn left(budgets: &Budgets) -> u32 {
@@ -245,4 +245,30 @@ fn the_requests_of_a_login_are_its_users_once_it_was_accepted() {
     assert_eq!((left(&budgets), logins(&budgets)), (96, vec![(Some(7), 2), (None, 1), (Some(8), 1)]));
     assert!(note("login1", 9, u32::MAX).1, "a host takes no more than its part by what it calls accepted");
     assert_eq!(left(&budgets), 49);
+}
+
+#[test]
+fn a_login_is_counted_before_its_host_is_believed_about_the_rest() {
+    let (budgets, server) = budgets("request_limit = 100\nrequest_period = '300s'");
+    let permits = HostPermits::default();
+    let login =
+        |left| PermitRequest { report: told(left, 60_000), ..PermitRequest::new(&server, Purpose::Login, NOBODY) };
+    for left in [99, 98, 97] {
+        assert_eq!(permits.answer(&budgets, "n1", &login(left), 1), (SitePermit::Granted {}, Heard::default()));
+    }
+    let verify = Heard { is_to_tell: false, is_to_verify: true };
+    let token = PermitRequest { report: told(90, 60_000), ..PermitRequest::new(&server, Purpose::Token, 7) };
+    assert_eq!(permits.answer(&budgets, "n1", &token, 1), (SitePermit::Granted {}, verify));
+    assert_eq!(left(&budgets), 89);
+}
+
+#[test]
+fn what_is_left_of_another_limit_is_of_another_address() {
+    let (budgets, server) = budgets("request_limit = 1000\nrequest_period = '300s'");
+    let permits = HostPermits::default();
+    assert_eq!(permits.hear(&budgets, ("n1", &server), &told(40, 60_000), 1), Heard::default());
+    assert_eq!(left(&budgets), 1000);
+    let refused = HostReport { told: Some(ReportedRest { left: 0, of: 0, ends: 60_000 }), ..HostReport::default() };
+    assert!(permits.hear(&budgets, ("n1", &server), &refused, 1).is_to_verify);
+    assert_eq!(left(&budgets), 500);
 }

@@ -288,7 +288,7 @@ fn members_of_a_later_version_are_not_read() {
     reads_from_later(&StartRequest { job: 1 });
     reads_from_later(&StartAnswer { started: Some(5) });
     let sent = vec![ReportedUse { purpose: Purpose::Login, uid: None, requests: 3 }];
-    let report = HostReport { sent, told: Some(ReportedRest { left: 5, ends: 9 }) };
+    let report = HostReport { sent, told: Some(ReportedRest { left: 5, of: 9, ends: 9 }) };
     reads_from_later(&report);
     reads_from_later(&PermitRequest { server: text, purpose: Purpose::Login, uid: 7, accepted: 2, report });
 

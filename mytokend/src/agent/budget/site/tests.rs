@@ -163,7 +163,7 @@ fn what_is_sent_without_a_permit_is_told_with_the_next_question_until_it_is_answ
     let used = |uid, requests| ReportedUse { purpose: Purpose::Submission, uid: Some(uid), requests };
     assert_eq!(report.sent, [used(7, 2), used(8, 1)]);
     let rest = report.told.unwrap();
-    assert!(rest.left == 60 && (190_000..=202_000).contains(&rest.ends), "{rest:?}");
+    assert!((rest.left, rest.of) == (60, 100) && (190_000..=202_000).contains(&rest.ends), "{rest:?}");
     budgets.submission("m", 7).unwrap();
     assert!(reports()[0].sent.is_empty(), "they are told once");
 }
