@@ -210,7 +210,10 @@ impl Ledger {
     }
 
     fn admits(&self, purpose: Purpose, uid: Option<u32>, now: u64) -> bool {
-        let Some(limit) = self.known.limit(now) else { return true };
+        let Some(limit) = self.known.limit(now) else {
+            let is_refused = self.known.told(now).is_some_and(|told| told.left == 0);
+            return self.known.configured == Some(None) || !is_refused;
+        };
         let (left, all) = (self.left(now), limit.requests);
         match purpose {
             // A guess must not stop a running job.

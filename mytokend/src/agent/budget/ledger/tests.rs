@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tests of the budget: a table of decisions, and properties of any sequence of requests.
 
+mod refusals;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -155,17 +157,6 @@ fn where_limits_are_assumed_a_server_has_the_usual_one_until_it_answers() {
 }
 
 #[test]
-fn a_refusal_without_a_time_stops_requests_for_seconds_and_says_nothing_of_a_limit() {
-    let mut ledger = Ledger::default();
-    for (refused, wait) in [(0, 5), (2, 3), (6, 10), (20, 20), (45, 40), (90, 60), (151, 60), (272, 5)] {
-        ledger.refused(None, refused * SECOND);
-        assert_eq!(ledger.refused_for(refused * SECOND), Some(wait * SECOND), "refused at {refused}");
-        assert!(ledger.limit(refused * SECOND).is_none());
-    }
-    assert_eq!(ledger.refused_for(277 * SECOND), None);
-}
-
-#[test]
 fn the_servers_answer_counts_the_other_hosts_at_this_address() {
     let mut ledger = Ledger::default();
     ledger.count(Token, None, 0);
@@ -186,20 +177,6 @@ fn the_servers_answer_counts_the_other_hosts_at_this_address() {
     assert_eq!(ledger.limit(400 * SECOND).unwrap().period, 60 * SECOND);
     // Without an answer for an hour, the limit is not known any more.
     assert_eq!(ledger.limit(400 * SECOND + 3_600 * SECOND), None);
-}
-
-#[test]
-fn a_refusal_without_a_limit_stops_everything_until_its_end_and_submissions_longer() {
-    let mut ledger = Ledger::default();
-    (0..40).for_each(|_| ledger.count(Submission, Some(ALICE), 0));
-    ledger.refused(Some(Duration::from_secs(60)), SECOND);
-    assert_eq!(ledger.ask(Token, None, 2 * SECOND), Err(61 * SECOND));
-    assert!(ledger.ask(Submission, Some(BOB), 2 * SECOND).is_err());
-    // A guessed limit of 40 holds for submissions, and never for a running job.
-    assert!((0..100).all(|_| ledger.ask(Token, None, 64 * SECOND).is_ok()));
-    assert!(ledger.ask(Submission, Some(ALICE), 64 * SECOND).is_err());
-    ledger.refused(Some(Duration::from_secs(u64::MAX)), 70 * SECOND);
-    assert!(ledger.ask(Token, None, 70 * SECOND).unwrap_err() <= 903 * SECOND, "no server stops a host for ever");
 }
 
 #[test]
