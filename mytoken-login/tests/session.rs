@@ -123,12 +123,12 @@ fn the_agent_gets_the_mytoken_and_the_expiry_and_lifetime_of_the_access_token() 
     let me = Owner::current();
     let start = json!({"v": 1, "call": "session_start", "session": installed.session, "uid": me.uid, "gid": me.gid,
         "pid": 4_242, "server": "testbed", "mytoken": "the.my.token", "scope": "openid", "audience": "https://testbed",
-        "exp": NOW + 3_600, "lifetime": 3_500});
+        "exp": NOW + 3_600, "lifetime": 3_500, "told": true});
     assert_eq!(registration(&record(), &installed), start);
 
     // Without the file or without a mytoken there is nothing to renew. The message holds no secret then.
     let without = json!({"v": 1, "call": "session_start", "session": installed.session, "uid": me.uid, "gid": me.gid,
-        "pid": 4_242, "exp": NOW + 3_600, "lifetime": 3_500});
+        "pid": 4_242, "exp": NOW + 3_600, "lifetime": 3_500, "told": true});
     let mut by_access_token = accepted();
     by_access_token.credential.renewal = None;
     assert_eq!(registration(&record_of(&by_access_token), &installed), without);

@@ -35,7 +35,8 @@ fn server() -> MytokenServer {
 fn login(server: &MytokenServer, agent: &AgentNotes, act: impl FnOnce(&ServerTokens<'_>, &Allowance<'_>)) {
     let directory = tempfile::tempdir().unwrap();
     let http = HttpSettings { roots: roots(), loopback_http: true, ..HttpSettings::default() };
-    let (http, ledger) = (LazyClient::new(&http), LedgerFile::new(&directory.path().join("login"), Owner::current()));
+    let (http, ledger) =
+        (LazyClient::new(&http), LedgerFile::new(&directory.path().join("mytoken/login"), Owner::current()));
     let settings = BudgetSettings { per_address: 3, ..BudgetSettings::default() };
     let remote = Remote::of(None, Some("192.0.2.1"));
     let allowance = Allowance::new(Some(&ledger), &settings, remote, None).telling(Some(agent));

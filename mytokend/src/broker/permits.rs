@@ -240,16 +240,17 @@ const fn can_wait(purpose: Purpose) -> bool {
 /// Forgets what hosts have had of this server before the last period.
 fn forget(hosts: &mut HashMap<(String, String), OfHost>, server: &str, limit: Limit, now: u64) {
     let is_over = |at: u64| at.saturating_add(limit.period) <= now;
-    hosts.retain(|(_, of), OfHost { given, wanted, withheld, .. }| {
+    hosts.retain(|(_, of), OfHost { given, wanted, withheld, told }| {
         // Other servers have other periods.
         if of == server {
             while given.front().is_some_and(|sent| is_over(sent.at)) {
                 given.pop_front();
             }
             *wanted = wanted.filter(|at| !is_over(*at));
+            *told = told.filter(|at| !is_over(*at));
             withheld.retain(|(_, until)| now < *until);
         }
-        !given.is_empty() || wanted.is_some() || !withheld.is_empty()
+        !given.is_empty() || wanted.is_some() || !withheld.is_empty() || told.is_some()
     });
 }
 
