@@ -14,12 +14,12 @@ use crate::accounts::LocalAccount;
 use crate::context::{Attempt, LoginContext};
 use crate::conversation::{self, AskError, Conversation};
 use crate::credential::SessionCredential;
-use crate::decision::decide;
 use crate::exchange::{Obtained, obtain_access_token};
 use crate::identity::Identity;
 use crate::oidc::{string_list, verify};
 use crate::refusal::Refusal;
 use crate::report::{Accepted, Report, RevocationResult};
+use crate::rules::decide;
 
 /// Time for the revocation after a refused login. The deadline of the login may have passed.
 const REVOCATION_TIME: Duration = Duration::from_secs(3);

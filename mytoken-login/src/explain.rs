@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 
 use crate::context::Attempt;
-use crate::decision::{RuleOutcome, RuleResult};
 use crate::report::{Report, RevocationResult};
+use crate::rules::{RuleOutcome, RuleResult};
 
 /// Renders the report. Control characters are replaced.
 #[must_use]

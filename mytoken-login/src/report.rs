@@ -8,9 +8,9 @@ use mytoken::token::fingerprint;
 
 use crate::accounts::LocalAccount;
 use crate::credential::SessionCredential;
-use crate::decision::RuleResult;
 use crate::identity::Identity;
 use crate::refusal::{Level, Refusal};
+use crate::rules::RuleResult;
 
 /// The report of a login.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use mytoken::Deadline;
 use mytoken::config::{IssuerSettings, Shared};
 use mytoken::http::HttpClient;
 use mytoken_login::oidc::{ProviderError, ProviderMetadata};
-use mytoken_login::{LoginSettings, Mapping, Rule};
+use mytoken_login::{LoginSettings, Mapping, Requirement, Rule};
 
 use super::Findings;
 use super::kinds;
@@ -73,7 +73,8 @@ impl Findings {
 
     /// Finds providers whose ID tokens a rule would accept as access tokens.
     pub(super) fn id_tokens(&mut self, shared: &Shared, login: &LoginSettings) {
-        let open = |name: &str| login.rules.iter().any(|rule| rule.issuer == name && rule.require_scopes.is_empty());
+        let has_scope = |rule: &Rule| rule.requirements.iter().any(|one| matches!(one, Requirement::Scope(_)));
+        let open = |name: &str| login.rules.iter().any(|rule| rule.issuer == name && !has_scope(rule));
         for issuer in shared.issuers.iter().filter(|issuer| !issuer.refuses_id_tokens() && open(&issuer.name)) {
             let audience = if issuer.require_audience { "an accepted audience" } else { "any audience" };
             let text = format!(
@@ -92,10 +93,16 @@ fn lacking<'a>(rule: &'a Rule, supported: &'a [String]) -> impl Iterator<Item = 
         Mapping::Template(template) => template.claims().collect(),
         Mapping::File(_) => Vec::new(),
     };
-    let groups = (!rule.require_groups.is_empty()).then_some("groups");
-    let entitlements =
-        (!rule.require_entitlements.is_empty() && !has("eduperson_entitlement")).then_some("entitlements");
-    of_template.into_iter().chain(groups).chain(entitlements).filter(move |claim| !has(claim))
+    let mut lacking: Vec<&str> = of_template.into_iter().filter(|claim| !has(claim)).collect();
+    for requirement in &rule.requirements {
+        // One of the claims is enough.
+        let claims = requirement.claims();
+        let Some(first) = claims.first() else { continue };
+        if !claims.iter().any(|claim| has(claim)) && !lacking.contains(first) {
+            lacking.push(first);
+        }
+    }
+    lacking.into_iter()
 }
 
 #[cfg(test)]

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Decides which identity may use which account. The decision is pure, and its result holds its own explanation.
+
+mod outcome;
+mod requirement;
+mod verdict;
+
+pub use outcome::RuleOutcome;
+pub use requirement::Requirement;
+
+use crate::account_name::{AccountName, NameForm};
+use crate::accounts::LocalAccount;
+use crate::identity::Identity;
+use crate::maps::Maps;
+use crate::refusal::Refusal;
+use crate::settings::{Mapping, Rule};
+use crate::template::MissingClaim;
+use verdict::refusal;
+
+/// A decision and its explanation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The name of the rule that gives the account, or why none does.
+    pub verdict: Result<String, Refusal>,
+    /// The result of each rule, in order.
+    pub rules: Vec<RuleResult>,
+}
+
+/// The result of one rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleResult {
+    /// Name of the rule.
+    pub rule: String,
+    /// Its outcome.
+    pub outcome: RuleOutcome,
+}
+
+/// Decides whether `identity` may use `account`. Rules are tried in order. The first one that gives this account and whose requirements
+/// are met decides. `names` is the form of the names that templates may give.
+#[must_use]
+pub fn decide(identity: &Identity, account: &LocalAccount, rules: &[Rule], names: NameForm, maps: &Maps) -> Decision {
+    let mut results = Vec::new();
+    let mut winner = None;
+    for rule in rules {
+        let outcome =
+            if winner.is_some() { RuleOutcome::NotTried } else { apply(rule, identity, account, names, maps) };
+        if matches!(outcome, RuleOutcome::Account { .. }) {
+            winner = Some(rule.name.clone());
+        }
+        results.push(RuleResult { rule: rule.name.clone(), outcome });
+    }
+    let verdict = winner.ok_or_else(|| refusal(&results, account));
+    Decision { verdict, rules: results }
+}
+
+fn apply(rule: &Rule, identity: &Identity, account: &LocalAccount, names: NameForm, maps: &Maps) -> RuleOutcome {
+    if rule.issuer != identity.issuer {
+        return RuleOutcome::OtherIssuer { issuer: rule.issuer.clone() };
+    }
+    let by = rule.mapping.clone();
+    match &rule.mapping {
+        Mapping::Template(_) if account.system => return RuleOutcome::SystemAccount,
+        Mapping::Template(template) => match template.fill(&identity.claims) {
+            Err(MissingClaim(claim)) => return RuleOutcome::ClaimMissing { claim },
+            Ok(text) => match AccountName::parse_as(&text, names) {
+                Err(_) => return RuleOutcome::InvalidName { by },
+                Ok(name) if name.as_str() != account.name => return RuleOutcome::OtherAccount { by, account: name },
+                Ok(_) => {}
+            },
+        },
+        Mapping::File(path) => match maps.get(path) {
+            Err(error) => return RuleOutcome::FileUnusable { reason: error.to_string() },
+            Ok(file) => {
+                let mut first = None;
+                let given = file.accounts(identity).any(|name| {
+                    first.get_or_insert_with(|| name.clone());
+                    name.as_str() == account.name
+                });
+                match first {
+                    _ if given => {}
+                    Some(other) => return RuleOutcome::OtherAccount { by, account: other },
+                    None => return RuleOutcome::NotInFile { by },
+                }
+            }
+        },
+    }
+    match rule.requirements.iter().find(|requirement| !requirement.is_met_by(identity)) {
+        Some(requirement) => RuleOutcome::RequirementMissing { requirement: requirement.clone() },
+        None => RuleOutcome::Account { by },
+    }
+}
+
+#[cfg(test)]
+mod tests;

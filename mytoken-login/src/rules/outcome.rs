@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What one rule gives to an identity.
+
+use super::requirement::Requirement;
+use crate::account_name::AccountName;
+use crate::settings::Mapping;
+
+/// What a rule gives to an identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuleOutcome {
+    /// The requested account.
+    Account {
+        /// The template or map file that gives it.
+        by: Mapping,
+    },
+    /// Nothing: an earlier rule has decided.
+    NotTried,
+    /// Nothing: it is for another issuer.
+    OtherIssuer {
+        /// Its issuer.
+        issuer: String,
+    },
+    /// Another account.
+    OtherAccount {
+        /// The template or map file that gives it.
+        by: Mapping,
+        /// The account.
+        account: AccountName,
+    },
+    /// A text that is not a valid account name.
+    InvalidName {
+        /// The template.
+        by: Mapping,
+    },
+    /// Nothing: a claim of the template is missing or not text.
+    ClaimMissing {
+        /// The claim.
+        claim: String,
+    },
+    /// Nothing: the map file has no line for the identity.
+    NotInFile {
+        /// The map file.
+        by: Mapping,
+    },
+    /// The requested account, but the identity does not meet a requirement of the rule.
+    RequirementMissing {
+        /// The first missing requirement.
+        requirement: Requirement,
+    },
+    /// Nothing: a template does not give system accounts.
+    SystemAccount,
+    /// Nothing: the map file cannot be used.
+    FileUnusable {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl std::fmt::Display for RuleOutcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Account { by } => write!(f, "{by} gives the account"),
+            Self::NotTried => f.write_str("not tried: an earlier rule has decided"),
+            Self::OtherIssuer { issuer } => write!(f, "is for issuer \"{issuer}\""),
+            Self::OtherAccount { by, account } => write!(f, "{by} gives \"{account}\""),
+            Self::InvalidName { by } => write!(f, "{by} gives no valid account name"),
+            Self::ClaimMissing { claim } => write!(f, "the claim {claim} of the token is missing or not text"),
+            Self::NotInFile { by } => write!(f, "{by} has no line for the identity"),
+            Self::RequirementMissing { requirement } => write!(f, "{requirement} missing"),
+            Self::SystemAccount => f.write_str("a template gives no system account; only a map file does"),
+            Self::FileUnusable { reason } => f.write_str(reason),
+        }
+    }
+}

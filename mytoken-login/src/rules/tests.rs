@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Tables of rules, claims and decisions.
+
+use super::*;
+use crate::map_file::MapFile;
+use crate::maps::MapFileUnusable;
+use crate::settings::AccountSettings;
+
+const MAP: &str = "op s-1 carol\nhttps://op.example.org/ s-1 root\nother s-1 dave\nop s-2 bob\n\
+                   op s-1 4dave\nop s-1 Dave\nop s-1 dave@example.org\nop s-1 DOM\\dave # a comment\n";
+
+fn identity(claims: &str) -> Identity {
+    let claims: serde_json::Map<_, _> = serde_json::from_str(claims).unwrap();
+    Identity {
+        issuer: "op".into(),
+        iss: "https://op.example.org".into(),
+        sub: "s-1".into(),
+        scopes: vec!["openid".into()],
+        claims,
+    }
+}
+
+fn rule(lines: &str) -> Rule {
+    toml::from_str(&format!("name = 'r'\nissuer = 'op'\n{lines}")).unwrap()
+}
+
+fn run(claims: &str, account: &str, rules: &[Rule]) -> Decision {
+    run_with(NameForm::Posix, claims, account, rules)
+}
+
+fn run_with(names: NameForm, claims: &str, account: &str, rules: &[Rule]) -> Decision {
+    let uid = if account == "root" { 0 } else { 2_000 };
+    let account = LocalAccount::new(account, uid, uid, &AccountSettings::default());
+    let mut maps = Maps::default();
+    let path = std::path::Path::new("/users.map");
+    maps.insert(path, Ok(MapFile::parse(MAP.as_bytes())));
+    let unusable = MapFileUnusable { reason: "/broken.map: no".into() };
+    maps.insert(std::path::Path::new("/broken.map"), Err(unusable));
+    decide(&identity(claims), &account, rules, names, &maps)
+}
+
+fn reason(decision: &Decision) -> &'static str {
+    match &decision.verdict {
+        Ok(_) => "accept",
+        Err(refusal) => refusal.reason(),
+    }
+}
+
+#[test]
+fn each_rule_has_its_result() {
+    let alice =
+        r#"{"preferred_username":"alice","groups":["/hpc"],"entitlements":"urn:a","eduperson_entitlement":["urn:b"]}"#;
+    let template = "template = '{preferred_username}'";
+    let file = "map_file = '/users.map'";
+    let table: &[(&str, &str, &str, &str)] = &[
+        // claims, account, rule, result
+        (alice, "alice", template, "accept"),
+        (alice, "bob", template, "not_mapped"),
+        (alice, "alic", template, "not_mapped"),
+        (r#"{"preferred_username":"Alice"}"#, "alice", template, "not_mapped"),
+        (r#"{"preferred_username":["alice"]}"#, "alice", template, "not_mapped"),
+        (r#"{"preferred_username":"alice "}"#, "alice", template, "not_mapped"),
+        (r#"{"preferred_username":"root"}"#, "root", template, "not_mapped"),
+        ("{}", "alice", template, "not_mapped"),
+        (alice, "alice", "template = '{preferred_username}'\nrequire_groups = ['/hpc']", "accept"),
+        (alice, "alice", "template = '{preferred_username}'\nrequire_groups = ['/hpc', '/x']", "requirement"),
+        (alice, "alice", "template = '{preferred_username}'\nrequire_groups = ['/HPC']", "requirement"),
+        (alice, "alice", "template = '{preferred_username}'\nrequire_entitlements = ['urn:a', 'urn:b']", "accept"),
+        (alice, "alice", "template = '{preferred_username}'\nrequire_entitlements = ['urn:c']", "requirement"),
+        (alice, "alice", "template = '{preferred_username}'\nrequire_scopes = ['openid']", "accept"),
+        (alice, "alice", "template = '{preferred_username}'\nrequire_scopes = ['ssh']", "requirement"),
+        ("{}", "carol", file, "accept"),
+        ("{}", "root", file, "accept"), // the file names it; `deny` is checked before the rules
+        ("{}", "dave", file, "not_mapped"),
+        ("{}", "bob", file, "not_mapped"),
+        ("{}", "bob", "map_file = '/broken.map'", "configuration"),
+        ("{}", "bob", "map_file = '/elsewhere.map'", "configuration"),
+    ];
+    for (claims, account, lines, expected) in table {
+        let decision = run(claims, account, &[rule(lines)]);
+        assert_eq!(reason(&decision), *expected, "{claims} as {account} with {lines}: {:?}", decision.rules);
+    }
+}
+
+#[test]
+fn a_map_file_gives_any_account_name_and_a_template_only_posix_ones_by_default() {
+    for name in ["4dave", "Dave", "dave@example.org", "DOM\\dave"] {
+        let claims = serde_json::json!({ "name": name }).to_string();
+        let (template, file) = ([rule("template = '{name}'")], [rule("map_file = '/users.map'")]);
+        assert_eq!(reason(&run("{}", name, &file)), "accept", "{name} by file");
+        assert_eq!(reason(&run(&claims, name, &template)), "not_mapped", "{name} by template");
+        assert_eq!(reason(&run_with(NameForm::Nss, &claims, name, &template)), "accept", "{name} by template");
+        // NSS databases may ignore case. The comparison here is byte for byte.
+        let other = name.replace("dave", "DAVE").replace("Dave", "dave");
+        assert_eq!(reason(&run("{}", &other, &file)), "not_mapped", "{other} by file");
+        assert_eq!(reason(&run_with(NameForm::Nss, &claims, &other, &template)), "not_mapped", "{other}");
+    }
+}
+
+#[test]
+fn a_template_never_gives_an_invalid_name() {
+    for name in ["-oProxyCommand", "a/b", "..", "a:b", " dave", "a\u{1b}[2J"] {
+        let claims = serde_json::json!({ "name": name }).to_string();
+        let decision = run_with(NameForm::Nss, &claims, name, &[rule("template = '{name}'")]);
+        assert!(matches!(decision.rules[0].outcome, RuleOutcome::InvalidName { .. }), "{name:?}");
+    }
+}
+
+#[test]
+fn the_first_rule_that_gives_the_account_wins() {
+    let mut rules =
+        [rule("template = '{preferred_username}'"), rule("map_file = '/users.map'"), rule("template = '{sub}'")];
+    for (rule, name) in rules.iter_mut().zip(["a", "b", "c"]) {
+        rule.name = name.to_owned();
+    }
+    let decision = run(r#"{"preferred_username":"alice"}"#, "carol", &rules);
+    assert_eq!(decision.verdict, Ok("b".to_owned()));
+    assert!(matches!(decision.rules[0].outcome, RuleOutcome::OtherAccount { .. }));
+    assert_eq!(decision.rules[2].outcome, RuleOutcome::NotTried);
+}
+
+#[test]
+fn a_rule_ignores_identities_of_other_issuers() {
+    let mut rule = rule("template = '{preferred_username}'");
+    rule.issuer = "egi".into();
+    let decision = run(r#"{"preferred_username":"alice"}"#, "alice", &[rule]);
+    assert_eq!(reason(&decision), "not_mapped");
+}
+
+#[test]
+fn without_rules_every_login_is_refused() {
+    assert_eq!(reason(&run("{}", "alice", &[])), "not_mapped");
+}
+
+#[test]
+fn the_refusal_names_the_users_own_account_and_nothing_else() {
+    let decision = run(r#"{"preferred_username":"alice"}"#, "bob", &[rule("template = '{preferred_username}'")]);
+    assert_eq!(
+        decision.verdict.unwrap_err().to_string(),
+        r#"your identity is valid but not mapped to the account "bob". It maps to "alice""#
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_template_gives_only_the_account_that_the_claim_spells(claim in "\\PC{0,12}", account in "[a-z]{1,6}") {
+        let claims = serde_json::json!({ "preferred_username": claim }).to_string();
+        let decision = run(&claims, &account, &[rule("template = '{preferred_username}'")]);
+        proptest::prop_assert_eq!(decision.verdict.is_ok(), claim == account);
+    }
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Why no rule gives the account.
+
+use super::RuleResult;
+use super::outcome::RuleOutcome;
+use crate::accounts::LocalAccount;
+use crate::refusal::Refusal;
+
+/// The most helpful refusal: a missing requirement, else an unusable map file, else the account that the identity maps to.
+pub(super) fn refusal(results: &[RuleResult], account: &LocalAccount) -> Refusal {
+    let mut maps_to = None;
+    let mut unusable = None;
+    for result in results {
+        match &result.outcome {
+            RuleOutcome::RequirementMissing { requirement } => return Refusal::Requirement(requirement.to_string()),
+            RuleOutcome::FileUnusable { reason } => unusable = unusable.or_else(|| Some(reason.clone())),
+            RuleOutcome::OtherAccount { account, .. } => maps_to = maps_to.or_else(|| Some(account.to_string())),
+            _ => {}
+        }
+    }
+    match unusable {
+        Some(reason) => Refusal::Configuration(reason),
+        None => Refusal::NotMapped { account: account.name.clone(), maps_to },
+    }
+}

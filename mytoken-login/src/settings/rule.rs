@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `[[rule]]` of `login.toml`.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::rules::Requirement;
+use crate::template::AccountTemplate;
+
+/// `[[rule]]`: which identities of an issuer may use which account.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RuleTable")]
+pub struct Rule {
+    /// Its name, for the log and `explain`.
+    pub name: String,
+    /// Name of an `[[issuer]]`.
+    pub issuer: String,
+    /// How it maps an identity to an account.
+    pub mapping: Mapping,
+    /// What the identity must have besides, all of it.
+    pub requirements: Vec<Requirement>,
+}
+
+/// How a rule maps an identity to an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mapping {
+    /// A template that is filled with claims.
+    Template(AccountTemplate),
+    /// A map file, see [`crate::MapFile`].
+    File(PathBuf),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleTable {
+    name: String,
+    issuer: String,
+    template: Option<AccountTemplate>,
+    map_file: Option<PathBuf>,
+    #[serde(default)]
+    require_groups: Vec<String>,
+    #[serde(default)]
+    require_entitlements: Vec<String>,
+    #[serde(default)]
+    require_scopes: Vec<String>,
+}
+
+impl std::fmt::Display for Mapping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Template(template) => write!(f, "account template {template}"),
+            Self::File(path) => write!(f, "map file {}", path.display()),
+        }
+    }
+}
+
+impl TryFrom<RuleTable> for Rule {
+    type Error = String;
+
+    fn try_from(table: RuleTable) -> Result<Self, String> {
+        let mapping = match (table.template, table.map_file) {
+            (Some(template), None) => Mapping::Template(template),
+            (None, Some(path)) if path.is_absolute() => Mapping::File(path),
+            (None, Some(path)) => return Err(format!("map_file \"{}\" is not an absolute path", path.display())),
+            _ => return Err(format!("rule \"{}\" needs either template or map_file", table.name)),
+        };
+        let groups = table.require_groups.into_iter().map(Requirement::Group);
+        let entitlements = table.require_entitlements.into_iter().map(Requirement::Entitlement);
+        let scopes = table.require_scopes.into_iter().map(Requirement::Scope);
+        let requirements = groups.chain(entitlements).chain(scopes).collect();
+        Ok(Self { name: table.name, issuer: table.issuer, mapping, requirements })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_has_either_a_template_or_a_map_file() {
+        let rule = |lines: &str| toml::from_str::<Rule>(&format!("name = 'a'\nissuer = 'op'\n{lines}"));
+        assert!(rule("template = '{sub}'").is_ok());
+        assert!(rule("map_file = '/etc/mytoken/users.map'").is_ok());
+        for lines in [
+            "",
+            "template = '{sub}'\nmap_file = '/x'",
+            "map_file = 'x'",
+            "template = 'alice'",
+            "template = '{sub}'\nrequire_group = []",
+        ] {
+            assert!(rule(lines).is_err(), "{lines}");
+        }
+    }
+}
