@@ -20,7 +20,7 @@ pub struct AccessTokenClaims {
     pub good_until: u64,
     /// `iat`, Unix seconds.
     pub iat: Option<u64>,
-    /// `scope`, split.
+    /// `scope` and `scp`, split.
     pub scopes: Vec<String>,
     /// Signature algorithm and key, for `explain`.
     pub signed: String,
@@ -38,9 +38,13 @@ pub fn string_list<'a>(claims: &'a Map<String, Value>, name: &str) -> Vec<&'a st
     }
 }
 
-/// The claim `scope`: a string of scopes separated by blanks (RFC 9068), or a list of such strings.
+/// The claims with scopes: `scope` (RFC 9068), and `scp` of Microsoft Entra ID and Okta.
+const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
+
+/// The scopes of all [`SCOPE_CLAIMS`]: each is a string of scopes separated by blanks, or a list of such strings.
 pub(super) fn scopes(claims: &Map<String, Value>) -> Vec<String> {
-    string_list(claims, "scope").iter().flat_map(|text| text.split_ascii_whitespace()).map(str::to_owned).collect()
+    let texts = SCOPE_CLAIMS.into_iter().flat_map(|name| string_list(claims, name));
+    texts.flat_map(str::split_ascii_whitespace).map(str::to_owned).collect()
 }
 
 /// A claim that is a `NumericDate` (RFC 7519): a number, possibly with a fraction.
