@@ -225,6 +225,7 @@ mod tests {
             require_groups = []
             require_entitlements = []
             require_scopes = []
+            require_acr = []
         "#;
         let settings: LoginSettings = toml::from_str(text).unwrap();
         assert_eq!(settings.rules.len(), 1);

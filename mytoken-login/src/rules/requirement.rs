@@ -13,6 +13,8 @@ pub enum Requirement {
     Entitlement(String),
     /// A scope of the access token.
     Scope(String),
+    /// An authentication context class (OpenID Connect Core 2, `acr`): one of these.
+    Acr(Vec<String>),
 }
 
 /// Claims with entitlements (RFC 9068 2.2.3.1, and the older name).
@@ -27,6 +29,7 @@ impl Requirement {
             Self::Group(name) => has("groups", name),
             Self::Entitlement(name) => ENTITLEMENT_CLAIMS.into_iter().any(|claim| has(claim, name)),
             Self::Scope(name) => identity.scopes.contains(name),
+            Self::Acr(accepted) => accepted.iter().any(|value| has("acr", value)),
         }
     }
 
@@ -37,6 +40,7 @@ impl Requirement {
             Self::Group(_) => vec!["groups"],
             Self::Entitlement(_) => ENTITLEMENT_CLAIMS.to_vec(),
             Self::Scope(_) => Vec::new(),
+            Self::Acr(_) => vec!["acr"],
         }
     }
 }
@@ -47,6 +51,7 @@ impl std::fmt::Display for Requirement {
             Self::Group(name) => write!(f, "group {name}"),
             Self::Entitlement(name) => write!(f, "entitlement {name}"),
             Self::Scope(name) => write!(f, "scope {name}"),
+            Self::Acr(accepted) => write!(f, "acr {}", accepted.join(" or ")),
         }
     }
 }

@@ -52,6 +52,7 @@ fn each_rule_has_its_result() {
         r#"{"preferred_username":"alice","groups":["/hpc"],"entitlements":"urn:a","eduperson_entitlement":["urn:b"]}"#;
     let template = "template = '{preferred_username}'";
     let file = "map_file = '/users.map'";
+    let acr = "template = '{preferred_username}'\nrequire_acr = ['urn:mfa', '2']";
     let table: &[(&str, &str, &str, &str)] = &[
         // claims, account, rule, result
         (alice, "alice", template, "accept"),
@@ -69,6 +70,12 @@ fn each_rule_has_its_result() {
         (alice, "alice", "template = '{preferred_username}'\nrequire_entitlements = ['urn:c']", "requirement"),
         (alice, "alice", "template = '{preferred_username}'\nrequire_scopes = ['openid']", "accept"),
         (alice, "alice", "template = '{preferred_username}'\nrequire_scopes = ['ssh']", "requirement"),
+        (r#"{"preferred_username":"alice","acr":"urn:mfa"}"#, "alice", acr, "accept"),
+        (r#"{"preferred_username":"alice","acr":["1","2"]}"#, "alice", acr, "accept"),
+        (r#"{"preferred_username":"alice","acr":"urn:MFA"}"#, "alice", acr, "requirement"),
+        (r#"{"preferred_username":"alice","acr":"urn:mfa 2"}"#, "alice", acr, "requirement"),
+        (r#"{"preferred_username":"alice","acr":2}"#, "alice", acr, "requirement"),
+        (alice, "alice", acr, "requirement"),
         ("{}", "carol", file, "accept"),
         ("{}", "root", file, "accept"), // the file names it; `deny` is checked before the rules
         ("{}", "dave", file, "not_mapped"),
@@ -139,6 +146,16 @@ fn the_refusal_names_the_users_own_account_and_nothing_else() {
         decision.verdict.unwrap_err().to_string(),
         r#"your identity is valid but not mapped to the account "bob". It maps to "alice""#
     );
+}
+
+/// What the user and the log see of a missing requirement.
+#[test]
+fn a_missing_requirement_is_named() {
+    let named = [("require_acr = ['urn:mfa', '2']", "acr urn:mfa or 2"), ("require_scopes = ['ssh']", "scope ssh")];
+    for (lines, expected) in named {
+        let decision = run("{\"sub\":\"alice\"}", "alice", &[rule(&format!("template = '{{sub}}'\n{lines}"))]);
+        assert_eq!(decision.verdict, Err(Refusal::Requirement(expected.to_owned())), "{lines}");
+    }
 }
 
 proptest::proptest! {

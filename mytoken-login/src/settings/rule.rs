@@ -44,6 +44,8 @@ struct RuleTable {
     require_entitlements: Vec<String>,
     #[serde(default)]
     require_scopes: Vec<String>,
+    #[serde(default)]
+    require_acr: Vec<String>,
 }
 
 impl std::fmt::Display for Mapping {
@@ -59,17 +61,30 @@ impl TryFrom<RuleTable> for Rule {
     type Error = String;
 
     fn try_from(table: RuleTable) -> Result<Self, String> {
+        let requirements = table.requirements().map_err(|fault| format!("rule \"{}\": {fault}", table.name))?;
         let mapping = match (table.template, table.map_file) {
             (Some(template), None) => Mapping::Template(template),
             (None, Some(path)) if path.is_absolute() => Mapping::File(path),
             (None, Some(path)) => return Err(format!("map_file \"{}\" is not an absolute path", path.display())),
             _ => return Err(format!("rule \"{}\" needs either template or map_file", table.name)),
         };
-        let groups = table.require_groups.into_iter().map(Requirement::Group);
-        let entitlements = table.require_entitlements.into_iter().map(Requirement::Entitlement);
-        let scopes = table.require_scopes.into_iter().map(Requirement::Scope);
-        let requirements = groups.chain(entitlements).chain(scopes).collect();
         Ok(Self { name: table.name, issuer: table.issuer, mapping, requirements })
+    }
+}
+
+impl RuleTable {
+    /// The requirements, in the order in which they are checked.
+    fn requirements(&self) -> Result<Vec<Requirement>, String> {
+        let mut all: Vec<Requirement> = self.require_groups.iter().cloned().map(Requirement::Group).collect();
+        all.extend(self.require_entitlements.iter().cloned().map(Requirement::Entitlement));
+        all.extend(self.require_scopes.iter().cloned().map(Requirement::Scope));
+        if self.require_acr.iter().any(String::is_empty) {
+            return Err("require_acr has an empty text".to_owned());
+        }
+        if !self.require_acr.is_empty() {
+            all.push(Requirement::Acr(self.require_acr.clone()));
+        }
+        Ok(all)
     }
 }
 
@@ -88,6 +103,7 @@ mod tests {
             "map_file = 'x'",
             "template = 'alice'",
             "template = '{sub}'\nrequire_group = []",
+            "template = '{sub}'\nrequire_acr = ['']",
         ] {
             assert!(rule(lines).is_err(), "{lines}");
         }

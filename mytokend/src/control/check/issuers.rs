@@ -119,6 +119,7 @@ mod tests {
             ("template = '{uid}_{org}'", &["uid", "org"]),
             ("map_file = '/x'\nrequire_groups = ['g']", &["groups"]),
             ("map_file = '/x'\nrequire_entitlements = ['g']", &[]),
+            ("map_file = '/x'\nrequire_scopes = ['openid']\nrequire_acr = ['1', '2']", &["acr"]),
         ] {
             assert_eq!(lacking(&rule(more), &supported).collect::<Vec<_>>(), expected, "{more}");
         }
