@@ -226,6 +226,7 @@ mod tests {
             require_entitlements = []
             require_scopes = []
             require_acr = []
+            require_claims = {}
         "#;
         let settings: LoginSettings = toml::from_str(text).unwrap();
         assert_eq!(settings.rules.len(), 1);

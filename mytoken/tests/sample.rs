@@ -5,6 +5,8 @@
 #[path = "../../tests/sample.rs"]
 mod sample;
 
+use std::collections::BTreeMap;
+
 use mytoken::config::Shared;
 use serde::Deserialize;
 
@@ -38,6 +40,8 @@ struct Wheel {
     name: String,
     #[serde(default)]
     spokes: u32,
+    #[serde(default)]
+    labels: BTreeMap<String, bool>,
 }
 
 const GOOD: &str = r#"# A cart.
@@ -53,6 +57,8 @@ name = "left"
 #name = "right" # example
 # How many spokes it has.
 #spokes = 0
+# Labels by name.
+#labels = {}
 "#;
 
 #[test]
@@ -63,6 +69,7 @@ fn missing_and_wrong_parts_of_a_sample_are_found() {
         ("# How large it is.\n#size = 7\n", "", "no key size in []"),
         ("# Its colour.\n#colour = \"red\" # example\n", "", "no key colour in []"),
         ("# How many spokes it has.\n#spokes = 0\n", "", "no key spokes in [wheel]"),
+        ("# Labels by name.\n#labels = {}\n", "", "no key labels in [wheel]"),
         ("# Its colour.\n", "", "no explanation above: colour"),
         ("#size", "#sise", "unknown field `sise`"),
         ("\"red\"", "3", "expected a string"),

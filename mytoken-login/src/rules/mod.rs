@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Decides which identity may use which account. The decision is pure, and its result holds its own explanation.
 
+mod claim_path;
 mod outcome;
 mod requirement;
 mod verdict;
 
+pub use claim_path::ClaimPath;
 pub use outcome::RuleOutcome;
 pub use requirement::Requirement;
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a rule requires of an identity beyond its account.
 
+use serde_json::Value;
+
+use super::claim_path::ClaimPath;
 use crate::identity::Identity;
 use crate::oidc::string_list;
 
@@ -15,6 +18,13 @@ pub enum Requirement {
     Scope(String),
     /// An authentication context class (OpenID Connect Core 2, `acr`): one of these.
     Acr(Vec<String>),
+    /// A claim with a certain value. A list has it when one of its entries has.
+    Claim {
+        /// Where it is.
+        path: ClaimPath,
+        /// Text, a whole number, or true or false.
+        value: Value,
+    },
 }
 
 /// Claims with entitlements (RFC 9068 2.2.3.1, and the older name).
@@ -30,6 +40,9 @@ impl Requirement {
             Self::Entitlement(name) => ENTITLEMENT_CLAIMS.into_iter().any(|claim| has(claim, name)),
             Self::Scope(name) => identity.scopes.contains(name),
             Self::Acr(accepted) => accepted.iter().any(|value| has("acr", value)),
+            Self::Claim { path, value } => {
+                path.find(&identity.claims).is_some_and(|found| is_value(path, found, value))
+            }
         }
     }
 
@@ -41,7 +54,17 @@ impl Requirement {
             Self::Entitlement(_) => ENTITLEMENT_CLAIMS.to_vec(),
             Self::Scope(_) => Vec::new(),
             Self::Acr(_) => vec!["acr"],
+            Self::Claim { path, .. } => vec![path.claim()],
         }
+    }
+}
+
+/// Whether a claim has a value of the same type. Some providers send `email_verified` as text.
+fn is_value(path: &ClaimPath, found: &Value, value: &Value) -> bool {
+    match (found, value) {
+        (Value::Array(entries), _) => entries.contains(value),
+        (Value::String(text), Value::Bool(required)) if path.is("email_verified") => *text == required.to_string(),
+        _ => found == value,
     }
 }
 
@@ -52,6 +75,7 @@ impl std::fmt::Display for Requirement {
             Self::Entitlement(name) => write!(f, "entitlement {name}"),
             Self::Scope(name) => write!(f, "scope {name}"),
             Self::Acr(accepted) => write!(f, "acr {}", accepted.join(" or ")),
+            Self::Claim { path, value } => write!(f, "claim {path} = {value}"),
         }
     }
 }

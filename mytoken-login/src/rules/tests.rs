@@ -148,10 +148,54 @@ fn the_refusal_names_the_users_own_account_and_nothing_else() {
     );
 }
 
+#[test]
+fn a_claim_is_compared_with_its_type() {
+    let table: &[(&str, &str, bool)] = &[
+        // require_claims, a claim of the token, met
+        ("org = 'x'", r#""org":"x""#, true),
+        ("org = 'x'", r#""org":"X""#, false),
+        ("org = 'x'", r#""org":" x""#, false),
+        ("org = 'x'", r#""org":["y","x"]"#, true),
+        ("org = 'x'", r#""org":[["x"]]"#, false),
+        ("org = 'x'", r#""org":{"x":"x"}"#, false),
+        ("org = 'x'", r#""other":"x""#, false),
+        ("org = 'true'", r#""org":true"#, false),
+        ("level = 2", r#""level":2"#, true),
+        ("level = 2", r#""level":"2""#, false),
+        ("level = 2", r#""level":2.0"#, false),
+        ("level = -1", r#""level":-1"#, true),
+        ("email_verified = true", r#""email_verified":true"#, true),
+        ("email_verified = true", r#""email_verified":"true""#, true),
+        ("email_verified = true", r#""email_verified":"True""#, false),
+        ("email_verified = true", r#""email_verified":false"#, false),
+        ("email_verified = true", r#""email_verified":1"#, false),
+        ("email_verified = true", r#""email":"a@example.org""#, false),
+        ("active = true", r#""active":"true""#, false),
+        ("'/org/name' = 'x'", r#""org":{"name":"x"}"#, true),
+        ("'/org/name' = 'x'", r#""/org/name":"x""#, false),
+        ("amr = 'mfa'", r#""amr":["pwd","mfa"]"#, true),
+        ("org = 'x', level = 2", r#""org":"x","level":2"#, true),
+        ("org = 'x', level = 2", r#""org":"x""#, false),
+        // The same letter in two forms of Unicode is not the same text.
+        ("org = 'K\u{f6}ln'", "\"org\":\"K\u{f6}ln\"", true),
+        ("org = 'K\u{f6}ln'", "\"org\":\"Ko\u{308}ln\"", false),
+    ];
+    for (required, claim, met) in table {
+        let rule = rule(&format!("template = '{{sub}}'\nrequire_claims = {{ {required} }}"));
+        let decision = run(&format!("{{\"sub\":\"alice\",{claim}}}"), "alice", &[rule]);
+        assert_eq!(decision.verdict.is_ok(), *met, "{required}: {claim}");
+    }
+}
+
 /// What the user and the log see of a missing requirement.
 #[test]
 fn a_missing_requirement_is_named() {
-    let named = [("require_acr = ['urn:mfa', '2']", "acr urn:mfa or 2"), ("require_scopes = ['ssh']", "scope ssh")];
+    let named = [
+        ("require_acr = ['urn:mfa', '2']", "acr urn:mfa or 2"),
+        ("require_scopes = ['ssh']", "scope ssh"),
+        ("require_claims = { email_verified = true }", "claim email_verified = true"),
+        ("require_claims = { '/org/name' = 'x' }", "claim /org/name = \"x\""),
+    ];
     for (lines, expected) in named {
         let decision = run("{\"sub\":\"alice\"}", "alice", &[rule(&format!("template = '{{sub}}'\n{lines}"))]);
         assert_eq!(decision.verdict, Err(Refusal::Requirement(expected.to_owned())), "{lines}");

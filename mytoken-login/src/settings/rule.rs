@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `[[rule]]` of `login.toml`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use serde_json::Value;
 
-use crate::rules::Requirement;
+use crate::rules::{ClaimPath, Requirement};
 use crate::template::AccountTemplate;
 
 /// `[[rule]]`: which identities of an issuer may use which account.
@@ -46,6 +48,8 @@ struct RuleTable {
     require_scopes: Vec<String>,
     #[serde(default)]
     require_acr: Vec<String>,
+    #[serde(default)]
+    require_claims: BTreeMap<String, Value>,
 }
 
 impl std::fmt::Display for Mapping {
@@ -84,6 +88,18 @@ impl RuleTable {
         if !self.require_acr.is_empty() {
             all.push(Requirement::Acr(self.require_acr.clone()));
         }
+        for (path, value) in &self.require_claims {
+            let path = ClaimPath::parse(path).map_err(|fault| format!("require_claims: {fault}"))?;
+            let allowed = match value {
+                Value::String(text) => !text.is_empty(),
+                Value::Number(number) => !number.is_f64(),
+                other => other.is_boolean(),
+            };
+            if !allowed {
+                return Err(format!("require_claims: the value of {path} must be text, a whole number, true or false"));
+            }
+            all.push(Requirement::Claim { path, value: value.clone() });
+        }
         Ok(all)
     }
 }
@@ -104,6 +120,13 @@ mod tests {
             "template = 'alice'",
             "template = '{sub}'\nrequire_group = []",
             "template = '{sub}'\nrequire_acr = ['']",
+            "template = '{sub}'\nrequire_claims = { '/' = 'x' }",
+            "template = '{sub}'\nrequire_claims = { '/a~b' = 'x' }",
+            "template = '{sub}'\nrequire_claims = { a = '' }",
+            "template = '{sub}'\nrequire_claims = { a = 1.0 }",
+            "template = '{sub}'\nrequire_claims = { a = ['x'] }",
+            "template = '{sub}'\nrequire_claims = { a = { b = 'x' } }",
+            "template = '{sub}'\nrequire_claims = { a = 2026-01-01 }",
         ] {
             assert!(rule(lines).is_err(), "{lines}");
         }
