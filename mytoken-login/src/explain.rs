@@ -18,7 +18,7 @@ pub fn explain(report: &Report, attempt: &Attempt) -> String {
     if let Some((issuer, sub)) = &report.identity {
         let _ = writeln!(text, "  {:<15} {} at issuer \"{issuer}\"", "identity", printable(sub));
     }
-    for RuleResult { rule, outcome } in &report.rules {
+    for RuleResult { rule, outcome, skipped } in &report.rules {
         let mark = match outcome {
             RuleOutcome::Account { .. } => "✓",
             RuleOutcome::NotTried | RuleOutcome::OtherIssuer { .. } => "-",
@@ -29,6 +29,9 @@ pub fn explain(report: &Report, attempt: &Attempt) -> String {
             _ => String::new(),
         };
         let _ = writeln!(text, "{mark} {:<15} {outcome}{requested}", format!("rule \"{rule}\""));
+        for value in skipped {
+            let _ = writeln!(text, "  {:<15} not used: {}", "", printable(value));
+        }
     }
     match &report.revocation {
         None => {}

@@ -223,6 +223,7 @@ mod tests {
             issuer = "op"
             template = "{preferred_username}"
             require_groups = []
+            group_claims = ["groups"]
             require_entitlements = []
             require_scopes = []
             require_acr = []

@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value};
 
-/// Where a claim is: its name (`wlcg.groups`), or a JSON pointer (RFC 6901, `/realm_access/roles`), which begins with a slash.
+/// Where a claim is: its name (`wlcg.groups`), or a JSON pointer (RFC 6901), which begins with a slash
+/// (`/realm_access/roles`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimPath {
     text: String,
@@ -17,7 +18,8 @@ impl ClaimPath {
     /// Reads a path.
     ///
     /// # Errors
-    /// A sentence for the administrator when the claim has no name, or the pointer has a `~` that is neither `~0` nor `~1`.
+    /// A sentence for the administrator when the claim has no name, or the pointer has a `~` that is neither `~0` nor
+    /// `~1`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (claim, inside) = match text.strip_prefix('/') {
             None => (text.to_owned(), Vec::new()),
@@ -32,6 +34,11 @@ impl ClaimPath {
             return Err(format!("\"{text}\" names no claim"));
         }
         Ok(Self { text: text.to_owned(), claim, inside })
+    }
+
+    /// The whole claim of this name.
+    pub(super) fn named(claim: &str) -> Self {
+        Self { text: claim.to_owned(), claim: claim.to_owned(), inside: Vec::new() }
     }
 
     /// Name of the claim, without the rest of a pointer.

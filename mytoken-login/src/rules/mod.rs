@@ -4,6 +4,7 @@
 mod claim_path;
 mod outcome;
 mod requirement;
+mod values;
 mod verdict;
 
 pub use claim_path::ClaimPath;
@@ -17,6 +18,7 @@ use crate::maps::Maps;
 use crate::refusal::Refusal;
 use crate::settings::{Mapping, Rule};
 use crate::template::MissingClaim;
+use values::Skipped;
 use verdict::refusal;
 
 /// A decision and its explanation.
@@ -35,6 +37,8 @@ pub struct RuleResult {
     pub rule: String,
     /// Its outcome.
     pub outcome: RuleOutcome,
+    /// Values of the token that it cannot use, each with the reason. They meet no requirement.
+    pub skipped: Vec<String>,
 }
 
 /// Decides whether `identity` may use `account`. Rules are tried in order. The first one that gives this account and whose requirements
@@ -44,18 +48,29 @@ pub fn decide(identity: &Identity, account: &LocalAccount, rules: &[Rule], names
     let mut results = Vec::new();
     let mut winner = None;
     for rule in rules {
-        let outcome =
-            if winner.is_some() { RuleOutcome::NotTried } else { apply(rule, identity, account, names, maps) };
+        let mut skipped = Skipped::default();
+        let outcome = if winner.is_some() {
+            RuleOutcome::NotTried
+        } else {
+            apply(rule, identity, account, names, maps, &mut skipped)
+        };
         if matches!(outcome, RuleOutcome::Account { .. }) {
             winner = Some(rule.name.clone());
         }
-        results.push(RuleResult { rule: rule.name.clone(), outcome });
+        results.push(RuleResult { rule: rule.name.clone(), outcome, skipped: skipped.sentences() });
     }
     let verdict = winner.ok_or_else(|| refusal(&results, account));
     Decision { verdict, rules: results }
 }
 
-fn apply(rule: &Rule, identity: &Identity, account: &LocalAccount, names: NameForm, maps: &Maps) -> RuleOutcome {
+fn apply(
+    rule: &Rule,
+    identity: &Identity,
+    account: &LocalAccount,
+    names: NameForm,
+    maps: &Maps,
+    skipped: &mut Skipped,
+) -> RuleOutcome {
     if rule.issuer != identity.issuer {
         return RuleOutcome::OtherIssuer { issuer: rule.issuer.clone() };
     }
@@ -86,7 +101,7 @@ fn apply(rule: &Rule, identity: &Identity, account: &LocalAccount, names: NameFo
             }
         },
     }
-    match rule.requirements.iter().find(|requirement| !requirement.is_met_by(identity)) {
+    match rule.requirements.iter().find(|requirement| !requirement.is_met_by(identity, skipped)) {
         Some(requirement) => RuleOutcome::RequirementMissing { requirement: requirement.clone() },
         None => RuleOutcome::Account { by },
     }

@@ -4,14 +4,19 @@
 use serde_json::Value;
 
 use super::claim_path::ClaimPath;
+use super::values::{Skipped, texts};
 use crate::identity::Identity;
-use crate::oidc::string_list;
 
 /// A requirement of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Requirement {
     /// A group.
-    Group(String),
+    Group {
+        /// Its name.
+        name: String,
+        /// The claims that may have it.
+        claims: Vec<ClaimPath>,
+    },
     /// An entitlement.
     Entitlement(String),
     /// A scope of the access token.
@@ -32,14 +37,17 @@ const ENTITLEMENT_CLAIMS: [&str; 2] = ["entitlements", "eduperson_entitlement"];
 
 impl Requirement {
     /// Whether the identity meets it. Values are compared byte for byte.
-    #[must_use]
-    pub fn is_met_by(&self, identity: &Identity) -> bool {
-        let has = |claim, value: &String| string_list(&identity.claims, claim).contains(&value.as_str());
+    pub(super) fn is_met_by(&self, identity: &Identity, skipped: &mut Skipped) -> bool {
         match self {
-            Self::Group(name) => has("groups", name),
-            Self::Entitlement(name) => ENTITLEMENT_CLAIMS.into_iter().any(|claim| has(claim, name)),
+            Self::Group { name, claims } => texts(identity, claims, skipped).contains(&name.as_str()),
+            Self::Entitlement(name) => {
+                texts(identity, &ENTITLEMENT_CLAIMS.map(ClaimPath::named), skipped).contains(&name.as_str())
+            }
             Self::Scope(name) => identity.scopes.contains(name),
-            Self::Acr(accepted) => accepted.iter().any(|value| has("acr", value)),
+            Self::Acr(accepted) => {
+                let held = texts(identity, &[ClaimPath::named("acr")], skipped);
+                accepted.iter().any(|value| held.contains(&value.as_str()))
+            }
             Self::Claim { path, value } => {
                 path.find(&identity.claims).is_some_and(|found| is_value(path, found, value))
             }
@@ -50,7 +58,7 @@ impl Requirement {
     #[must_use]
     pub fn claims(&self) -> Vec<&str> {
         match self {
-            Self::Group(_) => vec!["groups"],
+            Self::Group { claims, .. } => claims.iter().map(ClaimPath::claim).collect(),
             Self::Entitlement(_) => ENTITLEMENT_CLAIMS.to_vec(),
             Self::Scope(_) => Vec::new(),
             Self::Acr(_) => vec!["acr"],
@@ -71,7 +79,7 @@ fn is_value(path: &ClaimPath, found: &Value, value: &Value) -> bool {
 impl std::fmt::Display for Requirement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Group(name) => write!(f, "group {name}"),
+            Self::Group { name, .. } => write!(f, "group {name}"),
             Self::Entitlement(name) => write!(f, "entitlement {name}"),
             Self::Scope(name) => write!(f, "scope {name}"),
             Self::Acr(accepted) => write!(f, "acr {}", accepted.join(" or ")),

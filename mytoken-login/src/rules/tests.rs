@@ -149,6 +149,42 @@ fn the_refusal_names_the_users_own_account_and_nothing_else() {
 }
 
 #[test]
+fn groups_are_read_from_the_claims_of_the_rule() {
+    let table: &[(&str, &str, bool)] = &[
+        // lines of the rule, a claim of the token, met
+        ("require_groups = ['/hpc']", r#""groups":"/hpc""#, true),
+        ("require_groups = ['/hpc']", r#""groups":"/hpc /x""#, false),
+        ("require_groups = ['/hpc']", r#""groups":["/hpc/users"]"#, false),
+        ("require_groups = ['/hpc']", r#""groups":[7,["/hpc"],{"/hpc":1},null]"#, false),
+        ("require_groups = ['/hpc']", r#""groups":[7,"/hpc"]"#, true),
+        ("require_groups = ['/hpc']", r#""groups":{"/hpc":true}"#, false),
+        ("require_groups = ['/hpc']", r#""wlcg.groups":["/hpc"]"#, false),
+        ("require_groups = ['/hpc']\ngroup_claims = ['wlcg.groups']", r#""wlcg.groups":["/hpc"]"#, true),
+        ("require_groups = ['/hpc']\ngroup_claims = ['wlcg.groups']", r#""wlcg":{"groups":["/hpc"]}"#, false),
+        ("require_groups = ['/hpc']\ngroup_claims = ['wlcg.groups']", r#""groups":["/hpc"]"#, false),
+        ("require_groups = ['a']\ngroup_claims = ['eduperson_entitlement']", r#""eduperson_entitlement":"a""#, true),
+        ("require_groups = ['a']\ngroup_claims = ['/realm/roles']", r#""realm":{"roles":["b","a"]}"#, true),
+        ("require_groups = ['a']\ngroup_claims = ['/realm/roles']", r#""/realm/roles":["a"]"#, false),
+        ("require_groups = ['a', 'b']\ngroup_claims = ['x', 'y']", r#""x":["a"],"y":"b""#, true),
+        ("require_groups = ['a', 'b']\ngroup_claims = ['x', 'y']", r#""x":["a"],"z":"b""#, false),
+    ];
+    for (lines, claim, met) in table {
+        let rule = rule(&format!("template = '{{sub}}'\n{lines}"));
+        let decision = run(&format!("{{\"sub\":\"alice\",{claim}}}"), "alice", &[rule]);
+        assert_eq!(decision.verdict.is_ok(), *met, "{lines}: {claim}");
+    }
+}
+
+#[test]
+fn values_that_are_not_text_are_told() {
+    let rules = [rule("template = '{sub}'\nrequire_groups = ['a']")];
+    let decision = run(r#"{"sub":"alice","groups":[7,"b",8,{}]}"#, "alice", &rules);
+    assert_eq!(decision.rules[0].skipped, ["groups: a number is not text", "groups: an object is not text"]);
+    let decision = run(r#"{"sub":"alice","groups":["a","b"]}"#, "alice", &rules);
+    assert!(decision.rules[0].skipped.is_empty());
+}
+
+#[test]
 fn a_claim_is_compared_with_its_type() {
     let table: &[(&str, &str, bool)] = &[
         // require_claims, a claim of the token, met

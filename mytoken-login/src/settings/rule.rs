@@ -42,6 +42,8 @@ struct RuleTable {
     map_file: Option<PathBuf>,
     #[serde(default)]
     require_groups: Vec<String>,
+    #[serde(default = "usual_group_claims")]
+    group_claims: Vec<String>,
     #[serde(default)]
     require_entitlements: Vec<String>,
     #[serde(default)]
@@ -79,7 +81,9 @@ impl TryFrom<RuleTable> for Rule {
 impl RuleTable {
     /// The requirements, in the order in which they are checked.
     fn requirements(&self) -> Result<Vec<Requirement>, String> {
-        let mut all: Vec<Requirement> = self.require_groups.iter().cloned().map(Requirement::Group).collect();
+        let claims = paths("group_claims", &self.group_claims)?;
+        let group = |name: &String| Requirement::Group { name: name.clone(), claims: claims.clone() };
+        let mut all: Vec<Requirement> = self.require_groups.iter().map(group).collect();
         all.extend(self.require_entitlements.iter().cloned().map(Requirement::Entitlement));
         all.extend(self.require_scopes.iter().cloned().map(Requirement::Scope));
         if self.require_acr.iter().any(String::is_empty) {
@@ -104,6 +108,18 @@ impl RuleTable {
     }
 }
 
+fn usual_group_claims() -> Vec<String> {
+    vec!["groups".to_owned()]
+}
+
+/// The claims of a key, at least one.
+fn paths(key: &str, claims: &[String]) -> Result<Vec<ClaimPath>, String> {
+    if claims.is_empty() {
+        return Err(format!("{key} names no claim"));
+    }
+    claims.iter().map(|claim| ClaimPath::parse(claim).map_err(|fault| format!("{key}: {fault}"))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +135,8 @@ mod tests {
             "map_file = 'x'",
             "template = 'alice'",
             "template = '{sub}'\nrequire_group = []",
+            "template = '{sub}'\ngroup_claims = []",
+            "template = '{sub}'\ngroup_claims = ['groups', '/']",
             "template = '{sub}'\nrequire_acr = ['']",
             "template = '{sub}'\nrequire_claims = { '/' = 'x' }",
             "template = '{sub}'\nrequire_claims = { '/a~b' = 'x' }",

@@ -117,7 +117,9 @@ mod tests {
             ("template = '{preferred_username}'", &[][..]),
             ("template = 'u{sub}'", &[]),
             ("template = '{uid}_{org}'", &["uid", "org"]),
-            ("map_file = '/x'\nrequire_groups = ['g']", &["groups"]),
+            ("map_file = '/x'\nrequire_groups = ['g', 'h']", &["groups"]),
+            ("map_file = '/x'\nrequire_groups = ['g']\ngroup_claims = ['/realm/roles', 'x']", &["realm"]),
+            ("map_file = '/x'\nrequire_groups = ['g']\ngroup_claims = ['x', 'eduperson_entitlement']", &[]),
             ("map_file = '/x'\nrequire_entitlements = ['g']", &[]),
             ("map_file = '/x'\nrequire_scopes = ['openid']\nrequire_acr = ['1', '2']", &["acr"]),
         ] {
