@@ -31,7 +31,7 @@ fuzz_target!(|data: &[u8]| {
     static SETTINGS: OnceLock<LoginSettings> = OnceLock::new();
     let login = SETTINGS.get_or_init(|| {
         toml::from_str(
-            "[[rule]]\nname='a'\nissuer='op'\ntemplate='{preferred_username}'\nrequire_groups=['x']\nrequire_scopes=['openid']\n[[rule]]\nname='b'\nissuer='op'\ntemplate='{sub}'\nrequire_entitlements=['urn:x:group:a#y']\n[[rule]]\nname='c'\nissuer='op'\ntemplate='h-{eduperson.id}-x'",
+            "[[rule]]\nname='a'\nissuer='op'\ntemplate='{preferred_username}'\nrequire_groups=['x']\nrequire_scopes=['openid']\n[[rule]]\nname='b'\nissuer='op'\ntemplate='{sub}'\nrequire_entitlements=['urn:x:y:group:a#y']\n[[rule]]\nname='c'\nissuer='op'\ntemplate='h-{eduperson.id}-x'",
         )
         .expect("rules")
     });

@@ -54,7 +54,9 @@ pub use refusal::{Level, Limit, Refusal, RefusalClass};
 pub use remote::Remote;
 pub use report::{Accepted, Observation, Report, RevocationResult, StepDurations};
 pub use resources::LoginResources;
-pub use rules::{ClaimPath, Decision, Requirement, RuleOutcome, RuleResult, decide};
+pub use rules::{
+    AarcEntitlement, AarcFault, AarcForm, ClaimPath, Decision, Requirement, RuleOutcome, RuleResult, decide,
+};
 pub use runtime_dir::open_runtime_dir;
 pub use server_tokens::ServerTokens;
 pub use service::TokenService;

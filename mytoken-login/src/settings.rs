@@ -225,6 +225,7 @@ mod tests {
             require_groups = []
             group_claims = ["groups"]
             require_entitlements = []
+            entitlement_form = "g069"
             require_scopes = []
             require_acr = []
             require_claims = {}

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Decides which identity may use which account. The decision is pure, and its result holds its own explanation.
 
+mod aarc;
 mod claim_path;
 mod outcome;
 mod requirement;
 mod values;
 mod verdict;
 
+pub use aarc::{AarcEntitlement, AarcFault, AarcForm};
 pub use claim_path::ClaimPath;
 pub use outcome::RuleOutcome;
 pub use requirement::Requirement;

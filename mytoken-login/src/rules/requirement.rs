@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::aarc::{AarcEntitlement, AarcForm};
 use super::claim_path::ClaimPath;
 use super::values::{Skipped, texts};
 use crate::identity::Identity;
@@ -17,8 +18,17 @@ pub enum Requirement {
         /// The claims that may have it.
         claims: Vec<ClaimPath>,
     },
-    /// An entitlement.
+    /// An entitlement, byte for byte.
     Entitlement(String),
+    /// An entitlement of the AARC guidelines, compared by the subset rule.
+    AarcEntitlement {
+        /// As in the configuration.
+        text: String,
+        /// How it and those of the token are read.
+        form: AarcForm,
+        /// The same, taken apart.
+        required: AarcEntitlement,
+    },
     /// A scope of the access token.
     Scope(String),
     /// An authentication context class (OpenID Connect Core 2, `acr`): one of these.
@@ -40,8 +50,16 @@ impl Requirement {
     pub(super) fn is_met_by(&self, identity: &Identity, skipped: &mut Skipped) -> bool {
         match self {
             Self::Group { name, claims } => texts(identity, claims, skipped).contains(&name.as_str()),
-            Self::Entitlement(name) => {
-                texts(identity, &ENTITLEMENT_CLAIMS.map(ClaimPath::named), skipped).contains(&name.as_str())
+            Self::Entitlement(name) => entitlements(identity, skipped).contains(&name.as_str()),
+            Self::AarcEntitlement { form, required, .. } => {
+                let mut met = false;
+                for text in entitlements(identity, skipped) {
+                    match AarcEntitlement::parse(text, *form) {
+                        Ok(held) => met |= held.satisfies(required),
+                        Err(fault) => skipped.add(format!("entitlement \"{text}\": {fault} ({form})")),
+                    }
+                }
+                met
             }
             Self::Scope(name) => identity.scopes.contains(name),
             Self::Acr(accepted) => {
@@ -59,12 +77,16 @@ impl Requirement {
     pub fn claims(&self) -> Vec<&str> {
         match self {
             Self::Group { claims, .. } => claims.iter().map(ClaimPath::claim).collect(),
-            Self::Entitlement(_) => ENTITLEMENT_CLAIMS.to_vec(),
+            Self::Entitlement(_) | Self::AarcEntitlement { .. } => ENTITLEMENT_CLAIMS.to_vec(),
             Self::Scope(_) => Vec::new(),
             Self::Acr(_) => vec!["acr"],
             Self::Claim { path, .. } => vec![path.claim()],
         }
     }
+}
+
+fn entitlements<'a>(identity: &'a Identity, skipped: &mut Skipped) -> Vec<&'a str> {
+    texts(identity, &ENTITLEMENT_CLAIMS.map(ClaimPath::named), skipped)
 }
 
 /// Whether a claim has a value of the same type. Some providers send `email_verified` as text.
@@ -80,7 +102,7 @@ impl std::fmt::Display for Requirement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Group { name, .. } => write!(f, "group {name}"),
-            Self::Entitlement(name) => write!(f, "entitlement {name}"),
+            Self::Entitlement(text) | Self::AarcEntitlement { text, .. } => write!(f, "entitlement {text}"),
             Self::Scope(name) => write!(f, "scope {name}"),
             Self::Acr(accepted) => write!(f, "acr {}", accepted.join(" or ")),
             Self::Claim { path, value } => write!(f, "claim {path} = {value}"),

@@ -185,6 +185,50 @@ fn values_that_are_not_text_are_told() {
 }
 
 #[test]
+fn aarc_entitlements_are_compared_by_the_subset_rule_and_others_byte_for_byte() {
+    const VO: &str = "require_entitlements = ['urn:mace:egi.eu:group:vo#aai.egi.eu']";
+    let in_g002 = format!("{VO}\nentitlement_form = 'g002'");
+    let table: &[(&str, &str, bool)] = &[
+        // lines of the rule, entitlements of the token, met
+        (VO, r#""urn:mace:egi.eu:group:vo#aai.egi.eu""#, true),
+        (VO, r#"["urn:mace:egi.eu:group:vo:admins:role=member#other.eu"]"#, true),
+        (VO, r#"["common-lib-terms", 7, "urn:mace:egi.eu:group:vo"]"#, true),
+        (VO, r#"["urn:mace:egi.eu:group:vo2#aai.egi.eu"]"#, false),
+        (VO, r#"["URN:Mace:EGI.eu:group:vo"]"#, true),
+        (VO, r#"["urn:mace:egi.eu:group:vo%3Aadmins"]"#, false),
+        (in_g002.as_str(), r#"["urn:mace:egi.eu:group:vo%3Aadmins"]"#, true),
+        (in_g002.as_str(), r#"["URN:Mace:EGI.eu:group:vo"]"#, false),
+        // What cannot be read opens nothing, also where it has the same beginning.
+        (VO, r#"["urn:mace:egi.eu:group:vo#"]"#, false),
+        (VO, r#"["urn:mace:egi.eu:group:vo:group:x"]"#, false),
+        ("require_entitlements = ['urn:mace:dir:x']", r#"["urn:mace:dir:x"]"#, true),
+        ("require_entitlements = ['urn:mace:dir:x']", r#"["URN:mace:dir:x"]"#, false),
+        ("require_entitlements = ['urn:mace:dir:x']", r#"["urn:mace:dir:x:y"]"#, false),
+    ];
+    for (lines, held, met) in table {
+        for claim in ["entitlements", "eduperson_entitlement"] {
+            let rules = [rule(&format!("template = '{{sub}}'\n{lines}"))];
+            let decision = run(&format!("{{\"sub\":\"alice\",\"{claim}\":{held}}}"), "alice", &rules);
+            assert_eq!(decision.verdict.is_ok(), *met, "{lines}: {held}");
+        }
+    }
+}
+
+#[test]
+fn entitlements_that_cannot_be_read_are_told() {
+    let rules = [rule("template = '{sub}'\nrequire_entitlements = ['urn:n:e.org:group:a']")];
+    let claims = r#"{"sub":"alice","entitlements":["urn:n:e.org:group:b","common-lib-terms","urn:n:e.org:group:a#"]}"#;
+    let decision = run(claims, "alice", &rules);
+    assert_eq!(
+        decision.rules[0].skipped,
+        [
+            "entitlement \"common-lib-terms\": it does not begin with \"urn:\" (AARC-G069)",
+            "entitlement \"urn:n:e.org:group:a#\": it has no authority behind \"#\" (AARC-G069)",
+        ]
+    );
+}
+
+#[test]
 fn a_claim_is_compared_with_its_type() {
     let table: &[(&str, &str, bool)] = &[
         // require_claims, a claim of the token, met

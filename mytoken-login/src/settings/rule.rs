@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::rules::{ClaimPath, Requirement};
+use crate::rules::{AarcEntitlement, AarcForm, ClaimPath, Requirement};
 use crate::template::AccountTemplate;
 
 /// `[[rule]]`: which identities of an issuer may use which account.
@@ -47,6 +47,8 @@ struct RuleTable {
     #[serde(default)]
     require_entitlements: Vec<String>,
     #[serde(default)]
+    entitlement_form: AarcForm,
+    #[serde(default)]
     require_scopes: Vec<String>,
     #[serde(default)]
     require_acr: Vec<String>,
@@ -84,7 +86,9 @@ impl RuleTable {
         let claims = paths("group_claims", &self.group_claims)?;
         let group = |name: &String| Requirement::Group { name: name.clone(), claims: claims.clone() };
         let mut all: Vec<Requirement> = self.require_groups.iter().map(group).collect();
-        all.extend(self.require_entitlements.iter().cloned().map(Requirement::Entitlement));
+        for text in &self.require_entitlements {
+            all.push(entitlement(text, self.entitlement_form)?);
+        }
         all.extend(self.require_scopes.iter().cloned().map(Requirement::Scope));
         if self.require_acr.iter().any(String::is_empty) {
             return Err("require_acr has an empty text".to_owned());
@@ -105,6 +109,19 @@ impl RuleTable {
             all.push(Requirement::Claim { path, value: value.clone() });
         }
         Ok(all)
+    }
+}
+
+/// An entitlement of the AARC guidelines is compared by their rule, any other text byte for byte. A mistake in the
+/// former must not make it the latter.
+fn entitlement(text: &str, form: AarcForm) -> Result<Requirement, String> {
+    let plain = text.to_ascii_lowercase();
+    match AarcEntitlement::parse(text, form) {
+        Ok(required) => Ok(Requirement::AarcEntitlement { text: text.to_owned(), form, required }),
+        Err(fault) if plain.starts_with("urn:") && plain.contains(":group:") => {
+            Err(format!("require_entitlements: \"{text}\" is not of the form {form}: {fault}"))
+        }
+        Err(_) => Ok(Requirement::Entitlement(text.to_owned())),
     }
 }
 
@@ -137,6 +154,9 @@ mod tests {
             "template = '{sub}'\nrequire_group = []",
             "template = '{sub}'\ngroup_claims = []",
             "template = '{sub}'\ngroup_claims = ['groups', '/']",
+            "template = '{sub}'\nrequire_entitlements = ['urn:n:group:a']",
+            "template = '{sub}'\nrequire_entitlements = ['URN:n:e.org:group:a']\nentitlement_form = 'g002'",
+            "template = '{sub}'\nentitlement_form = 'G069'",
             "template = '{sub}'\nrequire_acr = ['']",
             "template = '{sub}'\nrequire_claims = { '/' = 'x' }",
             "template = '{sub}'\nrequire_claims = { '/a~b' = 'x' }",
