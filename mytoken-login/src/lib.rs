@@ -55,7 +55,8 @@ pub use remote::Remote;
 pub use report::{Accepted, Observation, Report, RevocationResult, StepDurations};
 pub use resources::LoginResources;
 pub use rules::{
-    AarcEntitlement, AarcFault, AarcForm, ClaimPath, Decision, Requirement, RuleOutcome, RuleResult, decide,
+    AarcEntitlement, AarcFault, AarcForm, AssuranceExpression, AssuranceFault, ClaimPath, Decision, Requirement,
+    RuleOutcome, RuleResult, decide,
 };
 pub use runtime_dir::open_runtime_dir;
 pub use server_tokens::ServerTokens;

@@ -229,6 +229,8 @@ mod tests {
             require_scopes = []
             require_acr = []
             require_claims = {}
+            require_assurance = "profile/cappuccino & IAP/medium"
+            assurance_claims = ["eduperson_assurance"]
         "#;
         let settings: LoginSettings = toml::from_str(text).unwrap();
         assert_eq!(settings.rules.len(), 1);

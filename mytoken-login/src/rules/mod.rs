@@ -2,6 +2,7 @@
 //! Decides which identity may use which account. The decision is pure, and its result holds its own explanation.
 
 mod aarc;
+mod assurance;
 mod claim_path;
 mod outcome;
 mod requirement;
@@ -9,6 +10,7 @@ mod values;
 mod verdict;
 
 pub use aarc::{AarcEntitlement, AarcFault, AarcForm};
+pub use assurance::{AssuranceExpression, AssuranceFault};
 pub use claim_path::ClaimPath;
 pub use outcome::RuleOutcome;
 pub use requirement::Requirement;

@@ -4,8 +4,9 @@
 use serde_json::Value;
 
 use super::aarc::{AarcEntitlement, AarcForm};
+use super::assurance::AssuranceExpression;
 use super::claim_path::ClaimPath;
-use super::values::{Skipped, texts};
+use super::values::{Skipped, texts, words};
 use crate::identity::Identity;
 
 /// A requirement of a rule.
@@ -40,6 +41,13 @@ pub enum Requirement {
         /// Text, a whole number, or true or false.
         value: Value,
     },
+    /// How well the provider knows the person (REFEDS Assurance Framework).
+    Assurance {
+        /// The values that are enough.
+        expression: AssuranceExpression,
+        /// The claims that may have them.
+        claims: Vec<ClaimPath>,
+    },
 }
 
 /// Claims with entitlements (RFC 9068 2.2.3.1, and the older name).
@@ -69,6 +77,7 @@ impl Requirement {
             Self::Claim { path, value } => {
                 path.find(&identity.claims).is_some_and(|found| is_value(path, found, value))
             }
+            Self::Assurance { expression, claims } => expression.is_met_by(&words(identity, claims, skipped)),
         }
     }
 
@@ -76,7 +85,9 @@ impl Requirement {
     #[must_use]
     pub fn claims(&self) -> Vec<&str> {
         match self {
-            Self::Group { claims, .. } => claims.iter().map(ClaimPath::claim).collect(),
+            Self::Group { claims, .. } | Self::Assurance { claims, .. } => {
+                claims.iter().map(ClaimPath::claim).collect()
+            }
             Self::Entitlement(_) | Self::AarcEntitlement { .. } => ENTITLEMENT_CLAIMS.to_vec(),
             Self::Scope(_) => Vec::new(),
             Self::Acr(_) => vec!["acr"],
@@ -106,6 +117,7 @@ impl std::fmt::Display for Requirement {
             Self::Scope(name) => write!(f, "scope {name}"),
             Self::Acr(accepted) => write!(f, "acr {}", accepted.join(" or ")),
             Self::Claim { path, value } => write!(f, "claim {path} = {value}"),
+            Self::Assurance { expression, .. } => write!(f, "assurance {expression}"),
         }
     }
 }

@@ -229,6 +229,33 @@ fn entitlements_that_cannot_be_read_are_told() {
 }
 
 #[test]
+fn assurance_is_read_from_the_claims_of_the_rule() {
+    const MEDIUM: &str = "require_assurance = 'profile/cappuccino & IAP/medium'";
+    let of_voperson = format!("{MEDIUM}\nassurance_claims = ['voperson_assurance', '/idp/assurance']");
+    let table: &[(&str, &str, bool)] = &[
+        // lines of the rule, claims of the token, met
+        (
+            MEDIUM,
+            r#""eduperson_assurance":["https://refeds.org/assurance/profile/cappuccino","IAP/low","IAP/medium"]"#,
+            true,
+        ),
+        (MEDIUM, r#""eduperson_assurance":["profile/cappuccino","IAP/low"]"#, false),
+        (MEDIUM, r#""eduperson_assurance":"profile/cappuccino IAP/medium""#, true),
+        (MEDIUM, r#""eduperson_assurance":["profile/cappuccino IAP/medium"]"#, false),
+        (MEDIUM, r#""eduperson_assurance":[7,{"IAP/medium":1},"profile/cappuccino"]"#, false),
+        (MEDIUM, r#""acr":"profile/cappuccino IAP/medium""#, false),
+        (MEDIUM, r#""sub2":"""#, false),
+        (of_voperson.as_str(), r#""voperson_assurance":["IAP/medium"],"idp":{"assurance":"profile/cappuccino"}"#, true),
+        (of_voperson.as_str(), r#""eduperson_assurance":["profile/cappuccino","IAP/medium"]"#, false),
+    ];
+    for (lines, claims, met) in table {
+        let rules = [rule(&format!("template = '{{sub}}'\n{lines}"))];
+        let decision = run(&format!("{{\"sub\":\"alice\",{claims}}}"), "alice", &rules);
+        assert_eq!(decision.verdict.is_ok(), *met, "{lines}: {claims}");
+    }
+}
+
+#[test]
 fn a_claim_is_compared_with_its_type() {
     let table: &[(&str, &str, bool)] = &[
         // require_claims, a claim of the token, met
@@ -273,6 +300,7 @@ fn a_missing_requirement_is_named() {
     let named = [
         ("require_acr = ['urn:mfa', '2']", "acr urn:mfa or 2"),
         ("require_scopes = ['ssh']", "scope ssh"),
+        ("require_assurance = 'IAP/low | IAP/medium '", "assurance IAP/low | IAP/medium"),
         ("require_claims = { email_verified = true }", "claim email_verified = true"),
         ("require_claims = { '/org/name' = 'x' }", "claim /org/name = \"x\""),
     ];

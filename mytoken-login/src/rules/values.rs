@@ -55,6 +55,18 @@ pub(super) fn texts<'a>(identity: &'a Identity, paths: &[ClaimPath], skipped: &m
     found
 }
 
+/// As [`texts`]. A claim that is one text is taken as words with blanks between them.
+pub(super) fn words<'a>(identity: &'a Identity, paths: &[ClaimPath], skipped: &mut Skipped) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    for path in paths {
+        match path.find(&identity.claims) {
+            Some(Value::String(text)) => found.extend(text.split_whitespace()),
+            _ => found.extend(texts(identity, std::slice::from_ref(path), skipped)),
+        }
+    }
+    found
+}
+
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::rules::{AarcEntitlement, AarcForm, ClaimPath, Requirement};
+use crate::rules::{AarcEntitlement, AarcForm, AssuranceExpression, ClaimPath, Requirement};
 use crate::template::AccountTemplate;
 
 /// `[[rule]]`: which identities of an issuer may use which account.
@@ -54,6 +54,9 @@ struct RuleTable {
     require_acr: Vec<String>,
     #[serde(default)]
     require_claims: BTreeMap<String, Value>,
+    require_assurance: Option<String>,
+    #[serde(default = "usual_assurance_claims")]
+    assurance_claims: Vec<String>,
 }
 
 impl std::fmt::Display for Mapping {
@@ -108,6 +111,12 @@ impl RuleTable {
             }
             all.push(Requirement::Claim { path, value: value.clone() });
         }
+        let claims = paths("assurance_claims", &self.assurance_claims)?;
+        if let Some(text) = &self.require_assurance {
+            let expression =
+                AssuranceExpression::parse(text).map_err(|fault| format!("require_assurance \"{text}\": {fault}"))?;
+            all.push(Requirement::Assurance { expression, claims });
+        }
         Ok(all)
     }
 }
@@ -127,6 +136,10 @@ fn entitlement(text: &str, form: AarcForm) -> Result<Requirement, String> {
 
 fn usual_group_claims() -> Vec<String> {
     vec!["groups".to_owned()]
+}
+
+fn usual_assurance_claims() -> Vec<String> {
+    vec!["eduperson_assurance".to_owned()]
 }
 
 /// The claims of a key, at least one.
@@ -157,6 +170,9 @@ mod tests {
             "template = '{sub}'\nrequire_entitlements = ['urn:n:group:a']",
             "template = '{sub}'\nrequire_entitlements = ['URN:n:e.org:group:a']\nentitlement_form = 'g002'",
             "template = '{sub}'\nentitlement_form = 'G069'",
+            "template = '{sub}'\nrequire_assurance = ''",
+            "template = '{sub}'\nrequire_assurance = 'a & (b'",
+            "template = '{sub}'\nassurance_claims = []",
             "template = '{sub}'\nrequire_acr = ['']",
             "template = '{sub}'\nrequire_claims = { '/' = 'x' }",
             "template = '{sub}'\nrequire_claims = { '/a~b' = 'x' }",
