@@ -14,7 +14,7 @@ pub struct LocalAccount {
     pub uid: u32,
     /// Primary group id.
     pub gid: u32,
-    /// Whether it is a system account. A rule opens one only if a map file names it.
+    /// Whether it is a system account. A rule opens one only if its map file names it, and the rule asks for more.
     pub system: bool,
 }
 

@@ -68,3 +68,24 @@ pub fn explain(report: &Report, attempt: &Attempt) -> String {
 fn printable(text: &str) -> String {
     mytoken_wire::printable(text, 300)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_a_rule_cannot_use_are_shown_below_it() {
+        let mut report = Report::new();
+        let skipped = vec!["entitlement \"a\u{1b}[2J\": it does not begin with \"urn:\"".to_owned()];
+        report.rules = vec![RuleResult { rule: "vo".to_owned(), outcome: RuleOutcome::AsksTooLittle, skipped }];
+        let attempt = Attempt { service: "sshd".into(), user: "root".into(), rhost: None, host: "login".into() };
+        let text = explain(&report, &attempt);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[0].starts_with("\u{2717} rule \"vo\"       asks for too little to give a system account"),
+            "{text}"
+        );
+        assert!(lines[1].starts_with("                  not used: entitlement \"a"), "{text}");
+        assert!(lines[1].ends_with("it does not begin with \"urn:\"") && !text.contains('\u{1b}'), "{text}");
+    }
+}

@@ -3,6 +3,7 @@
 
 mod rule;
 
+pub(crate) use rule::STRONG_KEYS;
 pub use rule::{Mapping, Rule};
 
 use std::path::Path;
@@ -75,6 +76,16 @@ impl LoginSettings {
                 ));
             }
         }
+        let accounts = &login.accounts;
+        let by_file = login.rules.iter().any(|rule| matches!(rule.mapping, Mapping::File(_)));
+        if let Some(account) = accounts.allow_system.iter().find(|name| !accounts.deny.contains(name)) {
+            if by_file && !login.rules.iter().any(Rule::opens_system_accounts) {
+                return error(format!(
+                    "[accounts] allow_system names \"{account}\", but no rule with a map_file asks for enough to open a \
+                     system account: add {STRONG_KEYS} to that rule, or take the name out of allow_system"
+                ));
+            }
+        }
         Ok(login)
     }
 
@@ -110,7 +121,7 @@ pub struct AccountSettings {
     pub min_uid: u32,
     /// Accounts that never accept tokens.
     pub deny: Vec<String>,
-    /// System accounts (uid 0 included) that accept tokens. `deny` takes precedence.
+    /// System accounts (uid 0 included) that a rule may open, see [`Rule::opens_system_accounts`]. `deny` takes precedence.
     pub allow_system: Vec<String>,
     /// Which names a template may give. Map files may give any account that NSS knows, because root wrote the name there.
     pub names: NameForm,
@@ -267,6 +278,33 @@ mod tests {
     #[test]
     fn a_broken_jobs_file_has_no_effect_on_logins() {
         assert_eq!(load(LOGIN).unwrap().rules.len(), 1);
+    }
+
+    #[test]
+    fn a_system_account_needs_a_rule_that_asks_for_more() {
+        const FILE: &str = "[[rule]]\nname = 'f'\nissuer = 'op'\nmap_file = '/users.map'\n";
+        let allow = |names: &str| format!("[accounts]\nallow_system = ['{names}']\n{LOGIN}");
+        let error = load(&format!("{}{FILE}require_groups = ['admins']\n", allow("backup"))).unwrap_err().to_string();
+        for part in
+            ["allow_system names \"backup\"", "add require_acr, require_assurance, or require_claims with acr or amr"]
+        {
+            assert!(error.contains(part), "{error}");
+        }
+        for more in [
+            "require_acr = ['https://refeds.org/profile/mfa']",
+            "require_assurance = 'IAP/high'",
+            "require_claims = { amr = 'mfa' }",
+            "require_claims = { '/acr' = '2' }",
+        ] {
+            assert!(load(&format!("{}{FILE}{more}\n", allow("backup"))).is_ok(), "{more}");
+        }
+        for less in ["require_assurance = 'IAP/low | +'", "require_claims = { email_verified = true, org = 'x' }"] {
+            assert!(load(&format!("{}{FILE}{less}\n", allow("backup"))).is_err(), "{less}");
+        }
+        // Denied by default, no map file, another rule that asks for enough.
+        assert!(load(&format!("{}{FILE}", allow("root"))).is_ok());
+        assert!(load(&allow("backup")).is_ok());
+        assert!(load(&format!("{}{FILE}{FILE}require_acr = ['2']\n", allow("backup"))).is_ok());
     }
 
     #[test]

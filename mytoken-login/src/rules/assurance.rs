@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Assurance expressions: values of the REFEDS Assurance Framework with `&`, `|` and parentheses, in the grammar of motley_cue.
+//! Assurance expressions: values of the REFEDS Assurance Framework with `&`, `|` and parentheses, in the grammar of
+//! `motley_cue`.
 
 /// What precedes the values of the REFEDS Assurance Framework.
 const PREFIX: &str = "https://refeds.org/assurance/";

@@ -98,6 +98,7 @@ fn apply(
                     name.as_str() == account.name
                 });
                 match first {
+                    _ if given && account.system && !rule.opens_system_accounts() => return RuleOutcome::AsksTooLittle,
                     _ if given => {}
                     Some(other) => return RuleOutcome::OtherAccount { by, account: other },
                     None => return RuleOutcome::NotInFile { by },

@@ -3,7 +3,7 @@
 
 use super::requirement::Requirement;
 use crate::account_name::AccountName;
-use crate::settings::Mapping;
+use crate::settings::{Mapping, STRONG_KEYS};
 
 /// What a rule gives to an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub enum RuleOutcome {
     },
     /// Nothing: a template does not give system accounts.
     SystemAccount,
+    /// Nothing: the map file gives the system account, but the rule has no strong requirement.
+    AsksTooLittle,
     /// Nothing: the map file cannot be used.
     FileUnusable {
         /// Why.
@@ -68,6 +70,7 @@ impl std::fmt::Display for RuleOutcome {
             Self::NotInFile { by } => write!(f, "{by} has no line for the identity"),
             Self::RequirementMissing { requirement } => write!(f, "{requirement} missing"),
             Self::SystemAccount => f.write_str("a template gives no system account; only a map file does"),
+            Self::AsksTooLittle => write!(f, "asks for too little to give a system account: add {STRONG_KEYS}"),
             Self::FileUnusable { reason } => f.write_str(reason),
         }
     }

@@ -81,6 +81,18 @@ impl Requirement {
         }
     }
 
+    /// Whether it asks how the person has authenticated, or how well the provider knows the person. Groups and the like
+    /// do not: a stolen password is enough for them.
+    #[must_use]
+    pub fn is_strong(&self) -> bool {
+        match self {
+            Self::Acr(_) => true,
+            Self::Claim { path, .. } => path.is("acr") || path.is("amr"),
+            Self::Assurance { expression, .. } => !expression.is_met_by_anything(),
+            Self::Group { .. } | Self::Entitlement(_) | Self::AarcEntitlement { .. } | Self::Scope(_) => false,
+        }
+    }
+
     /// The claims that it reads. One of them is enough. Empty: it reads scopes.
     #[must_use]
     pub fn claims(&self) -> Vec<&str> {

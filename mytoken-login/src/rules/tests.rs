@@ -77,7 +77,21 @@ fn each_rule_has_its_result() {
         (r#"{"preferred_username":"alice","acr":2}"#, "alice", acr, "requirement"),
         (alice, "alice", acr, "requirement"),
         ("{}", "carol", file, "accept"),
-        ("{}", "root", file, "accept"), // the file names it; `deny` is checked before the rules
+        // The file names root; `deny` and `allow_system` are checked before the rules.
+        ("{}", "root", file, "configuration"),
+        ("{}", "root", "map_file = '/users.map'\nrequire_scopes = ['openid']", "configuration"),
+        ("{}", "root", "map_file = '/users.map'\nrequire_assurance = '*'", "configuration"),
+        (r#"{"acr":"2"}"#, "root", "map_file = '/users.map'\nrequire_acr = ['2']", "accept"),
+        (r#"{"acr":"1"}"#, "root", "map_file = '/users.map'\nrequire_acr = ['2']", "requirement"),
+        (r#"{"amr":["pwd","mfa"]}"#, "root", "map_file = '/users.map'\nrequire_claims = { amr = 'mfa' }", "accept"),
+        (r#"{"amr":["pwd"]}"#, "root", "map_file = '/users.map'\nrequire_claims = { amr = 'mfa' }", "requirement"),
+        (
+            r#"{"eduperson_assurance":"IAP/high"}"#,
+            "root",
+            "map_file = '/users.map'\nrequire_assurance = 'IAP/high'",
+            "accept",
+        ),
+        (r#"{"preferred_username":"root","acr":"2"}"#, "root", acr, "not_mapped"),
         ("{}", "dave", file, "not_mapped"),
         ("{}", "bob", file, "not_mapped"),
         ("{}", "bob", "map_file = '/broken.map'", "configuration"),
@@ -124,6 +138,19 @@ fn the_first_rule_that_gives_the_account_wins() {
     assert_eq!(decision.verdict, Ok("b".to_owned()));
     assert!(matches!(decision.rules[0].outcome, RuleOutcome::OtherAccount { .. }));
     assert_eq!(decision.rules[2].outcome, RuleOutcome::NotTried);
+}
+
+#[test]
+fn a_rule_that_asks_for_too_little_leaves_a_system_account_to_the_next_one() {
+    let weak = rule("map_file = '/users.map'\nrequire_scopes = ['openid']");
+    let decision = run(r#"{"acr":"2"}"#, "root", &[weak.clone(), rule("map_file = '/users.map'\nrequire_acr = ['2']")]);
+    assert!(decision.verdict.is_ok());
+    assert_eq!(decision.rules[0].outcome, RuleOutcome::AsksTooLittle);
+    let Err(Refusal::Configuration(reason)) = run("{}", "root", &[weak]).verdict else { panic!("accepted") };
+    assert!(
+        reason.starts_with("the rule \"r\" asks for too little to give a system account: add require_acr"),
+        "{reason}"
+    );
 }
 
 #[test]

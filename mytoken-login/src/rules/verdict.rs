@@ -6,7 +6,7 @@ use super::outcome::RuleOutcome;
 use crate::accounts::LocalAccount;
 use crate::refusal::Refusal;
 
-/// The most helpful refusal: a missing requirement, else an unusable map file, else the account that the identity maps to.
+/// The most helpful refusal: a missing requirement, else an unusable map file or rule, else the account that the identity maps to.
 pub(super) fn refusal(results: &[RuleResult], account: &LocalAccount) -> Refusal {
     let mut maps_to = None;
     let mut unusable = None;
@@ -14,6 +14,9 @@ pub(super) fn refusal(results: &[RuleResult], account: &LocalAccount) -> Refusal
         match &result.outcome {
             RuleOutcome::RequirementMissing { requirement } => return Refusal::Requirement(requirement.to_string()),
             RuleOutcome::FileUnusable { reason } => unusable = unusable.or_else(|| Some(reason.clone())),
+            RuleOutcome::AsksTooLittle => {
+                unusable = unusable.or_else(|| Some(format!("the rule \"{}\" {}", result.rule, result.outcome)));
+            }
             RuleOutcome::OtherAccount { account, .. } => maps_to = maps_to.or_else(|| Some(account.to_string())),
             _ => {}
         }

@@ -24,6 +24,18 @@ pub struct Rule {
     pub requirements: Vec<Requirement>,
 }
 
+/// What makes a rule open system accounts, for sentences.
+pub(crate) const STRONG_KEYS: &str = "require_acr, require_assurance, or require_claims with acr or amr";
+
+impl Rule {
+    /// Whether it opens root and other system accounts, if its map file and `allow_system` name them: it must ask for
+    /// more than the account.
+    #[must_use]
+    pub fn opens_system_accounts(&self) -> bool {
+        matches!(self.mapping, Mapping::File(_)) && self.requirements.iter().any(Requirement::is_strong)
+    }
+}
+
 /// How a rule maps an identity to an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mapping {

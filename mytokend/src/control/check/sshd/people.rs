@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mytoken_login::{LocalAccount, LoginSettings, Mapping};
+use mytoken_login::{LocalAccount, LoginSettings, Mapping, Rule};
 
 use super::super::configuration::word;
 use super::super::host::{Host, Person, Ran};
@@ -247,11 +247,12 @@ impl Findings {
     }
 }
 
-/// Whether our own settings let a rule open this account. Only map files open system accounts.
+/// Whether our own settings let a rule open this account. Only a map file opens system accounts, of a rule that asks for more.
 pub(in super::super) fn opens(login: &LoginSettings, name: &str, person: &Person, by_map: bool) -> bool {
     let has = |names: &[String]| names.iter().any(|other| other == name);
     let account = LocalAccount::new(name, person.uid, person.gid, &login.accounts);
-    !has(&login.accounts.deny) && (!account.system || (by_map && has(&login.accounts.allow_system)))
+    let opens_system = || by_map && login.rules.iter().any(Rule::opens_system_accounts);
+    !has(&login.accounts.deny) && (!account.system || (has(&login.accounts.allow_system) && opens_system()))
 }
 
 #[cfg(test)]
