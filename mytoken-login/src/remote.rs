@@ -4,11 +4,14 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
+
 /// Longest name of a remote host, in bytes. The rest is cut.
 const NAME_LIMIT: usize = 64;
 
 /// Where a login comes from: an IPv4 address, the /64 prefix of an IPv6 address (one subscriber has at least that), or a name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Remote(String);
 
 impl Remote {

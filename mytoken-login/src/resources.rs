@@ -13,11 +13,11 @@ use crate::budget::{AgentNotes, Allowance, BudgetSettings, LedgerFile};
 use crate::context::{ConfiguredServer, LoginContext};
 use crate::maps::Maps;
 use crate::oidc::ProviderKeys;
-use crate::process::Process;
 use crate::remote::Remote;
 use crate::server_tokens::ServerTokens;
 use crate::service::TokenService;
 use crate::settings::LoginSettings;
+use mytoken::Process;
 
 /// The state that this host keeps between logins, and the origin of one login.
 pub struct LoginResources {

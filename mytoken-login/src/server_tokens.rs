@@ -23,6 +23,10 @@ const DISCOVERY: MaxAge = MaxAge { fresh: 3_600, stale_if_error: 86_400, stale_w
 /// Time that is reserved for [`ServerTokens::probe`].
 const PROBE_TIME: Duration = Duration::from_secs(2);
 
+/// Time of the probe after a login was ended while it waited. The next login waits for it before it is refused, and may have little time
+/// itself.
+const SHORT_PROBE_TIME: Duration = Duration::from_secs(1);
+
 /// The configured mytoken server.
 pub struct ServerTokens<'a> {
     url: ServerUrl,
@@ -47,6 +51,10 @@ impl<'a> ServerTokens<'a> {
 
     /// The server, if there is no backoff for it.
     fn available_server(&self, deadline: Deadline) -> Result<Server<'_>, Refusal> {
+        let has_time = deadline.remaining().is_some_and(|left| left > SHORT_PROBE_TIME);
+        if has_time && self.allowance.settle_ended_logins(self.url.as_str()) {
+            self.look_for_silence(deadline.at_most(SHORT_PROBE_TIME));
+        }
         self.allowance.check_backoff(self.url.as_str())?;
         self.discover(deadline)
     }
@@ -95,7 +103,9 @@ impl<'a> ServerTokens<'a> {
         self.allowance.count_request(url, provider, deadline)?;
         let Some(left) = deadline.remaining() else { return Err(Refusal::DeadlinePassed) };
         let probe_time = PROBE_TIME.min(left / 4);
-        send(deadline.earlier(probe_time)).inspect(|_| self.allowance.record_answer(url, provider)).map_err(|error| {
+        let (answer, _recorded) =
+            self.allowance.wait_for(url, provider, deadline, || send(deadline.earlier(probe_time)));
+        answer.inspect(|_| self.allowance.record_answer(url, provider)).map_err(|error| {
             match &error {
                 // There was no connection, so the entered text is not the cause.
                 Error::Http(error) if error.is_without_connection() => self.record_silence_for_all(),
@@ -113,22 +123,26 @@ impl<'a> ServerTokens<'a> {
     }
 
     /// Asks whether the server is silent for all requests, or only for this token. Some tokens make the server wait: for a provider
-    /// that their holder chose, or for the server itself (a short token that rotates, MT-45). A request for discovery holds no claim of
-    /// its sender. The answer serves the next login, not this one.
+    /// that their holder chose, or for the server itself (a short token that rotates, MT-45). The answer serves the next login, not this
+    /// one.
     fn probe(&self, deadline: Deadline) {
-        let url = self.url.as_str();
-        let counted = self.allowance.count_request(url, RequestProvider::UNKNOWN, deadline);
-        if let (Ok(()), Ok(http)) = (counted, self.http.get()) {
-            match Server::discover_once(http, &self.url, deadline) {
-                Err(Error::Http(error))
-                    if error.is_without_connection()
-                        || matches!(error, HttpError::Unreachable { .. } | HttpError::TooLate { .. }) =>
-                {
-                    self.record_silence_for_all();
-                }
-                Err(error) => self.allowance.record_error(url, RequestProvider::UNKNOWN, &error),
-                Ok(_) => {}
+        if self.allowance.count_request(self.url.as_str(), RequestProvider::UNKNOWN, deadline).is_ok() {
+            self.look_for_silence(deadline);
+        }
+    }
+
+    /// Sends a request for discovery, which holds no claim of its sender, and records that there was no answer.
+    fn look_for_silence(&self, deadline: Deadline) {
+        let Ok(http) = self.http.get() else { return };
+        match Server::discover_once(http, &self.url, deadline) {
+            Err(Error::Http(error))
+                if error.is_without_connection()
+                    || matches!(error, HttpError::Unreachable { .. } | HttpError::TooLate { .. }) =>
+            {
+                self.record_silence_for_all();
             }
+            Err(error) => self.allowance.record_error(self.url.as_str(), RequestProvider::UNKNOWN, &error),
+            Ok(_) => {}
         }
     }
 

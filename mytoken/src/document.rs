@@ -3,7 +3,8 @@
 //!
 //! All logins of a host share a [`SharedDocument`]. Each login is a process of its own, and any text at a prompt can make it need the
 //! document. So a process records its attempt on disk before it sends the request, and the outcome afterwards. After a failure no
-//! process sends a request for [`PAUSE`] seconds. If a process ends without an outcome, another process can try after 8 s.
+//! process sends a request for [`PAUSE`] seconds. If a process ends without an outcome, another process can try after 8 s. But if it ended
+//! after a long wait for the answer, as sshd ends a login (SSH-10), that is a failure like any other: a new attempt would wait as long.
 
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{DiskCache, Storage, file_name};
+use crate::long_wait::{LONG_WAIT, notice_long_wait};
 use crate::private_files::FileError;
-use crate::{Clock, Deadline};
+use crate::{Clock, Deadline, Process};
 
 /// Seconds after a failure in which no process sends a request.
 pub const PAUSE: u64 = 60;
@@ -97,7 +99,7 @@ impl State {
             return empty;
         };
         state.document = state.document.filter(|document| document.at <= now && readable(&document.content));
-        state.attempt = state.attempt.filter(|attempt| attempt.at <= now);
+        state.attempt = state.attempt.filter(|attempt| attempt.at <= now).map(|attempt| attempt.judged(source));
         state
     }
 
@@ -117,6 +119,25 @@ struct StoredDocument {
 struct FetchAttempt {
     at: u64,
     outcome: Outcome,
+    /// The fetching process, once it has waited for [`LONG_WAIT`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    waiting: Option<Process>,
+}
+
+impl FetchAttempt {
+    fn new(at: u64, outcome: Outcome) -> Self {
+        Self { at, outcome, waiting: None }
+    }
+
+    /// This attempt, which has failed if its process ended while it waited.
+    fn judged(self, source: &str) -> Self {
+        let ended = self.waiting.is_some_and(|process| !process.is_running());
+        if !(ended && matches!(self.outcome, Outcome::InProgress)) {
+            return self;
+        }
+        let reason = format!("{source} did not answer before the login that waited for it was ended");
+        Self::new(self.at, Outcome::Failed(FetchError::Unavailable(reason)))
+    }
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -163,7 +184,7 @@ impl<'a> SharedDocument<'a> {
             NextStep::Use(content) => decoded(content),
             NextStep::Fail(error, old) => old.map_or(Err(error), decoded),
             NextStep::Wait(old) => old.map_or(Err(DocumentError::InProgress), decoded),
-            NextStep::Fetch(old) => match fetch(deadline.at_most(ATTEMPT_LIMIT)) {
+            NextStep::Fetch(old) => match self.fetch_noticed(cache, deadline.at_most(ATTEMPT_LIMIT), fetch) {
                 Ok(document) => {
                     self.store(cache, serde_json::to_string(&document).ok());
                     Ok(document)
@@ -174,6 +195,21 @@ impl<'a> SharedDocument<'a> {
                 }
             },
         }
+    }
+
+    /// Fetches the document, and records a long wait for it.
+    fn fetch_noticed<T>(&self, cache: &DiskCache, deadline: Deadline, fetch: impl FnOnce(Deadline) -> T) -> T {
+        let notice = || {
+            let Some(process) = Process::own() else { return };
+            let mut record = |bytes: Option<&[u8]>| {
+                let mut state: State = serde_json::from_slice(bytes?).ok()?;
+                let attempt = state.attempt.as_mut()?;
+                attempt.waiting = Some(process);
+                state.bytes()
+            };
+            let _ = cache.update(&self.file, deadline.at_most(RECORD_LIMIT), &mut record);
+        };
+        notice_long_wait(LONG_WAIT, notice, || fetch(deadline))
     }
 
     /// The seconds for which no process sends a request, because a fetch failed. `None`: no fetch failed recently.
@@ -248,7 +284,7 @@ impl<'a> SharedDocument<'a> {
         let mut first = false;
         let mut record = |bytes: Option<&[u8]>| {
             first = matches!(self.next_step(self.parse(bytes, readable), age), NextStep::Fetch(_));
-            let attempt = FetchAttempt { at: self.clock.now(), outcome: Outcome::InProgress };
+            let attempt = FetchAttempt::new(self.clock.now(), Outcome::InProgress);
             let state = State { attempt: Some(attempt), ..self.parse(bytes, readable) };
             if first { state.bytes() } else { None }
         };
@@ -266,7 +302,7 @@ impl<'a> SharedDocument<'a> {
 
     /// Records the outcome of an attempt without a document. An error is ignored, because the attempt itself is recorded.
     fn record_outcome(&self, cache: &DiskCache, outcome: Outcome) {
-        let attempt = FetchAttempt { at: self.clock.now(), outcome };
+        let attempt = FetchAttempt::new(self.clock.now(), outcome);
         let mut record =
             |bytes: Option<&[u8]>| State { attempt: Some(attempt.clone()), ..self.parse(bytes, &|_| true) }.bytes();
         let _ = cache.update(&self.file, Deadline::after(RECORD_LIMIT), &mut record);

@@ -18,13 +18,13 @@ use crate::refusal::{Limit, Refusal, RefusalClass};
 use crate::remote::Remote;
 
 /// Backoff after a server did not answer, in seconds. Every login that waits for it holds one of sshd's `MaxStartups` slots (SSH-11).
-const SILENCE_BACKOFF: u64 = 15;
+pub(super) const SILENCE_BACKOFF: u64 = 15;
 
 /// Backoff after a 429 without `Retry-After`, in seconds.
 const DEFAULT_BACKOFF: u64 = 30;
 
 /// How long a change of the ledger waits for the lock if the caller has no deadline.
-const CHANGE_TIME: Duration = Duration::from_secs(2);
+pub(super) const CHANGE_TIME: Duration = Duration::from_secs(2);
 
 /// The provider that a request concerns: the one of the mytoken in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +47,9 @@ impl RequestProvider<'static> {
 /// The remaining requests of one login. It also records for later logins how the server answered.
 pub struct Allowance<'a> {
     /// `None`: requests are not counted.
-    ledger: Option<&'a LedgerFile>,
-    settings: &'a BudgetSettings,
-    remote: Remote,
+    pub(super) ledger: Option<&'a LedgerFile>,
+    pub(super) settings: &'a BudgetSettings,
+    pub(super) remote: Remote,
     connection: Option<&'a str>,
     /// When this login's requests were counted, in seconds since boot.
     counted: RefCell<Vec<u64>>,
@@ -248,7 +248,7 @@ impl<'a> Allowance<'a> {
         });
     }
 
-    fn change_ledger(&self, change: &mut dyn FnMut(&mut Ledger, u64)) {
+    pub(super) fn change_ledger(&self, change: &mut dyn FnMut(&mut Ledger, u64)) {
         if let Some(file) = self.ledger {
             // A failure makes later logins slower or refuses them earlier. This login is already decided.
             let _ = file.change(self.settings, Deadline::after(CHANGE_TIME), change);

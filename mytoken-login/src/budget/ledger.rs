@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::backoff::Backoffs;
 use super::connections::EndedConnections;
 use super::settings::BudgetSettings;
+use super::waiting::WaitingLogins;
 use crate::remote::Remote;
 
 /// Version of the stored form.
@@ -33,6 +34,9 @@ pub struct Ledger {
     pub connections: EndedConnections,
     /// Addresses of accepted logins.
     known: Vec<RemoteTime>,
+    /// Logins that wait long for a server. Usually there are none, and then earlier releases can read the file.
+    #[serde(default, skip_serializing_if = "WaitingLogins::is_empty")]
+    pub waiting: WaitingLogins,
 }
 
 /// An address, and when it sent a request or had a login accepted.
@@ -66,6 +70,7 @@ impl Default for Ledger {
             backoffs: Backoffs::default(),
             connections: EndedConnections::default(),
             known: Vec::new(),
+            waiting: WaitingLogins::default(),
         }
     }
 }
@@ -158,6 +163,7 @@ impl Ledger {
         let window = settings.window.as_secs();
         self.requests.retain(|request| request.at <= now && now - request.at < window);
         self.backoffs.drop_expired(now);
+        self.waiting.drop_expired(now);
         self.known.retain(|known| known.at <= now && now - known.at < KNOWN_AGE);
     }
 

@@ -5,7 +5,8 @@
 //! anybody who can make this host send requests can use it up. So a request with a code or token from the prompt is counted before it
 //! is sent, per remote address and for the whole host. The requests of an accepted login are removed from the count: sixty people of a
 //! course can log in from one address, but guesses from that address reach the limit. The ledger also keeps the backoffs: a server gets
-//! no request for some time after a 429 (with its `Retry-After`) or after a request without an answer.
+//! no request for some time after a 429 (with its `Retry-After`) or after a request without an answer, also if sshd
+//! ended the login that waited for it.
 
 mod agent_notes;
 mod allowance;
@@ -14,6 +15,8 @@ mod connections;
 mod file;
 mod ledger;
 mod settings;
+mod wait;
+mod waiting;
 
 pub use agent_notes::AgentNotes;
 pub use allowance::{Allowance, RequestProvider};
@@ -22,3 +25,5 @@ pub use connections::{ConnectionEnd, EndedConnections};
 pub use file::LedgerFile;
 pub use ledger::Ledger;
 pub use settings::BudgetSettings;
+pub use wait::LongWait;
+pub use waiting::{WaitingLogin, WaitingLogins};

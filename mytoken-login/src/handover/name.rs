@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use mytoken::random::random;
 
-use crate::process::Process;
+use mytoken::Process;
 
 /// Maximum number of processes of a record: the one that authenticated, and its parent.
 const PROCESSES_LIMIT: usize = 2;

@@ -6,8 +6,8 @@ use mytoken::private_files::FileError;
 use serde::{Deserialize, Serialize};
 
 use crate::credential::SessionCredential;
-use crate::process::Process;
 use crate::report::Accepted;
+use mytoken::Process;
 
 /// Version of the record. An upgrade can replace the module between the authentication and the session of a login: a record of another
 /// version is refused as malformed.

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Servers that accept connections and say nothing, and logins that sshd ends meanwhile.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testbed::drive::people::control;
+use testbed::drive::{askpass, tokens};
+use testbed::site::command::CommandOutcome;
+use testbed::site::daemon::Daemon;
+use testbed::{Options, Release, Result, Site, story_with_own_servers};
+
+use super::login_with_key;
+use crate::bad_tokens::inputs;
+
+/// `deadline` of the site.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// From the connection to the refusal of a login that waits for nothing: the fail delay is one second.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// `LoginGraceTime` of a site whose sshd ends logins before the deadline.
+const GRACE: Duration = Duration::from_secs(6);
+
+const UNAVAILABLE: &str = "unavailable at the moment";
+
+/// A site whose sshd does not block addresses after refusals.
+fn one_node(sshd_config: &'static str) -> Result<Options> {
+    Ok(Options { nodes: 1, penalties: false, sshd_config, ..Options::new()? })
+}
+
+/// One login with this answer from an address of its own, and how long ssh ran.
+fn login(site: &Site, answer: &str) -> Result<(Duration, CommandOutcome)> {
+    let options = "-o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
+    let command = format!("ssh {options} {} true", site.new_client()?.destination());
+    askpass::prepare(site, "alice", &[answer])?;
+    let began = Instant::now();
+    let outcome = askpass::run_with_prepared_answers(site, "alice", &command)?;
+    Ok((began.elapsed(), outcome))
+}
+
+fn short_token(site: &Site) -> Result<String> {
+    tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))
+}
+
+fn signal_servers(site: &Site, signal: &str) -> Result<()> {
+    site.sh("root", &format!("pkill -{signal} -f '[t]estserver serve'"))?.ok().map(drop)
+}
+
+/// The first login is ended by sshd and does not say a word. The second one is refused at once. Since OpenSSH 9.9 sshd waits up to four
+/// seconds longer than `LoginGraceTime`, by chance; then the first login may reach its own end.
+fn check_the_second_knows(site: &Site, answer: &str, sentence: &str) -> Result<()> {
+    let (took, first) = login(site, answer)?;
+    println!("ended by sshd after {took:?}");
+    assert!(
+        !first.success() && took > GRACE - Duration::from_secs(1) && took < DEADLINE + AT_ONCE,
+        "{took:?} {first:?}"
+    );
+    if site.options().release == Release::Bookworm {
+        assert!(!first.stderr.contains(sentence), "{first:?}");
+    }
+    let (took, second) = login(site, answer)?;
+    println!("the next login was refused after {took:?}");
+    assert!(!second.success() && second.stderr.contains(sentence), "{second:?}");
+    assert!(took < AT_ONCE, "{took:?} {second:?}");
+    Ok(())
+}
+
+#[test]
+fn a_login_that_sshd_ends_tells_the_next_one_of_a_silent_server() -> Result<()> {
+    story_with_own_servers(one_node("LoginGraceTime 6\n")?, |site| {
+        let token = short_token(site)?;
+        login(site, &token)?.1.ok()?;
+        signal_servers(site, "STOP")?;
+        check_the_second_knows(site, &token, UNAVAILABLE)?;
+        let began = Instant::now();
+        login_with_key(site, "alice", "true")?.ok()?;
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        let status = site.sh("root", "mytokenctl status --login")?.ok()?.stdout;
+        assert!(status.contains("paused"), "{status}");
+        signal_servers(site, "CONT")?;
+        testbed::wait::until("the end of the pause", Duration::from_secs(40), || {
+            Ok(login(site, &token)?.1.success().then_some(()))
+        })
+    })
+}
+
+#[test]
+fn a_login_that_sshd_ends_tells_the_next_one_of_a_silent_issuer() -> Result<()> {
+    story_with_own_servers(one_node("LoginGraceTime 6\n")?, |site| {
+        let token = inputs::mint(site, &json!({}))?;
+        let fault = json!({"name": "latency", "endpoint": "discovery", "argument": 60_000});
+        control(site, "/provider/fault", Some(&fault.to_string()))?;
+        check_the_second_knows(site, &token, "cannot be fetched at the moment")
+    })
+}
+
+/// TLS stall: the connection is there, and not one byte comes.
+#[test]
+fn a_server_that_accepts_and_says_nothing_delays_one_login() -> Result<()> {
+    story_with_own_servers(one_node("")?, |site| {
+        let token = short_token(site)?;
+        login(site, &token)?.1.ok()?;
+        let listen = "use Socket; socket(my $s, PF_INET, SOCK_STREAM, 0); setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1); \
+                      bind($s, sockaddr_in(9443, INADDR_ANY)) or die; listen($s, 99); my @c; while (accept(my $c, $s)) { push @c, $c }";
+        site.start_daemon(Daemon::new("mute", ["perl", "-e", listen]))?;
+        site.wait_for("the mute server", Duration::from_secs(20), "root", "ss -ltn | grep -q :9443")?;
+        site.sh("root", "sed -i s/mytoken.testbed:8443/mytoken.testbed:9443/ /etc/mytoken/mytoken.toml")?.ok()?;
+        let (took, first) = login(site, &token)?;
+        assert!(!first.success() && first.stderr.contains(UNAVAILABLE), "{first:?}");
+        assert!(took > AT_ONCE && took < DEADLINE, "{took:?}");
+        let (took, second) = login(site, &token)?;
+        assert!(!second.success() && second.stderr.contains(UNAVAILABLE), "{second:?}");
+        assert!(took < AT_ONCE, "{took:?}");
+        login_with_key(site, "alice", "true")?.ok().map(drop)
+    })
+}
