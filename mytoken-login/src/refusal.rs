@@ -68,6 +68,9 @@ pub enum Refusal {
     /// A transfer code that is unknown, used or expired.
     #[error("the transfer code is unknown, expired or already used; create a new one")]
     CodeUnknown,
+    /// A token that this connection has sent before. It was refused then, and is not sent again.
+    #[error("this token was refused in this connection a moment ago; enter another one, or connect again")]
+    Repeated,
     /// The server refuses the mytoken.
     #[error("the mytoken is expired, revoked or not valid yet")]
     MytokenRefused,
@@ -203,6 +206,7 @@ impl Refusal {
             Self::Rotating => "rotating",
             Self::NoAccessTokens => "no_at_capability",
             Self::CodeUnknown => "code_unknown",
+            Self::Repeated => "repeated",
             Self::MytokenRefused => "mytoken_refused",
             Self::Restricted => "usage_restricted",
             Self::ExchangeRefused(_) => "exchange_refused",
@@ -244,6 +248,7 @@ impl Refusal {
             | Self::Rotating
             | Self::NoAccessTokens
             | Self::CodeUnknown
+            | Self::Repeated
             | Self::MytokenRefused
             | Self::Restricted
             | Self::ExchangeRefused(_)

@@ -49,8 +49,9 @@ impl<'a> ServerTokens<'a> {
         Self { url, http, cache, clock, allowance }
     }
 
-    /// The server, if there is no backoff for it.
-    fn available_server(&self, deadline: Deadline) -> Result<Server<'_>, Refusal> {
+    /// The server for the entered token, if there is no backoff for it and the token is new in this connection.
+    fn available_server(&self, entered: &Secret, deadline: Deadline) -> Result<Server<'_>, Refusal> {
+        self.allowance.refuse_repeated(entered)?;
         let has_time = deadline.remaining().is_some_and(|left| left > SHORT_PROBE_TIME);
         if has_time && self.allowance.settle_ended_logins(self.url.as_str()) {
             self.look_for_silence(deadline.at_most(SHORT_PROBE_TIME));
@@ -92,9 +93,11 @@ impl<'a> ServerTokens<'a> {
         Ok(Server::from_discovery(http, &self.url, discovery)?.with_clock(self.clock).once())
     }
 
-    /// Counts and sends one request, and records what its failure means for later requests.
+    /// Counts and sends one request, and records what its failure means for later requests. `entered` is the entered token, if the request
+    /// holds it.
     fn send<T>(
         &self,
+        entered: Option<&Secret>,
         provider: RequestProvider<'_>,
         deadline: Deadline,
         send: impl FnOnce(Deadline) -> Result<T, Error>,
@@ -102,6 +105,9 @@ impl<'a> ServerTokens<'a> {
         let url = self.url.as_str();
         self.allowance.count_request(url, provider, deadline)?;
         let Some(left) = deadline.remaining() else { return Err(Refusal::DeadlinePassed) };
+        if let Some(token) = entered {
+            self.allowance.record_sent(token);
+        }
         let probe_time = PROBE_TIME.min(left / 4);
         let (answer, _recorded) =
             self.allowance.wait_for(url, provider, deadline, || send(deadline.earlier(probe_time)));
@@ -173,8 +179,9 @@ fn fetch_error(error: &Error) -> FetchError {
 
 impl TokenService for ServerTokens<'_> {
     fn redeem(&self, code: &Secret, deadline: Deadline) -> Result<Secret, Refusal> {
-        let server = self.available_server(deadline)?;
-        Ok(self.send(RequestProvider::UNKNOWN, deadline, |deadline| server.redeem(code, deadline))?.mytoken)
+        let server = self.available_server(code, deadline)?;
+        let redeem = |deadline| server.redeem(code, deadline);
+        Ok(self.send(Some(code), RequestProvider::UNKNOWN, deadline, redeem)?.mytoken)
     }
 
     fn exchange(
@@ -184,13 +191,16 @@ impl TokenService for ServerTokens<'_> {
         deadline: Deadline,
     ) -> Result<Secret, Refusal> {
         // A backoff that began after the redemption must not cost the user the mytoken.
-        let server = if redeemed { self.discover(deadline)? } else { self.available_server(deadline)? };
+        let entered = (!redeemed).then_some(request.mytoken);
+        let server = match entered {
+            Some(entered) => self.available_server(entered, deadline)?,
+            None => self.discover(deadline)?,
+        };
         let issuer = self.provider_of(&server, request.mytoken);
         let provider = RequestProvider { issuer: issuer.as_deref(), verified: redeemed };
         // A successor of a rotated mytoken could not be given back to the user, so such a login is refused.
-        let token =
-            self.send(provider, deadline, |deadline| server.access_token(request, &mut refuse_rotation, deadline))?;
-        Ok(token.token)
+        let exchange = |deadline| server.access_token(request, &mut refuse_rotation, deadline);
+        Ok(self.send(entered, provider, deadline, exchange)?.token)
     }
 
     fn revoke(&self, mytoken: &Secret, deadline: Deadline) -> Result<(), Refusal> {

@@ -137,6 +137,7 @@ mod tests {
             (Refusal::Rotating, PamError::AUTH_ERR),
             (Refusal::NoAccessTokens, PamError::AUTH_ERR),
             (Refusal::CodeUnknown, PamError::AUTH_ERR),
+            (Refusal::Repeated, PamError::AUTH_ERR),
             (Refusal::MytokenRefused, PamError::AUTH_ERR),
             (Refusal::Restricted, PamError::AUTH_ERR),
             (Refusal::ExchangeRefused(text()), PamError::AUTH_ERR),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mytoken::server::ServerError;
-use mytoken::{Deadline, Error};
+use mytoken::{Deadline, Error, Secret};
 
 use super::agent_notes::AgentNotes;
 use super::backoff::{Backoff, BackoffReason, LONGEST_BACKOFF};
@@ -57,6 +57,8 @@ pub struct Allowance<'a> {
     agent: Option<&'a AgentNotes>,
     /// How many requests it has heard of, by the server's URL.
     told: RefCell<BTreeMap<String, u32>>,
+    /// The entered token, once it was sent.
+    sent: RefCell<Option<Secret>>,
 }
 
 impl<'a> Allowance<'a> {
@@ -69,7 +71,7 @@ impl<'a> Allowance<'a> {
         connection: Option<&'a str>,
     ) -> Self {
         let (counted, told) = (RefCell::default(), RefCell::default());
-        Self { ledger, settings, remote, connection, counted, agent: None, told }
+        Self { ledger, settings, remote, connection, counted, agent: None, told, sent: RefCell::default() }
     }
 
     /// The same, and this agent hears of each request.
@@ -93,15 +95,37 @@ impl<'a> Allowance<'a> {
         ledger.connections.end_of(connection, now)
     }
 
-    /// The login was refused. Ends the connection after an outage and after too many requests.
+    /// Refuses a token that was sent in an earlier attempt of this connection and refused. The answer would be the same, and the exchange
+    /// could consume a use of the mytoken.
+    ///
+    /// # Errors
+    /// [`Refusal::Repeated`]; [`Refusal::System`] when the ledger cannot be read.
+    pub fn refuse_repeated(&self, token: &Secret) -> Result<(), Refusal> {
+        let Some((file, connection)) = self.ledger.zip(self.connection) else { return Ok(()) };
+        let (ledger, now) = file.read(self.settings).map_err(|error| Refusal::System(error.to_string()))?;
+        if ledger.refused_tokens.contains(connection, token, now) { Err(Refusal::Repeated) } else { Ok(()) }
+    }
+
+    /// The entered token is sent now.
+    pub fn record_sent(&self, token: &Secret) {
+        self.sent.replace(Some(token.clone()));
+    }
+
+    /// The login was refused. Ends the connection after an outage and after too many requests. After any other refusal the connection
+    /// gets a prompt again, but not for a token that was sent.
     pub fn record_refusal(&self, refusal: &Refusal) {
         let end = match refusal {
-            Refusal::TooManyRequests { .. } => ConnectionEnd::TooManyRequests,
-            refusal if refusal.class() == RefusalClass::Unavailable => ConnectionEnd::Outage,
-            _ => return,
+            Refusal::TooManyRequests { .. } => Some(ConnectionEnd::TooManyRequests),
+            refusal if refusal.class() == RefusalClass::Unavailable => Some(ConnectionEnd::Outage),
+            _ => None,
         };
-        if let Some(connection) = self.connection {
-            self.change_ledger(&mut |ledger, now| ledger.connections.add(connection, end, now));
+        let (Some(connection), sent) = (self.connection, self.sent.take()) else { return };
+        if end.is_some() || sent.is_some() {
+            self.change_ledger(&mut |ledger, now| match (end, &sent) {
+                (Some(end), _) => ledger.connections.add(connection, end, now),
+                (None, Some(token)) => ledger.refused_tokens.add(connection, token, now),
+                (None, None) => {}
+            });
         }
     }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoffs;
 use super::connections::EndedConnections;
+use super::refused_tokens::RefusedTokens;
 use super::settings::BudgetSettings;
 use super::waiting::WaitingLogins;
 use crate::remote::Remote;
@@ -37,6 +38,9 @@ pub struct Ledger {
     /// Logins that wait long for a server. Usually there are none, and then earlier releases can read the file.
     #[serde(default, skip_serializing_if = "WaitingLogins::is_empty")]
     pub waiting: WaitingLogins,
+    /// Tokens that were refused.
+    #[serde(default, skip_serializing_if = "RefusedTokens::is_empty")]
+    pub refused_tokens: RefusedTokens,
 }
 
 /// An address, and when it sent a request or had a login accepted.
@@ -71,6 +75,7 @@ impl Default for Ledger {
             connections: EndedConnections::default(),
             known: Vec::new(),
             waiting: WaitingLogins::default(),
+            refused_tokens: RefusedTokens::default(),
         }
     }
 }
@@ -164,6 +169,7 @@ impl Ledger {
         self.requests.retain(|request| request.at <= now && now - request.at < window);
         self.backoffs.drop_expired(now);
         self.waiting.drop_expired(now);
+        self.refused_tokens.drop_expired(now);
         self.known.retain(|known| known.at <= now && now - known.at < KNOWN_AGE);
     }
 

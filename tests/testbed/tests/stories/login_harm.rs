@@ -190,6 +190,32 @@ fn an_outage_ends_the_prompts_of_the_connection() -> Result<()> {
     })
 }
 
+/// ssh asks three times, and a person or an askpass gives the same token each time.
+#[test]
+fn three_prompts_with_the_same_token_cost_one_exchange() -> Result<()> {
+    let options = Options { sshd_config: "PasswordAuthentication yes\n", ..one_node()? };
+    story_with_own_servers(options, |site| {
+        let token = short_token(site)?;
+        login_with_token(site, &token, "testbed")?.ok()?;
+        // Keyboard-interactive has a process per attempt, the password method one process for all (SSH-01, SSH-02).
+        for method in ["keyboard-interactive", "password"] {
+            Journal::clear(site)?;
+            let before = site.read("/var/log/all.log")?.matches("reason=repeated").count();
+            let destination = site.new_client()?.destination_of("bob@testbed");
+            let ssh = format!("ssh -o PreferredAuthentications={method} {destination} true");
+            let outcome = askpass::run_with_answers(site, "alice", &[token.as_str(); 3], &ssh)?;
+            assert!(!outcome.success(), "{method}: {outcome:?}");
+            assert_eq!(askpass::prompts(site, "alice")?.len(), 3, "{method}: {outcome:?}");
+            assert_eq!(Journal::read(site)?.requests_to("access_token"), 1, "{method}");
+            let log = site.read("/var/log/all.log")?;
+            assert!(log.contains("reason=not_mapped"), "{method}: {log}");
+            assert_eq!(log.matches("reason=repeated").count() - before, 2, "{method}: {log}");
+        }
+        // A new connection asks the server again.
+        login_with_token(site, &token, "testbed")?.ok().map(drop)
+    })
+}
+
 #[test]
 fn every_refusal_takes_the_fail_delay_also_for_unknown_accounts() -> Result<()> {
     story_with_own_servers(Options { penalties: false, ..one_node()? }, |site| {
