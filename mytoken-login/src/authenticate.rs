@@ -5,7 +5,7 @@
 //! others get the same prompt. Text that does not have the form of a token is sent nowhere. A mytoken, short token or transfer code is
 //! exchanged once, at the configured server. The access token is verified, and then the rules decide.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mytoken::token::NotAToken;
 use mytoken::{Deadline, Secret};
@@ -16,13 +16,11 @@ use crate::conversation::{self, AskError, Conversation};
 use crate::credential::SessionCredential;
 use crate::exchange::{Obtained, obtain_access_token};
 use crate::identity::Identity;
+use crate::login_time::LoginTime;
 use crate::oidc::{string_list, verify};
 use crate::refusal::Refusal;
 use crate::report::{Accepted, Report, RevocationResult};
 use crate::rules::decide;
-
-/// Time for the revocation after a refused login. The deadline of the login may have passed.
-const REVOCATION_TIME: Duration = Duration::from_secs(3);
 
 /// Asks the user for a token and decides. Shows the user why a login is refused.
 pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation: &mut dyn Conversation) -> Report {
@@ -30,8 +28,14 @@ pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation:
     let mut redeemed = None;
     let outcome = find_account(attempt, context).and_then(|account| {
         report.uid = account.as_ref().map(|account| account.uid);
+        let spent = context.began.elapsed();
+        // After such a long look-up the answer would come too late in any case.
+        if spent >= context.settings.deadline.get() {
+            return Err(Refusal::DeadlinePassed);
+        }
         let token = ask_for_token(context, conversation, &mut report)?;
-        check_token(attempt, account, &token, context, &mut report, &mut redeemed)
+        let time = LoginTime::after_answer(context.settings.deadline.get(), spent);
+        check_token(attempt, account, &token, time, context, &mut report, &mut redeemed)
     });
     if outcome.is_err() {
         report.revocation = revoke(redeemed, context);
@@ -54,7 +58,8 @@ pub fn examine(attempt: &Attempt, token: &Secret, context: &LoginContext<'_>) ->
         if token.is_empty() {
             return Err(Refusal::Empty);
         }
-        check_token(attempt, account, token, context, &mut report, &mut redeemed)
+        let time = LoginTime::after_answer(context.settings.deadline.get(), context.began.elapsed());
+        check_token(attempt, account, token, time, context, &mut report, &mut redeemed)
     });
     // No session follows, so a redeemed mytoken is revoked even when the token is accepted.
     report.revocation = revoke(redeemed, context);
@@ -104,15 +109,25 @@ fn check_token(
     attempt: &Attempt,
     account: Option<LocalAccount>,
     token: &Secret,
+    time: LoginTime,
     context: &LoginContext<'_>,
     report: &mut Report,
-    redeemed: &mut Option<Secret>,
+    redeemed: &mut Option<Redeemed>,
 ) -> Result<Accepted, Refusal> {
-    let account = account.ok_or(Refusal::UserUnknown)?;
     // The deadline counts from the answer. sshd limits how long the user may take for it (SSH-10).
-    let deadline = Deadline::after(context.settings.deadline.get());
-    let obtained = obtain_access_token(attempt, token, context, deadline, report, redeemed)?;
-    authorize(account, obtained, context, deadline, report)
+    report.deadline = Some(time.end());
+    let account = account.ok_or(Refusal::UserUnknown)?;
+    let mut mytoken = None;
+    let obtained = obtain_access_token(attempt, token, context, time, report, &mut mytoken);
+    *redeemed = mytoken.map(|mytoken| Redeemed { mytoken, time });
+    let deadline = if redeemed.is_some() { time.for_requests_before_revocation() } else { time.for_requests() };
+    authorize(account, obtained?, context, deadline, report)
+}
+
+/// The mytoken of a transfer code, and the time of the login that redeemed it.
+struct Redeemed {
+    mytoken: Secret,
+    time: LoginTime,
 }
 
 /// Verifies the access token and applies the rules.
@@ -146,9 +161,9 @@ fn authorize(
 }
 
 /// Revokes a redeemed mytoken that no session gets. It exists only here and would stay valid for hours.
-fn revoke(redeemed: Option<Secret>, context: &LoginContext<'_>) -> Option<RevocationResult> {
-    let (mytoken, server) = redeemed.zip(context.server)?;
-    Some(match server.tokens.revoke(&mytoken, Deadline::after(REVOCATION_TIME)) {
+fn revoke(redeemed: Option<Redeemed>, context: &LoginContext<'_>) -> Option<RevocationResult> {
+    let (Redeemed { mytoken, time }, server) = redeemed.zip(context.server)?;
+    Some(match server.tokens.revoke(&mytoken, time.for_revocation()) {
         Ok(()) => RevocationResult::Revoked,
         Err(refusal) => RevocationResult::Failed { reason: refusal.detail().unwrap_or_else(|| refusal.to_string()) },
     })

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A login attempt, and the inputs of its decision.
 
+use std::time::Instant;
+
 use mytoken::Clock;
 use mytoken::config::IssuerSettings;
 
@@ -40,6 +42,8 @@ pub struct LoginContext<'a> {
     pub keys: &'a dyn KeySource,
     /// The wall clock.
     pub clock: &'a dyn Clock,
+    /// When the login began to read the map files. What it takes until the prompt counts for its deadline.
+    pub began: Instant,
 }
 
 /// The mytoken server that exchanges mytokens.

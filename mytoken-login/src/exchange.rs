@@ -10,6 +10,7 @@ use mytoken::{Deadline, Secret};
 use mytoken_wire::agent::RenewalCredential;
 
 use crate::context::{Attempt, ConfiguredServer, LoginContext};
+use crate::login_time::LoginTime;
 use crate::refusal::Refusal;
 use crate::report::Report;
 use crate::settings::{ExchangeSettings, Exchangeable};
@@ -27,7 +28,7 @@ pub(crate) fn obtain_access_token(
     attempt: &Attempt,
     token: &Secret,
     context: &LoginContext<'_>,
-    deadline: Deadline,
+    time: LoginTime,
     report: &mut Report,
     redeemed: &mut Option<Secret>,
 ) -> Result<Obtained, Refusal> {
@@ -49,18 +50,20 @@ pub(crate) fn obtain_access_token(
                 if !may_be_mytoken(token, context.clock.now()) {
                     return Err(Refusal::MytokenRefused);
                 }
-                exchange.run(attempt, token.clone(), MytokenSource::Entered, deadline)
+                exchange.run(attempt, token.clone(), MytokenSource::Entered, time.for_requests())
             })
         }
         Presented::ShortToken => {
             report.record_without_fingerprint("st", "short token");
             Exchange::for_kind(context, Exchangeable::ShortToken)
-                .and_then(|exchange| exchange.run(attempt, token.clone(), MytokenSource::Entered, deadline))
+                .and_then(|exchange| exchange.run(attempt, token.clone(), MytokenSource::Entered, time.for_requests()))
                 .inspect(|_| report.record_token("st", token, "accepted by the server"))
         }
         Presented::TransferCode => {
             report.record_without_fingerprint("tc", "transfer code");
             Exchange::for_kind(context, Exchangeable::TransferCode).and_then(|exchange| {
+                // The mytoken must be revoked if the login is refused, even by silence.
+                let deadline = time.for_requests_before_revocation();
                 let mytoken = exchange.server.tokens.redeem(token, deadline)?;
                 report.record_token("tc", token, "accepted by the server");
                 *redeemed = Some(mytoken.clone());

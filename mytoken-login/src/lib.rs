@@ -19,6 +19,7 @@ mod fail_delay;
 pub mod handover;
 mod identity;
 mod log_line;
+mod login_time;
 mod map_file;
 mod maps;
 mod module_arguments;

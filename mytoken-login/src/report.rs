@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use mytoken::Secret;
 use mytoken::token::fingerprint;
+use mytoken::{Deadline, Secret};
 
 use crate::accounts::LocalAccount;
 use crate::credential::SessionCredential;
@@ -32,6 +32,8 @@ pub struct Report {
     pub revocation: Option<RevocationResult>,
     /// When the prompt was answered. `fail_delay` counts from here.
     pub answered: Option<Instant>,
+    /// The end of the login's time. What follows the decision ends by then, too. `None` without an answer.
+    pub deadline: Option<Deadline>,
     /// How long each step took.
     pub durations: StepDurations,
 }
@@ -105,6 +107,7 @@ impl Report {
             rules: Vec::new(),
             revocation: None,
             answered: None,
+            deadline: None,
             durations: StepDurations::default(),
         }
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Builds the context of a login from the configuration and from what this host keeps between logins.
 
+use std::time::Instant;
+
 use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::http::LazyClient;
@@ -88,6 +90,7 @@ impl LoginResources {
         allowance: &Allowance<'_>,
         login: impl FnOnce(&LoginContext<'_>) -> T,
     ) -> Result<T, Error> {
+        let began = Instant::now();
         let url = settings.exchange.as_ref().map(|exchange| shared.server_url(&exchange.server)).transpose()?;
         let http_settings = shared.http_settings();
         let http = LazyClient::new(&http_settings);
@@ -101,6 +104,7 @@ impl LoginResources {
             maps: &Maps::load(&settings.rules, self.trust),
             keys: &ProviderKeys::new(&http, self.cache.as_ref(), &SystemClock),
             clock: &SystemClock,
+            began,
         }))
     }
 

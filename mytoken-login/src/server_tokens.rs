@@ -23,6 +23,9 @@ const DISCOVERY: MaxAge = MaxAge { fresh: 3_600, stale_if_error: 86_400, stale_w
 /// Time that is reserved for [`ServerTokens::probe`].
 const PROBE_TIME: Duration = Duration::from_secs(2);
 
+/// Time that is reserved for recording what an answer means, or that there was none. The login waits for the lock of the ledger meanwhile.
+const RECORD_TIME: Duration = Duration::from_millis(500);
+
 /// Time of the probe after a login was ended while it waited. The next login waits for it before it is refused, and may have little time
 /// itself.
 const SHORT_PROBE_TIME: Duration = Duration::from_secs(1);
@@ -53,8 +56,8 @@ impl<'a> ServerTokens<'a> {
     fn available_server(&self, entered: &Secret, deadline: Deadline) -> Result<Server<'_>, Refusal> {
         self.allowance.refuse_repeated(entered)?;
         let has_time = deadline.remaining().is_some_and(|left| left > SHORT_PROBE_TIME);
-        if has_time && self.allowance.settle_ended_logins(self.url.as_str()) {
-            self.look_for_silence(deadline.at_most(SHORT_PROBE_TIME));
+        if has_time && self.allowance.settle_ended_logins(self.url.as_str(), deadline) {
+            self.look_for_silence(deadline.at_most(SHORT_PROBE_TIME), deadline);
         }
         self.allowance.check_backoff(self.url.as_str())?;
         self.discover(deadline)
@@ -68,7 +71,7 @@ impl<'a> ServerTokens<'a> {
         let fetch = |deadline| match Server::discover_once(http, &self.url, deadline) {
             Ok(server) => Ok(server.discovery().clone()),
             Err(error) => {
-                self.allowance.record_error(url, RequestProvider::UNKNOWN, &error);
+                self.allowance.record_error(url, RequestProvider::UNKNOWN, &error, deadline);
                 Err(fetch_error(&error))
             }
         };
@@ -108,21 +111,22 @@ impl<'a> ServerTokens<'a> {
         if let Some(token) = entered {
             self.allowance.record_sent(token);
         }
-        let probe_time = PROBE_TIME.min(left / 4);
+        let (probe_time, record_time) = (PROBE_TIME.min(left / 4), RECORD_TIME.min(left / 8));
+        let probe_by = deadline.earlier(record_time);
         let (answer, _recorded) =
-            self.allowance.wait_for(url, provider, deadline, || send(deadline.earlier(probe_time)));
-        answer.inspect(|_| self.allowance.record_answer(url, provider)).map_err(|error| {
+            self.allowance.wait_for(url, provider, deadline, || send(probe_by.earlier(probe_time)));
+        answer.inspect(|_| self.allowance.record_answer(url, provider, deadline)).map_err(|error| {
             match &error {
                 // There was no connection, so the entered text is not the cause.
-                Error::Http(error) if error.is_without_connection() => self.record_silence_for_all(),
+                Error::Http(error) if error.is_without_connection() => self.record_silence_for_all(deadline),
                 Error::Http(HttpError::Unreachable { .. } | HttpError::TooLate { .. }) => {
                     // A process that was stopped until now must not take a late answer for a silent server.
-                    if deadline.remaining().is_some_and(|left| left >= probe_time / 2) {
-                        self.probe(deadline);
+                    if probe_by.remaining().is_some_and(|left| left >= probe_time / 2) {
+                        self.probe(probe_by, deadline);
                     }
-                    self.allowance.record_silence(url, provider);
+                    self.allowance.record_silence(url, provider, deadline);
                 }
-                _ => self.allowance.record_error(url, provider, &error),
+                _ => self.allowance.record_error(url, provider, &error, deadline),
             }
             Refusal::from(error)
         })
@@ -131,29 +135,29 @@ impl<'a> ServerTokens<'a> {
     /// Asks whether the server is silent for all requests, or only for this token. Some tokens make the server wait: for a provider
     /// that their holder chose, or for the server itself (a short token that rotates, MT-45). The answer serves the next login, not this
     /// one.
-    fn probe(&self, deadline: Deadline) {
-        if self.allowance.count_request(self.url.as_str(), RequestProvider::UNKNOWN, deadline).is_ok() {
-            self.look_for_silence(deadline);
+    fn probe(&self, answer_by: Deadline, deadline: Deadline) {
+        if self.allowance.count_request(self.url.as_str(), RequestProvider::UNKNOWN, answer_by).is_ok() {
+            self.look_for_silence(answer_by, deadline);
         }
     }
 
-    /// Sends a request for discovery, which holds no claim of its sender, and records that there was no answer.
-    fn look_for_silence(&self, deadline: Deadline) {
+    /// Sends a request for discovery, which holds no claim of its sender, and records until `deadline` if there was no answer.
+    fn look_for_silence(&self, answer_by: Deadline, deadline: Deadline) {
         let Ok(http) = self.http.get() else { return };
-        match Server::discover_once(http, &self.url, deadline) {
+        match Server::discover_once(http, &self.url, answer_by) {
             Err(Error::Http(error))
                 if error.is_without_connection()
                     || matches!(error, HttpError::Unreachable { .. } | HttpError::TooLate { .. }) =>
             {
-                self.record_silence_for_all();
+                self.record_silence_for_all(deadline);
             }
-            Err(error) => self.allowance.record_error(self.url.as_str(), RequestProvider::UNKNOWN, &error),
+            Err(error) => self.allowance.record_error(self.url.as_str(), RequestProvider::UNKNOWN, &error, deadline),
             Ok(_) => {}
         }
     }
 
-    fn record_silence_for_all(&self) {
-        self.allowance.record_silence(self.url.as_str(), RequestProvider::NO_CLAIM);
+    fn record_silence_for_all(&self, deadline: Deadline) {
+        self.allowance.record_silence(self.url.as_str(), RequestProvider::NO_CLAIM, deadline);
     }
 
     /// The provider that the server asks when it exchanges this mytoken. Its silence must not refuse the holders of other tokens. Only
@@ -205,7 +209,7 @@ impl TokenService for ServerTokens<'_> {
 
     fn revoke(&self, mytoken: &Secret, deadline: Deadline) -> Result<(), Refusal> {
         // Neither a backoff nor the budget stops a revocation: this host caused the mytoken.
-        self.allowance.count_revocation(self.url.as_str());
+        self.allowance.count_revocation(self.url.as_str(), deadline);
         // Its sub-tokens stay: they can be older than this login.
         Ok(self.discover(deadline)?.revoke(mytoken, false, deadline)?)
     }

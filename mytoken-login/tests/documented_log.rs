@@ -83,6 +83,7 @@ fn report(outcome: Refusal) -> Report {
         rules: Vec::new(),
         revocation: None,
         answered: Some(Instant::now()),
+        deadline: None,
         durations: StepDurations { exchange: Duration::ZERO, verify: Duration::ZERO, map: Duration::ZERO },
     }
 }

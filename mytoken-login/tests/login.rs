@@ -254,6 +254,7 @@ fn run_script(case: &Case, directory: &Path) {
         maps: &maps,
         keys: &run,
         clock: &FixedClock(NOW),
+        began: Instant::now(),
     };
     let mut logged = Vec::new();
     for step in &case.run {

@@ -26,8 +26,8 @@ fn exchange(mytoken: &Secret) -> AccessTokenRequest<'_> {
     AccessTokenRequest { mytoken, scope: "storage.read", audience: "https://se.example.org", comment: "" }
 }
 
-/// Time of a login: three seconds for the request, one for the probe. The fake server has one thread, so it answers the probe only after
-/// the request.
+/// Time of a login: two and a half seconds for the request, one for the probe, and the rest to record the outcome. The fake server has one
+/// thread, so it answers the probe only after the request.
 const TIME_LIMIT: Duration = Duration::from_secs(4);
 
 /// A host with its ledger and cache.
@@ -70,7 +70,7 @@ impl LoginHost {
         let http = LazyClient::new(&self.http);
         let allowance = Allowance::new(Some(&self.ledger), &self.settings, Remote::of(None, Some(from)), None);
         let tokens = ServerTokens::new(server, &http, self.cache.as_ref(), &SystemClock, &allowance);
-        act(&tokens).inspect(|_| allowance.refund())
+        act(&tokens).inspect(|_| allowance.refund(soon()))
     }
 
     fn guess(&self, server: &MytokenServer, from: &str) -> Refusal {

@@ -10,6 +10,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use fake::Reply;
 use fake::mytoken_server::MytokenServer;
@@ -188,6 +189,7 @@ fn run(case: &Case) {
         maps: &maps,
         keys: &keys,
         clock: &clock,
+        began: Instant::now(),
     };
     let entered = match case.by.as_str() {
         "mytoken" => mytoken(MYTOKEN_HEADER, url.as_str(), &json!({})),

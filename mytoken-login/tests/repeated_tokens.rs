@@ -54,8 +54,8 @@ impl LoginHost {
         };
         let outcome = exchanged.and(verdict);
         match &outcome {
-            Ok(()) => allowance.refund(),
-            Err(refusal) => allowance.record_refusal(refusal),
+            Ok(()) => allowance.refund(soon()),
+            Err(refusal) => allowance.record_refusal(refusal, soon()),
         }
         outcome
     }

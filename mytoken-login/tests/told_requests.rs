@@ -89,7 +89,7 @@ fn each_request_is_told_once_and_again_with_its_user_when_the_login_is_accepted(
         guess(tokens);
         present(tokens);
         assert_eq!(told(&listener), [unverified(), unverified()]);
-        allowance.accept(4711);
+        allowance.accept(4711, soon());
         assert_eq!(told(&listener), [note(2, json!({"accepted": {"uid": 4711}}))]);
     });
 }
@@ -100,6 +100,6 @@ fn a_login_goes_on_without_an_agent() {
     let agent = AgentNotes::new(directory.path().join("agent.sock"));
     login(&server(), &agent, |tokens, allowance| {
         present(tokens);
-        allowance.accept(4711);
+        allowance.accept(4711, soon());
     });
 }

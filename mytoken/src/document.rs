@@ -25,6 +25,9 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(6);
 /// Time limit for getting the lock to record an outcome. The login waits meanwhile.
 const RECORD_LIMIT: Duration = Duration::from_secs(2);
 
+/// The part of the caller's time that is reserved for that.
+const RECORD_TIME: Duration = Duration::from_millis(500);
+
 /// Seconds after which an attempt without outcome is abandoned: its process has ended.
 const ABANDONED_AFTER: u64 = 8;
 
@@ -184,13 +187,13 @@ impl<'a> SharedDocument<'a> {
             NextStep::Use(content) => decoded(content),
             NextStep::Fail(error, old) => old.map_or(Err(error), decoded),
             NextStep::Wait(old) => old.map_or(Err(DocumentError::InProgress), decoded),
-            NextStep::Fetch(old) => match self.fetch_noticed(cache, deadline.at_most(ATTEMPT_LIMIT), fetch) {
+            NextStep::Fetch(old) => match self.fetch_noticed(cache, deadline, fetch) {
                 Ok(document) => {
-                    self.store(cache, serde_json::to_string(&document).ok());
+                    self.store(cache, serde_json::to_string(&document).ok(), deadline);
                     Ok(document)
                 }
                 Err(error) => {
-                    self.record_outcome(cache, Outcome::Failed(error.clone()));
+                    self.record_outcome(cache, Outcome::Failed(error.clone()), deadline);
                     old.map_or(Err(DocumentError::Fetch(error)), decoded)
                 }
             },
@@ -209,7 +212,9 @@ impl<'a> SharedDocument<'a> {
             };
             let _ = cache.update(&self.file, deadline.at_most(RECORD_LIMIT), &mut record);
         };
-        notice_long_wait(LONG_WAIT, notice, || fetch(deadline))
+        let reserved = RECORD_TIME.min(deadline.remaining().unwrap_or_default() / 8);
+        let attempt_by = deadline.earlier(reserved).at_most(ATTEMPT_LIMIT);
+        notice_long_wait(LONG_WAIT, notice, || fetch(attempt_by))
     }
 
     /// The seconds for which no process sends a request, because a fetch failed. `None`: no fetch failed recently.
@@ -292,20 +297,20 @@ impl<'a> SharedDocument<'a> {
     }
 
     /// Stores a document, or records that it could not be stored.
-    fn store(&self, cache: &DiskCache, content: Option<String>) {
+    fn store(&self, cache: &DiskCache, content: Option<String>, deadline: Deadline) {
         let document = content.map(|content| StoredDocument { at: self.clock.now(), content });
         let state = State { v: VERSION, source: self.source.to_owned(), document, attempt: None };
-        if cache.update(&self.file, Deadline::after(RECORD_LIMIT), &mut |_| state.bytes()).is_err() {
-            self.record_outcome(cache, Outcome::NotStored);
+        if cache.update(&self.file, deadline.at_most(RECORD_LIMIT), &mut |_| state.bytes()).is_err() {
+            self.record_outcome(cache, Outcome::NotStored, deadline);
         }
     }
 
     /// Records the outcome of an attempt without a document. An error is ignored, because the attempt itself is recorded.
-    fn record_outcome(&self, cache: &DiskCache, outcome: Outcome) {
+    fn record_outcome(&self, cache: &DiskCache, outcome: Outcome, deadline: Deadline) {
         let attempt = FetchAttempt::new(self.clock.now(), outcome);
         let mut record =
             |bytes: Option<&[u8]>| State { attempt: Some(attempt.clone()), ..self.parse(bytes, &|_| true) }.bytes();
-        let _ = cache.update(&self.file, Deadline::after(RECORD_LIMIT), &mut record);
+        let _ = cache.update(&self.file, deadline.at_most(RECORD_LIMIT), &mut record);
     }
 }
 

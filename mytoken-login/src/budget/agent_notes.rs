@@ -31,17 +31,17 @@ impl AgentNotes {
     }
 
     /// A login sends one request to this server (its URL).
-    pub fn sent(&self, server: &str) {
-        self.note(server, 1, LoginNote::Unverified {});
+    pub fn sent(&self, server: &str, deadline: Deadline) {
+        self.note(server, 1, LoginNote::Unverified {}, deadline);
     }
 
     /// The login of this user was accepted. It has sent so many requests, which were told before.
-    pub fn accepted(&self, server: &str, sent: u32, uid: u32) {
-        self.note(server, sent, LoginNote::Accepted { uid });
+    pub fn accepted(&self, server: &str, sent: u32, uid: u32, deadline: Deadline) {
+        self.note(server, sent, LoginNote::Accepted { uid }, deadline);
     }
 
-    fn note(&self, server: &str, sent: u32, login: LoginNote) {
+    fn note(&self, server: &str, sent: u32, login: LoginNote, deadline: Deadline) {
         let note = Permit { server: server.to_owned(), sent, login: Some(login) };
-        let _ = tell(&self.socket, &note, Deadline::after(NOTE_TIME));
+        let _ = tell(&self.socket, &note, deadline.at_most(NOTE_TIME));
     }
 }

@@ -23,7 +23,7 @@ pub(super) const SILENCE_BACKOFF: u64 = 15;
 /// Backoff after a 429 without `Retry-After`, in seconds.
 const DEFAULT_BACKOFF: u64 = 30;
 
-/// How long a change of the ledger waits for the lock if the caller has no deadline.
+/// How long a change of the ledger waits for the lock at most. A failure makes later logins slower, and this one is waiting.
 pub(super) const CHANGE_TIME: Duration = Duration::from_secs(2);
 
 /// The provider that a request concerns: the one of the mytoken in it.
@@ -44,7 +44,8 @@ impl RequestProvider<'static> {
     pub const NO_CLAIM: Self = Self { issuer: None, verified: true };
 }
 
-/// The remaining requests of one login. It also records for later logins how the server answered.
+/// The remaining requests of one login. It also records for later logins how the server answered. A deadline is the time until which a
+/// change of the ledger waits for its lock; after it, the lock is tried once.
 pub struct Allowance<'a> {
     /// `None`: requests are not counted.
     pub(super) ledger: Option<&'a LedgerFile>,
@@ -113,7 +114,7 @@ impl<'a> Allowance<'a> {
 
     /// The login was refused. Ends the connection after an outage and after too many requests. After any other refusal the connection
     /// gets a prompt again, but not for a token that was sent.
-    pub fn record_refusal(&self, refusal: &Refusal) {
+    pub fn record_refusal(&self, refusal: &Refusal, deadline: Deadline) {
         let end = match refusal {
             Refusal::TooManyRequests { .. } => Some(ConnectionEnd::TooManyRequests),
             refusal if refusal.class() == RefusalClass::Unavailable => Some(ConnectionEnd::Outage),
@@ -121,7 +122,7 @@ impl<'a> Allowance<'a> {
         };
         let (Some(connection), sent) = (self.connection, self.sent.take()) else { return };
         if end.is_some() || sent.is_some() {
-            self.change_ledger(&mut |ledger, now| match (end, &sent) {
+            self.change_ledger(deadline, &mut |ledger, now| match (end, &sent) {
                 (Some(end), _) => ledger.connections.add(connection, end, now),
                 (None, Some(token)) => ledger.refused_tokens.add(connection, token, now),
                 (None, None) => {}
@@ -148,13 +149,13 @@ impl<'a> Allowance<'a> {
             counted = self.count_or_refuse(ledger, now, server, provider);
         })
         .map_err(|error| Refusal::System(error.to_string()))?;
-        counted.inspect(|()| self.tell(server))
+        counted.inspect(|()| self.tell(server, deadline))
     }
 
-    fn tell(&self, server: &str) {
+    fn tell(&self, server: &str, deadline: Deadline) {
         if let Some(agent) = self.agent {
             *self.told.borrow_mut().entry(server.to_owned()).or_default() += 1;
-            agent.sent(server);
+            agent.sent(server, deadline);
         }
     }
 
@@ -185,9 +186,9 @@ impl<'a> Allowance<'a> {
     }
 
     /// Counts a revocation at `server`. It is sent even when the budget is spent.
-    pub fn count_revocation(&self, server: &str) {
-        self.tell(server);
-        self.change_ledger(&mut |ledger, now| {
+    pub fn count_revocation(&self, server: &str, deadline: Deadline) {
+        self.tell(server, deadline);
+        self.change_ledger(deadline, &mut |ledger, now| {
             ledger.count(&self.remote, now);
             self.counted.borrow_mut().push(now);
         });
@@ -204,17 +205,19 @@ impl<'a> Allowance<'a> {
     }
 
     /// The server answered: ends the backoffs for its silence.
-    pub fn record_answer(&self, server: &str, provider: RequestProvider<'_>) {
+    pub fn record_answer(&self, server: &str, provider: RequestProvider<'_>, deadline: Deadline) {
         // Usually there is none. Reading needs no lock.
         let silent =
             |file: &LedgerFile| file.read(self.settings).is_ok_and(|(ledger, _)| ledger.backoffs.has_silence(server));
         if self.ledger.is_some_and(silent) {
-            self.change_ledger(&mut |ledger, _| ledger.backoffs.end_silence(server, provider.issuer, &self.remote));
+            self.change_ledger(deadline, &mut |ledger, _| {
+                ledger.backoffs.end_silence(server, provider.issuer, &self.remote)
+            });
         }
     }
 
     /// A request got no answer: starts a backoff for the requests that would wait for the same thing.
-    pub fn record_silence(&self, server: &str, provider: RequestProvider<'_>) {
+    pub fn record_silence(&self, server: &str, provider: RequestProvider<'_>, deadline: Deadline) {
         let backoff = Backoff {
             reason: BackoffReason::Silent,
             server: server.to_owned(),
@@ -222,12 +225,12 @@ impl<'a> Allowance<'a> {
             remote: (!provider.verified).then(|| self.remote.to_string()),
             until: 0,
         };
-        self.start_backoff(backoff, SILENCE_BACKOFF);
+        self.start_backoff(backoff, SILENCE_BACKOFF, deadline);
     }
 
     /// The server answered with `error`: a 429 starts a backoff. The server's own limit applies to every address; a provider's limit
     /// applies to every address only if the provider is verified.
-    pub fn record_error(&self, server: &str, provider: RequestProvider<'_>, error: &Error) {
+    pub fn record_error(&self, server: &str, provider: RequestProvider<'_>, error: &Error, deadline: Deadline) {
         let (reason, issuer, every_address, retry_after) = match error {
             Error::Server(ServerError::TooManyRequests { retry_after, .. }) => {
                 (BackoffReason::TooManyRequests, None, true, retry_after)
@@ -245,37 +248,37 @@ impl<'a> Allowance<'a> {
             remote: (!every_address).then(|| self.remote.to_string()),
             until: 0,
         };
-        self.start_backoff(backoff, retry_after.map_or(DEFAULT_BACKOFF, |wait| wait.as_secs().max(1)));
+        self.start_backoff(backoff, retry_after.map_or(DEFAULT_BACKOFF, |wait| wait.as_secs().max(1)), deadline);
     }
 
     /// The login of this user was accepted: its requests cost nothing here, and the agent counts them for the user.
-    pub fn accept(&self, uid: u32) {
-        self.refund();
+    pub fn accept(&self, uid: u32, deadline: Deadline) {
+        self.refund(deadline);
         if let Some(agent) = self.agent {
-            self.told.take().into_iter().for_each(|(server, sent)| agent.accepted(&server, sent, uid));
+            self.told.take().into_iter().for_each(|(server, sent)| agent.accepted(&server, sent, uid, deadline));
         }
     }
 
     /// The login was accepted: removes its requests from the ledger, and makes its address a known one for a while.
-    pub fn refund(&self) {
+    pub fn refund(&self, deadline: Deadline) {
         let times = self.counted.take();
         if !times.is_empty() {
-            self.change_ledger(&mut |ledger, now| ledger.refund(&self.remote, &times, now));
+            self.change_ledger(deadline, &mut |ledger, now| ledger.refund(&self.remote, &times, now));
         }
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "made for this call")]
-    fn start_backoff(&self, backoff: Backoff, seconds: u64) {
-        self.change_ledger(&mut |ledger, now| {
+    fn start_backoff(&self, backoff: Backoff, seconds: u64, deadline: Deadline) {
+        self.change_ledger(deadline, &mut |ledger, now| {
             let until = now.saturating_add(seconds.min(LONGEST_BACKOFF));
             ledger.backoffs.add(Backoff { until, ..backoff.clone() });
         });
     }
 
-    pub(super) fn change_ledger(&self, change: &mut dyn FnMut(&mut Ledger, u64)) {
+    pub(super) fn change_ledger(&self, deadline: Deadline, change: &mut dyn FnMut(&mut Ledger, u64)) {
         if let Some(file) = self.ledger {
             // A failure makes later logins slower or refuses them earlier. This login is already decided.
-            let _ = file.change(self.settings, Deadline::after(CHANGE_TIME), change);
+            let _ = file.change(self.settings, deadline.at_most(CHANGE_TIME), change);
         }
     }
 }

@@ -63,13 +63,13 @@ impl Allowance<'_> {
     /// Starts the backoffs that follow from logins that were ended while they waited for `server`. Returns whether there were any: then
     /// the caller finds out, with a request that no sender of a token can influence, whether the server is silent for everybody. That
     /// request is counted for the address of the login that was ended; if the budget of this address is spent, it is not sent.
-    pub fn settle_ended_logins(&self, server: &str) -> bool {
+    pub fn settle_ended_logins(&self, server: &str, deadline: Deadline) -> bool {
         let has_ended = |file: &LedgerFile| {
             file.read(self.settings).is_ok_and(|(ledger, _)| ledger.waiting.has_ended(server, &Process::is_running))
         };
         let mut probe = false;
         if self.ledger.is_some_and(has_ended) {
-            self.change_ledger(&mut |ledger, now| {
+            self.change_ledger(deadline, &mut |ledger, now| {
                 for login in ledger.waiting.take_ended(server, &Process::is_running) {
                     ledger.backoffs.add(login.backoff(now.saturating_add(SILENCE_BACKOFF)));
                     probe = probe || ledger.spend(&login.remote, now, self.settings).is_ok();

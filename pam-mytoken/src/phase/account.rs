@@ -3,7 +3,7 @@
 //!
 //! It accepts without reading the configuration: logins by key come here too and must not depend on it.
 
-use mytoken::SystemClock;
+use mytoken::{Deadline, SystemClock};
 use mytoken_login::handover::Claimant;
 use mytoken_login::{Level, Process, escape_field};
 use pamsm::PamError;
@@ -27,7 +27,7 @@ fn state(context: &PamContext<'_>) -> AccountState {
             // No session follows that would take the record.
             let _ = records().take(&handle, &claimant, &SystemClock);
             context.log(Level::Notice, &format!("user={} the token has expired since the login", escape_field(&user)));
-            revocation::revoke_delegated(context, &record.credential);
+            revocation::revoke_delegated(context, &record.credential, Deadline::after(revocation::TIME_LIMIT));
             AccountState::Expired
         }
         Ok(_) => AccountState::Valid,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! `authenticate`: asks for a token, decides, and stores the record for the session.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use mytoken::SystemClock;
 use mytoken::config::{FileTrust, Shared};
+use mytoken::{Deadline, SystemClock};
 use mytoken_login::budget::{Allowance, ConnectionEnd};
 use mytoken_login::handover::{Record, VARIABLE};
 use mytoken_login::{
@@ -92,16 +92,18 @@ fn decide(
     for problem in login.maps.problems().iter().filter(|_| !report.rules.is_empty()) {
         context.log(Level::Error, problem);
     }
+    // Without an answer there is nothing to record, so nothing waits.
+    let deadline = report.deadline.unwrap_or_else(|| Deadline::after(Duration::ZERO));
     match &report.outcome {
         Ok(accepted) => {
-            allowance.accept(accepted.account.uid);
+            allowance.accept(accepted.account.uid, deadline);
             if !store_record(context, attempt, accepted) {
-                revocation::revoke_delegated(context, &accepted.credential);
+                revocation::revoke_delegated(context, &accepted.credential, deadline);
             }
             PamError::SUCCESS
         }
         Err(refusal) => {
-            allowance.record_refusal(refusal);
+            allowance.record_refusal(refusal, deadline);
             std::thread::sleep(remaining_fail_delay(&report, login.settings.fail_delay.get(), Instant::now()));
             codes::authenticate(refusal.class())
         }

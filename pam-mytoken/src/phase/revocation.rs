@@ -10,13 +10,13 @@ use mytoken_login::{Level, Refusal, SessionCredential};
 
 use crate::context::PamContext;
 
-/// How long the revocation may take. The login waits for it.
-const TIME_LIMIT: Duration = Duration::from_secs(3);
+/// How long a revocation may take. The login waits for it.
+pub const TIME_LIMIT: Duration = Duration::from_secs(3);
 
-/// Revokes the delegated mytoken of `credential`, if there is one, and logs the result.
-pub fn revoke_delegated(context: &PamContext<'_>, credential: &SessionCredential) {
+/// Revokes the delegated mytoken of `credential`, if there is one, until `deadline`, but at most for [`TIME_LIMIT`]. Logs the result.
+pub fn revoke_delegated(context: &PamContext<'_>, credential: &SessionCredential, deadline: Deadline) {
     let Some(renewal) = credential.delegated() else { return };
-    match revoke(context, &renewal.server, &renewal.mytoken) {
+    match revoke(context, &renewal.server, &renewal.mytoken, deadline.at_most(TIME_LIMIT)) {
         Ok(()) => context.log(Level::Info, "the delegated mytoken was revoked: no session gets it"),
         Err(refusal) => {
             let reason = refusal.detail().unwrap_or_else(|| refusal.reason().to_owned());
@@ -26,12 +26,11 @@ pub fn revoke_delegated(context: &PamContext<'_>, credential: &SessionCredential
     }
 }
 
-fn revoke(context: &PamContext<'_>, server: &str, mytoken: &Secret) -> Result<(), Refusal> {
+fn revoke(context: &PamContext<'_>, server: &str, mytoken: &Secret, deadline: Deadline) -> Result<(), Refusal> {
     let shared = Shared::load(&context.arguments.config, FileTrust::ROOT)?;
     let resources = context.resources();
     // A revocation is counted and never refused, so the numbers of the budget have no effect.
     let budget = BudgetSettings::default();
     let allowance = resources.allowance(&budget);
-    let deadline = Deadline::after(TIME_LIMIT);
     resources.with_server(&shared, server, &allowance, |tokens| tokens.revoke(mytoken, deadline))?
 }

@@ -42,7 +42,7 @@ pub fn open_session(context: &PamContext<'_>) -> PamError {
         Ok(installed) => register_session(context, &record, &installed),
         Err(error) => {
             warn(error.to_string());
-            revocation::revoke_delegated(context, &record.credential);
+            revocation::revoke_delegated(context, &record.credential, Deadline::after(revocation::TIME_LIMIT));
         }
     }
     codes::session(LoginMethod::Token)
