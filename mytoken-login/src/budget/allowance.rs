@@ -211,7 +211,7 @@ impl<'a> Allowance<'a> {
             |file: &LedgerFile| file.read(self.settings).is_ok_and(|(ledger, _)| ledger.backoffs.has_silence(server));
         if self.ledger.is_some_and(silent) {
             self.change_ledger(deadline, &mut |ledger, _| {
-                ledger.backoffs.end_silence(server, provider.issuer, &self.remote)
+                ledger.backoffs.end_silence(server, provider.issuer, &self.remote);
             });
         }
     }
