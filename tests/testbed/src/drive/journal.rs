@@ -15,7 +15,7 @@ pub struct Journal(Vec<Request>);
 /// One request.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Request {
-    /// Unix time of the answer in seconds.
+    /// Unix time in seconds at which it was carried out.
     pub time: f64,
     /// Address of the client.
     pub peer: std::net::IpAddr,

@@ -83,16 +83,6 @@ fn jobs_that_wait_get_new_credentials_through_a_broker() -> Result<()> {
         // Another user, and a node that was taken over: it has a certificate, and makes a credential of its own.
         let refused = site.sh("bob", &format!("mytokenctl replace {}", long.id))?;
         assert!(!refused.success() && refused.stderr.contains("you have no job"), "{refused:?}");
-        let told = site.sh("alice", "mytokenctl replace --all")?.ok()?;
-        let id = |line: &str| {
-            line.strip_prefix("job ")?.split_once(": gets its new credential when it starts;")?.0.parse().ok()
-        };
-        let replaced: Vec<u32> = told.stdout.lines().filter_map(id).collect();
-        let mut all = replaced.clone();
-        all.sort_unstable();
-        assert_eq!(all, [short.id, long.id, cancelled.id], "{told:?}");
-        // The old ones were made first, and the new ones in the order of the lines.
-        let new = |job: &Job| 3 + replaced.iter().position(|id| *id == job.id).unwrap();
         let sealed = site.sh("alice", "mytokenctl attach | sed -n 's/^SLURM_MYTOKEN=//p'")?.ok()?.stdout;
         for _ in 0..2 {
             let answer = replace_from_node(site, &long, sealed.trim())?;
@@ -104,6 +94,17 @@ fn jobs_that_wait_get_new_credentials_through_a_broker() -> Result<()> {
         let line = format!("host n1, job {} uid 2001: its credential is not replaced", long.id);
         assert_eq!(logs.lines().filter(|logged| logged.contains(&line)).count(), 1, "{logs}");
 
+        let told = site.sh("alice", "mytokenctl replace --all")?.ok()?;
+        let id = |line: &str| {
+            line.strip_prefix("job ")?.split_once(": gets its new credential when it starts;")?.0.parse().ok()
+        };
+        let replaced: Vec<u32> = told.stdout.lines().filter_map(id).collect();
+        let mut all = replaced.clone();
+        all.sort_unstable();
+        assert_eq!(all, [short.id, long.id, cancelled.id], "{told:?}");
+        // The old ones and the one of the node were made first, and the new ones in the order of the lines.
+        let new = |job: &Job| 4 + replaced.iter().position(|id| *id == job.id).unwrap();
+
         site.stop(&broker::name("b1"), "KILL")?;
         site.restart(&broker::name("b1"))?;
         site.sh("alice", &format!("scancel {}", cancelled.id))?.ok()?;
@@ -113,7 +114,7 @@ fn jobs_that_wait_get_new_credentials_through_a_broker() -> Result<()> {
         // The job goes on when its old one is revoked. One that has expired need not be.
         wait_for_revocations(site, &[1, new(&cancelled)])?;
         let made = sub_tokens(site)?;
-        let used: Vec<usize> = (0..6).filter(|number| made[*number].access_tokens > 0).collect();
+        let used: Vec<usize> = (0..7).filter(|number| made[*number].access_tokens > 0).collect();
         let mut expected = vec![new(&short), new(&long)];
         expected.sort_unstable();
         assert_eq!(used, expected, "{made:#?}");
