@@ -120,13 +120,16 @@ mytoken::impl_from_part_errors!(
 );
 
 fn no_permit(server: &str, until: &str, used_up: UsedUp) -> String {
-    let budget = format!("budget of requests to the mytoken server \"{server}\" is used up");
     match used_up {
-        UsedUp::User => {
-            format!("the site's {budget} for you until {until}; submit again then, or put the loop into an array")
-        }
-        UsedUp::Host => format!("the share of this host in the site's {budget} until {until}; submit again then"),
-        UsedUp::All => format!("the site's {budget} until {until}; submit again then"),
+        UsedUp::User => format!(
+            "the site's budget of requests to the mytoken server \"{server}\" is used up for you until {until}; submit again then, or put the loop into an array"
+        ),
+        UsedUp::Host => format!(
+            "the share of this host in the site's budget of requests to the mytoken server \"{server}\" is used up until {until}; submit again then"
+        ),
+        UsedUp::All => format!(
+            "the site's budget of requests to the mytoken server \"{server}\" is used up until {until}; submit again then"
+        ),
     }
 }
 

@@ -82,7 +82,8 @@ fn services_that_the_next_boot_would_not_start_are_found() -> Result<()> {
             ("systemctl disable mytokend && systemctl enable --runtime mytokend", "systemctl enable mytokend"),
         ] {
             machine.sh(change)?.ok()?;
-            let properties = machine.sh("systemctl show -p ActiveState,UnitFileState,WantedBy,RequiredBy,TriggeredBy mytokend")?;
+            let properties =
+                machine.sh("systemctl show -p ActiveState,UnitFileState,WantedBy,RequiredBy,TriggeredBy mytokend")?;
             assert_eq!(agent()?, [fix], "{change}: {properties:?}");
             machine.sh(fix)?.ok()?;
             assert_eq!(agent()?, [""; 0], "{change}");
