@@ -19,6 +19,7 @@ const OTHERS: &[&str] = &[
     "https_proxy",
     "mytoken_runtime_t",
     "nis_enabled",
+    "no_certificate",
     "offline_access",
     "pam_mytoken",
     "pam_systemd",

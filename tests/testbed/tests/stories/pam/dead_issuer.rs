@@ -16,7 +16,7 @@ use crate::bad_tokens::inputs;
 /// `deadline` of the site.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// From the connection to the refusal of a login that waits for nothing: the fail delay is one second.
+/// A login that waits for nothing is refused within this time. What is measured is the module's part: a busy machine takes seconds to connect.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 const UNAVAILABLE: &str = "unavailable at the moment";
@@ -56,10 +56,17 @@ fn check_the_second_knows(site: &Site, grace: Duration, answer: &str, sentence: 
     if site.options().release == Release::Bookworm {
         assert!(!first.stderr.contains(sentence), "{first:?}");
     }
-    let (took, second) = login(site, answer)?;
-    println!("the next login was refused after {took:?}");
-    assert!(!second.success() && second.stderr.contains(sentence), "{second:?}");
-    assert!(took < AT_ONCE, "{took:?} {second:?}");
+    is_refused_at_once(site, answer, sentence)
+}
+
+fn is_refused_at_once(site: &Site, answer: &str, sentence: &str) -> Result<()> {
+    let before = times_of_refusals(site)?.len();
+    let (took, outcome) = login(site, answer)?;
+    let times = times_of_refusals(site)?;
+    println!("refused after {took:?}, the module's part in ms: {times:?}");
+    assert!(!outcome.success() && outcome.stderr.contains(sentence), "{outcome:?}\n{}", site.logs());
+    let decided = times.get(before).copied().unwrap_or(u64::MAX);
+    assert!(Duration::from_millis(decided) < AT_ONCE, "{times:?} {outcome:?}");
     Ok(())
 }
 
@@ -106,16 +113,16 @@ fn a_server_that_accepts_and_says_nothing_delays_one_login() -> Result<()> {
         site.sh("root", "sed -i s/mytoken.testbed:8443/mytoken.testbed:9443/ /etc/mytoken/mytoken.toml")?.ok()?;
         let (took, first) = login(site, &token)?;
         assert!(!first.success() && first.stderr.contains(UNAVAILABLE), "{first:?}");
-        assert!(took > AT_ONCE && took < DEADLINE, "{took:?}");
-        let (took, second) = login(site, &token)?;
-        assert!(!second.success() && second.stderr.contains(UNAVAILABLE), "{second:?}");
-        assert!(took < AT_ONCE, "{took:?}");
+        assert!(took > AT_ONCE, "{took:?}");
+        let times = times_of_refusals(site)?;
+        assert!(times.last().is_some_and(|ms| Duration::from_millis(*ms) < DEADLINE), "{times:?}");
+        is_refused_at_once(site, &token, UNAVAILABLE)?;
         login_with_key(site, "alice", "true")?.ok().map(drop)
     })
 }
 
-/// Starts a hundred logins with random codes from ten addresses, and waits for them.
-fn crowd(site: &Site) -> Result<CommandOutcome> {
+/// Starts so many logins with random codes from each of ten addresses, and waits for them.
+fn crowd(site: &Site, each: usize) -> Result<CommandOutcome> {
     let destinations = (0..10)
         .map(|_| Ok(format!("'{}'", site.new_client()?.destination_of("alice@testbed"))))
         .collect::<Result<Vec<_>>>()?
@@ -129,7 +136,7 @@ END
 chmod 755 ask
 export SSH_ASKPASS=$PWD/ask SSH_ASKPASS_REQUIRE=force
 for destination in {destinations}; do
-    for login in 0 1 2 3 4 5 6 7 8 9; do
+    for login in $(seq {each}); do
         ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 $destination true 2>/dev/null &
     done
 done
@@ -146,8 +153,10 @@ fn times_of_refusals(site: &Site) -> Result<Vec<u64>> {
     Ok(lines.filter_map(ms).collect())
 }
 
+/// A hundred of them with `TESTBED_LONG=1`: they make a machine with two cores so busy that stories beside this one fail.
 #[test]
-fn a_hundred_logins_during_a_silence_end_in_time_and_delay_no_key_login() -> Result<()> {
+fn a_crowd_of_logins_during_a_silence_ends_in_time_and_delays_no_key_login() -> Result<()> {
+    let each = if Options::is_long() { 10 } else { 3 };
     story_with_own_servers(one_node("")?, |site| {
         let token = short_token(site)?;
         login(site, &token)?.1.ok()?;
@@ -161,7 +170,7 @@ fn a_hundred_logins_during_a_silence_end_in_time_and_delay_no_key_login() -> Res
         let (waited, during) = std::thread::scope(|scope| -> Result<_> {
             let logins = scope.spawn(|| {
                 let began = Instant::now();
-                crowd(site).map(|_| began.elapsed())
+                crowd(site, each).map(|_| began.elapsed())
             });
             std::thread::sleep(Duration::from_secs(4));
             let during = (0..3).map(|_| key_login()).collect::<Result<Vec<_>>>()?;
@@ -175,14 +184,14 @@ fn a_hundred_logins_during_a_silence_end_in_time_and_delay_no_key_login() -> Res
             "{} refusals, the longest after {longest} ms, all after {waited:?}; key login {before:?} before, {during:?} during",
             times.len()
         );
-        assert!(times.len() > 80, "{times:?}");
+        assert!(times.len() > each * 8, "{times:?}");
         assert!(longest > 3_000, "none of them waited: {times:?}");
         // The machine is busy. A lock or a revocation after the deadline would add seconds.
         assert!(Duration::from_millis(longest) < DEADLINE + Duration::from_millis(500), "{times:?}");
-        // The crowd itself slows down a machine with two cores. A login that waited for the server would take the deadline.
-        for took in during {
-            assert!(took < before * 3 + Duration::from_secs(4), "{took:?} instead of {before:?}");
-        }
+        // The crowd itself slows down a machine with two cores, so times say little. The module has no part in these logins.
+        let log = site.read("/var/log/all.log")?;
+        let of_bob = log.lines().filter(|line| line.contains("pam_mytoken(sshd:auth)") && line.contains(" user=bob "));
+        assert_eq!(of_bob.collect::<Vec<_>>(), [""; 0]);
         Ok(())
     })
 }
