@@ -12,7 +12,7 @@ use std::time::Instant;
 use testbed::{Error, Options, Result, SKIPPED_FILE};
 
 /// Number of stories that run at the same time. They mostly wait: a story uses a fifth of a processor on average.
-const SITES_AT_ONCE: &str = "3";
+const SITES_AT_ONCE: &str = "4";
 
 /// libtest's mark of a test that is ignored because another test runs it in a child process.
 const RUN_BY_ANOTHER: &str = " ... ignored, run by ";

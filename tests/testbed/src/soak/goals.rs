@@ -26,6 +26,9 @@ pub struct Goal {
 /// Up to three hosts revoke a sub-token. A request without an answer, because it hung or its agent was killed, may not have arrived, so it
 /// is sent again: it does not count here, and no rule can limit it without losing a revocation.
 ///
+/// Without a jump of the clock, a soak is short: an agent's first sample comes before all of its 24 threads for tokens have had work, and
+/// each of them takes some 300 KiB for good with its first request.
+///
 /// In the last long run, with a jump of the clock, 8.0 s were the longest time without a token, before or after the first one.
 #[rustfmt::skip]
 pub const GOALS: &[Goal] = &[
@@ -42,7 +45,7 @@ pub const GOALS: &[Goal] = &[
     Goal { name: "unused sub-tokens alive at the end", figure: |f| count(f.alive_unused), before: None, wanted: 0.0, today: [2.0, 2.0] },
     Goal { name: "most answered revocations of one", figure: |f| count(f.most_revocations), before: None, wanted: 3.0, today: [3.0, 3.0] },
     Goal { name: "nodes drained or lost", figure: |f| count(f.nodes_out), before: None, wanted: 0.0, today: [0.0, 0.0] },
-    Goal { name: "growth of an agent, KiB", figure: |f| signed(f.growth.rss), before: None, wanted: 4096.0, today: [4096.0, 4096.0] },
+    Goal { name: "growth of an agent, KiB", figure: |f| signed(f.growth.rss), before: None, wanted: 4096.0, today: [12288.0, 4096.0] },
     Goal { name: "growth of an agent, descriptors", figure: |f| signed(f.growth.descriptors), before: None, wanted: 4.0, today: [4.0, 4.0] },
     Goal { name: "growth of an agent, threads", figure: |f| signed(f.growth.threads), before: None, wanted: 2.0, today: [2.0, 2.0] },
 ];
