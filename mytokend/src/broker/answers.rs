@@ -298,6 +298,10 @@ impl Broker {
         // By the credential that it has brought, also if another one serves it: a copy of that gives a job nothing.
         let leader = binding::judge(job, Asked { job: request.job, uid, node }, &bound)?;
         let is_sure = job.is_some_and(|job| binding::is_sure(job, &bound, time));
+        let is_live = |other: u32| jobs.live_leaders(uid).any(|live| live == other);
+        if let Some(first) = bound.holder(leader, is_live).filter(|_| !is_sure && replacing.is_none()) {
+            return Err(Some(BindingRefusal::Copied { job: request.job, first }));
+        }
         let is_superseded = replacing.as_ref().is_some_and(|own| own.replacement.has_retired(&key));
         if expired.is_none() && !is_superseded {
             let submission = submission(&mut state, &key, &request.sealed, admitted, node).ok_or(None)?;

@@ -39,6 +39,13 @@ impl Binding {
         self.leaders.extend(leaders.difference(&self.doubtful));
     }
 
+    /// Another job that has the credential, if `leader` is doubtful: as long as no job is sure, one that lives is the only one. Otherwise
+    /// any number of jobs could use a copy before the own one begins. A sure one gets it all the same.
+    pub fn holder(&self, leader: u32, is_live: impl Fn(u32) -> bool) -> Option<u32> {
+        let is_open = self.submitted.is_none() && self.leaders.is_empty();
+        self.doubtful.iter().copied().find(|other| is_open && *other != leader && is_live(*other))
+    }
+
     /// All leaders that were named.
     #[must_use]
     pub fn named(&self) -> BTreeSet<u32> {
@@ -200,6 +207,19 @@ mod tests {
             let bound = Binding { leaders: leaders.iter().copied().collect(), submitted, ..Binding::default() };
             assert_eq!(is_sure(jobs.job(job).unwrap(), &bound, own), expected, "job {job}, {leaders:?} {submitted:?}");
         }
+    }
+
+    #[test]
+    fn of_doubtful_jobs_one_at_a_time_has_the_credential() {
+        let mut bound = Binding::default();
+        assert_eq!(bound.holder(9, |_| true), None);
+        bound.learn(7, false);
+        assert_eq!((bound.holder(7, |_| true), bound.holder(9, |_| true)), (None, Some(7)));
+        assert_eq!(bound.holder(9, |leader| leader != 7), None, "that one has ended");
+        let shared = Binding { submitted: Some((990, 1_100)), ..bound.clone() };
+        assert_eq!(shared.holder(9, |_| true), None, "the jobs of a loop share it");
+        bound.learn(8, true);
+        assert_eq!(bound.holder(9, |_| true), None, "a job that is sure has it, and judge refuses the others");
     }
 
     #[test]
