@@ -8,7 +8,8 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AarcForm {
-    /// AARC-G002: percent-encoding is decoded before the text is taken apart, and case counts everywhere.
+    /// AARC-G002: each part is decoded after the text was taken apart, so that a sign in the name of a group stays a sign of its name, and
+    /// case counts everywhere.
     G002,
     /// AARC-G069: nothing is decoded. Case does not count in `urn`, namespaces and percent-encoding. The r- and
     /// q-components of a URN (RFC 8141) are ignored.
@@ -77,7 +78,10 @@ impl AarcEntitlement {
     /// [`AarcFault`] when the text has another form, or can be read in two ways.
     pub fn parse(text: &str, form: AarcForm) -> Result<Self, AarcFault> {
         match form {
-            AarcForm::G002 => Self::of_parts(&decoded(text)?, form),
+            AarcForm::G002 => {
+                decoded(text)?;
+                Self::of_parts(text, form)
+            }
             AarcForm::G069 => Self::of_parts(&normalised(text)?, form),
         }
     }
@@ -117,9 +121,16 @@ impl AarcEntitlement {
         if places.next().is_some() {
             return Err(AarcFault::Ambiguous);
         }
-        let owned = |parts: &[&str]| parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>();
-        let groups = parts.get(at + 1..).map(owned).unwrap_or_default();
-        let mut namespaces = parts.get(..at).map(owned).unwrap_or_default();
+        let name = |part: &str| match form {
+            AarcForm::G002 => decoded(part),
+            AarcForm::G069 => Ok(part.to_owned()),
+        };
+        let names = |parts: Option<&[&str]>| -> Result<Vec<String>, AarcFault> {
+            parts.unwrap_or_default().iter().map(|part| name(part)).collect()
+        };
+        let role = role.as_deref().map(name).transpose()?;
+        let groups = names(parts.get(at + 1..))?;
+        let mut namespaces = names(parts.get(..at))?;
         if form == AarcForm::G069 {
             namespaces.iter_mut().for_each(|part| part.make_ascii_lowercase());
         }
