@@ -285,20 +285,23 @@ mod tests {
         const FILE: &str = "[[rule]]\nname = 'f'\nissuer = 'op'\nmap_file = '/users.map'\n";
         let allow = |names: &str| format!("[accounts]\nallow_system = ['{names}']\n{LOGIN}");
         let error = load(&format!("{}{FILE}require_groups = ['admins']\n", allow("backup"))).unwrap_err().to_string();
-        for part in
-            ["allow_system names \"backup\"", "add require_acr, require_assurance, or require_claims with acr or amr"]
-        {
+        for part in ["allow_system names \"backup\"", "add require_acr, or require_claims with acr or amr"] {
             assert!(error.contains(part), "{error}");
         }
         for more in [
             "require_acr = ['https://refeds.org/profile/mfa']",
-            "require_assurance = 'IAP/high'",
             "require_claims = { amr = 'mfa' }",
             "require_claims = { '/acr' = '2' }",
         ] {
             assert!(load(&format!("{}{FILE}{more}\n", allow("backup"))).is_ok(), "{more}");
         }
-        for less in ["require_assurance = 'IAP/low | +'", "require_claims = { email_verified = true, org = 'x' }"] {
+        for less in [
+            "require_assurance = 'IAP/high'",
+            "require_claims = { email_verified = true, org = 'x' }",
+            "require_claims = { amr = 'pwd' }",
+            "require_claims = { acr = 0 }",
+            "require_acr = ['2', '0']",
+        ] {
             assert!(load(&format!("{}{FILE}{less}\n", allow("backup"))).is_err(), "{less}");
         }
         // Denied by default, no map file, another rule that asks for enough.

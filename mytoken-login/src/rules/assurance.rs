@@ -83,13 +83,6 @@ impl AssuranceExpression {
     pub fn is_met_by(&self, held: &[&str]) -> bool {
         self.root.is_met_by(held)
     }
-
-    /// Whether it asks for nothing in particular: any value, or none, is enough.
-    #[must_use]
-    pub fn is_met_by_anything(&self) -> bool {
-        // No expression can name this value: it has blanks.
-        self.is_met_by(&["any other value"])
-    }
 }
 
 impl std::fmt::Display for AssuranceExpression {

@@ -81,15 +81,21 @@ impl Requirement {
         }
     }
 
-    /// Whether it asks how the person has authenticated, or how well the provider knows the person. Groups and the like
-    /// do not: a stolen password is enough for them.
+    /// Whether it asks how the person has authenticated this time. Groups do not, nor does how well the provider knows the person: for these
+    /// a stolen password is enough. Which other values stand for more than a password, the provider says.
     #[must_use]
     pub fn is_strong(&self) -> bool {
         match self {
-            Self::Acr(_) => true,
-            Self::Claim { path, .. } => path.is("acr") || path.is("amr"),
-            Self::Assurance { expression, .. } => !expression.is_met_by_anything(),
-            Self::Group { .. } | Self::Entitlement(_) | Self::AarcEntitlement { .. } | Self::Scope(_) => false,
+            // By OpenID Connect Core, section 2, "0" is no level at all.
+            Self::Acr(accepted) => accepted.iter().all(|value| value != "0"),
+            Self::Claim { path, value } => {
+                (path.is("acr") && *value != "0" && *value != 0) || (path.is("amr") && *value != "pwd")
+            }
+            Self::Group { .. }
+            | Self::Entitlement(_)
+            | Self::AarcEntitlement { .. }
+            | Self::Scope(_)
+            | Self::Assurance { .. } => false,
         }
     }
 

@@ -89,7 +89,7 @@ fn each_rule_has_its_result() {
             r#"{"eduperson_assurance":"IAP/high"}"#,
             "root",
             "map_file = '/users.map'\nrequire_assurance = 'IAP/high'",
-            "accept",
+            "configuration",
         ),
         (r#"{"preferred_username":"root","acr":"2"}"#, "root", acr, "not_mapped"),
         ("{}", "dave", file, "not_mapped"),
@@ -223,7 +223,8 @@ fn aarc_entitlements_are_compared_by_the_subset_rule_and_others_byte_for_byte() 
         (VO, r#"["urn:mace:egi.eu:group:vo2#aai.egi.eu"]"#, false),
         (VO, r#"["URN:Mace:EGI.eu:group:vo"]"#, true),
         (VO, r#"["urn:mace:egi.eu:group:vo%3Aadmins"]"#, false),
-        (in_g002.as_str(), r#"["urn:mace:egi.eu:group:vo%3Aadmins"]"#, true),
+        (in_g002.as_str(), r#"["urn:mace:egi.eu:group:%76o"]"#, true),
+        (in_g002.as_str(), r#"["urn:mace:egi.eu:group:vo%3Aadmins"]"#, false),
         (in_g002.as_str(), r#"["URN:Mace:EGI.eu:group:vo"]"#, false),
         // What cannot be read opens nothing, also where it has the same beginning.
         (VO, r#"["urn:mace:egi.eu:group:vo#"]"#, false),

@@ -25,7 +25,7 @@ pub struct Rule {
 }
 
 /// What makes a rule open system accounts, for sentences.
-pub(crate) const STRONG_KEYS: &str = "require_acr, require_assurance, or require_claims with acr or amr";
+pub(crate) const STRONG_KEYS: &str = "require_acr, or require_claims with acr or amr";
 
 impl Rule {
     /// Whether it opens root and other system accounts, if its map file and `allow_system` name them: it must ask for

@@ -82,16 +82,6 @@ fn malformed_expressions_are_faults() {
     assert_eq!(AssuranceExpression::parse(&"(".repeat(100_000)), Err(TooDeep));
 }
 
-#[test]
-fn an_expression_that_asks_for_nothing_in_particular_is_seen() {
-    for (expression, expected) in
-        [("*", true), ("+", true), ("a | *", true), ("+ & *", true), ("a & +", false), ("a", false), ("a | b", false)]
-    {
-        let expression = AssuranceExpression::parse(expression).unwrap();
-        assert_eq!(expression.is_met_by_anything(), expected, "{expression}");
-    }
-}
-
 const NAMES: [&str; 3] = ["IAP/low", "IAP/medium", "ID/unique"];
 
 /// An expression, and what it must give for values of which bit N says that NAMES[N] is held.
