@@ -203,8 +203,8 @@ impl Budgets {
     ///
     /// # Errors
     /// After how many milliseconds there may be one, and whose share is used up: the user's, or all that this host may send.
-    pub fn permit(&self, server: &str, purpose: Purpose, uid: u32) -> Result<(), (u64, UsedUp)> {
-        self.with(server, |found, now| found.permit(purpose, Some(uid), now)).unwrap_or(Ok(()))
+    pub fn permit(&self, server: &str, purpose: Purpose, uid: Option<u32>) -> Result<(), (u64, UsedUp)> {
+        self.with(server, |found, now| found.permit(purpose, uid, now)).unwrap_or(Ok(()))
     }
 
     /// Counts a request that was sent without a permit, to a server by its URL.
@@ -301,7 +301,10 @@ impl Budgets {
         let Some(url) = self.url(name) else { return Ok(()) };
         match self.admit(&url, Purpose::Submission, Some(uid)) {
             Err(Unsent::NoPermit { wait, used_up }) => Err((wait, used_up)),
-            _ => Ok(()),
+            _ => {
+                self.with(&url, |found, now| found.submission_permitted(uid, now));
+                Ok(())
+            }
         }
     }
 
@@ -314,11 +317,15 @@ impl Budgets {
         found.ledger.wait_for(purpose, Some(uid), now).map(Duration::from_millis)
     }
 
-    /// A submission tells that it has sent more requests than it had permits for. The user may say anything, so this never takes more than
-    /// his share.
+    /// A submission tells that it has sent more requests than the one that it had a permit for. The user may say anything: he is heard once
+    /// for each of his permits, and this never takes more than his share. The brokers see to the same, because this host perhaps knows no
+    /// limit.
     pub fn submission_sent(&self, name: &str, uid: u32, count: u32) {
         let is_site = self.site.is_used();
         self.with_name(name, |found, now| {
+            if !found.take_permitted(uid, now) {
+                return;
+            }
             for _ in 0..count {
                 if found.ledger.ask(Purpose::Submission, Some(uid), now).is_err() {
                     break;

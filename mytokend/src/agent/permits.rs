@@ -12,7 +12,8 @@ use super::lease::{Lease, server};
 use super::{Agent, millis};
 use crate::log::Level;
 
-/// Most requests that a submission tells at a time.
+/// Most requests that a submission tells beside the one that has a permit: also after failures and refusals it sends fewer. A login tells no
+/// more at a time.
 const MOST_TOLD: u32 = 8;
 
 impl Agent {

@@ -89,7 +89,7 @@ impl HostPermits {
         if let Some(until) = of.when_all_used(limit).or_else(shared) {
             return SitePermit::wait(until.saturating_sub(now).min(longest), UsedUp::Host);
         }
-        match budgets.permit(server, purpose, uid) {
+        match budgets.permit(server, purpose, Some(uid)) {
             Ok(()) => {
                 of.given.push_back(Sent { at: now, purpose, uid: Some(uid) });
                 SitePermit::Granted {}
@@ -122,13 +122,13 @@ impl HostPermits {
             budgets.accept_logins(server, uid, known);
             requests = requests.saturating_sub(known);
         }
-        let counted = of.count_sent(budgets, server, ReportedUse { purpose: Purpose::Login, uid, requests }, now);
-        (SitePermit::Granted {}, counted < requests && of.is_to_tell(limit, now))
+        let beyond = of.count_sent(budgets, server, ReportedUse { purpose: Purpose::Login, uid, requests }, now);
+        (SitePermit::Granted {}, beyond > 0 && of.is_to_tell(limit, now))
     }
 
     /// What `host` tells at `now` beside its request for a permit. Nobody but the host says so. What it has sent counts as if it had had
-    /// permits, as far as it could have had some. What the server has left for it is believed only until the server is asked, and takes at most
-    /// half of the limit from everybody, less what the host has had.
+    /// permits, as far as it and its users could have had some. What the server has left for it is believed only until the server is asked,
+    /// and takes at most half of the limit from everybody, less what the host has had.
     #[must_use]
     pub fn hear(&self, budgets: &Budgets, (host, server): (&str, &str), report: &HostReport, now: u64) -> Heard {
         let Some(limit) = budgets.limit(server).filter(|_| !report.is_empty()) else { return Heard::default() };
@@ -137,7 +137,7 @@ impl HostPermits {
         let of = hosts.entry((host.to_owned(), server.to_owned())).or_default();
         let mut heard = Heard::default();
         for used in report.sent.iter().take(HostReport::MOST_USES) {
-            if of.count_sent(budgets, server, *used, now) < used.requests {
+            if of.count_sent(budgets, server, *used, now) > 0 {
                 heard.is_to_tell |= of.is_to_tell(limit, now);
             }
         }
@@ -173,7 +173,9 @@ impl OfHost {
         if self.room(PART_OF_A_HOST, limit) > 0 { None } else { first.into_iter().chain(ends).min() }
     }
 
-    /// Counts requests that were sent without a permit, as far as there is room for them. Returns how many.
+    /// Counts requests that were sent without a permit, as far as there is room for them in the host's part, and in the user's share if they
+    /// may be his word only: he can say the same at many hosts. Returns how many are beyond the host's part. What is beyond a user's share
+    /// is not the host's fault.
     fn count_sent(&mut self, budgets: &Budgets, server: &str, used: ReportedUse, now: u64) -> u32 {
         let ReportedUse { purpose, uid, requests } = used;
         let Some(limit) = budgets.limit(server) else { return 0 };
@@ -186,14 +188,18 @@ impl OfHost {
         let room = requests.min(room).min(self.room(PART_OF_A_HOST, limit));
         let sent = Sent { at: now, purpose, uid };
         for counted in 0..room {
-            if !sent.is_unverified_login() {
+            if sent.is_unverified_login() {
+                if !budgets.unverified_login(server) {
+                    return requests.saturating_sub(counted);
+                }
+            } else if !purpose.is_of_users_word() {
                 budgets.count(server, purpose, uid);
-            } else if !budgets.unverified_login(server) {
-                return counted;
+            } else if budgets.permit(server, purpose, uid).is_err() {
+                break;
             }
             self.given.push_back(sent);
         }
-        room
+        requests.saturating_sub(room)
     }
 
     /// So many requests for nobody are of this user. Returns how many of them there are.

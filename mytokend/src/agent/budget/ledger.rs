@@ -61,6 +61,13 @@ impl Purpose {
         }
     }
 
+    /// Whether a user can cause such requests, or say that there were some, as often as he likes. Of what has given an access token, and of
+    /// logins, he can not.
+    #[must_use]
+    pub const fn is_of_users_word(self) -> bool {
+        !matches!(self, Self::Login | Self::Token | Self::Revocation)
+    }
+
     /// Whether the request counts for a user's share of what submissions may use.
     const fn is_at_will(self) -> bool {
         matches!(self, Self::Submission | Self::Asked | Self::UnverifiedRevocation)

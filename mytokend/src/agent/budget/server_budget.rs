@@ -20,6 +20,8 @@ pub(super) struct ServerBudget {
     pub asked: Option<u64>,
     /// What was sent without a permit of the brokers, and what they have not been told.
     untold: VecDeque<Sent>,
+    /// Submissions that had a permit and may tell what else they have sent: by user, how many, and when the last one had its permit.
+    permitted: BTreeMap<u32, (u32, u64)>,
 }
 
 impl ServerBudget {
@@ -42,6 +44,26 @@ impl ServerBudget {
     /// A request was sent without a permit of the brokers.
     pub fn sent_beyond(&mut self, purpose: Purpose, uid: Option<u32>, now: u64) {
         self.give_back(VecDeque::from([Sent { at: now, purpose, uid }]));
+    }
+
+    /// A submission of this user has a permit.
+    pub fn submission_permitted(&mut self, uid: u32, now: u64) {
+        let period = self.ledger.known().period();
+        self.permitted.retain(|_, (_, last)| now <= last.saturating_add(period));
+        let (count, last) = self.permitted.entry(uid).or_default();
+        (*count, *last) = (count.saturating_add(1), now);
+    }
+
+    /// Whether a submission of this user had a permit and has not told yet what else it has sent. It has then.
+    pub fn take_permitted(&mut self, uid: u32, now: u64) -> bool {
+        let period = self.ledger.known().period();
+        let Some((count, _)) = self.permitted.get_mut(&uid).filter(|(_, last)| now <= last.saturating_add(period))
+        else {
+            return false;
+        };
+        let is_permitted = *count > 0;
+        *count = count.saturating_sub(1);
+        is_permitted
     }
 
     /// A login of this user was accepted, which has sent so many requests.

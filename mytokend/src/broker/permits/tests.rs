@@ -176,6 +176,42 @@ fn what_a_host_has_sent_beyond_its_permits_counts_for_it_and_for_the_site() {
     assert_eq!(token("n2"), SitePermit::Granted {});
 }
 
+/// Budgets with a limit of 100 after two hosts have told of 90 requests of the user 7 for this, and what each report led to.
+fn after_reports_of(purpose: Purpose) -> (Budgets, HostPermits, String, [Heard; 2]) {
+    let (budgets, server) = budgets("request_limit = 100\nrequest_period = '300s'");
+    let permits = HostPermits::default();
+    let sent = vec![ReportedUse { purpose, uid: Some(7), requests: 90 }];
+    let report = HostReport { sent, told: None };
+    let heard = ["n1", "n2"].map(|host| permits.hear(&budgets, (host, &server), &report, 1));
+    (budgets, permits, server, heard)
+}
+
+#[test]
+fn what_a_user_makes_many_hosts_tell_takes_no_more_than_his_share() {
+    use Purpose::{
+        Asked, FirstToken, LastRevocation, RefusedToken, Revocation, Submission, Token, UnverifiedRevocation,
+    };
+    for (purpose, rest) in [
+        (Submission, 53),
+        (Asked, 53),
+        (UnverifiedRevocation, 53),
+        (LastRevocation, 66),
+        (RefusedToken, 53),
+        (FirstToken, 5),
+    ] {
+        let (budgets, permits, server, heard) = after_reports_of(purpose);
+        assert_eq!(left(&budgets), rest, "{purpose:?}");
+        assert_eq!(heard, [Heard::default(); 2], "{purpose:?}: no host is blamed for it");
+        let ask = |uid, purpose| permits.give(&budgets, "n3", (&server, purpose, uid), 2);
+        for wanted in [Submission, Token, Revocation] {
+            let is_left = rest > 5 || wanted != Revocation;
+            assert_eq!(ask(8, wanted) == SitePermit::Granted {}, is_left, "{purpose:?}: {wanted:?}");
+        }
+    }
+    // What only a host tells is limited by its part.
+    assert_eq!(left(&after_reports_of(Token).0), 0);
+}
+
 #[test]
 fn what_the_server_has_told_a_host_is_believed_within_its_share_until_the_server_is_asked() {
     let (budgets, server) = budgets("request_limit = 100\nrequest_period = '300s'");

@@ -152,6 +152,7 @@ fn what_is_sent_without_a_permit_is_told_with_the_next_question_until_it_is_answ
     // No broker answers: it goes by its own budget, and asks none for a while.
     budgets.submission("m", 7).unwrap();
     budgets.submission("m", 7).unwrap();
+    budgets.submission("m", 8).unwrap();
     budgets.submission_sent("m", 8, 1);
     assert_eq!(reports(), [HostReport::default()]);
     *brokers.0.lock().unwrap() = Some(SitePermit::Granted {});
@@ -161,11 +162,41 @@ fn what_is_sent_without_a_permit_is_told_with_the_next_question_until_it_is_answ
     budgets.submission("m", 7).unwrap();
     let [report] = &reports()[..] else { panic!("one question") };
     let used = |uid, requests| ReportedUse { purpose: Purpose::Submission, uid: Some(uid), requests };
-    assert_eq!(report.sent, [used(7, 2), used(8, 1)]);
+    assert_eq!(report.sent, [used(7, 2), used(8, 2)]);
     let rest = report.told.unwrap();
     assert!((rest.left, rest.of) == (60, 100) && (190_000..=202_000).contains(&rest.ends), "{rest:?}");
     budgets.submission("m", 7).unwrap();
     assert!(reports()[0].sent.is_empty(), "they are told once");
+}
+
+#[test]
+fn a_user_who_says_that_he_has_sent_requests_is_heard_once_for_each_permit_and_within_his_share() {
+    for limit in ["request_limit = 100\nrequest_period = '300s'", ""] {
+        let shared = format!("[[server]]\nname = 'm'\nurl = 'https://mytoken.example'\n{limit}\n");
+        let budgets = Budgets::new(Arc::new(mytoken::SystemClock));
+        budgets.configure(&toml::from_str::<Shared>(&shared).unwrap()).unwrap();
+        let brokers = Arc::new(Hearing(Mutex::new(Some(SitePermit::Granted {})), Mutex::default()));
+        budgets.set_site(Some(Arc::new(Arc::clone(&brokers))));
+        let sent = || {
+            let sent = |used: ReportedUse| (used.uid == Some(7)).then_some(used.requests);
+            budgets.submission("m", 8).unwrap();
+            let [request] = &brokers.heard()[..] else { panic!("one question") };
+            request.report.sent.iter().copied().filter_map(sent).sum::<u32>()
+        };
+        (0..12).for_each(|_| budgets.submission_sent("m", 7, 8));
+        assert_eq!(sent(), 0, "he had no permit");
+        budgets.submission("m", 7).unwrap();
+        brokers.heard();
+        (0..12).for_each(|_| budgets.submission_sent("m", 7, 8));
+        assert_eq!(sent(), 8, "he is heard once");
+        budgets.submission_sent("m", 7, 8);
+        assert_eq!(sent(), 0, "the permit of another user is not his");
+    }
+    let (budgets, _) = host();
+    (0..8).for_each(|_| budgets.submission("m", 7).unwrap());
+    (0..8).for_each(|_| budgets.submission_sent("m", 7, 8));
+    assert_eq!(budgets.status(None)[0].left, 53, "his share");
+    budgets.submission("m", 8).unwrap();
 }
 
 #[test]
