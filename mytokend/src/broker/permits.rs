@@ -119,7 +119,7 @@ impl HostPermits {
         let mut requests = accepted.min(limit.requests).max(1);
         if let Some(uid) = uid {
             let known = of.accept_logins(uid, accepted);
-            budgets.accept_logins(server, uid, known);
+            let _ = budgets.accept_logins(server, uid, known);
             requests = requests.saturating_sub(known);
         }
         let beyond = of.count_sent(budgets, server, ReportedUse { purpose: Purpose::Login, uid, requests }, now);

@@ -23,16 +23,20 @@ impl Budgets {
         self.with(server, |found, now| found.ledger.unverified_login(now)).unwrap_or(false)
     }
 
-    /// So many requests for nobody, to a server by its URL, are of this user.
-    pub fn accept_logins(&self, server: &str, uid: u32, count: u32) {
-        self.with(server, |found, now| found.accept_logins(uid, count, now));
+    /// So many requests for nobody, to a server by its URL, are of this user. Returns how many of them the brokers have not heard.
+    pub fn accept_logins(&self, server: &str, uid: u32, count: u32) -> u32 {
+        self.with(server, |found, now| found.accept_logins(uid, count, now)).unwrap_or(0)
     }
 
     /// The login of this user, which has told so many requests, was accepted.
     pub fn login_accepted(&self, server: &str, uid: u32, count: u32) {
         let Some(url) = self.url(server) else { return };
-        self.accept_logins(&url, uid, count);
-        let _ = self.ask_brokers(PermitRequest { accepted: count, ..PermitRequest::new(&url, Purpose::Login, uid) });
+        // Those that the brokers have not heard are told in a report, for this user.
+        let heard = count.saturating_sub(self.accept_logins(&url, uid, count));
+        if heard > 0 {
+            let accepted = PermitRequest { accepted: heard, ..PermitRequest::new(&url, Purpose::Login, uid) };
+            let _ = self.ask_brokers(accepted);
+        }
     }
 
     /// A login of this user has sent a request. Login modules of earlier releases tell it so late.

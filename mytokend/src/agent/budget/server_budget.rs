@@ -66,11 +66,16 @@ impl ServerBudget {
         is_permitted
     }
 
-    /// A login of this user was accepted, which has sent so many requests.
-    pub fn accept_logins(&mut self, uid: u32, count: u32, now: u64) {
+    /// A login of this user was accepted, which has sent so many requests. Returns how many of them the brokers have not heard.
+    pub fn accept_logins(&mut self, uid: u32, count: u32, now: u64) -> u32 {
         self.ledger.accept_logins(uid, count, now);
+        let mut unheard = 0;
         let of_nobody = self.untold.iter_mut().rev().filter(|sent| sent.is_unverified_login());
-        of_nobody.take(usize::try_from(count).unwrap_or(usize::MAX)).for_each(|sent| sent.uid = Some(uid));
+        for sent in of_nobody.take(usize::try_from(count).unwrap_or(usize::MAX)) {
+            sent.uid = Some(uid);
+            unheard += 1;
+        }
+        unheard
     }
 
     /// A request that had a permit, or was counted, was not sent.

@@ -231,6 +231,32 @@ fn each_request_of_a_login_is_told_before_anybody_is_verified() {
 }
 
 #[test]
+fn the_requests_of_an_accepted_login_are_told_once_also_when_brokers_come_back_meanwhile() {
+    let (budgets, url) = host();
+    let brokers = Arc::new(Hearing(Mutex::new(Some(SitePermit::Granted {})), Mutex::default()));
+    let set = |answer| {
+        *brokers.0.lock().unwrap() = answer;
+        budgets.set_site(Some(Arc::new(Arc::clone(&brokers))));
+    };
+    let used = |uid, requests| ReportedUse { purpose: Purpose::Login, uid: Some(uid), requests };
+    for (heard, unheard) in [(1, 1), (0, 2)] {
+        set(Some(SitePermit::Granted {}));
+        budgets.login_sends(&url, heard);
+        set(None);
+        budgets.login_sends(&url, unheard);
+        set(Some(SitePermit::Granted {}));
+        brokers.heard();
+        budgets.login_accepted(&url, 7, 2);
+        budgets.submission("m", 9).unwrap();
+        let told = brokers.heard();
+        let accepted: Vec<_> = told.iter().map(|request| request.accepted).filter(|count| *count > 0).collect();
+        assert_eq!(accepted, if heard > 0 { vec![heard] } else { Vec::new() }, "{told:?}");
+        let reported: Vec<_> = told.into_iter().flat_map(|request| request.report.sent).collect();
+        assert_eq!(reported, [used(7, unheard)]);
+    }
+}
+
+#[test]
 fn without_brokers_nobody_is_asked() {
     let (budget, brokers) = budget(Some(SitePermit::Granted {}));
     budget.set(None);
