@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The budget of one mytoken server: what this host has sent, and what the brokers have not heard of that yet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mytoken_wire::agent::UsedUp;
 
@@ -86,11 +86,17 @@ impl ServerBudget {
         }
     }
 
-    /// What the brokers have not heard. They hear it with the next request for a permit.
+    /// What the brokers have not heard, as much as a report holds. They hear it with the next request for a permit, and the rest with later
+    /// ones.
     pub fn take_untold(&mut self, now: u64) -> VecDeque<Sent> {
         let begin = now.saturating_sub(self.ledger.known().period());
-        let mut untold = std::mem::take(&mut self.untold);
-        untold.retain(|sent| sent.at >= begin);
+        let mut entries = BTreeSet::new();
+        let recent = std::mem::take(&mut self.untold).into_iter().filter(|sent| sent.at >= begin);
+        let (untold, rest) = recent.partition(|sent| {
+            let entry = (sent.purpose, sent.uid);
+            entries.contains(&entry) || entries.len() < HostReport::MOST_USES && entries.insert(entry)
+        });
+        self.untold = rest;
         untold
     }
 
@@ -110,6 +116,6 @@ impl ServerBudget {
         let sent = counts.into_iter().map(|((purpose, uid), requests)| ReportedUse { purpose, uid, requests });
         let (told, of) = (self.ledger.known().told(now), self.ledger.known().said());
         let told = told.map(|Told { left, until }| ReportedRest { left, of, ends: until.saturating_sub(now) });
-        HostReport { sent: sent.take(HostReport::MOST_USES).collect(), told }
+        HostReport { sent: sent.collect(), told }
     }
 }

@@ -231,6 +231,24 @@ fn each_request_of_a_login_is_told_before_anybody_is_verified() {
 }
 
 #[test]
+fn what_has_no_room_in_a_report_is_told_in_the_next_one() {
+    let (budgets, url) = host();
+    let brokers = Arc::new(Hearing(Mutex::new(Some(SitePermit::Granted {})), Mutex::default()));
+    budgets.set_site(Some(Arc::new(Arc::clone(&brokers))));
+    budgets.with(&url, |found, now| {
+        (1..=150).chain(1..=150).for_each(|uid| found.sent_beyond(Purpose::Token, Some(uid), now));
+    });
+    let report = || {
+        budgets.submission("m", 7).unwrap();
+        brokers.heard().remove(0).report.sent
+    };
+    let (first, second) = (report(), report());
+    assert_eq!((first.len(), second.len()), (HostReport::MOST_USES, 50));
+    assert!(first.iter().chain(&second).all(|used| used.requests == 2), "{first:?} {second:?}");
+    assert_eq!(report(), []);
+}
+
+#[test]
 fn the_requests_of_an_accepted_login_are_told_once_also_when_brokers_come_back_meanwhile() {
     let (budgets, url) = host();
     let brokers = Arc::new(Hearing(Mutex::new(Some(SitePermit::Granted {})), Mutex::default()));
