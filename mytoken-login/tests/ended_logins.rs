@@ -217,6 +217,30 @@ fn a_login_that_ends_early_leaves_nothing() {
 }
 
 #[test]
+fn the_agent_hears_of_the_probe_after_an_ended_login() {
+    use std::io::Read as _;
+    let server = MytokenServer::with_handler(|_| Reply { silence: LONG, ..good() });
+    let host = LoginHost::new();
+    let mut child = host.child("exchange", server.url().as_str(), "192.0.2.1", mytoken(json!({})).expose());
+    wait_until("the record of a long wait", || !host.ledger().waiting.is_empty());
+    end(&mut child);
+    let socket = host.directory.path().join("agent.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let (agent, ledger) = (mytoken_login::budget::AgentNotes::new(socket), host.ledger_file());
+    let remote = Remote::of(None, Some("192.0.2.2"));
+    let allowance = Allowance::new(Some(&ledger), &host.settings, remote, None).telling(Some(&agent));
+    let url = server.url();
+    let settled = [(); 2].map(|()| allowance.settle_ended_logins(url.as_str(), soon()));
+    assert_eq!(settled, [true, false], "there is one probe");
+    let (mut told, mut stream) = (String::new(), listener.accept().unwrap().0);
+    stream.read_to_string(&mut told).unwrap();
+    let note = json!({"v": 1, "call": "permit", "server": url.to_string(), "sent": 1, "login": {"unverified": {}}});
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&told).unwrap(), note);
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "it is told once");
+}
+
+#[test]
 fn a_login_that_gets_its_answer_late_leaves_nothing() {
     let server = MytokenServer::with_handler(|_| Reply { silence: Duration::from_secs(4), ..good() });
     let host = LoginHost::new();

@@ -152,7 +152,8 @@ impl<'a> Allowance<'a> {
         counted.inspect(|()| self.tell(server, deadline))
     }
 
-    fn tell(&self, server: &str, deadline: Deadline) {
+    /// Tells the agent a request that is about to be sent.
+    pub(super) fn tell(&self, server: &str, deadline: Deadline) {
         if let Some(agent) = self.agent {
             *self.told.borrow_mut().entry(server.to_owned()).or_default() += 1;
             agent.sent(server, deadline);

@@ -62,7 +62,8 @@ impl Allowance<'_> {
 
     /// Starts the backoffs that follow from logins that were ended while they waited for `server`. Returns whether there were any: then
     /// the caller finds out, with a request that no sender of a token can influence, whether the server is silent for everybody. That
-    /// request is counted for the address of the login that was ended; if the budget of this address is spent, it is not sent.
+    /// request is counted for the address of the login that was ended; if the budget of this address is spent, it is not sent. The agent hears
+    /// of it.
     pub fn settle_ended_logins(&self, server: &str, deadline: Deadline) -> bool {
         let has_ended = |file: &LedgerFile| {
             file.read(self.settings).is_ok_and(|(ledger, _)| ledger.waiting.has_ended(server, &Process::is_running))
@@ -75,6 +76,9 @@ impl Allowance<'_> {
                     probe = probe || ledger.spend(&login.remote, now, self.settings).is_ok();
                 }
             });
+        }
+        if probe {
+            self.tell(server, deadline);
         }
         probe
     }
