@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mytoken::cache::DiskCache;
 use mytoken::document::{DocumentError, FetchError, MaxAge, SharedDocument};
-use mytoken::http::{HttpError, LazyClient};
+use mytoken::http::{HttpClient, HttpError, LazyClient};
 use mytoken::server::{AccessTokenRequest, Server, refuse_rotation};
 use mytoken::token::unverified_claims;
 use mytoken::urls::{ServerUrl, same_base};
@@ -20,15 +20,12 @@ use crate::service::TokenService;
 /// server.
 const DISCOVERY: MaxAge = MaxAge { fresh: 3_600, stale_if_error: 86_400, stale_while_fetching: true };
 
-/// Time that is reserved for [`ServerTokens::probe`].
+/// Time of a probe: a server that takes longer for its discovery document counts as silent. It is reserved for [`ServerTokens::probe`]. After
+/// a login was ended while it waited, the next login waits for it.
 const PROBE_TIME: Duration = Duration::from_secs(2);
 
 /// Time that is reserved for recording what an answer means, or that there was none. The login waits for the lock of the ledger meanwhile.
 const RECORD_TIME: Duration = Duration::from_millis(500);
-
-/// Time of the probe after a login was ended while it waited. The next login waits for it before it is refused, and may have little time
-/// itself.
-const SHORT_PROBE_TIME: Duration = Duration::from_secs(1);
 
 /// The configured mytoken server.
 pub struct ServerTokens<'a> {
@@ -55,9 +52,10 @@ impl<'a> ServerTokens<'a> {
     /// The server for the entered token, if there is no backoff for it and the token is new in this connection.
     fn available_server(&self, entered: &Secret, deadline: Deadline) -> Result<Server<'_>, Refusal> {
         self.allowance.refuse_repeated(entered)?;
-        let has_time = deadline.remaining().is_some_and(|left| left > SHORT_PROBE_TIME);
+        // A shorter probe would take a slow server for a silent one.
+        let has_time = deadline.remaining().is_some_and(|left| left > PROBE_TIME);
         if has_time && self.allowance.settle_ended_logins(self.url.as_str(), deadline) {
-            self.look_for_silence(deadline.at_most(SHORT_PROBE_TIME), deadline);
+            self.probe_after_ended_login(deadline);
         }
         self.allowance.check_backoff(self.url.as_str())?;
         self.discover(deadline)
@@ -136,23 +134,34 @@ impl<'a> ServerTokens<'a> {
     /// that their holder chose, or for the server itself (a short token that rotates, MT-45). The answer serves the next login, not this
     /// one.
     fn probe(&self, answer_by: Deadline, deadline: Deadline) {
-        if self.allowance.count_request(self.url.as_str(), RequestProvider::UNKNOWN, answer_by).is_ok() {
-            self.look_for_silence(answer_by, deadline);
+        let counted = self.allowance.count_request(self.url.as_str(), RequestProvider::UNKNOWN, answer_by);
+        if counted.is_ok() && self.is_silent(answer_by, deadline) {
+            self.record_silence_for_all(deadline);
         }
     }
 
-    /// Sends a request for discovery, which holds no claim of its sender, and records until `deadline` if there was no answer.
-    fn look_for_silence(&self, answer_by: Deadline, deadline: Deadline) {
-        let Ok(http) = self.http.get() else { return };
+    /// Asks the same after a login that was ended. Its sender may have chosen the end, so it has shown nothing about the server. Only a server
+    /// that is silent itself for the whole time stops other addresses, not name servers that are slow: with those, logins still work.
+    fn probe_after_ended_login(&self, deadline: Deadline) {
+        let looks_up_name = || self.http.get().is_ok_and(HttpClient::looks_up_name);
+        if self.is_silent(deadline.at_most(PROBE_TIME), deadline) && !looks_up_name() {
+            self.record_silence_for_all(deadline);
+        }
+    }
+
+    /// Whether a request for discovery, which holds no claim of its sender, gets no answer. Records another error until `deadline`.
+    fn is_silent(&self, answer_by: Deadline, deadline: Deadline) -> bool {
+        let Ok(http) = self.http.get() else { return false };
         match Server::discover_once(http, &self.url, answer_by) {
-            Err(Error::Http(error))
-                if error.is_without_connection()
-                    || matches!(error, HttpError::Unreachable { .. } | HttpError::TooLate { .. }) =>
-            {
-                self.record_silence_for_all(deadline);
+            Err(Error::Http(error)) => {
+                error.is_without_connection()
+                    || matches!(error, HttpError::Unreachable { .. } | HttpError::TooLate { .. })
             }
-            Err(error) => self.allowance.record_error(self.url.as_str(), RequestProvider::UNKNOWN, &error, deadline),
-            Ok(_) => {}
+            Err(error) => {
+                self.allowance.record_error(self.url.as_str(), RequestProvider::UNKNOWN, &error, deadline);
+                false
+            }
+            Ok(_) => false,
         }
     }
 

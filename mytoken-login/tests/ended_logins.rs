@@ -9,7 +9,7 @@ mod fake;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fake::Reply;
@@ -20,13 +20,23 @@ use mytoken::http::{HttpSettings, LazyClient};
 use mytoken::private_files::Owner;
 use mytoken::server::AccessTokenRequest;
 use mytoken::urls::ServerUrl;
-use mytoken::{Deadline, Secret, SystemClock};
+use mytoken::{Clock, Deadline, Secret, SystemClock};
 use mytoken_login::budget::{Allowance, BudgetSettings, Ledger, LedgerFile};
 use mytoken_login::{Refusal, RefusalClass, Remote, ServerTokens, TokenService};
 use serde_json::json;
 
 /// Time of the child's login. The test ends it much earlier.
 const LONG: Duration = Duration::from_secs(60);
+
+/// A clock that shows this time of day.
+#[derive(Debug)]
+struct LaterClock(u64);
+
+impl Clock for LaterClock {
+    fn now(&self) -> u64 {
+        self.0
+    }
+}
 
 /// A host with its ledger and cache.
 struct LoginHost {
@@ -49,7 +59,7 @@ impl LoginHost {
     }
 
     fn exchange(&self, server: ServerUrl, from: &str, mytoken: &Secret, time: Duration) -> Result<(), Refusal> {
-        exchange(self.directory.path(), &self.settings, server, from, mytoken, Deadline::after(time))
+        exchange(self.directory.path(), &self.settings, server, from, (mytoken, false), Deadline::after(time))
     }
 
     /// A login in a process of its own.
@@ -67,8 +77,8 @@ impl LoginHost {
     }
 
     /// A login that sshd ends after it has waited long for an answer.
-    fn login_that_is_ended(&self, server: &MytokenServer, from: &str, token: &Secret) {
-        let mut child = self.child("exchange", server.url().as_str(), from, token.expose());
+    fn login_that_is_ended(&self, case: &str, server: &MytokenServer, from: &str, token: &Secret) {
+        let mut child = self.child(case, server.url().as_str(), from, token.expose());
         wait_until("the record of a long wait", || !self.ledger().waiting.is_empty());
         end(&mut child);
     }
@@ -87,7 +97,7 @@ fn exchange(
     settings: &BudgetSettings,
     server: ServerUrl,
     from: &str,
-    mytoken: &Secret,
+    (mytoken, redeemed): (&Secret, bool),
     deadline: Deadline,
 ) -> Result<(), Refusal> {
     let http = HttpSettings { roots: roots(), loopback_http: true, ..HttpSettings::default() };
@@ -96,7 +106,7 @@ fn exchange(
     let tokens = ServerTokens::new(server, &http, Some(&cache), &SystemClock, &allowance);
     let request =
         AccessTokenRequest { mytoken, scope: "storage.read", audience: "https://se.example.org", comment: "" };
-    tokens.exchange(&request, false, deadline).map(drop)
+    tokens.exchange(&request, redeemed, deadline).map(drop)
 }
 
 /// The document of the tests: it never comes.
@@ -120,11 +130,12 @@ fn child() {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let directory = PathBuf::from(variable("CASE_DIRECTORY"));
     match variable("CASE").as_str() {
-        "exchange" => {
+        case @ ("exchange" | "exchange after redemption") => {
             let server = ServerUrl::parse(&variable("CASE_URL"), true).unwrap();
             let (from, token) = (variable("CASE_FROM"), Secret::new(variable("CASE_TOKEN")));
             let settings = BudgetSettings::default();
-            let _ = exchange(&directory, &settings, server, &from, &token, Deadline::after(LONG));
+            let entered = (&token, case != "exchange");
+            let _ = exchange(&directory, &settings, server, &from, entered, Deadline::after(LONG));
         }
         "document" => drop(document(&directory, LONG)),
         _ => {}
@@ -165,7 +176,7 @@ fn the_next_login_from_any_address_knows_a_silent_server() {
     let (host, server) = (LoginHost::new(), MytokenServer::slow(pause, good()));
     host.exchange(server.url(), "192.0.2.9", &mytoken(json!({})), LONG).unwrap();
     silent.store(true, Ordering::SeqCst);
-    host.login_that_is_ended(&server, "192.0.2.1", &mytoken(json!({})));
+    host.login_that_is_ended("exchange", &server, "192.0.2.1", &mytoken(json!({})));
     let begun = Instant::now();
     let refusal = host.exchange(server.url(), "192.0.2.2", &mytoken(json!({})), LONG).unwrap_err();
     assert_eq!(refusal.class(), RefusalClass::Unavailable);
@@ -192,7 +203,7 @@ fn an_ended_login_stops_only_its_own_address_while_the_server_answers() {
     });
     let host = LoginHost::new();
     host.exchange(server.url(), "192.0.2.9", &quick, LONG).unwrap();
-    host.login_that_is_ended(&server, "192.0.2.1", &slow);
+    host.login_that_is_ended("exchange", &server, "192.0.2.1", &slow);
     std::thread::sleep(Duration::from_secs(3));
     let exchanged = || server.requests().len();
     let before = (exchanged(), server.discoveries());
@@ -201,6 +212,44 @@ fn an_ended_login_stops_only_its_own_address_while_the_server_answers() {
     assert_eq!(host.ledger().by_remote(), [("192.0.2.1", 2), ("192.0.2.2", 1), ("192.0.2.9", 1)], "whose the probe is");
     let refusal = host.exchange(server.url(), "192.0.2.1", &quick, LONG).unwrap_err();
     assert_eq!((refusal.class(), exchanged()), (RefusalClass::Unavailable, before.0 + 1));
+}
+
+/// The discovery document of a slow server comes later than a second after it was asked for.
+#[test]
+fn an_ended_login_does_not_make_a_slow_server_a_silent_one() {
+    let milliseconds = Arc::new(AtomicU64::new(0));
+    let read = Arc::clone(&milliseconds);
+    let server = MytokenServer::slow(move || Duration::from_millis(read.load(Ordering::SeqCst)), good());
+    let host = LoginHost::new();
+    host.exchange(server.url(), "192.0.2.9", &mytoken(json!({})), LONG).unwrap();
+    milliseconds.store(5_000, Ordering::SeqCst);
+    host.login_that_is_ended("exchange", &server, "192.0.2.1", &mytoken(json!({})));
+    milliseconds.store(1_500, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_secs(3));
+    let discoveries = server.discoveries();
+    host.exchange(server.url(), "192.0.2.2", &mytoken(json!({})), LONG).unwrap();
+    assert_eq!(server.discoveries(), discoveries + 1, "the probe");
+    assert!(host.ledger().waiting.is_empty());
+}
+
+/// The provider may have been about to answer. The holders of its other tokens find out themselves.
+#[test]
+fn an_ended_login_after_a_redemption_does_not_stop_its_provider_for_others() {
+    let (slow, quick) = (mytoken(json!({"name": "slow"})), mytoken(json!({})));
+    let text = slow.expose().to_owned();
+    let pause = |is_slow: bool| Duration::from_millis(if is_slow { 4_500 } else { 0 });
+    let server = MytokenServer::with_handler(move |request| Reply {
+        silence: pause(request.json()["mytoken"] == text.as_str()),
+        ..good()
+    });
+    let host = LoginHost::new();
+    host.exchange(server.url(), "192.0.2.9", &quick, LONG).unwrap();
+    host.login_that_is_ended("exchange after redemption", &server, "192.0.2.1", &slow);
+    std::thread::sleep(Duration::from_secs(3));
+    host.exchange(server.url(), "192.0.2.2", &quick, LONG).unwrap();
+    let ledger = host.ledger();
+    let [backoff] = ledger.backoffs.as_slice() else { panic!("{ledger:?}") };
+    assert_eq!((backoff.provider.is_some(), backoff.remote.as_deref()), (true, Some("192.0.2.1")));
 }
 
 #[test]
@@ -254,7 +303,7 @@ fn a_login_that_gets_its_answer_late_leaves_nothing() {
 }
 
 #[test]
-fn a_document_that_an_ended_login_waited_for_is_not_requested_for_a_minute() {
+fn a_document_that_an_ended_login_waited_for_is_not_requested_for_some_seconds() {
     let host = LoginHost::new();
     let directory = host.directory.path();
     let mut child = host.child("document", "", "", "");
@@ -272,9 +321,15 @@ fn a_document_that_an_ended_login_waited_for_is_not_requested_for_a_minute() {
         "{refused:?}"
     );
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    let cache = cache(directory);
-    let document = SharedDocument::new("keys", "https://op.example.org", Some(&cache), &SystemClock);
-    assert!(document.failing_for().is_some_and(|seconds| seconds > 30), "{:?}", document.failing_for());
+    let (cache, now) = (cache(directory), SystemClock.now());
+    let document = |clock| SharedDocument::new("keys", "https://op.example.org", Some(&cache), clock);
+    let failing = document(&SystemClock).failing_for();
+    assert!(failing.is_some_and(|seconds| seconds <= 11), "{failing:?}");
+    // It may have been about to come: whoever waits at the prompt chooses the end.
+    let later = LaterClock(now + 11);
+    assert_eq!(document(&later).failing_for(), None);
+    let age = MaxAge { fresh: 3_600, stale_if_error: 86_400, stale_while_fetching: true };
+    assert_eq!(document(&later).get(age, soon(), |_| Ok("keys".to_owned())), Ok("keys".to_owned()));
 }
 
 /// It may have ended a moment after it sent its request, which shows nothing about the server.

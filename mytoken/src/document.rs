@@ -3,8 +3,9 @@
 //!
 //! All logins of a host share a [`SharedDocument`]. Each login is a process of its own, and any text at a prompt can make it need the
 //! document. So a process records its attempt on disk before it sends the request, and the outcome afterwards. After a failure no
-//! process sends a request for [`PAUSE`] seconds. If a process ends without an outcome, another process can try after 8 s. But if it ended
-//! after a long wait for the answer, as sshd ends a login (SSH-10), that is a failure like any other: a new attempt would wait as long.
+//! process sends a request for [`PAUSE`] seconds. If a process ends without an outcome, another process can try after 8 s. If it ended after
+//! a long wait for the answer, as sshd ends a login (SSH-10), that is a failure until 11 s after its begin: a new attempt would wait as
+//! long. Not for longer, because whoever waits at the prompt chooses the end, and the document may have been about to come.
 
 use std::time::Duration;
 
@@ -30,6 +31,9 @@ const RECORD_TIME: Duration = Duration::from_millis(500);
 
 /// Seconds after which an attempt without outcome is abandoned: its process has ended.
 const ABANDONED_AFTER: u64 = 8;
+
+/// The same for a process that has waited for [`LONG_WAIT`]: the time counts from its record of that.
+const ENDED_PAUSE: u64 = ABANDONED_AFTER + LONG_WAIT.as_secs();
 
 /// Pause between two checks for the outcome of another process's attempt.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -139,7 +143,12 @@ impl FetchAttempt {
             return self;
         }
         let reason = format!("{source} did not answer before the login that waited for it was ended");
-        Self::new(self.at, Outcome::Failed(FetchError::Unavailable(reason)))
+        Self { outcome: Outcome::Failed(FetchError::Unavailable(reason)), ..self }
+    }
+
+    /// Seconds from its begin or outcome in which no process sends a request, if it has failed.
+    fn pause(&self) -> u64 {
+        if self.waiting.is_some() { ENDED_PAUSE } else { PAUSE }
     }
 }
 
@@ -223,7 +232,8 @@ impl<'a> SharedDocument<'a> {
         let bytes = self.cache?.read(&self.file)?;
         let attempt = self.parse(Some(&bytes), &|_| true).attempt?;
         let failed = matches!(attempt.outcome, Outcome::Failed(_) | Outcome::NotStored);
-        PAUSE.checked_sub(self.clock.now().saturating_sub(attempt.at)).filter(|left| failed && *left > 0)
+        let since = self.clock.now().saturating_sub(attempt.at);
+        attempt.pause().checked_sub(since).filter(|left| failed && *left > 0)
     }
 
     /// Waits until there is a document or an error, or until this process can fetch the document. It records such an attempt.
@@ -264,14 +274,15 @@ impl<'a> SharedDocument<'a> {
                 old = Some(document.content);
             }
         }
+        let pause = state.attempt.as_ref().map_or(PAUSE, FetchAttempt::pause);
         let attempt = state.attempt.map(|attempt| (now.saturating_sub(attempt.at), attempt.outcome));
         match (fresh, attempt) {
             (Some(fresh), _) => NextStep::Use(fresh),
             (None, Some((since, Outcome::InProgress))) if since < ABANDONED_AFTER => NextStep::Wait(old),
-            (None, Some((since, Outcome::Failed(error)))) if since < PAUSE => {
+            (None, Some((since, Outcome::Failed(error)))) if since < pause => {
                 NextStep::Fail(DocumentError::Fetch(error), old)
             }
-            (None, Some((since, Outcome::NotStored))) if since < PAUSE => {
+            (None, Some((since, Outcome::NotStored))) if since < pause => {
                 NextStep::Fail(DocumentError::NotRecorded("the cache is full".to_owned()), old)
             }
             (None, _) => NextStep::Fetch(old),

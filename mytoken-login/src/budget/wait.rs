@@ -47,7 +47,6 @@ impl Allowance<'_> {
                 at,
                 server: server.to_owned(),
                 provider: provider.issuer.map(str::to_owned),
-                verified: provider.verified,
                 remote: remote.clone(),
                 process,
             };

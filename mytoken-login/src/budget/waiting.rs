@@ -24,8 +24,6 @@ pub struct WaitingLogin {
     pub server: String,
     /// The provider of the mytoken in the request.
     pub provider: Option<String>,
-    /// Whether the provider is certain, see [`super::RequestProvider`].
-    pub verified: bool,
     /// Where the login comes from.
     pub remote: Remote,
     /// Its process.
@@ -38,17 +36,16 @@ pub struct WaitingLogin {
 pub struct WaitingLogins(Vec<WaitingLogin>);
 
 impl WaitingLogin {
-    /// The backoff if this login was ended while it waited. It refuses what would wait for the same thing. Without a verified provider
-    /// that is only known of requests from the same address: the token may have been the cause, and its sender may have chosen the time at
-    /// which sshd ends the login.
+    /// The backoff if this login was ended while it waited. It refuses requests from the same address only: the token may have been the
+    /// cause, and its sender may have chosen the time at which sshd ends the login. That is so for a provider that is certain, too: it may
+    /// have been about to answer.
     #[must_use]
     pub fn backoff(&self, until: u64) -> Backoff {
-        let every_address = self.verified && self.provider.is_some();
         Backoff {
             reason: BackoffReason::Silent,
             server: self.server.clone(),
             provider: self.provider.clone(),
-            remote: (!every_address).then(|| self.remote.to_string()),
+            remote: Some(self.remote.to_string()),
             until,
         }
     }
@@ -97,12 +94,11 @@ impl WaitingLogins {
 mod tests {
     use super::*;
 
-    fn login(pid: u32, server: &str, provider: Option<&str>, verified: bool) -> WaitingLogin {
+    fn login(pid: u32, server: &str, provider: Option<&str>) -> WaitingLogin {
         WaitingLogin {
             at: 100,
             server: server.to_owned(),
             provider: provider.map(str::to_owned),
-            verified,
             remote: Remote::of(None, Some("192.0.2.1")),
             process: Process { pid, start: 7 },
         }
@@ -112,11 +108,11 @@ mod tests {
     fn only_a_login_that_has_ended_is_taken_and_once() {
         let mut logins = WaitingLogins::default();
         for (pid, server) in [(1, "https://mt"), (2, "https://mt"), (2, "https://mt"), (3, "https://else")] {
-            logins.add(login(pid, server, None, false));
+            logins.add(login(pid, server, None));
         }
         assert!(!logins.has_ended("https://mt", &|_| true));
         assert!(logins.has_ended("https://mt", &|process| process.pid != 2));
-        assert_eq!(logins.take_ended("https://mt", &|process| process.pid != 2), [login(2, "https://mt", None, false)]);
+        assert_eq!(logins.take_ended("https://mt", &|process| process.pid != 2), [login(2, "https://mt", None)]);
         assert_eq!(logins.take_ended("https://mt", &|process| process.pid != 2), []);
         logins.remove(Process { pid: 1, start: 8 });
         assert!(logins.has_ended("https://mt", &|_| false), "another process with the same id");
@@ -126,25 +122,20 @@ mod tests {
         assert!(logins.has_ended("https://else", &|_| false));
         logins.drop_expired(700);
         assert!(logins.is_empty());
-        logins.add(login(1, "https://mt", None, false));
+        logins.add(login(1, "https://mt", None));
         logins.drop_expired(99);
         assert!(logins.is_empty(), "an earlier boot");
         for pid in 0..1_000 {
-            logins.add(login(pid, "https://mt", None, false));
+            logins.add(login(pid, "https://mt", None));
         }
         assert_eq!(logins.0.len(), LOGINS_LIMIT);
     }
 
     #[test]
-    fn only_a_verified_provider_is_paused_for_every_address() {
-        for (provider, verified, every_address) in [
-            (None, false, false),
-            (Some("https://op"), false, false),
-            (None, true, false),
-            (Some("https://op"), true, true),
-        ] {
-            let backoff = login(1, "https://mt", provider, verified).backoff(115);
-            assert_eq!(backoff.remote.is_none(), every_address, "{provider:?} {verified}");
+    fn only_the_address_of_the_ended_login_is_paused() {
+        for provider in [None, Some("https://op")] {
+            let backoff = login(1, "https://mt", provider).backoff(115);
+            assert_eq!(backoff.remote, Some("192.0.2.1".to_owned()), "{provider:?}");
             assert_eq!((backoff.provider.as_deref(), backoff.until), (provider, 115));
         }
     }

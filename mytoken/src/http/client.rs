@@ -36,7 +36,7 @@ pub struct HttpClient {
     proxy: Option<String>,
     traffic: Mutex<Traffic>,
     /// Must be dropped after the client, whose runtime waits for the lookups.
-    _lookups: Lookups,
+    lookups: Lookups,
 }
 
 impl HttpClient {
@@ -74,8 +74,14 @@ impl HttpClient {
             loopback_http: settings.loopback_http,
             proxy: proxy.as_ref().map(urls::origin),
             traffic: Mutex::default(),
-            _lookups: Lookups(resolver),
+            lookups: Lookups(resolver),
         })
+    }
+
+    /// Whether the name servers have not answered a request's look-up yet. If the request was too late, its server has got nothing of it.
+    #[must_use]
+    pub fn looks_up_name(&self) -> bool {
+        self.lookups.are_running()
     }
 
     /// Sends `GET url`, with `bearer` as `Authorization: Bearer` if given. The body may have at most `limit` bytes.
@@ -336,6 +342,7 @@ mod tests {
         let client = HttpClient::with_resolver(&settings(&roots()), dead).unwrap();
         let error =
             client.get("https://mt.example.org/", None, Deadline::after(Duration::from_millis(300)), 64).unwrap_err();
+        assert!(client.looks_up_name());
         drop(client);
         assert!(matches!(error, HttpError::TooLate { .. }), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
@@ -351,5 +358,6 @@ mod tests {
             matches!(&error, HttpError::Unreachable { reason, sent: false, .. } if reason.contains("lookup address")),
             "{error:?}"
         );
+        assert!(!client.looks_up_name());
     }
 }

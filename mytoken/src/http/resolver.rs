@@ -65,6 +65,13 @@ impl Resolver {
 /// Joins the threads of finished lookups when the client is dropped.
 pub(super) struct Lookups(pub(super) Resolver);
 
+impl Lookups {
+    /// Whether one of them has no answer yet.
+    pub(super) fn are_running(&self) -> bool {
+        lock(&self.0.running).iter().any(|running| !lock(&running.answer).given)
+    }
+}
+
 impl Drop for Lookups {
     fn drop(&mut self) {
         for running in lock(&self.0.running).drain(..) {
