@@ -66,6 +66,21 @@ impl DiskWork {
         });
         done.await.map_err(|_| DiskTrouble::Hangs)?.ok_or(DiskTrouble::Internal)
     }
+
+    /// Begins the work in a thread if there is a place, and waits neither for a place nor for the work. Returns whether it has begun.
+    pub(super) fn begin(&self, work: impl FnOnce() + Send + 'static) -> bool {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return false };
+        drop(spawn_blocking(move || {
+            let _place = place;
+            work();
+        }));
+        true
+    }
+
+    /// How long a caller of [`Self::run`] waits.
+    pub(super) const fn patience(&self) -> Duration {
+        self.patience
+    }
 }
 
 /// Does the work in a thread of its own, and waits for it: at the start, nothing else can be done meanwhile. Work that comes too late is left

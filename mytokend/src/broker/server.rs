@@ -278,7 +278,7 @@ async fn answer(shared: &Shared, caller: &Caller, address: IpAddr, request: Requ
                 return Answer::refusal(&refusal);
             }
         }
-        if let Err(refusal) = shared.work.check_address(&entrance, peer, address).await {
+        if let Err(refusal) = shared.work.check_address(&entrance, peer, address, &path).await {
             shared.broker.counts.unauthorized(Reason::OtherAddress);
             return Answer::refusal(&refusal);
         }

@@ -5,10 +5,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::Entrance;
+use crate::broker::disk_work::DiskWork;
 use crate::broker::identity::enrolment::EnrolmentRefusal;
 use crate::broker::identity::munge::{ConnectionAddress, MungeRefusal};
 use crate::broker::identity::register::Origin;
@@ -22,7 +25,25 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// The addresses of the names of nodes that have connected from another address than at their enrolment.
 #[derive(Debug, Default)]
-pub(super) struct KnownAddresses(Mutex<HashMap<NodeName, LookedUp>>);
+pub(super) struct KnownAddresses {
+    known: Mutex<HashMap<NodeName, LookedUp>>,
+    running: Mutex<HashMap<NodeName, RunningLookUp>>,
+}
+
+/// A look-up that runs in a thread, which holds the other end.
+#[derive(Debug, Clone)]
+pub(super) struct RunningLookUp(watch::Receiver<()>);
+
+impl RunningLookUp {
+    /// Waits for its end.
+    pub(super) async fn end(mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.has_changed().is_err()
+    }
+}
 
 /// The answer about a name, or why there is none, and when that was, elapsed time.
 #[derive(Debug)]
@@ -46,14 +67,15 @@ impl KnownAddresses {
     /// What this address is to the node at `now`, elapsed time. `None`: its name is to be looked up.
     fn relation(&self, node: &NodeName, address: IpAddr, now: Duration) -> Option<Relation> {
         let known = self.known();
-        let LookedUp { found, at } = known.get(node)?;
-        let age = now.saturating_sub(*at);
-        let is_own = |own: &IpAddr| own.to_canonical() == address.to_canonical();
-        match found {
-            Ok(addresses) if addresses.iter().any(is_own) => (age < USABLE).then_some(Relation::Own),
-            Ok(_) => (age < PAUSE).then_some(Relation::Other),
-            Err(reason) => (age < PAUSE).then(|| Relation::Unknown(reason.clone())),
-        }
+        let known = known.get(node)?;
+        let relation = known.relation(address);
+        let usable = if relation == Relation::Own { USABLE } else { PAUSE };
+        (now.saturating_sub(known.at) < usable).then_some(relation)
+    }
+
+    /// What this address was to the node, when its name was looked up last.
+    fn last_relation(&self, node: &NodeName, address: IpAddr) -> Option<Relation> {
+        self.known().get(node).map(|known| known.relation(address))
     }
 
     fn keep(&self, node: &NodeName, found: io::Result<Vec<IpAddr>>, at: Duration) {
@@ -61,8 +83,39 @@ impl KnownAddresses {
         self.known().insert(node.clone(), LookedUp { found, at });
     }
 
+    /// The resolver has not answered yet. That does not replace addresses: who waits until they are old must not be served for that.
+    fn keep_late(&self, node: &NodeName, at: Duration) {
+        let mut known = self.known();
+        if known.get(node).is_none_or(|known| known.found.is_err()) {
+            known.insert(node.clone(), LookedUp { found: Err("the name servers do not answer".to_owned()), at });
+        }
+    }
+
+    /// The look-up of this name that runs. If there is none, `begin` begins one, which ends when it drops the sender. `None`: it cannot.
+    fn running(&self, node: &NodeName, begin: impl FnOnce(watch::Sender<()>) -> bool) -> Option<RunningLookUp> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|_, look_up| !look_up.has_ended());
+        if let Some(look_up) = running.get(node) {
+            return Some(look_up.clone());
+        }
+        let (sender, receiver) = watch::channel(());
+        let look_up = RunningLookUp(receiver);
+        begin(sender).then(|| running.entry(node.clone()).or_insert(look_up).clone())
+    }
+
     fn known(&self) -> MutexGuard<'_, HashMap<NodeName, LookedUp>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LookedUp {
+    fn relation(&self, address: IpAddr) -> Relation {
+        let is_own = |own: &IpAddr| own.to_canonical() == address.to_canonical();
+        match &self.found {
+            Ok(addresses) if addresses.iter().any(is_own) => Relation::Own,
+            Ok(_) => Relation::Other,
+            Err(reason) => Relation::Unknown(reason.clone()),
+        }
     }
 }
 
@@ -83,10 +136,21 @@ impl Entrance {
         self.addresses.relation(&peer.node, address, self.clock.elapsed()).is_none()
     }
 
-    /// Asks the resolver for the addresses of a node.
-    pub(super) fn look_up(&self, node: &NodeName) {
-        let found = self.enrolments.resolver.addresses(node);
-        self.addresses.keep(node, found, self.clock.elapsed());
+    /// Asks the resolver for the addresses of a node, in one of these threads, unless it is being asked. `None`: there is no free thread.
+    pub(super) fn look_up_once(self: &Arc<Self>, node: &NodeName, threads: &DiskWork) -> Option<RunningLookUp> {
+        self.addresses.running(node, |running| {
+            let (own, node) = (Arc::clone(self), node.clone());
+            threads.begin(move || {
+                let found = own.enrolments.resolver.addresses(&node);
+                own.addresses.keep(&node, found, own.clock.elapsed());
+                drop(running);
+            })
+        })
+    }
+
+    /// A request has waited long enough for the addresses of its node. The next ones do not wait.
+    pub(super) fn resolver_is_late(&self, node: &NodeName) {
+        self.addresses.keep_late(node, self.clock.elapsed());
     }
 
     /// Whether a node that has enrolled elsewhere may make requests from this address. Name servers that do not answer keep no node out.
@@ -100,7 +164,9 @@ impl Entrance {
         let tell = |what: &str| self.tell(node, &format!("node {node} at {address}, enrolled at {enrolled}: {what}"));
         let is_checked =
             self.enrolments.check == ConnectionAddress::Checked && matches!(origin.proof, Proof::Munge { .. });
-        match self.addresses.relation(node, address, self.clock.elapsed()) {
+        let relation = self.addresses.relation(node, address, self.clock.elapsed());
+        // While the name is looked up, its last addresses count.
+        match relation.or_else(|| self.addresses.last_relation(node, address)) {
             Some(Relation::Own) => {}
             Some(Relation::Other) if is_checked => {
                 tell("its requests are refused, because its name does not have this address");
@@ -110,7 +176,7 @@ impl Entrance {
             Some(Relation::Unknown(reason)) => {
                 tell(&format!("its requests are served, but its name cannot be looked up: {reason}"));
             }
-            None => tell("its requests are served, but the name servers do not answer"),
+            None => tell("its requests are served, but its name is not looked up yet"),
         }
         Ok(())
     }
@@ -138,8 +204,34 @@ mod tests {
             assert_eq!(relation(other, second * 61), None, "it may have got this address");
         }
         assert_eq!(known.relation(&"n2".parse().unwrap(), address("10.0.0.1"), second), None);
+        let last = |text: &str| known.last_relation(&node, address(text));
+        known.keep_late(&node, second * 65);
+        assert_eq!((last("10.0.0.1"), last("10.0.0.2")), (Some(Relation::Own), Some(Relation::Other)));
+        assert_eq!(relation("10.0.0.2", second * 65), None, "who waits is not served for that");
         known.keep(&node, Err(io::ErrorKind::TimedOut.into()), second * 70);
         assert_eq!(relation("10.0.0.1", second * 71), Some(Relation::Unknown("timed out".to_owned())));
         assert_eq!(relation("10.0.0.1", second * 130), None);
+        known.keep_late(&node, second * 131);
+        let late = Some(Relation::Unknown("the name servers do not answer".to_owned()));
+        assert_eq!((relation("10.0.0.1", second * 132), relation("10.0.0.1", second * 191)), (late, None));
+    }
+
+    #[test]
+    fn a_name_is_looked_up_by_one_at_a_time() {
+        let (known, [n1, n2]) = (KnownAddresses::default(), ["n1", "n2"].map(|name| name.parse::<NodeName>().unwrap()));
+        let mut senders = Vec::new();
+        let mut begun = |node: &NodeName| {
+            let before = senders.len();
+            let running = known.running(node, |sender| {
+                senders.push(sender);
+                true
+            });
+            assert!(running.is_some());
+            senders.len() > before
+        };
+        assert_eq!([begun(&n1), begun(&n1), begun(&n2)], [true, false, true]);
+        senders.clear();
+        assert!(known.running(&n1, |_| false).is_none(), "there is no free thread");
+        assert!(known.running(&n1, |_| true).is_some(), "the earlier look-up has ended");
     }
 }

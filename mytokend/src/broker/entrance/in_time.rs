@@ -6,15 +6,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::Entrance;
 use crate::broker::disk_work::{DiskTrouble, DiskWork, PLACES};
 use crate::broker::identity::Peer;
 use crate::broker::identity::enrolment::EnrolmentRefusal;
-use crate::broker::messages::{CertificateAnswer, EnrolRequest, RenewRequest};
+use crate::broker::messages::{CertificateAnswer, EnrolRequest, PERMIT_PATH, RenewRequest};
 
 /// Longest wait for a certificate. MUNGE and the resolver have limits of their own, and the connection of a host without a certificate ends
 /// after ten seconds.
 const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Longest wait of a question for a permit for the addresses of its node: an agent waits one second for the answer.
+const PERMIT_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Most enrolments at a time: the limit for all addresses together.
 const ENROLMENTS: usize = 16;
@@ -68,7 +73,9 @@ impl EntranceWork {
         admitted.unwrap_or_else(|trouble| Err(entrance.refused(peer, trouble.into())))
     }
 
-    /// Whether a node may make requests from this address. The resolver is asked only if it has enrolled at another one.
+    /// Whether a node may make a request to this path from this address. The resolver is asked only if it has enrolled at another one, once
+    /// for all requests that the node makes meanwhile. If all threads wait for the resolver, the request does not: it is judged by what is
+    /// known, like one for which the answer is late.
     ///
     /// # Errors
     /// [`EnrolmentRefusal`], which is logged.
@@ -77,12 +84,19 @@ impl EntranceWork {
         entrance: &Arc<Entrance>,
         peer: &Peer,
         address: IpAddr,
+        path: &str,
     ) -> Result<(), EnrolmentRefusal> {
         let Some(origin) = entrance.other_origin(peer, address) else { return Ok(()) };
         if entrance.is_to_look_up(peer, address) {
-            let (own, node) = (Arc::clone(entrance), peer.node.clone());
-            // An answer that is late counts for the next request.
-            let _ = self.addresses.run(move || own.look_up(&node)).await;
+            if let Some(running) = entrance.look_up_once(&peer.node, &self.addresses) {
+                let whole = self.addresses.patience();
+                let patience = if path == PERMIT_PATH { whole.min(PERMIT_PATIENCE) } else { whole };
+                // An answer that is late counts for the next request.
+                let is_late = timeout(patience, running.end()).await.is_err();
+                if is_late && patience == whole {
+                    entrance.resolver_is_late(&peer.node);
+                }
+            }
         }
         entrance.judge_address(peer, address, &origin)
     }

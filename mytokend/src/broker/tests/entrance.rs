@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Requests and enrolments while the disk with the register hangs.
 
+mod slow_names;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 

@@ -12,12 +12,17 @@ use crate::agent::budget::Budgets;
 use crate::broker::entrance::Entrance;
 use crate::broker::identity::attempts::Attempts;
 use crate::broker::identity::enrolment::Enrolments;
-use crate::broker::identity::munge::{ConnectionAddress, SystemResolver};
+use crate::broker::identity::munge::{ConnectionAddress, NodeAddresses, SystemResolver};
 use crate::broker::identity::{Authority, BrokerTls, Repin, StateDir, authority};
 use crate::broker::status::{BrokerStatus, OF_FIRST_VERSION};
 
 /// An entrance with an authority of its own and no node.
 pub(super) fn entrance(dir: &Path, broker: &Broker) -> Entrance {
+    entrance_with(dir, broker, Arc::new(SystemResolver { deadline: Duration::from_secs(1) }))
+}
+
+/// The same with this resolver.
+pub(super) fn entrance_with(dir: &Path, broker: &Broker, resolver: Arc<dyn NodeAddresses>) -> Entrance {
     Authority::create(&Directory::open(dir).unwrap(), "testbed", SystemClock.now()).unwrap();
     let [key, certificate] = [authority::KEY, authority::CERTIFICATE].map(|file| dir.join(file));
     let trust = FileTrust::user(Owner::current().uid);
@@ -30,7 +35,7 @@ pub(super) fn entrance(dir: &Path, broker: &Broker) -> Entrance {
         register: Arc::new(state_dir.register(Arc::clone(&broker.clock)).unwrap()),
         cluster: "testbed".to_owned(),
         munge: None,
-        resolver: Arc::new(SystemResolver { deadline: Duration::from_secs(1) }),
+        resolver,
         check: ConnectionAddress::Checked,
         repin: Repin::Refused,
         codes: state_dir.codes().unwrap(),
