@@ -8,7 +8,8 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use mytoken::Deadline;
 use mytoken_wire::version;
@@ -27,6 +28,9 @@ pub(super) use files::{SENT, closed_files, loads_us};
 
 /// Time limit of one command of Slurm. scontrol itself waits longer for a slurmctld that hangs.
 const COMMAND: Duration = Duration::from_secs(10);
+
+/// How long a slurmd that was just started may take until it has loaded its plugins.
+const LOADING: Duration = Duration::from_secs(2);
 
 /// The plugin's file.
 pub(super) const PLUGIN: &str = "spank_mytoken.so";
@@ -164,7 +168,7 @@ impl Seen {
                 let version = library_version(&path);
                 (path, version)
             }),
-            slurmds: slurmds(),
+            slurmds: begun_slurmds(),
             private: read_text(&plugstack.directory.join("job_container.conf"))
                 .map(|text| private_directories(&text))
                 .unwrap_or_default(),
@@ -217,6 +221,18 @@ fn version_in(file: fs::File) -> Option<String> {
 /// The running slurmd, and the plugin in the memory of each.
 fn slurmds() -> Vec<(u32, InMemory)> {
     process::named("slurmd").into_iter().filter_map(|pid| Some((pid, in_memory(pid)?))).collect()
+}
+
+/// The same, when each has loaded its plugins: one that was started a moment ago has none yet.
+fn begun_slurmds() -> Vec<(u32, InMemory)> {
+    let last = Instant::now() + LOADING;
+    loop {
+        let found = slurmds();
+        if Instant::now() >= last || found.iter().all(|(_, plugin)| *plugin != InMemory::Absent) {
+            return found;
+        }
+        thread::sleep(LOADING / 10);
+    }
 }
 
 /// Whether a slurmd of this host has loaded our plugin. It knows where its slurm.conf is; root's environment need not.
