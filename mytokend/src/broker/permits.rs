@@ -192,7 +192,7 @@ impl OfHost {
                 if !budgets.unverified_login(server) {
                     return requests.saturating_sub(counted);
                 }
-            } else if !purpose.is_of_users_word() {
+            } else if !purpose.can_be_said_by_users() {
                 budgets.count(server, purpose, uid);
             } else if budgets.permit(server, purpose, uid).is_err() {
                 break;

@@ -22,7 +22,7 @@ pub struct FileScript {
     /// Names of the files of new credentials. One whose name begins with `no` is not allowed.
     names: Vec<&'static str>,
     /// Every request for the token of this file fails with this; of each file if the name is empty.
-    failure: Option<(&'static str, RequestFailure)>,
+    pub failure: Option<(&'static str, RequestFailure)>,
     /// What the main file fails with is not for these.
     apart: bool,
     /// Requests wait while this is set.
@@ -55,6 +55,11 @@ impl FileScript {
     /// How many requests were answered.
     pub fn answered(&self) -> usize {
         self.requests.len()
+    }
+
+    /// Whether that one has come.
+    pub const fn holds_first(&self) -> bool {
+        self.is_first_held
     }
 
     /// Whether a request that comes now is the one that [`Self::hold_first`] means.

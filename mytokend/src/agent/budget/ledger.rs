@@ -64,7 +64,7 @@ impl Purpose {
     /// Whether a user can cause such requests, or say that there were some, as often as he likes. Of what has given an access token, and of
     /// logins, he can not.
     #[must_use]
-    pub const fn is_of_users_word(self) -> bool {
+    pub const fn can_be_said_by_users(self) -> bool {
         !matches!(self, Self::Login | Self::Token | Self::Revocation)
     }
 

@@ -315,6 +315,16 @@ mod tests {
     }
 
     #[test]
+    fn an_earlier_token_that_comes_late_replaces_none() {
+        let mut file = with_token();
+        // Its renewal is under way.
+        file.due = Some(NOW);
+        let late = (Duration::from_secs(9), false);
+        assert_eq!(file.install(Secret::new("b"), (20, 60), late, NOW, 0.0), None);
+        assert_eq!(file.token.map(|token| token.exp), Some(1_060));
+    }
+
+    #[test]
     fn a_request_without_answer_is_followed_by_a_second_one() {
         let mut file = with_token();
         file.requests.queue();

@@ -256,6 +256,10 @@ fn guesses_at_the_prompts_of_all_hosts_take_a_quarter_and_no_more() {
     let note = |host: &str, uid, accepted| permits.note_login(&budgets, host, (&server, uid, accepted), 1);
     let guesses = |host: &str| (0..40).filter(|_| note(host, NOBODY, 0).1).count();
     assert_eq!([guesses("login1"), guesses("login2")], [1, 1], "the log is told once of each host");
+    let later = HostPermits::default();
+    let _ = later.note_login(&budgets, "login2", (&server, NOBODY, 0), 1);
+    let _ = later.note_login(&budgets, "login3", (&server, NOBODY, 0), 300_001);
+    assert_eq!(later.hosts().len(), 1, "what was told is forgotten with its period");
     assert_eq!((left(&budgets), logins(&budgets)), (75, vec![(None, 25)]));
     // A host tells them later, because no broker has answered.
     let sent = vec![ReportedUse { purpose: Purpose::Login, uid: None, requests: 40 }];

@@ -63,6 +63,26 @@ fn a_running_job_that_was_submitted_at_another_time_binds_no_text() {
 }
 
 #[test]
+fn before_its_own_job_asks_one_other_job_at_a_time_gets_tokens_with_a_copy() {
+    // Both were submitted long before the credential was made.
+    let test = TestBroker::new(&jobs("RUNNING", 2_000, "RUNNING", 1_000));
+    assert_eq!(test.token("n1", 2, 7, TEXT), Ok("token-0".to_owned()));
+    assert!(test.token("n2", 1, 7, TEXT).is_err_and(|reason| reason.contains("belongs to job 2; job 1 has a copy")));
+    assert_eq!(test.token("n1", 2, 7, TEXT), Ok("token-0".to_owned()), "that one keeps it");
+    // Its own job gets it in any case, and then that one does not.
+    test.prints(Some(&jobs("RUNNING", 100_000, "RUNNING", 1_000)));
+    test.ask_slurmctld();
+    assert_eq!(test.token("n2", 1, 7, TEXT), Ok("token-0".to_owned()));
+    assert!(test.token("n1", 2, 7, TEXT).is_err_and(|reason| reason.contains("belongs to job 1")));
+    // After the end of the one that had it, another one may have it.
+    let test = TestBroker::new(&jobs("RUNNING", 2_000, "RUNNING", 1_000));
+    assert_eq!(test.token("n1", 2, 7, TEXT), Ok("token-0".to_owned()));
+    test.prints(Some(&jobs("RUNNING", 2_000, "COMPLETED", 1_000)));
+    test.ask_slurmctld();
+    assert_eq!(test.token("n2", 1, 7, TEXT), Ok("token-0".to_owned()));
+}
+
+#[test]
 fn a_job_that_was_requeued_keeps_its_sub_token_at_a_broker_that_starts_anew() {
     // A requeue has changed the time of its submission.
     let test = TestBroker::new(&jobs("RUNNING", 200_000, "COMPLETED", 1_000));

@@ -168,7 +168,7 @@ impl Seen {
                 let version = library_version(&path);
                 (path, version)
             }),
-            slurmds: begun_slurmds(),
+            slurmds: loaded(slurmds, LOADING),
             private: read_text(&plugstack.directory.join("job_container.conf"))
                 .map(|text| private_directories(&text))
                 .unwrap_or_default(),
@@ -223,15 +223,15 @@ fn slurmds() -> Vec<(u32, InMemory)> {
     process::named("slurmd").into_iter().filter_map(|pid| Some((pid, in_memory(pid)?))).collect()
 }
 
-/// The same, when each has loaded its plugins: one that was started a moment ago has none yet.
-fn begun_slurmds() -> Vec<(u32, InMemory)> {
-    let last = Instant::now() + LOADING;
+/// What `look` finds, again until each slurmd has loaded the plugin or the time is over: one that was started a moment ago has none yet.
+fn loaded(look: impl Fn() -> Vec<(u32, InMemory)>, patience: Duration) -> Vec<(u32, InMemory)> {
+    let last = Instant::now() + patience;
     loop {
-        let found = slurmds();
+        let found = look();
         if Instant::now() >= last || found.iter().all(|(_, plugin)| *plugin != InMemory::Absent) {
             return found;
         }
-        thread::sleep(LOADING / 10);
+        thread::sleep(patience / 10);
     }
 }
 
@@ -284,6 +284,23 @@ mod tests {
         findings.slurm_config(&seen, Path::new("/run/mytoken"));
         let ids = findings.problems().filter_map(|finding| finding.id.clone()).collect();
         (ids, findings.findings.first().map(|finding| finding.text.clone()).unwrap_or_default())
+    }
+
+    #[test]
+    fn a_slurmd_that_is_loading_its_plugins_is_looked_at_again() {
+        let looks = std::cell::Cell::new(0);
+        let after = |number: u32| {
+            looks.set(0);
+            let look = || {
+                looks.set(looks.get() + 1);
+                let plugin = if looks.get() < number { InMemory::Absent } else { InMemory::Version(None) };
+                vec![(7, InMemory::Version(None)), (8, plugin)]
+            };
+            loaded(look, Duration::from_millis(200)).pop().unwrap().1
+        };
+        assert_eq!((after(1), looks.get()), (InMemory::Version(None), 1));
+        assert_eq!(after(3), InMemory::Version(None));
+        assert_eq!(after(u32::MAX), InMemory::Absent, "it goes on without");
     }
 
     #[test]
