@@ -33,6 +33,7 @@ pub mod replacements;
 pub mod revoked;
 mod server;
 pub mod settings;
+mod signals;
 pub mod slurmctld;
 pub mod startup;
 pub mod status;

@@ -15,7 +15,6 @@ use mytoken::private_files::{Lock, Owner};
 use mytoken::{Deadline, ScheduleClock, SystemClock};
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::connection_threads::ConnectionThreads;
@@ -30,6 +29,7 @@ use super::metrics_port::{self, Source};
 use super::revoked::MarksFile;
 use super::server::Server;
 use super::settings::BrokerSettings;
+use super::signals::Signals;
 use super::slurmctld::SlurmCommands;
 use super::{Broker, Threads, status as status_socket};
 use crate::agent::budget::Budgets;
@@ -202,12 +202,6 @@ struct Prepared {
     _lock: Lock,
 }
 
-struct Signals {
-    end: Signal,
-    interrupt: Signal,
-    reload: Signal,
-}
-
 fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerStartupError> {
     privacy::protect();
     // The message of a panic could contain a secret, so only its place is printed.
@@ -230,13 +224,12 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BrokerStartupError::System)?;
     let (listener, status_listener, signals) = {
         let _inside = runtime.enter();
-        let of = |kind| signal(kind).map_err(BrokerStartupError::System);
-        let (end, interrupt) = (of(SignalKind::terminate())?, of(SignalKind::interrupt())?);
+        let signals = Signals::catch().map_err(BrokerStartupError::System)?;
         let address = read.settings().listen;
         let listener = listen(address).and_then(tokio::net::TcpListener::into_std);
         let listener = listener.map_err(|error| BrokerStartupError::Listen { address, error })?;
         let status_listener = status_socket::listen(&options.runtime_dir).map_err(BrokerStartupError::System)?;
-        (listener, status_listener, Signals { end, interrupt, reload: of(SignalKind::hangup())? })
+        (listener, status_listener, signals)
     };
     let controller = Box::new(SlurmCommands::new(read.jobs.agent.squeue.clone()));
     let broker = Broker::new(read.service, controller, Arc::clone(&configuration.clock), Arc::clone(log));
@@ -278,7 +271,7 @@ impl Prepared {
             listener,
             addresses,
             status_listener,
-            mut signals,
+            signals,
             mut status,
             _lock,
         } = self;
@@ -310,9 +303,9 @@ impl Prepared {
             let mut told = None;
             loop {
                 tokio::select! {
-                    _ = signals.end.recv() => break,
-                    _ = signals.interrupt.recv() => break,
-                    _ = signals.reload.recv() => {
+                    () = signals.end.recv() => break,
+                    () = signals.interrupt.recv() => break,
+                    () = signals.reload.recv() => {
                         note(manager.reloading());
                         reload(&mut configuration, &broker, &entrance, addresses, &mut status);
                         note(manager.ready(&status));

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use url::Url;
 
 use crate::client::InProcess;
@@ -108,25 +109,15 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     }
     let control = start(options, control_address)?;
     let endpoints = control.endpoints.to_string();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    let (mut term, mut int) = {
-        // The handlers must be there before the servers are announced: without a handler, the first process of a PID
-        // namespace does not get the signal.
-        let _inside = runtime.enter();
-        let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
-        signals.map_err(|error| error.to_string())?
-    };
+    // The handlers must be there before the servers are announced: without a handler, the first process of a PID namespace does not
+    // get the signal.
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| error.to_string())?;
     let listening = listener::spawn(control_address, None, Arc::new(control))
         .map_err(|error| format!("{control_address}: {error}"))?;
     fs::write(&file, endpoints).map_err(|error| format!("{}: {error}", file.display()))?;
     // The parent may have closed the pipe already.
     let _ = writeln!(std::io::stdout(), "ready").and_then(|()| std::io::stdout().flush());
-    runtime.block_on(async {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-    });
+    let _ = signals.forever().next();
     drop(listening);
     Ok(ExitCode::SUCCESS)
 }
