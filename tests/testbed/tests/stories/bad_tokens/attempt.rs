@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use testbed::site::command::CommandOutcome;
 use testbed::{Error, Result, Site};
 
-const PROGRAM: &str = "/usr/local/bin/pam_driver";
+pub(crate) const PROGRAM: &str = "/usr/local/bin/pam_driver";
 /// The directory of PAM stacks that contain only the module.
 pub(crate) const STACKS: &str = "/etc/pam-module-only";
 /// The stack of the service `sshd`, which the module accepts.
@@ -26,18 +26,10 @@ pub(crate) struct Driver;
 
 impl Driver {
     pub(crate) fn build(site: &Site) -> Result<Self> {
-        let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/stories/bad_tokens/pam_driver.c");
-        let folder = tempfile::tempdir().map_err(|error| Error::Refused(format!("a temporary folder: {error}")))?;
-        let program = folder.path().join("pam_driver");
+        let sources = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/pam_driver");
+        let sources = ["pam_driver.c", "process_state.c", "memory_scan.c"].map(|name| sources.join(name));
         // By soname: the development package with libpam.so may be missing.
-        let output = Command::new("cc").arg("-o").arg(&program).arg(&source).arg("-l:libpam.so.0").output();
-        let output = output.map_err(|error| Error::Refused(format!("cc: {error}")))?;
-        if !output.status.success() {
-            return Err(Error::Refused(format!("cc: {}", String::from_utf8_lossy(&output.stderr))));
-        }
-        let bytes =
-            std::fs::read(&program).map_err(|error| Error::Refused(format!("{}: {error}", program.display())))?;
-        site.script("root", &format!("cat >{PROGRAM} && chmod 755 {PROGRAM}")).stdin(bytes).run()?.ok()?;
+        install_compiled(site, PROGRAM, &sources, &["-O1", "-g", "-pthread"], &["-l:libpam.so.0"])?;
         site.write(&format!("{STACKS}/sshd"), STACK, "0644")?;
         Ok(Self)
     }
@@ -90,15 +82,34 @@ pub(crate) fn packets(output: &str) -> Option<u32> {
     number_after(output, "packets ").and_then(|count| u32::try_from(count).ok())
 }
 
+/// Compiles these sources with `cc` on this machine and installs the result in the site as `path`.
+pub(crate) fn install_compiled(
+    site: &Site,
+    path: &str,
+    sources: &[PathBuf],
+    options: &[&str],
+    libraries: &[&str],
+) -> Result<()> {
+    let folder = tempfile::tempdir().map_err(|error| Error::Refused(format!("a temporary folder: {error}")))?;
+    let program = folder.path().join("compiled");
+    let output = Command::new("cc").args(options).arg("-o").arg(&program).args(sources).args(libraries).output();
+    let output = output.map_err(|error| Error::Refused(format!("cc: {error}")))?;
+    if !output.status.success() {
+        return Err(Error::Refused(format!("cc: {}", String::from_utf8_lossy(&output.stderr))));
+    }
+    let bytes = std::fs::read(&program).map_err(|error| Error::Refused(format!("{}: {error}", program.display())))?;
+    site.script("root", &format!("cat >{path} && chmod 755 {path}")).stdin(bytes).run()?.ok().map(drop)
+}
+
 fn number_after(output: &str, word: &str) -> Option<i32> {
     output.lines().find_map(|line| line.strip_prefix(word)).and_then(|rest| rest.trim().parse().ok())
 }
 
-fn terminated(answers: &[String]) -> String {
+pub(crate) fn terminated(answers: &[String]) -> String {
     answers.iter().map(|answer| format!("{answer}\0")).collect()
 }
 
-fn parse_result(output: String) -> Result<PamResult> {
+pub(crate) fn parse_result(output: String) -> Result<PamResult> {
     let code = number_after(&output, "code ");
     let code = code.ok_or_else(|| Error::Refused(format!("the driver printed no code:\n{output}")))?;
     let packets = packets(&output);

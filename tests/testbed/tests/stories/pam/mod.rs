@@ -4,6 +4,7 @@
 mod broken_configuration;
 mod dead_issuer;
 mod harm;
+mod hooks;
 mod phases;
 mod provider;
 mod session;
