@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! The only unsafe code of the module: PAM's conversation.
+//! PAM's conversation. The only other unsafe code of the module is its allocator, in `wiping`.
 //!
 //! The conversation of `pamsm` neither frees nor wipes the answer: the token would stay in the heap of sshd's monitor for the whole
 //! session. It also dereferences a null pointer when an application gives no answer (SSH-27).

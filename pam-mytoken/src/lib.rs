@@ -8,11 +8,17 @@ mod entry;
 mod ffi;
 mod hook;
 mod phase;
+mod wiping;
 
 use pamsm::{Pam, PamError, PamFlags, PamServiceModule, pam_module};
 
 use entry::entry;
 use hook::Hook;
+use wiping::Wiping;
+
+/// Only for this module: the application and other modules have their own.
+#[global_allocator]
+static ALLOCATOR: Wiping<std::alloc::System> = Wiping(std::alloc::System);
 
 struct Module;
 

@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::config::media_type;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use super::{Rejection, strict};
 
@@ -54,6 +55,6 @@ impl<'a> Jws<'a> {
 }
 
 fn object(part: &str) -> Result<Map<String, Value>, Rejection> {
-    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Rejection::Malformed)?;
+    let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(part).map_err(|_| Rejection::Malformed)?);
     strict::object(&bytes).ok_or(Rejection::Malformed)
 }

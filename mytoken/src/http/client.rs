@@ -8,7 +8,8 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::blocking::{Client, RequestBuilder, Response};
+use bytes::Bytes;
+use reqwest::blocking::{Body, Client, RequestBuilder, Response};
 use reqwest::header::{
     ACCEPT, AGE, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
@@ -26,6 +27,9 @@ use super::{HttpAnswer, HttpSettings, Roots, roots};
 use crate::InputError;
 use crate::urls::UrlError;
 use crate::{Deadline, ScheduleClock, Secret, SystemClock, urls};
+
+/// Room for the body of a request, in bytes. A buffer that grows would leave copies of tokens in freed memory.
+const BODY: usize = 8 * 1024;
 
 /// The client. Dropping it joins its threads and closes its sockets. Only the thread of a name lookup that hangs in the system's resolver
 /// is detached, because the lookup cannot be interrupted and must not delay a login.
@@ -113,9 +117,10 @@ impl HttpClient {
         limit: usize,
     ) -> Result<HttpAnswer, HttpError> {
         let url = self.check_url(url)?;
-        let body = serde_json::to_vec(body)
+        let mut text = Vec::with_capacity(BODY);
+        serde_json::to_writer(&mut text, body)
             .map_err(|error| HttpError::Input(InputError::InvalidRequest { reason: error.to_string() }))?;
-        let request = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
+        let request = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(wiped(text));
         self.send(&url, request, deadline, limit)
     }
 
@@ -132,9 +137,9 @@ impl HttpClient {
         limit: usize,
     ) -> Result<HttpAnswer, HttpError> {
         let url = self.check_url(url)?;
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let body = url::form_urlencoded::Serializer::new(String::with_capacity(BODY)).extend_pairs(fields).finish();
         let mut request =
-            self.client.post(url.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body);
+            self.client.post(url.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(wiped(body));
         if let Some((user, password)) = basic {
             request = request.basic_auth(user, Some(password.expose()));
         }
@@ -241,6 +246,11 @@ impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpClient").field("loopback_http", &self.loopback_http).finish_non_exhaustive()
     }
+}
+
+/// A body that is wiped when the client has sent it: it may hold a token.
+fn wiped(body: impl Into<Vec<u8>>) -> Body {
+    Bytes::from_owner(Zeroizing::new(body.into())).into()
 }
 
 /// Reads at most `limit` bytes until `deadline`. The buffer has its full size from the start: a growing buffer would leave copies of tokens
