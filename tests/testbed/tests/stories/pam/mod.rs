@@ -5,6 +5,7 @@ mod broken_configuration;
 mod dead_issuer;
 mod harm;
 mod hooks;
+mod hostile_environment;
 mod memory;
 mod phases;
 mod provider;
