@@ -3,9 +3,13 @@
 //! lines and requests. Nothing else may happen.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+#[path = "login/answers.rs"]
+mod answers;
 #[path = "login/script.rs"]
 mod script;
 mod support;
+#[path = "login/texts.rs"]
+mod texts;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,10 +17,10 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use answers::{code_refused, exchange_error, revocation_error};
 use mytoken::config::IssuerSettings;
-use mytoken::http::HttpError;
-use mytoken::server::{AccessTokenRequest, ServerError};
-use mytoken::{Deadline, Error, Secret};
+use mytoken::server::AccessTokenRequest;
+use mytoken::{Deadline, Secret};
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
 use mytoken_login::{
     AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, Level,
@@ -24,54 +28,10 @@ use mytoken_login::{
 };
 use mytoken_wire::clock::FixedClock;
 use regex_lite::Regex;
-use script::{Case, File, Prompt, Token};
-use serde_json::{Value, json};
-use support::{Algorithm, MYTOKEN_HEADER, NOW, TestKeys, access_token, claims, issuer, sign};
+use script::{Case, Prompt};
+use support::{NOW, TestKeys, access_token, issuer};
+use texts::{ACCOUNTS, MAP, SERVER, TRANSFER_CODE, cases, fill, mytoken, secret_parts, texts};
 use zeroize::Zeroizing;
-
-const SERVER: &str = "https://mt.example.org";
-
-/// A mytoken of the server of the scripts with these changes to its claims.
-fn mytoken(changes: &toml::Table) -> String {
-    mytoken_with(MYTOKEN_HEADER, changes)
-}
-
-fn mytoken_with(header: &str, changes: &toml::Table) -> String {
-    support::mytoken(header, SERVER, &serde_json::to_value(changes).unwrap())
-}
-
-impl Token {
-    fn text(&self) -> String {
-        if self.mytoken {
-            let header = self.header.as_deref().unwrap_or(MYTOKEN_HEADER);
-            let mut claims = self.claims.clone();
-            if self.pad > 0 {
-                claims.insert("name".into(), "x".repeat(self.pad).into());
-            }
-            return mytoken_with(header, &claims);
-        }
-        let mut changes = serde_json::to_value(&self.claims).unwrap();
-        for name in &self.without {
-            changes[name] = Value::Null;
-        }
-        // `{now+60}` and `{now-60}` are times.
-        for value in changes.as_object_mut().unwrap().values_mut() {
-            let offset =
-                value.as_str().and_then(|text| text.strip_prefix("{now")?.strip_suffix('}')?.parse::<i64>().ok());
-            if let Some(offset) = offset {
-                *value = json!(NOW as i64 + offset);
-            }
-        }
-        let Some(header) = &self.header else { return access_token(&changes) };
-        let algorithm = match self.key.as_str() {
-            "rsa" | "weak" => Algorithm::RS256,
-            "ec" => Algorithm::ES256,
-            "ed" => Algorithm::EdDSA,
-            _ => Algorithm::HS256,
-        };
-        sign(header, &claims(&changes), &self.key, algorithm)
-    }
-}
 
 struct ScriptRun {
     case: Case,
@@ -85,15 +45,7 @@ struct ScriptRun {
 
 impl ScriptRun {
     fn new(case: Case) -> Self {
-        let mut texts: BTreeMap<String, String> =
-            case.tokens.iter().map(|(name, token)| (name.clone(), token.text())).collect();
-        texts.insert("access_token".into(), access_token(&json!({})));
-        texts.insert("transfer_code".into(), "AbCdEfGh".into());
-        texts.insert("short_token".into(), "aBcDeFgH".repeat(8));
-        texts.insert("mytoken".into(), mytoken(&toml::Table::new()));
-        // What sshd passes on for accounts that must not log in: text of the answer's length, never the answer (SSH-04).
-        texts.insert("junk".into(), format!("\u{8}\n\r\u{7f}INCORRECT{}", "\u{8}\n\r\u{7f}INCORRECT".repeat(50)));
-        texts.insert("long".into(), "x".repeat(70 * 1024));
+        let texts = texts(&case);
         let keys = TestKeys { unavailable: case.options.keys_unavailable, ..TestKeys::default() };
         let prompts = RefCell::new(case.prompt.clone().into());
         Self {
@@ -105,22 +57,6 @@ impl ScriptRun {
             code_used: RefCell::new(false),
             keys,
         }
-    }
-
-    /// `${name}` is a token, `${name:N}` its first N bytes, `${name:N:}` the rest, `${name:N:M}` the first M bytes of the rest.
-    fn fill(&self, answer: &str) -> String {
-        let marks = Regex::new(r"\$\{([a-z_0-9]+)(?::(\d+)(?:(:)(\d*))?)?\}").unwrap();
-        marks
-            .replace_all(answer, |found: &regex_lite::Captures<'_>| {
-                let text = self.texts.get(&found[1]).unwrap_or_else(|| panic!("no token {}", &found[1]));
-                let number = |group| found.get(group).and_then(|found| found.as_str().parse::<usize>().ok());
-                let at = number(2).unwrap_or(text.len()).min(text.len());
-                match found.get(3) {
-                    None => text[..at].to_owned(),
-                    Some(_) => text[at..].chars().take(number(4).unwrap_or(usize::MAX)).collect(),
-                }
-            })
-            .into_owned()
     }
 }
 
@@ -134,7 +70,7 @@ impl Conversation for ScriptedUser<'_> {
         if next.answer == "${gone}" {
             return Err(ConversationEnded);
         }
-        Ok(Zeroizing::new(self.0.fill(&next.answer).into_bytes()))
+        Ok(Zeroizing::new(fill(&self.0.texts, &next.answer).into_bytes()))
     }
 
     fn show(&mut self, text: &str) {
@@ -145,8 +81,8 @@ impl Conversation for ScriptedUser<'_> {
 impl TokenService for ScriptRun {
     fn redeem(&self, code: &Secret, _: Deadline) -> Result<Secret, Refusal> {
         self.requests.borrow_mut().push("POST mytoken_endpoint transfer_code".into());
-        if code.expose() != "AbCdEfGh" || self.code_used.replace(true) {
-            return Err(Error::Server(ServerError::CodeRefused { server: SERVER.into(), expired: false }).into());
+        if code.expose() != TRANSFER_CODE || self.code_used.replace(true) {
+            return Err(code_refused(SERVER).into());
         }
         Ok(Secret::new(mytoken(&self.case.server.mytoken)))
     }
@@ -156,37 +92,13 @@ impl TokenService for ScriptRun {
         self.requests.borrow_mut().push("POST access_token_endpoint".into());
         assert_eq!((request.scope, request.audience), ("openid profile", "https://testbed"));
         assert!(!request.mytoken.is_empty());
-        let server = || SERVER.to_owned();
-        let error = match self.case.server.answers.as_deref() {
+        match self.case.server.answers.as_deref() {
             None => {
                 let changes = serde_json::to_value(&self.case.server.access_token).unwrap();
-                return Ok(Secret::new(access_token(&changes)));
+                Ok(Secret::new(access_token(&changes)))
             }
-            Some("an empty access token") => Error::Server(ServerError::EmptyAccessToken { server: server() }),
-            Some("401") => Error::Server(ServerError::TokenRefused { server: server() }),
-            Some("403 capability") => {
-                Error::Server(ServerError::MissingCapability { server: server(), needed: "AT".into() })
-            }
-            Some("403 usage") => Error::Server(ServerError::UsageRestricted { server: server() }),
-            Some("429") => Error::Server(ServerError::TooManyRequests { server: server(), retry_after: None }),
-            Some("429 of the provider") => {
-                Error::Server(ServerError::ProviderTooManyRequests { server: server(), retry_after: None })
-            }
-            Some("500") => Error::Server(ServerError::Failed { server: server(), status: 500 }),
-            Some("nothing") => Error::Http(HttpError::TooLate { host: server() }),
-            Some("no connection") => {
-                Error::Http(HttpError::Unreachable { host: server(), reason: "refused".into(), sent: false })
-            }
-            Some("a successor") => Error::Server(ServerError::RotatedTokenNotStored { reason: "nowhere".into() }),
-            Some("another scope") => {
-                Error::Server(ServerError::OtherAccessToken { server: server(), what: "scope (broader)".into() })
-            }
-            Some("HTML") => {
-                Error::Server(ServerError::NotUnderstood { server: server(), status: 200, reason: "not JSON".into() })
-            }
-            Some(other) => panic!("unknown answer {other}"),
-        };
-        Err(error.into())
+            Some(name) => Err(exchange_error(name, SERVER).unwrap_or_else(|| panic!("unknown answer {name}")).into()),
+        }
     }
 
     fn revoke(&self, token: &Secret, _: Deadline) -> Result<(), Refusal> {
@@ -194,8 +106,7 @@ impl TokenService for ScriptRun {
         assert_eq!(token.expose(), mytoken(&self.case.server.mytoken), "only the redeemed mytoken is revoked");
         match self.case.server.revokes.as_deref() {
             None => Ok(()),
-            Some("nothing") => Err(Error::Http(HttpError::TooLate { host: SERVER.into() }).into()),
-            Some(other) => panic!("unknown answer {other}"),
+            Some(name) => Err(revocation_error(name, SERVER).unwrap_or_else(|| panic!("unknown answer {name}")).into()),
         }
     }
 }
@@ -218,15 +129,10 @@ struct TestAccounts;
 
 impl AccountDatabase for TestAccounts {
     fn find(&self, name: &str) -> Result<Option<(u32, u32)>, AccountLookupFailed> {
-        Ok(match name {
-            "alice" => Some((2_001, 2_001)),
-            "bob" => Some((2_002, 2_002)),
-            "root" => Some((0, 0)),
-            "daemon" => Some((1, 1)),
-            "backup" => Some((34, 34)),
-            "broken" => return Err(AccountLookupFailed { reason: "NSS does not answer".into() }),
-            _ => None,
-        })
+        if name == "broken" {
+            return Err(AccountLookupFailed { reason: "NSS does not answer".into() });
+        }
+        Ok(ACCOUNTS.iter().find(|(known, _)| *known == name).map(|(_, uid)| (*uid, *uid)))
     }
 }
 
@@ -237,7 +143,7 @@ fn run_script(case: &Case, directory: &Path) {
     let settings: LoginSettings = toml::from_str(&text).unwrap();
     let mut maps = Maps::default();
     let path = Path::new("/etc/mytoken/users.map");
-    maps.insert(path, Ok(mytoken_login::MapFile::parse(b"op s-1 backup\nop s-1 root\n")));
+    maps.insert(path, Ok(mytoken_login::MapFile::parse(MAP.as_bytes())));
     let run = ScriptRun::new(case.clone());
     let issuers = [issuer("")];
     let attempt = Attempt {
@@ -297,33 +203,20 @@ fn run_script(case: &Case, directory: &Path) {
     }
     // No text that was entered is shown or logged.
     let shown = format!("{logged:?}{:?}", run.messages.borrow());
-    for (name, text) in &run.texts {
-        for part in text.split(['.', '\r', '\n']).filter(|part| part.len() >= 8) {
-            assert!(!shown.contains(part), "{about}: {name} is shown: {shown}");
-        }
+    for (name, part) in secret_parts(&run.texts) {
+        assert!(!shown.contains(part), "{about}: {name} is shown: {shown}");
     }
 }
 
 #[test]
 fn logins_follow_their_scripts() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/login");
-    let (mut count, mut failed) = (0, Vec::new());
-    let mut files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    for path in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml")) {
-        let text = std::fs::read_to_string(path).unwrap();
-        let cases = match toml::from_str::<File>(&text) {
-            Ok(file) => file.case,
-            Err(_) => vec![toml::from_str::<Case>(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))],
-        };
-        for case in cases {
-            let about = case.about.clone();
-            if std::panic::catch_unwind(|| run_script(&case, &directory)).is_err() {
-                failed.push(about);
-            }
-            count += 1;
+    let mut failed = Vec::new();
+    for case in cases(&directory) {
+        let about = case.about.clone();
+        if std::panic::catch_unwind(|| run_script(&case, &directory)).is_err() {
+            failed.push(about);
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
-    assert!(count >= 50, "only {count} scripts were found");
 }

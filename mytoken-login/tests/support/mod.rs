@@ -152,10 +152,14 @@ pub fn mytoken(header: &str, server: &str, changes: &Value) -> String {
 }
 
 pub fn issuer(lines: &str) -> IssuerSettings {
-    let text = format!(
+    toml::from_str(&issuer_text(lines)).unwrap()
+}
+
+/// The table of the issuer in `mytoken.toml`.
+pub fn issuer_text(lines: &str) -> String {
+    format!(
         "name = 'op'\nurl = '{ISSUER}'\naudiences = ['https://testbed']\nalgorithms = ['RS256', 'ES256', 'EdDSA']\n{lines}"
-    );
-    toml::from_str(&text).unwrap()
+    )
 }
 
 /// A source of the issuer's keys. It records each call.

@@ -24,6 +24,10 @@ pub fn authenticate(context: &PamContext<'_>) -> PamError {
     context.remove_handle();
     let Some(user) = context.user() else { return PamError::USER_UNKNOWN };
     let attempt = Attempt { service: context.service(), user, rhost: context.rhost(), host: hostname() };
+    #[cfg(feature = "scripted")]
+    if let Some(code) = super::scripted::log_in(context, &attempt) {
+        return code;
+    }
     if context.arguments.services.as_ref().is_some_and(|services| !services.contains(&attempt.service)) {
         return codes::authenticate(RefusalClass::NotHandled);
     }
@@ -80,7 +84,7 @@ fn log_in(context: &PamContext<'_>, attempt: &Attempt, shared: &Shared, settings
     })
 }
 
-fn decide(
+pub(super) fn decide(
     context: &PamContext<'_>,
     attempt: &Attempt,
     login: &LoginContext<'_>,

@@ -6,6 +6,8 @@ mod authenticate;
 mod credentials;
 mod records;
 mod revocation;
+#[cfg(feature = "scripted")]
+mod scripted;
 mod session;
 
 pub use account::account;

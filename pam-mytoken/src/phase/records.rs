@@ -8,5 +8,9 @@ use mytoken_login::handover::{DIRECTORY, Handover};
 
 /// The directory of the records.
 pub fn records() -> Handover {
+    #[cfg(feature = "scripted")]
+    if let Some(directory) = super::scripted::records() {
+        return Handover::new(directory, Owner::current());
+    }
     Handover::new(Path::new(DIRECTORY), Owner::ROOT)
 }

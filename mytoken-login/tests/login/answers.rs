@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The answers of the mytoken server, by the names that the login scripts use.
+
+use mytoken::Error;
+use mytoken::http::HttpError;
+use mytoken::server::ServerError;
+
+/// The answer to an exchange, if it has this name.
+pub fn exchange_error(name: &str, server: &str) -> Option<Error> {
+    let server = || server.to_owned();
+    Some(match name {
+        "an empty access token" => Error::Server(ServerError::EmptyAccessToken { server: server() }),
+        "401" => Error::Server(ServerError::TokenRefused { server: server() }),
+        "403 capability" => Error::Server(ServerError::MissingCapability { server: server(), needed: "AT".into() }),
+        "403 usage" => Error::Server(ServerError::UsageRestricted { server: server() }),
+        "429" => Error::Server(ServerError::TooManyRequests { server: server(), retry_after: None }),
+        "429 of the provider" => {
+            Error::Server(ServerError::ProviderTooManyRequests { server: server(), retry_after: None })
+        }
+        "500" => Error::Server(ServerError::Failed { server: server(), status: 500 }),
+        "nothing" => Error::Http(HttpError::TooLate { host: server() }),
+        "no connection" => {
+            Error::Http(HttpError::Unreachable { host: server(), reason: "refused".into(), sent: false })
+        }
+        "a successor" => Error::Server(ServerError::RotatedTokenNotStored { reason: "nowhere".into() }),
+        "another scope" => {
+            Error::Server(ServerError::OtherAccessToken { server: server(), what: "scope (broader)".into() })
+        }
+        "HTML" => {
+            Error::Server(ServerError::NotUnderstood { server: server(), status: 200, reason: "not JSON".into() })
+        }
+        _ => return None,
+    })
+}
+
+/// The answer to a redemption of a code that is unknown or used up.
+pub fn code_refused(server: &str) -> Error {
+    Error::Server(ServerError::CodeRefused { server: server.to_owned(), expired: false })
+}
+
+/// The answer to a revocation, if it has this name.
+pub fn revocation_error(name: &str, server: &str) -> Option<Error> {
+    (name == "nothing").then(|| Error::Http(HttpError::TooLate { host: server.to_owned() }))
+}
