@@ -2,6 +2,7 @@
 //! The proofs of `docs/facts` by the foreign programs themselves, and a check that the record is complete.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod checklist;
 mod openssh;
 mod probe;
 mod record;

@@ -114,7 +114,7 @@ fn find_faults(facts: &[Fact], cited: &[(String, String)], proofs: &Proofs) -> V
 }
 
 /// The names of the functions with `#[test]` in a source file.
-fn find_tests(source: &str) -> Vec<String> {
+pub(super) fn find_tests(source: &str) -> Vec<String> {
     let mut lines = source.lines();
     let mut names = Vec::new();
     while lines.any(|line| line.trim() == "#[test]") {
@@ -124,12 +124,12 @@ fn find_tests(source: &str) -> Vec<String> {
     names
 }
 
-fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).unwrap()
 }
 
 /// The text files of the repository by their paths, without build products, captures and inputs of fuzz targets.
-fn repository_texts() -> BTreeMap<String, String> {
+pub(super) fn repository_texts() -> BTreeMap<String, String> {
     let root = root();
     let mut texts = BTreeMap::new();
     let mut ahead = vec![root.clone()];
