@@ -145,6 +145,10 @@ fn authorize(
     let claims = verified?;
     report.identity = Some((claims.issuer.clone(), claims.sub.clone()));
     report.observe("signature", claims.signed.clone());
+    report.skew = claims.skew;
+    if let Some(skew) = claims.skew {
+        report.observe("clock", skew.sentence());
+    }
     report.observe("audience", string_list(&claims.all, "aud").join(" "));
 
     let (exp, good_until) = (claims.exp, claims.good_until);

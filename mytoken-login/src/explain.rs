@@ -12,7 +12,11 @@ use crate::rules::{RuleOutcome, RuleResult};
 pub fn explain(report: &Report, attempt: &Attempt) -> String {
     let mut text = String::new();
     for observation in &report.observations {
-        let mark = if observation.about == "token" { " " } else { "✓" };
+        let mark = match observation.about {
+            "token" => " ",
+            "clock" => "!",
+            _ => "✓",
+        };
         let _ = writeln!(text, "{mark} {:<15} {}", observation.about, printable(&observation.found));
     }
     if let Some((issuer, sub)) = &report.identity {

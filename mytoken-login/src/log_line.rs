@@ -26,7 +26,8 @@ impl Report {
                 (ms(self.durations.exchange), ms(self.durations.verify), ms(self.durations.map));
             format!(" ms={} (exchange {exchange}, verify {verify}, map {map})", ms(answered.elapsed()))
         });
-        let durations = durations.unwrap_or_default();
+        let skew = self.skew.map(|skew| format!(" skew={skew}")).unwrap_or_default();
+        let durations = format!("{}{skew}", durations.unwrap_or_default());
         match &self.outcome {
             Ok(accepted) => {
                 format!("accept {who} {whose} rule={} token={token}{durations}", escape_field(&accepted.rule))

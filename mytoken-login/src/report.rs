@@ -9,6 +9,7 @@ use mytoken::{Deadline, Secret};
 use crate::accounts::LocalAccount;
 use crate::credential::SessionCredential;
 use crate::identity::Identity;
+use crate::oidc::Skew;
 use crate::refusal::{Level, Refusal};
 use crate::rules::RuleResult;
 
@@ -21,6 +22,8 @@ pub struct Report {
     pub uid: Option<u32>,
     /// Name of the issuer and subject, once verified.
     pub identity: Option<(String, String)>,
+    /// The leeway without which the access token would have been rejected.
+    pub skew: Option<Skew>,
     /// Kind of the entered text: `at`, `mt`, `st`, `tc` or `opaque`. A fingerprint follows only if the text is certainly a token: 32 bits
     /// of a hash are enough to find a weak password.
     pub token: Option<String>,
@@ -54,7 +57,7 @@ pub struct Accepted {
 /// Something that was found about a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
-    /// Its subject: `token`, `signature` or `audience`.
+    /// Its subject: `token`, `signature`, `clock` or `audience`.
     pub about: &'static str,
     /// The observation.
     pub found: String,
@@ -102,6 +105,7 @@ impl Report {
             outcome: Err(Refusal::Conversation),
             uid: None,
             identity: None,
+            skew: None,
             token: None,
             observations: Vec::new(),
             rules: Vec::new(),

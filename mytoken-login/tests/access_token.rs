@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use mytoken::config::IssuerSettings;
 use mytoken::{Deadline, Secret};
-use mytoken_login::oidc::{AccessTokenClaims, KeyFreshness, KeySet, KeySource, KeysUnavailable, Rejection, verify};
+use mytoken_login::oidc::{
+    AccessTokenClaims, KeyFreshness, KeySet, KeySource, KeysUnavailable, Rejection, Skew, verify,
+};
 use mytoken_wire::clock::FixedClock;
 use serde_json::{Value, json};
 use support::Algorithm::{self, ES256, EdDSA, HS256, PS256, RS256, RS512};
@@ -30,6 +32,30 @@ fn a_valid_token_gives_its_claims() {
     assert_eq!(claims.good_until, NOW + 3_630);
     assert_eq!(claims.scopes, ["openid", "profile", "storage.read"]);
     assert_eq!(claims.signed, "ES256, key ec");
+}
+
+/// The smallest leeway with which the token is accepted is told, and with one second less it is refused.
+#[test]
+fn the_leeway_that_was_needed_is_told() {
+    for (changes, skew) in [
+        (json!({}), None),
+        (json!({"exp": NOW + 1, "nbf": NOW, "iat": NOW}), None),
+        (json!({"iat": NOW - 86_400}), None),
+        (json!({"exp": NOW}), Some(Skew::Ahead(1))),
+        (json!({"exp": NOW - 29}), Some(Skew::Ahead(30))),
+        (json!({"iat": NOW - 86_412}), Some(Skew::Ahead(12))),
+        (json!({"nbf": NOW + 7}), Some(Skew::Behind(7))),
+        (json!({"nbf": NOW + 3, "iat": NOW + 9}), Some(Skew::Behind(9))),
+        (json!({"exp": NOW - 4, "iat": NOW + 2}), Some(Skew::Ahead(5))),
+    ] {
+        let check =
+            |leeway| check(&access_token(&changes), &issuer(&format!("leeway = '{leeway}s'")), &TestKeys::default());
+        assert_eq!(check(30).unwrap().skew, skew, "{changes}");
+        let Some(needed) = skew.map(Skew::seconds) else { continue };
+        assert_eq!(check(needed).unwrap().skew, skew, "{changes}");
+        assert!(check(needed - 1).is_err(), "{changes}");
+    }
+    assert_eq!((Skew::Ahead(12).to_string(), Skew::Behind(3).to_string()), ("+12".to_owned(), "-3".to_owned()));
 }
 
 #[test]

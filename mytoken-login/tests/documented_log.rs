@@ -78,6 +78,7 @@ fn report(outcome: Refusal) -> Report {
         outcome: Err(outcome),
         uid: Some(2001),
         identity: None,
+        skew: None,
         token: None,
         observations: Vec::new(),
         rules: Vec::new(),

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Rejection;
+use super::{Rejection, Skew};
 
 /// The claims of a verified access token.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,8 @@ pub struct AccessTokenClaims {
     pub good_until: u64,
     /// `iat`, Unix seconds.
     pub iat: Option<u64>,
+    /// The leeway without which it would have been rejected.
+    pub skew: Option<Skew>,
     /// `scope` and `scp`, split.
     pub scopes: Vec<String>,
     /// Signature algorithm and key, for `explain`.

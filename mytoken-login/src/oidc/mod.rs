@@ -8,6 +8,7 @@ mod keys;
 mod provider;
 mod rejection;
 mod signature;
+mod skew;
 mod strict;
 mod verify;
 
@@ -16,4 +17,5 @@ pub use discovery::{ProviderError, ProviderMetadata};
 pub use keys::{InvalidKeySet, KeyFreshness, KeySet, KeySource, KeysUnavailable};
 pub use provider::ProviderKeys;
 pub use rejection::Rejection;
+pub use skew::Skew;
 pub use verify::verify;

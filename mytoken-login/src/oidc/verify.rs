@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::claims::{AccessTokenClaims, date, scopes, string_list};
 use super::jws::Jws;
+use super::skew::{Leeway, Skew};
 use super::{KeyFreshness, KeySource, Rejection};
 
 /// Verifies an access token.
@@ -97,23 +98,23 @@ fn check_claims(
     signed: String,
     now: u64,
 ) -> Result<AccessTokenClaims, Rejection> {
-    let leeway = issuer.leeway.as_secs();
+    let mut leeway = Leeway::new(issuer.leeway.as_secs());
     let exp = date(&all, "exp")?.ok_or(Rejection::Claim("exp"))?;
-    let good_until = exp.saturating_add(leeway);
-    if good_until <= now {
+    let good_until = exp.saturating_add(issuer.leeway.as_secs());
+    // At the second of `exp` the token has expired already (RFC 7519 4.1.4).
+    if !leeway.permits(now.saturating_add(1).saturating_sub(exp), Skew::Ahead) {
         return Err(Rejection::Expired);
     }
-    if date(&all, "nbf")?.is_some_and(|nbf| nbf > now.saturating_add(leeway)) {
-        return Err(Rejection::NotYetValid);
-    }
     let iat = date(&all, "iat")?;
-    if iat.is_some_and(|iat| iat > now.saturating_add(leeway)) {
-        return Err(Rejection::NotYetValid);
+    for begin in [date(&all, "nbf")?, iat].into_iter().flatten() {
+        if !leeway.permits(begin.saturating_sub(now), Skew::Behind) {
+            return Err(Rejection::NotYetValid);
+        }
     }
     let max_age = issuer.max_age.as_secs();
     if max_age > 0 {
         let iat = iat.ok_or(Rejection::Claim("iat"))?;
-        if iat.saturating_add(max_age).saturating_add(leeway) < now {
+        if !leeway.permits(now.saturating_sub(iat.saturating_add(max_age)), Skew::Ahead) {
             return Err(Rejection::TooOld);
         }
     }
@@ -128,7 +129,8 @@ fn check_claims(
         return Err(Rejection::Scope(missing.clone()));
     }
     let sub = required_text(&all, "sub")?;
-    Ok(AccessTokenClaims { issuer: issuer.name.clone(), iss, sub, exp, good_until, iat, scopes, signed, all })
+    let (issuer, skew) = (issuer.name.clone(), leeway.used());
+    Ok(AccessTokenClaims { issuer, iss, sub, exp, good_until, iat, skew, scopes, signed, all })
 }
 
 /// A required claim that is text and not empty.
