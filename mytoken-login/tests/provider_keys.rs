@@ -45,6 +45,9 @@ fn answer(mood: &str, path: &str, url: &str) -> Reply {
             discovery("https://evil.example", &format!("{url}/jwks"))
         }
         ("keys elsewhere", "/.well-known/openid-configuration") => discovery(url, "http://192.0.2.1/jwks"),
+        ("keys at another name", "/.well-known/openid-configuration") => {
+            discovery(url, &format!("{}/jwks", url.replace("127.0.0.1", "localhost")))
+        }
         (_, "/.well-known/openid-configuration") => discovery(url, &format!("{url}/jwks")),
         ("redirects", "/jwks") => Reply::new(302, "text/plain", "").header("Location", &format!("{url}/other")),
         ("no keys", "/jwks") => Reply::json(200, &json!({"keys": []})),
@@ -218,7 +221,7 @@ fn simultaneous_logins_share_one_answer() {
 fn wrong_answers_are_not_used() {
     for (mood, said) in [
         ("another issuer", "another issuer"),
-        ("keys elsewhere", "plain http"),
+        ("keys elsewhere", "endpoint_hosts = [\"192.0.2.1\"]"),
         ("redirects", "status 302"),
         ("no keys", "no public key"),
         ("no JSON", "not JSON"),
@@ -228,6 +231,21 @@ fn wrong_answers_are_not_used() {
         let reason = TestIssuer::new().set_mood(mood).keys(0, KeyFreshness::Configured).unwrap_err().reason;
         assert!(reason.contains(said), "{mood}: {reason}");
     }
+}
+
+/// Whoever serves the keys decides who logs in, so another host needs the administrator's word.
+#[test]
+fn keys_at_another_host_are_used_only_if_it_is_listed() {
+    let mut issuer = TestIssuer::new();
+    issuer.set_mood("keys at another name");
+    let reason = issuer.keys(0, KeyFreshness::Configured).unwrap_err().reason;
+    assert!(reason.contains("places jwks_uri at localhost") && issuer.requests() == 1, "{reason}");
+    issuer.issuer.endpoint_hosts = vec!["localhost".to_owned()];
+    assert_eq!(issuer.keys(60, KeyFreshness::Configured).unwrap().len(), 5);
+    issuer.set_mood("keys elsewhere");
+    issuer.issuer.endpoint_hosts = vec!["192.0.2.1".to_owned()];
+    let reason = issuer.keys_with(None, 0, KeyFreshness::Configured).unwrap_err().reason;
+    assert!(reason.contains("plain http"), "a listed host needs https too: {reason}");
 }
 
 #[test]

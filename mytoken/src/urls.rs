@@ -111,6 +111,12 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// The host of an https or http URL, in its normal form: in lower case, IPv6 addresses in brackets. `None`: it is no such URL.
+#[must_use]
+pub fn host_of(url: &str) -> Option<String> {
+    parse_url(url).ok()?.host_str().map(str::to_owned)
+}
+
 /// Scheme, host and port. Error texts show nothing else of a URL, because paths and queries may contain codes.
 pub(crate) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
@@ -229,6 +235,23 @@ mod tests {
             let server = ServerUrl::parse(text, *loopback);
             assert_eq!(server.as_ref().ok().map(ServerUrl::as_str), *expected, "{text:?}: {server:?}");
             assert_eq!(IssuerUrl::parse(text, *loopback).is_ok(), expected.is_some(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_host_of_a_url_has_one_spelling() {
+        for (url, host) in [
+            ("https://OP.example.org:8444/jwks?x#y", Some("op.example.org")),
+            ("https://user@op.example.org", Some("op.example.org")),
+            ("https://op.example.org@evil.example/", Some("evil.example")),
+            ("https://op.example.org\\.evil.example/", Some("op.example.org")),
+            ("https://[2001:DB8::1]/", Some("[2001:db8::1]")),
+            ("https://2130706433", Some("127.0.0.1")),
+            ("op.example.org", None),
+            ("file:///etc/passwd", None),
+            ("https://", None),
+        ] {
+            assert_eq!(host_of(url).as_deref(), host, "{url}");
         }
     }
 

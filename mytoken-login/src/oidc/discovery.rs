@@ -53,6 +53,18 @@ pub enum ProviderError {
         /// The URL in the document.
         claimed: String,
     },
+    /// An endpoint is at a host that is not the issuer's own. Whoever answers there decides who logs in.
+    #[error(
+        "the discovery document of {issuer} places {endpoint} at {host}; if that is right, write endpoint_hosts = [\"{host}\"] into this [[issuer]]"
+    )]
+    ForeignHost {
+        /// The configured URL.
+        issuer: String,
+        /// Name of the endpoint in the document.
+        endpoint: &'static str,
+        /// The host.
+        host: String,
+    },
     /// The key set cannot be used.
     #[error(transparent)]
     Keys(#[from] InvalidKeySet),
@@ -79,9 +91,28 @@ impl ProviderMetadata {
     ///
     /// # Errors
     /// [`ProviderError`].
-    pub fn keys(&self, http: &HttpClient, deadline: Deadline) -> Result<KeySet, ProviderError> {
+    pub fn keys(
+        &self,
+        http: &HttpClient,
+        issuer: &IssuerSettings,
+        deadline: Deadline,
+    ) -> Result<KeySet, ProviderError> {
+        check_host(issuer, "jwks_uri", &self.jwks_uri)?;
         Ok(KeySet::parse(&get(http, &self.jwks_uri, deadline)?.body)?)
     }
+
+    /// The hosts of endpoints that logins use and that `issuer` does not permit. Each is listed once.
+    #[must_use]
+    pub fn foreign_hosts(&self, issuer: &IssuerSettings) -> Vec<String> {
+        issuer.foreign_host(&self.jwks_uri).into_iter().collect()
+    }
+}
+
+/// Checks that an endpoint is at a permitted host.
+fn check_host(issuer: &IssuerSettings, endpoint: &'static str, url: &str) -> Result<(), ProviderError> {
+    issuer
+        .foreign_host(url)
+        .map_or(Ok(()), |host| Err(ProviderError::ForeignHost { issuer: issuer.url.clone(), endpoint, host }))
 }
 
 fn get(http: &HttpClient, url: &str, deadline: Deadline) -> Result<HttpAnswer, ProviderError> {

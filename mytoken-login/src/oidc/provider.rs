@@ -29,7 +29,7 @@ impl<'a> ProviderKeys<'a> {
     fn fetch(&self, issuer: &IssuerSettings, deadline: Deadline) -> Result<KeySet, String> {
         let client = self.http.get().map_err(|error| error.to_string())?;
         let document = ProviderMetadata::fetch(client, issuer, deadline).map_err(|error| error.to_string())?;
-        document.keys(client, deadline).map_err(|error| error.to_string())
+        document.keys(client, issuer, deadline).map_err(|error| error.to_string())
     }
 }
 

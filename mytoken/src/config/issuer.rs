@@ -4,7 +4,7 @@
 use serde::{Deserialize, Deserializer};
 
 use super::{Algorithm, Duration};
-use crate::urls::same_base;
+use crate::urls::{host_of, same_base};
 
 /// Longest permitted difference of clocks.
 const LEEWAY_LIMIT: Duration = Duration::seconds(300);
@@ -35,6 +35,16 @@ pub enum IssuerError {
     /// The name or the URL is empty.
     #[error("an issuer needs a name and a url")]
     NameOrUrl,
+    /// An entry of `endpoint_hosts` is no host name.
+    #[error(
+        "endpoint_hosts of the issuer \"{name}\" has \"{entry}\"; write the host name only, in lower case, without https:// and port"
+    )]
+    EndpointHost {
+        /// The provider.
+        name: String,
+        /// The entry.
+        entry: String,
+    },
 }
 
 /// A provider whose access tokens are accepted.
@@ -45,6 +55,9 @@ pub struct IssuerSettings {
     pub name: String,
     /// Issuer URL. A token belongs to this provider if its `iss` equals this URL byte for byte, except for one trailing slash.
     pub url: String,
+    /// Further hosts at which the discovery document may place endpoints. Its own host is always permitted.
+    #[serde(default)]
+    pub endpoint_hosts: Vec<String>,
     /// Allowed signature algorithms.
     #[serde(default = "default_algorithms")]
     pub algorithms: Vec<Algorithm>,
@@ -81,6 +94,15 @@ impl IssuerSettings {
         same_base(iss, &self.url)
     }
 
+    /// The host of an endpoint in this provider's discovery document, if it is neither the provider's own nor one of `endpoint_hosts`. The
+    /// port does not matter. A text that is no URL has no host and is refused when it is used.
+    #[must_use]
+    pub fn foreign_host(&self, endpoint: &str) -> Option<String> {
+        let host = host_of(endpoint)?;
+        let permitted = host_of(&self.url).is_some_and(|own| own == host) || self.endpoint_hosts.contains(&host);
+        (!permitted).then_some(host)
+    }
+
     /// Whether a token with this `typ` in its header is accepted. `typ` has the form that [`media_type`] returns.
     #[must_use]
     pub fn accepts_typ(&self, typ: Option<&str>) -> bool {
@@ -114,6 +136,14 @@ impl IssuerSettings {
         }
         if self.name.is_empty() || self.url.is_empty() {
             return Err(IssuerError::NameOrUrl);
+        }
+        let is_host = |entry: &String| {
+            let plain =
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'[' | b']' | b':');
+            entry.bytes().all(plain) && host_of(&format!("https://{entry}")).as_ref() == Some(entry)
+        };
+        if let Some(entry) = self.endpoint_hosts.iter().find(|entry| !is_host(entry)) {
+            return Err(IssuerError::EndpointHost { name: name(), entry: mytoken_wire::printable(entry, 120) });
         }
         Ok(())
     }
@@ -187,6 +217,36 @@ mod tests {
     fn unknown_keys_and_unsafe_values_are_refused() {
         for line in ["audience = ['x']", "algorithms = ['none']", "algorithms = ['HS256']", "leeway = '6m'"] {
             assert!(read(&format!("name = 'op'\nurl = 'https://op.example.org'\n{line}")).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn endpoints_are_at_the_issuers_host_or_at_listed_ones() {
+        let issuer = |hosts: &str| {
+            let text =
+                format!("name = 'op'\nurl = 'https://op.example.org/x'\naudiences = ['a']\nendpoint_hosts = [{hosts}]");
+            read(&text).unwrap()
+        };
+        let (own, listed) = (issuer(""), issuer("'keys.example.net', '192.0.2.7'"));
+        for (endpoint, of_own, of_listed) in [
+            ("https://op.example.org/jwks", None, None),
+            ("https://OP.example.org:8443/jwks", None, None),
+            ("https://keys.example.net/jwks", Some("keys.example.net"), None),
+            ("https://192.0.2.7/jwks", Some("192.0.2.7"), None),
+            ("https://a.op.example.org/", Some("a.op.example.org"), Some("a.op.example.org")),
+            ("https://example.org/", Some("example.org"), Some("example.org")),
+            ("https://op.example.org@evil.example/", Some("evil.example"), Some("evil.example")),
+            ("op.example.org/jwks", None, None),
+        ] {
+            assert_eq!(own.foreign_host(endpoint).as_deref(), of_own, "{endpoint}");
+            assert_eq!(listed.foreign_host(endpoint).as_deref(), of_listed, "{endpoint}");
+        }
+        assert!(listed.validate().is_ok());
+        for wrong in
+            ["https://keys.example.net", "keys.example.net:443", "keys.example.net/", "Keys.example.net", "", "*"]
+        {
+            let refused = issuer(&format!("'{wrong}'")).validate();
+            assert!(matches!(refused, Err(IssuerError::EndpointHost { .. })), "{wrong}: {refused:?}");
         }
     }
 

@@ -45,7 +45,12 @@ impl Findings {
             }
         };
         self.clock(&issuer.url, document.head, issuer.leeway.as_secs());
-        let keys = match document.keys(http, deadline) {
+        let foreign = document.foreign_hosts(issuer);
+        if !foreign.is_empty() {
+            let (text, fix) = foreign_hosts(issuer, &foreign);
+            return self.add_fixed(kinds::ISSUER_ENDPOINT_HOST, format!("{who}{text}"), fix);
+        }
+        let keys = match document.keys(http, issuer, deadline) {
             Ok(keys) => keys,
             Err(error) => {
                 let text = format!("{who}its keys cannot be fetched: {error}");
@@ -84,6 +89,21 @@ impl Findings {
             self.add_kind(kinds::ISSUER_ID_TOKENS, text);
         }
     }
+}
+
+/// The finding about endpoints at other hosts, and the line that permits them.
+fn foreign_hosts(issuer: &IssuerSettings, foreign: &[String]) -> (String, String) {
+    let all: Vec<String> = issuer.endpoint_hosts.iter().chain(foreign).map(|host| format!("\"{host}\"")).collect();
+    let text = format!(
+        "its discovery document has endpoints at {}, which is not its own host: whoever answers there decides who logs in",
+        foreign.join(" and ")
+    );
+    let line = format!(
+        "${{EDITOR:-vi}} /etc/mytoken/mytoken.toml   # [[issuer]] {}: endpoint_hosts = [{}], if these hosts are the provider's",
+        issuer.name,
+        all.join(", ")
+    );
+    (text, line)
 }
 
 /// The claims that a rule needs and that are not supported. Each access token has `sub`.
@@ -127,6 +147,16 @@ mod tests {
         }
         let entitled = rule("map_file = '/x'\nrequire_entitlements = ['g']");
         assert_eq!(lacking(&entitled, &[]).collect::<Vec<_>>(), ["entitlements"]);
+    }
+
+    #[test]
+    fn the_line_that_permits_a_host_keeps_those_that_are_permitted() {
+        let text =
+            "name = 'op'\nurl = 'https://op.example.org'\naudiences = ['a']\nendpoint_hosts = ['old.example.net']";
+        let issuer: IssuerSettings = toml::from_str(text).unwrap();
+        let (text, fix) = foreign_hosts(&issuer, &["keys.example.net".to_owned()]);
+        assert!(text.contains("endpoints at keys.example.net,"), "{text}");
+        assert!(fix.contains(r#"op: endpoint_hosts = ["old.example.net", "keys.example.net"]"#), "{fix}");
     }
 
     #[test]

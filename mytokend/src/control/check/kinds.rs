@@ -208,6 +208,8 @@ kinds! {
     ISSUER_ADDRESS: "issuer-address", "issuer", Error, "";
     /// A provider has another URL than configured.
     ISSUER_FOREIGN: "issuer-issuer", "issuer", Error, "";
+    /// A provider's discovery document has endpoints at hosts that are neither its own nor in `endpoint_hosts`.
+    ISSUER_ENDPOINT_HOST: "issuer-endpoint-host", "issuer", Error, "";
     /// A provider's keys cannot be fetched.
     ISSUER_KEYS: "issuer-keys", "issuer", Error, "";
     /// No key of a provider is for an algorithm that is accepted.

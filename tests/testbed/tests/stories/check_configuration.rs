@@ -191,6 +191,7 @@ const NETWORK: &[(&str, &str, i32)] = &[
     ("FAULT discovery redirect", "issuer-address", 2),
     ("sed -i s,op.testbed:8444,op.testbed:8444/realm, /etc/mytoken/mytoken.toml", "issuer-address", 2),
     ("FAULT discovery foreign-issuer", "issuer-issuer", 2),
+    ("FAULT discovery keys-elsewhere", "issuer-endpoint-host", 2),
     ("FAULT jwks no-keys", "issuer-keys", 2),
     ("FAULT jwks 500-html", "issuer-keys", 2),
     ("sed -i 's/^required_scopes/algorithms = [\"ES384\"]\\n&/' /etc/mytoken/mytoken.toml", "issuer-algorithms", 2),

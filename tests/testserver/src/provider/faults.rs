@@ -163,6 +163,7 @@ fn effect(name: &str, argument: Option<u64>) -> Option<Effect> {
         "latency" => Effect::Late(pause(1000)),
         "drip" => Effect::Drip(pause(1000)),
         "foreign-issuer" => Effect::Edit(|answer| put(answer, "issuer", "https://other.example.org")),
+        "keys-elsewhere" => Effect::Edit(|answer| put(answer, "jwks_uri", "https://keys.example.org/jwks")),
         "foreign-subject" => Effect::Edit(|answer| put(answer, "sub", "somebody-else")),
         "no-keys" => json(r#"{"keys":[]}"#),
         "redirect" => Effect::Replace(Response::empty(308).with("Location", "https://other.example.org/")),
