@@ -17,7 +17,7 @@ use crate::credential::SessionCredential;
 use crate::exchange::{Obtained, obtain_access_token};
 use crate::identity::Identity;
 use crate::login_time::LoginTime;
-use crate::oidc::{string_list, verify};
+use crate::oidc::verify;
 use crate::refusal::Refusal;
 use crate::report::{Accepted, Report, RevocationResult};
 use crate::rules::decide;
@@ -149,7 +149,7 @@ fn authorize(
     if let Some(skew) = claims.skew {
         report.observe("clock", skew.sentence());
     }
-    report.observe("audience", string_list(&claims.all, "aud").join(" "));
+    report.observe("audience", claims.audiences.join(" "));
 
     let (exp, good_until) = (claims.exp, claims.good_until);
     let lifetime = exp.saturating_sub(context.clock.now());

@@ -22,6 +22,8 @@ pub struct AccessTokenClaims {
     pub iat: Option<u64>,
     /// The leeway without which it would have been rejected.
     pub skew: Option<Skew>,
+    /// For whom it was made: the values of the issuer's `audience_claims`.
+    pub audiences: Vec<String>,
     /// `scope` and `scp`, split.
     pub scopes: Vec<String>,
     /// Signature algorithm and key, for `explain`.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Verification of access tokens (RFC 9068, RFC 7519) of the issuers in the configuration.
 
+mod audience;
 mod claims;
 mod discovery;
 mod jws;

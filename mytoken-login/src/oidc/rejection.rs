@@ -47,7 +47,7 @@ pub enum Rejection {
         /// Name of the claim.
         &'static str,
     ),
-    /// `aud` holds no configured audience.
+    /// No claim of `audience_claims` holds a configured audience.
     #[error("the token is for another service (audience)")]
     Audience,
     /// A scope that the issuer's configuration requires is missing.

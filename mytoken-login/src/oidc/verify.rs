@@ -7,7 +7,8 @@ use mytoken::config::{Algorithm, IssuerSettings};
 use mytoken::{Clock, Deadline, Secret};
 use serde_json::{Map, Value};
 
-use super::claims::{AccessTokenClaims, date, scopes, string_list};
+use super::audience;
+use super::claims::{AccessTokenClaims, date, scopes};
 use super::jws::Jws;
 use super::skew::{Leeway, Skew};
 use super::{KeyFreshness, KeySource, Rejection};
@@ -118,19 +119,16 @@ fn check_claims(
             return Err(Rejection::TooOld);
         }
     }
-    if issuer.require_audience {
-        let accepted = |one: &&str| issuer.audiences.iter().any(|audience| audience == one);
-        if !string_list(&all, "aud").iter().any(accepted) {
-            return Err(Rejection::Audience);
-        }
+    if !audience::is_accepted(&all, issuer) {
+        return Err(Rejection::Audience);
     }
     let scopes = scopes(&all);
     if let Some(missing) = issuer.required_scopes.iter().find(|scope| !scopes.contains(scope)) {
         return Err(Rejection::Scope(missing.clone()));
     }
     let sub = required_text(&all, "sub")?;
-    let (issuer, skew) = (issuer.name.clone(), leeway.used());
-    Ok(AccessTokenClaims { issuer, iss, sub, exp, good_until, iat, skew, scopes, signed, all })
+    let (issuer, skew, audiences) = (issuer.name.clone(), leeway.used(), audience::audiences(&all, issuer));
+    Ok(AccessTokenClaims { issuer, iss, sub, exp, good_until, iat, skew, audiences, scopes, signed, all })
 }
 
 /// A required claim that is text and not empty.

@@ -6,6 +6,10 @@ use serde::{Deserialize, Deserializer};
 use super::{Algorithm, Duration};
 use crate::urls::{host_of, same_base};
 
+mod audience;
+
+pub use audience::{ANY_AUDIENCE, AudienceClaim};
+
 /// Longest permitted difference of clocks.
 const LEEWAY_LIMIT: Duration = Duration::seconds(300);
 
@@ -17,6 +21,14 @@ pub enum IssuerError {
         "issuer \"{name}\" has no audiences; name those that tokens for this site carry, or write require_audience = false to accept tokens that were made for any service"
     )]
     Audiences {
+        /// The provider.
+        name: String,
+    },
+    /// `audience_claims` is empty.
+    #[error(
+        "issuer \"{name}\" names no claim in audience_claims; write [\"aud\"], or require_audience = false to accept tokens that were made for any service"
+    )]
+    AudienceClaims {
         /// The provider.
         name: String,
     },
@@ -64,9 +76,15 @@ pub struct IssuerSettings {
     /// Allowed values of the header's `typ` (RFC 9068 2.1), compared as media types. `""` allows a header without `typ`.
     #[serde(default = "default_typ")]
     pub accept_typ: Vec<String>,
-    /// A token must name one of these in `aud`.
+    /// A token must name one of these in one of `audience_claims`.
     #[serde(default)]
     pub audiences: Vec<String>,
+    /// The claims in which `audiences` are looked for.
+    #[serde(default = "only_aud")]
+    pub audience_claims: Vec<AudienceClaim>,
+    /// Whether [`ANY_AUDIENCE`] in `aud` is accepted too. Any service that sees such a token can log in as its user.
+    #[serde(default)]
+    pub accept_any_audience: bool,
     /// Whether `audiences` is checked. Without this check any service that sees a user's token can log in as the user.
     #[serde(default = "yes")]
     pub require_audience: bool,
@@ -128,6 +146,9 @@ impl IssuerSettings {
         if self.require_audience && self.audiences.is_empty() {
             return Err(IssuerError::Audiences { name: name() });
         }
+        if self.require_audience && self.audience_claims.is_empty() {
+            return Err(IssuerError::AudienceClaims { name: name() });
+        }
         if self.accept_typ.is_empty() {
             return Err(IssuerError::Typ { name: name() });
         }
@@ -168,6 +189,10 @@ fn default_typ() -> Vec<String> {
     ["at+jwt", "application/at+jwt", "JWT", ""].map(str::to_owned).to_vec()
 }
 
+fn only_aud() -> Vec<AudienceClaim> {
+    vec![AudienceClaim::Aud]
+}
+
 fn yes() -> bool {
     true
 }
@@ -205,6 +230,8 @@ mod tests {
         let issuer = read("name = 'op'\nurl = 'https://op.example.org'").unwrap();
         assert!(issuer.require_audience);
         assert_eq!(issuer.algorithms, [Algorithm::RS256, Algorithm::ES256]);
+        assert_eq!(issuer.audience_claims, [AudienceClaim::Aud]);
+        assert!(!issuer.accept_any_audience);
         assert_eq!(issuer.leeway, Duration::seconds(30));
         assert_eq!(issuer.accept_typ, ["at+jwt", "application/at+jwt", "JWT", ""]);
         assert!(matches!(issuer.validate(), Err(IssuerError::Audiences { .. })));
@@ -215,7 +242,16 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_unsafe_values_are_refused() {
-        for line in ["audience = ['x']", "algorithms = ['none']", "algorithms = ['HS256']", "leeway = '6m'"] {
+        let none =
+            read("name = 'op'\nurl = 'https://op.example.org'\naudiences = ['a']\naudience_claims = []").unwrap();
+        assert!(matches!(none.validate(), Err(IssuerError::AudienceClaims { .. })));
+        for line in [
+            "audience = ['x']",
+            "audience_claims = ['sub']",
+            "algorithms = ['none']",
+            "algorithms = ['HS256']",
+            "leeway = '6m'",
+        ] {
             assert!(read(&format!("name = 'op'\nurl = 'https://op.example.org'\n{line}")).is_err(), "{line}");
         }
     }

@@ -14,7 +14,7 @@ mod trust;
 pub use algorithm::Algorithm;
 pub use duration::Duration;
 pub use error::ConfigError;
-pub use issuer::{IssuerError, IssuerSettings, media_type};
+pub use issuer::{ANY_AUDIENCE, AudienceClaim, IssuerError, IssuerSettings, media_type};
 pub use shared::{DIRECTORY, HttpSection, ServerSettings, Shared, invalid};
 pub use source::{read, read_list_leniently};
 pub use trust::FileTrust;

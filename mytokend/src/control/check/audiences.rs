@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Findings about audiences that cannot fit together.
 
-use mytoken::config::{IssuerSettings, Shared};
+use mytoken::config::{AudienceClaim, IssuerSettings, Shared};
 use mytoken_login::LoginSettings;
 
 use super::Findings;
@@ -29,7 +29,11 @@ fn of_exchange(shared: &Shared, login: &LoginSettings) -> Vec<(Kind, String)> {
     let Some(exchange) = login.exchange.as_ref().filter(|exchange| !exchange.audience.is_empty()) else {
         return Vec::new();
     };
-    let accepts = |issuer: &&IssuerSettings| !issuer.require_audience || issuer.audiences.contains(&exchange.audience);
+    let accepts = |issuer: &&IssuerSettings| {
+        // What else than `aud` the tokens will have is not known here.
+        let only_aud = issuer.audience_claims == [AudienceClaim::Aud];
+        !issuer.require_audience || !only_aud || issuer.audiences.contains(&exchange.audience)
+    };
     let in_use = |issuer: &&IssuerSettings| login.rules.iter().any(|rule| rule.issuer == issuer.name);
     let (fit, unfit): (Vec<&IssuerSettings>, Vec<&IssuerSettings>) =
         shared.issuers.iter().filter(in_use).partition(accepts);
@@ -107,6 +111,7 @@ mod tests {
             ("ONEaudiences = ['B', 'A']", "ONE", "A", &[][..]),
             ("ONEaudiences = ['B']", "ONE", "A", &["exchange-audience"]),
             ("ONErequire_audience = false", "ONE", "A", &[]),
+            ("ONEaudiences = ['B']\naudience_claims = ['aud', 'azp']", "ONE", "A", &[]),
             (both, "ONE", "A", &[]),
             (both, "ONE TWO", "A", &["exchange-audience-issuer"]),
             ("ONEaudiences = ['A']", "ONE", "A B", &["profile-audience"]),
