@@ -10,6 +10,7 @@
 //! | `POST /provider/requests` | | requests to the token and revocation endpoints since the last call, no secrets |
 //! | `POST /provider/lifetime` | `{"seconds"}` | sets the lifetime of new access tokens |
 //! | `POST /provider/policy` | members of `provider::policy::Policy` | changes them |
+//! | `POST /provider/client` | `provider::policy::Client` | registers a client |
 //! | `POST /provider/rotate` | `{"drop_old"?}` | adds a signing key: `{"kid"}` |
 //! | `POST /provider/mint` | `provider::mint::TokenOrder` | makes a token to order: `{"token"}` |
 //! | `POST /mytoken/fault` | `{"name", ...}` | see `mytoken::faults` |
@@ -121,6 +122,10 @@ impl Control {
             ("POST", "/provider/policy") => {
                 parse_body::<Value>(body).and_then(|change| self.provider.change_policy(&change)).map(|()| json!({}))
             }
+            ("POST", "/provider/client") => parse_body(body).map(|client| {
+                self.provider.register(client);
+                json!({})
+            }),
             ("POST", "/provider/rotate") => parse_body(body)
                 .and_then(|KeyRotation { drop_old }| self.provider.rotate_keys(drop_old))
                 .map(|kid| json!({"kid": kid})),

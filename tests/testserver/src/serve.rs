@@ -239,6 +239,7 @@ fn provider(options: &Options, settings: &ServeSettings, url: &str, mytoken_url:
     let mut clients = vec![Client {
         id: "mytoken".into(),
         secret: Some(random()?),
+        jwks: None,
         redirect_uris: vec![format!("{mytoken_url}/redirect")],
     }];
     clients.extend(settings.clients.iter().cloned());

@@ -68,6 +68,7 @@ fn servers() -> TestServers {
             clients: vec![Client {
                 id: "application".into(),
                 secret: None,
+                jwks: None,
                 redirect_uris: vec![format!("https://localhost:{}/redirect", application.address().port())],
             }],
             users: Users::from_json(json!({"bob": {"email": "bob@example.org"}})).unwrap(),

@@ -107,7 +107,7 @@ impl Provider {
         if first(query, "response_type") != Some("code") {
             return refuse("unsupported_response_type", "only the response type code is supported");
         }
-        if asked.challenge.is_none() && client.secret.is_none() {
+        if asked.challenge.is_none() && client.secret.is_none() && client.jwks.is_none() {
             return refuse("invalid_request", "a public client needs PKCE");
         }
         if asked.challenge.is_some() && first(query, "code_challenge_method") != Some("S256") {
@@ -174,7 +174,7 @@ pub(super) fn discovery(issuer: &str, scopes: &[String]) -> Value {
         "grant_types_supported": ["authorization_code", "refresh_token"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256", "ES256", "EdDSA"],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"],
         "code_challenge_methods_supported": ["S256"],
     })
 }

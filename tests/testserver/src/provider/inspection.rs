@@ -27,9 +27,9 @@ impl Provider {
         Response::json(200, &Value::Object(self.setup.users.claims(subject, &scopes)))
     }
 
-    /// `POST /introspect`, for clients with a secret.
+    /// `POST /introspect`, for clients with a secret or key.
     pub(super) fn introspect(&self, client: &Client, form: &Form) -> Response {
-        if client.secret.is_none() {
+        if client.secret.is_none() && client.jwks.is_none() {
             return refusal(401, "invalid_client", "client authentication failed");
         }
         let token = first(form, "token").unwrap_or_default();

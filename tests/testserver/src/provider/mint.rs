@@ -137,7 +137,7 @@ impl Provider {
             usual = with_overrides(
                 usual,
                 &object(json!({
-                    "aud": policy.default_audience, "client_id": client, "jti": random()?, "scope": scope
+                    (policy.audience_claim.as_str()): policy.default_audience, "client_id": client, "jti": random()?, "scope": scope
                 })),
             );
             usual = with_overrides(usual, &policy.extra_claims);

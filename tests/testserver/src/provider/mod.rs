@@ -3,6 +3,7 @@
 //! faults.
 
 mod authorize;
+mod client_proof;
 pub mod faults;
 mod grants;
 pub mod inspection;

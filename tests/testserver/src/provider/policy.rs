@@ -33,6 +33,9 @@ pub struct Client {
     /// Its secret. A public client has none and needs PKCE.
     #[serde(default)]
     pub secret: Option<String>,
+    /// Its public keys (a JWKS) for `private_key_jwt`, instead of a secret.
+    #[serde(default)]
+    pub jwks: Option<Value>,
     /// The redirect URIs that it may use, compared byte for byte.
     #[serde(default)]
     pub redirect_uris: Vec<String>,
@@ -54,6 +57,8 @@ pub struct Policy {
     pub opaque: bool,
     /// Whether access tokens contain the user's claims that their scope permits; otherwise only userinfo does.
     pub claims_in_access_token: bool,
+    /// The claim with the audience of access tokens: `aud`, or `resource` as at some providers.
+    pub audience_claim: String,
     /// Audience of access tokens of a login without a `resource`.
     pub default_audience: String,
     /// Resources that a refresh may request even if the login did not; `*` permits all.
@@ -72,6 +77,7 @@ impl Default for Policy {
             typ: "JWT".into(),
             opaque: false,
             claims_in_access_token: true,
+            audience_claim: "aud".into(),
             default_audience: "https://default.example.org".into(),
             extra_resources: Vec::new(),
             extra_claims: Map::new(),

@@ -21,6 +21,7 @@ use crate::locked;
 /// An OpenID provider.
 pub struct Provider {
     pub(super) setup: Setup,
+    clients: Mutex<Vec<Client>>,
     /// Path of the issuer URL.
     pub(super) base: String,
     pub(super) down: AtomicBool,
@@ -46,6 +47,7 @@ impl Provider {
             down: AtomicBool::new(false),
             keys: Mutex::new(Keyring::open(setup.folder.as_deref(), setup.policy.algorithm)?),
             policy: Mutex::new(setup.policy.clone()),
+            clients: Mutex::new(setup.clients.clone()),
             setup,
             state: Mutex::default(),
             faults: Mutex::default(),
@@ -117,8 +119,15 @@ impl Provider {
         crate::unix_time()
     }
 
-    pub(super) fn client(&self, id: &str) -> Option<&Client> {
-        self.setup.clients.iter().find(|client| client.id == id)
+    /// Registers a client, in place of one with the same id.
+    pub fn register(&self, client: Client) {
+        let mut clients = locked(&self.clients);
+        clients.retain(|one| one.id != client.id);
+        clients.push(client);
+    }
+
+    pub(super) fn client(&self, id: &str) -> Option<Client> {
+        locked(&self.clients).iter().find(|client| client.id == id).cloned()
     }
 
     /// The regular answer of an endpoint, or that of its fault if one is set.
@@ -133,14 +142,17 @@ impl Provider {
     pub(super) fn with_client(&self, request: &Request, answer: impl FnOnce(&Client, &Form) -> Response) -> Response {
         let form = decode(&request.body);
         match self.authenticate(request, &form) {
-            Some(client) => answer(client, &form),
+            Some(client) => answer(&client, &form),
             None => refusal(401, "invalid_client", "client authentication failed")
                 .with("WWW-Authenticate", "Basic realm=\"provider\""),
         }
     }
 
-    /// Authenticates the client: by HTTP Basic, by the secret in the form, or without a secret if it is public.
-    fn authenticate(&self, request: &Request, form: &Form) -> Option<&Client> {
+    /// Authenticates the client: by HTTP Basic, by the secret in the form, by a signature, or without a secret if it is public.
+    fn authenticate(&self, request: &Request, form: &Form) -> Option<Client> {
+        if let Some(proof) = first(form, "client_assertion") {
+            return self.client_of_proof(proof, form);
+        }
         let (id, secret) = match request.header("Authorization") {
             Some(header) => {
                 let (id, secret) = basic(header)?;
@@ -148,7 +160,7 @@ impl Provider {
             }
             None => (first(form, "client_id")?.to_owned(), first(form, "client_secret").map(str::to_owned)),
         };
-        self.client(&id).filter(|client| client.secret == secret)
+        self.client(&id).filter(|client| client.secret == secret && client.jwks.is_none())
     }
 }
 

@@ -42,4 +42,6 @@ pub(super) struct ProviderState {
     pub refresh_tokens: HashMap<String, Grant>,
     pub opaque: HashMap<String, Map<String, Value>>,
     pub revoked: HashSet<String>,
+    /// `jti` of the proofs of clients, which are accepted once.
+    pub proofs: HashSet<String>,
 }

@@ -25,6 +25,7 @@ pub(crate) fn provider(change: &Value) -> Provider {
     let client = |id: &str, secret: Option<&str>| Client {
         id: id.into(),
         secret: secret.map(str::to_owned),
+        jwks: None,
         redirect_uris: vec![REDIRECT.into()],
     };
     Provider::new(Setup {

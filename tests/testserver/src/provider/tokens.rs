@@ -36,10 +36,11 @@ impl Provider {
         let policy = self.policy();
         let now = self.now();
         let mut claims = json!({
-            "iss": self.issuer(), "aud": audience, "client_id": grant.client, "jti": random()?, "scope": scopes.join(" "),
+            "iss": self.issuer(), "client_id": grant.client, "jti": random()?, "scope": scopes.join(" "),
             "iat": now, "nbf": now, "exp": now + policy.lifetime, "auth_time": grant.login_time,
         });
         if let Some(members) = claims.as_object_mut() {
+            members.insert(policy.audience_claim.clone(), audience.clone());
             let mut user_claims = self.setup.users.claims(&grant.user, scopes);
             if !policy.claims_in_access_token {
                 user_claims.retain(|claim, _| claim == "sub");

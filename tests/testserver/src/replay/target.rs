@@ -168,6 +168,7 @@ pub(super) fn provider(issuer: &str, keys: &Path, mytoken: &str) -> Result<Provi
     let client = Client {
         id: "mytoken".into(),
         secret: Some("mytoken-secret".into()),
+        jwks: None,
         redirect_uris: vec![format!("{mytoken}/redirect")],
     };
     Provider::new(Setup {
