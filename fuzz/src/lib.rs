@@ -1,12 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Shared by the targets: inputs that consist of several texts, the time, keys, and answers without a network.
 
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use mytoken::Deadline;
-use mytoken::config::IssuerSettings;
-use mytoken::http::{AnswerHead, HttpAnswer, HttpClient, HttpSettings, Roots};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mytoken::config::{FileTrust, IssuerSettings};
+use mytoken::http::{AnswerHead, HttpAnswer, HttpClient, HttpSettings, LazyClient, Roots};
+use mytoken::private_files::Owner;
+use mytoken::{Deadline, Secret};
+use mytoken_login::Refusal;
+use mytoken_login::budget::{Allowance, BudgetSettings};
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
+use mytoken_login::validation::{Introspection, PresentedToken, ProviderRequests, Userinfo, Validated, Validation};
+use mytoken_wire::clock::FixedClock;
 use zeroize::Zeroizing;
 
 /// The time of all targets, Unix seconds.
@@ -74,4 +84,43 @@ impl KeySource for Keys {
     fn keys(&self, _: &IssuerSettings, _: KeyFreshness, _: Deadline) -> Result<KeySet, KeysUnavailable> {
         Ok(self.0.clone())
     }
+}
+
+/// A file with the secret of a client, as root keeps it.
+fn secret_file() -> PathBuf {
+    let path = std::env::temp_dir().join(format!("mytoken-fuzz-{}", std::process::id()));
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    if let Ok(mut file) = made {
+        file.write_all(b"secret").expect("the directory for temporary files can be written");
+    }
+    path
+}
+
+/// Validates a token with these claims by the answers in `mytoken::http::canned`. No key verifies it. `lines`: of `[[issuer]]`.
+pub fn ask_about_token(lines: &str, claims: &str) -> Result<Validated, Refusal> {
+    thread_local! {
+        static SETTINGS: &'static HttpSettings = Box::leak(Box::new(HttpSettings {
+            roots: Roots::File("/etc/ssl/certs/ca-certificates.crt".into()),
+            ..HttpSettings::default()
+        }));
+        static CLIENT: LazyClient<'static> = LazyClient::new(SETTINGS.with(|settings| *settings));
+        static SECRET: PathBuf = secret_file();
+    }
+    let client = SECRET.with(|file| format!("client_id = 'c'\nclient_secret_file = '{}'\n", file.display()));
+    let issuers = [issuer_settings(&format!("{client}{lines}"))];
+    let [header, claims] = [r#"{"alg":"EdDSA","typ":"JWT"}"#, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+    let token = Secret::new(format!("{header}.{claims}.{}", URL_SAFE_NO_PAD.encode([7; 64])));
+    CLIENT.with(|http| {
+        let (clock, budget) = (FixedClock(NOW), BudgetSettings::default());
+        let allowance = Allowance::uncounted(&budget);
+        let requests = ProviderRequests::new(http, None, &clock, &allowance);
+        let validation = Validation {
+            issuers: &issuers,
+            keys: &Keys(KeySet::default()),
+            userinfo: &Userinfo(&requests),
+            introspection: &Introspection::new(&requests, FileTrust::user(Owner::current().uid)),
+            clock: &clock,
+        };
+        validation.check(PresentedToken { token: &token, entered: true }, short_deadline())
+    })
 }

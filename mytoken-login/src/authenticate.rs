@@ -7,6 +7,7 @@
 
 use std::time::Instant;
 
+use mytoken::config::ValidationMode;
 use mytoken::token::NotAToken;
 use mytoken::{Deadline, Secret};
 
@@ -17,10 +18,10 @@ use crate::credential::SessionCredential;
 use crate::exchange::{Obtained, obtain_access_token};
 use crate::identity::Identity;
 use crate::login_time::LoginTime;
-use crate::oidc::verify;
 use crate::refusal::Refusal;
 use crate::report::{Accepted, Report, RevocationResult};
 use crate::rules::decide;
+use crate::validation::{PresentedToken, Validated};
 
 /// Asks the user for a token and decides. Shows the user why a login is refused.
 pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation: &mut dyn Conversation) -> Report {
@@ -140,11 +141,21 @@ fn authorize(
 ) -> Result<Accepted, Refusal> {
     let Obtained { access_token, renewal, delegated } = obtained;
     let began = Instant::now();
-    let verified = verify(&access_token, context.issuers, context.keys, context.clock, deadline);
+    let presented = PresentedToken { token: &access_token, entered: renewal.is_none() };
+    let validated = context.validation().check(presented, deadline);
     report.durations.verify = began.elapsed();
-    let claims = verified?;
+    let Validated { claims, asked } = validated?;
     report.identity = Some((claims.issuer.clone(), claims.sub.clone()));
-    report.observe("signature", claims.signed.clone());
+    if !claims.signed.is_empty() {
+        report.observe("signature", claims.signed.clone());
+    }
+    for mode in asked {
+        let (about, found) = match mode {
+            ValidationMode::Introspection => ("introspection", "the provider says that it is active"),
+            _ => ("userinfo", "the provider says whose it is"),
+        };
+        report.observe(about, found.to_owned());
+    }
     report.skew = claims.skew;
     if let Some(skew) = claims.skew {
         report.observe("clock", skew.sentence());

@@ -11,6 +11,7 @@ use crate::maps::Maps;
 use crate::oidc::KeySource;
 use crate::service::TokenService;
 use crate::settings::LoginSettings;
+use crate::validation::{Validation, Validator};
 
 /// A login attempt, as PAM describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +41,27 @@ pub struct LoginContext<'a> {
     pub maps: &'a Maps,
     /// The issuers' keys.
     pub keys: &'a dyn KeySource,
+    /// The issuers' userinfo endpoints.
+    pub userinfo: &'a dyn Validator,
+    /// The issuers' introspection endpoints.
+    pub introspection: &'a dyn Validator,
     /// The wall clock.
     pub clock: &'a dyn Clock,
     /// When the login began to read the map files. What it takes until the prompt counts for its deadline.
     pub began: Instant,
+}
+
+impl<'a> LoginContext<'a> {
+    /// The validation of access tokens.
+    pub(crate) fn validation(&self) -> Validation<'a> {
+        Validation {
+            issuers: self.issuers,
+            keys: self.keys,
+            userinfo: self.userinfo,
+            introspection: self.introspection,
+            clock: self.clock,
+        }
+    }
 }
 
 /// The mytoken server that exchanges mytokens.

@@ -15,7 +15,7 @@ use crate::refusal::Refusal;
 use crate::report::Report;
 use crate::settings::{ExchangeSettings, Exchangeable};
 
-/// An access token that is not verified yet, and the mytoken that was exchanged for it.
+/// An access token that is not verified yet, and the mytoken that was exchanged for it. Without one, the user entered the access token.
 pub(crate) struct Obtained {
     pub access_token: Secret,
     pub renewal: Option<RenewalCredential>,

@@ -12,6 +12,7 @@ mod authenticate;
 pub mod budget;
 mod context;
 mod conversation;
+mod counted_requests;
 mod credential;
 mod exchange;
 mod explain;
@@ -35,6 +36,7 @@ mod service;
 pub mod session;
 mod settings;
 mod template;
+pub mod validation;
 
 pub use account_name::{AccountName, InvalidAccountName, NameForm};
 pub use accounts::{AccountDatabase, AccountLookupFailed, LocalAccount, NssAccounts};

@@ -231,9 +231,9 @@ impl Refusal {
     pub fn class(&self) -> RefusalClass {
         match self {
             Self::NotHandled(_) => RefusalClass::NotHandled,
-            Self::Token(Rejection::KeysUnavailable(_)) | Self::Unavailable(_) | Self::ProviderUnavailable => {
-                RefusalClass::Unavailable
-            }
+            Self::Token(Rejection::KeysUnavailable(_) | Rejection::ValidationUnavailable(_))
+            | Self::Unavailable(_)
+            | Self::ProviderUnavailable => RefusalClass::Unavailable,
             Self::Token(Rejection::Scope(_)) | Self::NotMapped { .. } | Self::Requirement(_) => RefusalClass::Forbidden,
             Self::Configuration(_) => RefusalClass::Misconfigured,
             Self::Conversation => RefusalClass::Conversation,
@@ -295,11 +295,18 @@ impl Refusal {
             | Self::System(what)
             | Self::ExchangeRefused(what)
             | Self::Requirement(what)
-            | Self::Token(Rejection::KeysUnavailable(what) | Rejection::Scope(what)) => Some(what.clone()),
+            | Self::Token(
+                Rejection::KeysUnavailable(what)
+                | Rejection::ValidationUnavailable(what)
+                | Rejection::ValidationRefused(what)
+                | Rejection::Scope(what),
+            ) => Some(what.clone()),
             Self::Garbage(why) => Some(why.as_str().to_owned()),
             Self::Chunks(fault) => Some(fault.to_string()),
             Self::NotMapped { maps_to: Some(account), .. } => Some(format!("maps to {account}")),
-            Self::Token(rejection @ (Rejection::Claim(_) | Rejection::WrongKind(_))) => Some(rejection.to_string()),
+            Self::Token(rejection @ (Rejection::Claim(_) | Rejection::WrongKind(_) | Rejection::ClaimsDiffer(_))) => {
+                Some(rejection.to_string())
+            }
             _ => None,
         }
     }

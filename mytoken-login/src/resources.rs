@@ -19,6 +19,7 @@ use crate::remote::Remote;
 use crate::server_tokens::ServerTokens;
 use crate::service::TokenService;
 use crate::settings::LoginSettings;
+use crate::validation::{Introspection, ProviderRequests, Userinfo};
 use mytoken::Process;
 
 /// The state that this host keeps between logins, and the origin of one login.
@@ -96,6 +97,7 @@ impl LoginResources {
         let http = LazyClient::new(&http_settings);
         let tokens = url.as_ref().map(|url| self.tokens(url, &http, allowance));
         let server = url.as_ref().zip(tokens.as_ref());
+        let requests = ProviderRequests::new(&http, self.cache.as_ref(), &SystemClock, allowance);
         Ok(login(&LoginContext {
             settings,
             issuers: &shared.issuers,
@@ -103,6 +105,8 @@ impl LoginResources {
             accounts: &NssAccounts,
             maps: &Maps::load(&settings.rules, self.trust),
             keys: &ProviderKeys::new(&http, self.cache.as_ref(), &SystemClock),
+            userinfo: &Userinfo(&requests),
+            introspection: &Introspection::new(&requests, self.trust),
             clock: &SystemClock,
             began,
         }))

@@ -29,7 +29,7 @@ use mytoken_login::{
 use mytoken_wire::clock::FixedClock;
 use regex_lite::Regex;
 use script::{Case, Prompt};
-use support::{NOW, TestKeys, access_token, issuer};
+use support::{NOW, NotAsked, TestKeys, access_token, issuer};
 use texts::{ACCOUNTS, MAP, SERVER, TRANSFER_CODE, cases, fill, mytoken, secret_parts, texts};
 use zeroize::Zeroizing;
 
@@ -159,6 +159,8 @@ fn run_script(case: &Case, directory: &Path) {
         accounts: &TestAccounts,
         maps: &maps,
         keys: &run,
+        userinfo: &NotAsked,
+        introspection: &NotAsked,
         clock: &FixedClock(NOW),
         began: Instant::now(),
     };

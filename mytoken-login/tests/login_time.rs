@@ -24,7 +24,7 @@ use mytoken_login::{
 };
 use mytoken_wire::clock::FixedClock;
 use serde_json::json;
-use support::{MYTOKEN_HEADER, NOW, TestKeys, issuer, mytoken};
+use support::{MYTOKEN_HEADER, NOW, NotAsked, TestKeys, issuer, mytoken};
 use zeroize::Zeroizing;
 
 const SERVER: &str = "https://mytoken.testbed";
@@ -91,6 +91,8 @@ fn log_in(answer: &str, deadline: &str, look_up: Duration) -> (Report, Vec<(&'st
         accounts: &SlowAccounts(look_up),
         maps: &Maps::default(),
         keys: &TestKeys::default(),
+        userinfo: &NotAsked,
+        introspection: &NotAsked,
         clock: &FixedClock(NOW),
         began: Instant::now(),
     };

@@ -24,7 +24,7 @@ use mytoken_login::{
 use mytoken_wire::clock::FixedClock;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use support::{Algorithm, MYTOKEN_HEADER, NOW, TestKeys, mytoken, sign};
+use support::{Algorithm, MYTOKEN_HEADER, NOW, NotAsked, TestKeys, mytoken, sign};
 use zeroize::Zeroizing;
 
 #[derive(Deserialize)]
@@ -188,6 +188,8 @@ fn run(case: &Case) {
         accounts: &Accounts,
         maps: &maps,
         keys: &keys,
+        userinfo: &NotAsked,
+        introspection: &NotAsked,
         clock: &clock,
         began: Instant::now(),
     };

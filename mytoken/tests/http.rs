@@ -210,6 +210,11 @@ fn requests_have_a_user_agent_and_no_cookies() {
     assert_eq!(requests[1].header("authorization"), Some("Basic bWU6cHc="));
     assert_eq!(requests[1].header("content-type"), Some("application/x-www-form-urlencoded"));
     assert_eq!(String::from_utf8_lossy(&requests[1].body), "token=a%26b%3Dc+d");
+    // RFC 6749 2.3.1: the colon of a client id does not end it.
+    let basic = Some(("https://a", &Secret::new("p:%")));
+    client.post_form(&fake.url("/b"), &[], basic, soon(), 1024).unwrap();
+    let expected = "Basic aHR0cHMlM0ElMkYlMkZhOnAlM0ElMjU=";
+    assert_eq!(fake.requests()[2].header("authorization"), Some(expected), "https%3A%2F%2Fa:p%3A%25");
 }
 
 #[test]

@@ -143,13 +143,26 @@ impl<'a> Allowance<'a> {
         provider: RequestProvider<'_>,
         deadline: Deadline,
     ) -> Result<(), Refusal> {
+        let is_counted = self.ledger.is_some();
+        self.count_untold(server, provider, deadline).inspect(|()| {
+            if is_counted {
+                self.tell(server, deadline);
+            }
+        })
+    }
+
+    /// As [`Self::count_request`], for a server whose requests the agent does not count: a provider.
+    ///
+    /// # Errors
+    /// As [`Self::count_request`].
+    pub fn count_untold(&self, server: &str, provider: RequestProvider<'_>, deadline: Deadline) -> Result<(), Refusal> {
         let Some(file) = self.ledger else { return Ok(()) };
         let mut counted = Ok(());
         file.change(self.settings, deadline, &mut |ledger, now| {
             counted = self.count_or_refuse(ledger, now, server, provider);
         })
         .map_err(|error| Refusal::System(error.to_string()))?;
-        counted.inspect(|()| self.tell(server, deadline))
+        counted
     }
 
     /// Tells the agent a request that is about to be sent.
@@ -203,6 +216,16 @@ impl<'a> Allowance<'a> {
         let Some(file) = self.ledger else { return Ok(()) };
         let (ledger, now) = file.read(self.settings).map_err(|error| Refusal::System(error.to_string()))?;
         ledger.backoffs.find(server, None, &self.remote, now).map_or(Ok(()), |backoff| Err(refusal(backoff, now)))
+    }
+
+    /// Refuses when `server` is silent for everybody. Counts nothing.
+    ///
+    /// # Errors
+    /// As [`Self::check_backoff`].
+    pub fn check_silence(&self, server: &str) -> Result<(), Refusal> {
+        let Some(file) = self.ledger else { return Ok(()) };
+        let (ledger, now) = file.read(self.settings).map_err(|error| Refusal::System(error.to_string()))?;
+        ledger.backoffs.find_silence(server, now).map_or(Ok(()), |backoff| Err(refusal(backoff, now)))
     }
 
     /// The server answered: ends the backoffs for its silence.

@@ -79,6 +79,16 @@ impl Backoffs {
         applying.max_by_key(|one| (one.reason != BackoffReason::Silent, one.until))
     }
 
+    /// The backoff that refuses every request to `server`, because it does not answer.
+    #[must_use]
+    pub fn find_silence(&self, server: &str, now: u64) -> Option<&Backoff> {
+        let for_all = |one: &&Backoff| one.remote.is_none() && one.provider.is_none();
+        self.0
+            .iter()
+            .filter(for_all)
+            .find(|one| one.reason == BackoffReason::Silent && one.server == server && one.until > now)
+    }
+
     /// The backoff that refuses requests of every address, because this provider behind `server` does not answer.
     #[must_use]
     pub fn find_silent_provider(&self, server: &str, provider: Option<&str>, now: u64) -> Option<&Backoff> {

@@ -26,7 +26,7 @@ pub struct AccessTokenClaims {
     pub audiences: Vec<String>,
     /// `scope` and `scp`, split.
     pub scopes: Vec<String>,
-    /// Signature algorithm and key, for `explain`.
+    /// Signature algorithm and key, for `explain`. Empty: the signature was not checked here.
     pub signed: String,
     /// All claims.
     pub all: Map<String, Value>,
@@ -43,7 +43,7 @@ pub fn string_list<'a>(claims: &'a Map<String, Value>, name: &str) -> Vec<&'a st
 }
 
 /// The claims with scopes: `scope` (RFC 9068), and `scp` of Microsoft Entra ID and Okta.
-const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
+pub(super) const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
 
 /// The scopes of all [`SCOPE_CLAIMS`]: each is a string of scopes separated by blanks, or a list of such strings.
 pub(super) fn scopes(claims: &Map<String, Value>) -> Vec<String> {
@@ -55,7 +55,7 @@ pub(super) fn scopes(claims: &Map<String, Value>) -> Vec<String> {
 ///
 /// # Errors
 /// [`Rejection::Claim`] when it is something else.
-pub(super) fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, Rejection> {
+pub(crate) fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, Rejection> {
     match claims.get(name) {
         None => Ok(None),
         Some(Value::Number(number)) => {

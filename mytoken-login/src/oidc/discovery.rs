@@ -2,25 +2,64 @@
 //! The discovery document of an issuer (OpenID Connect Discovery 1.0) and its keys, over HTTP.
 
 use mytoken::Deadline;
-use mytoken::config::IssuerSettings;
+use mytoken::config::{IssuerSettings, ValidationMode};
 use mytoken::http::{AnswerHead, BodyError, DOCUMENT_LIMIT, HttpAnswer, HttpClient, HttpError};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{InvalidKeySet, KeySet};
 
 /// The discovery document of an issuer. Unknown members are ignored.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProviderMetadata {
     /// The issuer's own URL.
     issuer: String,
     /// Where it publishes its keys.
     jwks_uri: String,
+    /// Where it tells whose a token is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    userinfo_endpoint: Option<String>,
+    /// Where it tells whether a token is valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    introspection_endpoint: Option<String>,
     /// The claims that it says it can supply. `None` if it does not say; the list need not be complete.
     #[serde(default)]
     pub claims_supported: Option<Vec<String>>,
     /// What the answer told about the provider.
     #[serde(skip)]
     pub head: AnswerHead,
+}
+
+/// An endpoint of a provider that logins use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderEndpoint {
+    /// Its keys.
+    Keys,
+    /// Userinfo.
+    Userinfo,
+    /// Introspection.
+    Introspection,
+}
+
+impl ProviderEndpoint {
+    /// The name of its URL in the discovery document.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Keys => "jwks_uri",
+            Self::Userinfo => "userinfo_endpoint",
+            Self::Introspection => "introspection_endpoint",
+        }
+    }
+
+    /// Those that logins use with these settings.
+    pub fn used_with(issuer: &IssuerSettings) -> impl Iterator<Item = Self> {
+        let modes = [
+            (ValidationMode::Local, Self::Keys),
+            (ValidationMode::Userinfo, Self::Userinfo),
+            (ValidationMode::Introspection, Self::Introspection),
+        ];
+        modes.into_iter().filter(|(mode, _)| issuer.validates_by(*mode)).map(|(_, endpoint)| endpoint)
+    }
 }
 
 /// Why there is no discovery document or no key.
@@ -65,12 +104,29 @@ pub enum ProviderError {
         /// The host.
         host: String,
     },
+    /// The discovery document lacks an endpoint that the settings need.
+    #[error("the discovery document of {issuer} has no {endpoint}, which validation in this [[issuer]] needs")]
+    NoEndpoint {
+        /// The configured URL.
+        issuer: String,
+        /// Name of the endpoint in the document.
+        endpoint: &'static str,
+    },
     /// The key set cannot be used.
     #[error(transparent)]
     Keys(#[from] InvalidKeySet),
 }
 
 impl ProviderMetadata {
+    /// The kind of the document that logins keep for the endpoints ([`mytoken::document`]).
+    pub const KIND: &'static str = "endpoints";
+
+    /// What the provider calls itself.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     /// Fetches the document and checks that it is this issuer's.
     ///
     /// # Errors
@@ -97,22 +153,40 @@ impl ProviderMetadata {
         issuer: &IssuerSettings,
         deadline: Deadline,
     ) -> Result<KeySet, ProviderError> {
-        check_host(issuer, "jwks_uri", &self.jwks_uri)?;
-        Ok(KeySet::parse(&get(http, &self.jwks_uri, deadline)?.body)?)
+        Ok(KeySet::parse(&get(http, self.endpoint(ProviderEndpoint::Keys, issuer)?, deadline)?.body)?)
+    }
+
+    /// The URL of an endpoint.
+    ///
+    /// # Errors
+    /// [`ProviderError::NoEndpoint`] or [`ProviderError::ForeignHost`].
+    pub fn endpoint(&self, which: ProviderEndpoint, issuer: &IssuerSettings) -> Result<&str, ProviderError> {
+        let url = || issuer.url.clone();
+        let endpoint =
+            self.url_of(which).ok_or_else(|| ProviderError::NoEndpoint { issuer: url(), endpoint: which.name() })?;
+        match issuer.foreign_host(endpoint) {
+            Some(host) => Err(ProviderError::ForeignHost { issuer: url(), endpoint: which.name(), host }),
+            None => Ok(endpoint),
+        }
+    }
+
+    fn url_of(&self, which: ProviderEndpoint) -> Option<&str> {
+        match which {
+            ProviderEndpoint::Keys => Some(&self.jwks_uri),
+            ProviderEndpoint::Userinfo => self.userinfo_endpoint.as_deref(),
+            ProviderEndpoint::Introspection => self.introspection_endpoint.as_deref(),
+        }
     }
 
     /// The hosts of endpoints that logins use and that `issuer` does not permit. Each is listed once.
     #[must_use]
     pub fn foreign_hosts(&self, issuer: &IssuerSettings) -> Vec<String> {
-        issuer.foreign_host(&self.jwks_uri).into_iter().collect()
+        let mut hosts: Vec<String> =
+            ProviderEndpoint::used_with(issuer).filter_map(|which| issuer.foreign_host(self.url_of(which)?)).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts
     }
-}
-
-/// Checks that an endpoint is at a permitted host.
-fn check_host(issuer: &IssuerSettings, endpoint: &'static str, url: &str) -> Result<(), ProviderError> {
-    issuer
-        .foreign_host(url)
-        .map_or(Ok(()), |host| Err(ProviderError::ForeignHost { issuer: issuer.url.clone(), endpoint, host }))
 }
 
 fn get(http: &HttpClient, url: &str, deadline: Deadline) -> Result<HttpAnswer, ProviderError> {

@@ -13,7 +13,7 @@ use super::{Rejection, strict};
 const LIMIT: usize = 64 * 1024;
 
 /// A decoded JWT.
-pub(super) struct Jws<'a> {
+pub(crate) struct Jws<'a> {
     /// Header and payload: the text that is signed.
     pub signed: &'a str,
     /// The signature in base64url.

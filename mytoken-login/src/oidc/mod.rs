@@ -2,10 +2,12 @@
 //! Verification of access tokens (RFC 9068, RFC 7519) of the issuers in the configuration.
 
 mod audience;
+mod claim_checks;
 mod claims;
 mod discovery;
 mod jws;
 mod keys;
+mod kind;
 mod provider;
 mod rejection;
 mod signature;
@@ -13,10 +15,17 @@ mod skew;
 mod strict;
 mod verify;
 
+pub(crate) use claim_checks::{Dates, check_before_request, check_claims};
+pub(crate) use claims::date;
 pub use claims::{AccessTokenClaims, string_list};
-pub use discovery::{ProviderError, ProviderMetadata};
+pub use discovery::{ProviderEndpoint, ProviderError, ProviderMetadata};
+pub(crate) use jws::Jws;
 pub use keys::{InvalidKeySet, KeyFreshness, KeySet, KeySource, KeysUnavailable};
+pub(crate) use kind::{check_claimed_kind, check_kind};
 pub use provider::ProviderKeys;
+pub(crate) use provider::describe_missing;
 pub use rejection::Rejection;
 pub use skew::Skew;
+pub(crate) use strict::object as strict_object;
 pub use verify::verify;
+pub(crate) use verify::{find_issuer, verify_signature};

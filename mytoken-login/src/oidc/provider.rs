@@ -52,11 +52,12 @@ impl KeySource for ProviderKeys<'_> {
         let url = &issuer.url;
         SharedDocument::new("jwks", url, self.cache, self.clock)
             .get(age, deadline, |deadline| self.fetch(issuer, deadline).map_err(FetchError::Unavailable))
-            .map_err(|error| KeysUnavailable { reason: describe(url, error) })
+            .map_err(|error| KeysUnavailable { reason: describe_missing(url, error) })
     }
 }
 
-fn describe(url: &str, error: DocumentError) -> String {
+/// Why there is no document of the provider at `url`.
+pub(crate) fn describe_missing(url: &str, error: DocumentError) -> String {
     match error {
         DocumentError::Fetch(
             FetchError::Unavailable(reason) | FetchError::Configuration(reason) | FetchError::Refused(reason),

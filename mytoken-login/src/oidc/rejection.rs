@@ -56,6 +56,27 @@ pub enum Rejection {
         /// The scope, from the configuration.
         String,
     ),
+    /// The provider says that the token is not valid, or not any more.
+    #[error("the provider of the token says that it is not valid; get a new one")]
+    Inactive,
+    /// The provider says another thing about the token than the token itself, or than at its other endpoint.
+    #[error("what the provider says about the token does not agree with it (claim {0})")]
+    ClaimsDiffer(
+        /// The claim.
+        &'static str,
+    ),
+    /// The provider does not say anything about the token.
+    #[error("the provider of the token does not say whose it is; get one with the scope openid")]
+    ValidationRefused(
+        /// For the log.
+        String,
+    ),
+    /// The provider cannot be asked about the token.
+    #[error("the provider of the token cannot be asked about it at the moment; try again later")]
+    ValidationUnavailable(
+        /// For the log.
+        String,
+    ),
     /// The issuer's keys cannot be fetched.
     #[error("the keys of the token's issuer cannot be fetched at the moment; try again later")]
     KeysUnavailable(
@@ -83,6 +104,10 @@ impl Rejection {
             Self::Claim(_) => "claim_missing",
             Self::Audience => "audience",
             Self::Scope(_) => "scope_missing",
+            Self::Inactive => "inactive",
+            Self::ClaimsDiffer(_) => "claims_differ",
+            Self::ValidationRefused(_) => "validation_refused",
+            Self::ValidationUnavailable(_) => "validation_unavailable",
             Self::KeysUnavailable(_) => "keys_unavailable",
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! An issuer for tests: generated keys, and tokens with any content.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, dead_code, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, dead_code, missing_docs)]
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -9,7 +9,9 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use mytoken::config::IssuerSettings;
 use mytoken::{Deadline, Secret};
+use mytoken_login::Refusal;
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
+use mytoken_login::validation::{PresentedToken, Validator};
 use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{
@@ -20,7 +22,7 @@ use rsa::RsaPrivateKey;
 use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::signature::{SignatureEncoding, Signer};
 use rsa::traits::PublicKeyParts;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha3::{Digest as _, Sha3_256};
 
 pub const ISSUER: &str = "https://op.example.org";
@@ -181,4 +183,18 @@ impl KeySource for TestKeys {
 
 pub fn secret(text: &str) -> Secret {
     Secret::new(text)
+}
+
+/// A provider that no login may ask.
+pub struct NotAsked;
+
+impl Validator for NotAsked {
+    fn validate(
+        &self,
+        _: PresentedToken<'_>,
+        issuer: &IssuerSettings,
+        _: Deadline,
+    ) -> Result<Map<String, Value>, Refusal> {
+        panic!("{} was asked", issuer.url)
+    }
 }

@@ -1,63 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `[[issuer]]` in `mytoken.toml`: an OpenID provider whose access tokens are accepted.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Deserializer};
 
 use super::{Algorithm, Duration};
 use crate::urls::{host_of, same_base};
 
 mod audience;
+mod error;
+mod validation;
 
 pub use audience::{ANY_AUDIENCE, AudienceClaim};
+pub use error::IssuerError;
+pub use validation::{ClientAuthentication, ClientProof, IntrospectionClient, ValidationMode};
 
 /// Longest permitted difference of clocks.
 const LEEWAY_LIMIT: Duration = Duration::seconds(300);
-
-/// Why the settings of a provider are refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IssuerError {
-    /// The audience is required, and none is named.
-    #[error(
-        "issuer \"{name}\" has no audiences; name those that tokens for this site carry, or write require_audience = false to accept tokens that were made for any service"
-    )]
-    Audiences {
-        /// The provider.
-        name: String,
-    },
-    /// `audience_claims` is empty.
-    #[error(
-        "issuer \"{name}\" names no claim in audience_claims; write [\"aud\"], or require_audience = false to accept tokens that were made for any service"
-    )]
-    AudienceClaims {
-        /// The provider.
-        name: String,
-    },
-    /// `accept_typ` is empty.
-    #[error("issuer \"{name}\" accepts no typ; \"\" stands for a header that has none")]
-    Typ {
-        /// The provider.
-        name: String,
-    },
-    /// `algorithms` is empty.
-    #[error("issuer \"{name}\" allows no signature algorithm")]
-    Algorithms {
-        /// The provider.
-        name: String,
-    },
-    /// The name or the URL is empty.
-    #[error("an issuer needs a name and a url")]
-    NameOrUrl,
-    /// An entry of `endpoint_hosts` is no host name.
-    #[error(
-        "endpoint_hosts of the issuer \"{name}\" has \"{entry}\"; write the host name only, in lower case, without https:// and port"
-    )]
-    EndpointHost {
-        /// The provider.
-        name: String,
-        /// The entry.
-        entry: String,
-    },
-}
 
 /// A provider whose access tokens are accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -67,6 +27,24 @@ pub struct IssuerSettings {
     pub name: String,
     /// Issuer URL. A token belongs to this provider if its `iss` equals this URL byte for byte, except for one trailing slash.
     pub url: String,
+    /// How its access tokens are validated: all of these modes must accept a token.
+    #[serde(default = "only_local")]
+    pub validation: Vec<ValidationMode>,
+    /// The client as which introspection is asked.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// How this client proves itself.
+    #[serde(default)]
+    pub client_auth: ClientAuthentication,
+    /// Its secret. Only root may read the file.
+    #[serde(default)]
+    pub client_secret_file: Option<PathBuf>,
+    /// Its private key: PKCS#8, PEM. Only root may read the file.
+    #[serde(default)]
+    pub client_key_file: Option<PathBuf>,
+    /// The id of this key at the provider.
+    #[serde(default)]
+    pub client_key_id: Option<String>,
     /// Further hosts at which the discovery document may place endpoints. Its own host is always permitted.
     #[serde(default)]
     pub endpoint_hosts: Vec<String>,
@@ -166,7 +144,7 @@ impl IssuerSettings {
         if let Some(entry) = self.endpoint_hosts.iter().find(|entry| !is_host(entry)) {
             return Err(IssuerError::EndpointHost { name: name(), entry: mytoken_wire::printable(entry, 120) });
         }
-        Ok(())
+        self.check_validation().map_err(|problem| IssuerError::Validation { name: name(), problem })
     }
 }
 
@@ -187,6 +165,10 @@ fn default_algorithms() -> Vec<Algorithm> {
 
 fn default_typ() -> Vec<String> {
     ["at+jwt", "application/at+jwt", "JWT", ""].map(str::to_owned).to_vec()
+}
+
+fn only_local() -> Vec<ValidationMode> {
+    vec![ValidationMode::Local]
 }
 
 fn only_aud() -> Vec<AudienceClaim> {
@@ -230,6 +212,7 @@ mod tests {
         let issuer = read("name = 'op'\nurl = 'https://op.example.org'").unwrap();
         assert!(issuer.require_audience);
         assert_eq!(issuer.algorithms, [Algorithm::RS256, Algorithm::ES256]);
+        assert_eq!(issuer.validation, [ValidationMode::Local]);
         assert_eq!(issuer.audience_claims, [AudienceClaim::Aud]);
         assert!(!issuer.accept_any_audience);
         assert_eq!(issuer.leeway, Duration::seconds(30));

@@ -14,7 +14,10 @@ mod trust;
 pub use algorithm::Algorithm;
 pub use duration::Duration;
 pub use error::ConfigError;
-pub use issuer::{ANY_AUDIENCE, AudienceClaim, IssuerError, IssuerSettings, media_type};
+pub use issuer::{
+    ANY_AUDIENCE, AudienceClaim, ClientAuthentication, ClientProof, IntrospectionClient, IssuerError, IssuerSettings,
+    ValidationMode, media_type,
+};
 pub use shared::{DIRECTORY, HttpSection, ServerSettings, Shared, invalid};
 pub use source::{read, read_list_leniently};
 pub use trust::FileTrust;

@@ -124,7 +124,8 @@ impl HttpClient {
         self.send(&url, request, deadline, limit)
     }
 
-    /// Sends `POST url` with `fields` as a form, and with `basic` (user, password) as HTTP Basic credentials if given.
+    /// Sends `POST url` with `fields` as a form, and with `basic` (client id, secret) as HTTP Basic credentials if given. Both are encoded as
+    /// RFC 6749 2.3.1 says, because a client id can be a URL, with a colon in it.
     ///
     /// # Errors
     /// As [`HttpClient::get`].
@@ -140,8 +141,11 @@ impl HttpClient {
         let body = url::form_urlencoded::Serializer::new(String::with_capacity(BODY)).extend_pairs(fields).finish();
         let mut request =
             self.client.post(url.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(wiped(body));
-        if let Some((user, password)) = basic {
-            request = request.basic_auth(user, Some(password.expose()));
+        if let Some((id, secret)) = basic {
+            let encoded = |text: &str| -> Zeroizing<String> {
+                Zeroizing::new(url::form_urlencoded::byte_serialize(text.as_bytes()).collect())
+            };
+            request = request.basic_auth(encoded(id).as_str(), Some(encoded(secret.expose()).as_str()));
         }
         self.send(&url, request, deadline, limit)
     }

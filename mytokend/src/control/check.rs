@@ -41,6 +41,7 @@ mod servers;
 pub(super) mod slurm;
 mod sshd;
 mod user_files;
+mod validation;
 
 use std::fmt::Write as _;
 use std::path::Path;

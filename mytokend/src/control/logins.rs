@@ -10,6 +10,7 @@ use mytoken::document::SharedDocument;
 use mytoken::{Error, SystemClock};
 use mytoken_login::LoginSettings;
 use mytoken_login::budget::{BackoffReason, BudgetSettings, Ledger, LedgerFile};
+use mytoken_login::oidc::ProviderMetadata;
 use serde::Serialize;
 
 /// Maximum number of addresses on a screen. JSON has all.
@@ -79,7 +80,10 @@ impl Logins {
         logins.paused.extend(local.paused.into_iter().map(here));
         // Providers' keys and servers' discovery documents that could not be fetched.
         let cache = DiskCache::of_host();
-        let issuers = shared.issuers.iter().map(|issuer| ("jwks", issuer.url.clone()));
+        let issuers = shared.issuers.iter().flat_map(|issuer| {
+            let endpoints = issuer.asks_provider().then_some(ProviderMetadata::KIND);
+            std::iter::once("jwks").chain(endpoints).map(|kind| (kind, issuer.url.clone()))
+        });
         let servers = shared
             .servers
             .iter()

@@ -10,6 +10,7 @@ use mytoken_login::{LoginSettings, Mapping, Requirement, Rule};
 use super::Findings;
 use super::kinds;
 use super::servers::{NETWORK, curl};
+use super::validation;
 
 const PART: &str = "issuer";
 
@@ -61,6 +62,10 @@ impl Findings {
             let names: Vec<String> = issuer.algorithms.iter().map(|algorithm| format!("{algorithm:?}")).collect();
             let text = format!("{who}none of its keys is for an accepted algorithm ({})", names.join(" "));
             self.add_fixed(kinds::ISSUER_ALGORITHMS, text, curl());
+        }
+        if let Some(problem) = validation::problem(http, issuer, &document) {
+            let fix = if problem.fix.is_empty() { curl() } else { problem.fix };
+            self.add_fixed(kinds::ISSUER_VALIDATION, format!("{who}{}", problem.text), fix);
         }
         if let (Some(login), Some(supported)) = (login, &document.claims_supported) {
             let rules = login.rules.iter().filter(|rule| rule.issuer == issuer.name);

@@ -212,6 +212,8 @@ kinds! {
     ISSUER_ENDPOINT_HOST: "issuer-endpoint-host", "issuer", Error, "";
     /// A provider's keys cannot be fetched.
     ISSUER_KEYS: "issuer-keys", "issuer", Error, "";
+    /// A provider cannot be asked about tokens as `validation` wants: an endpoint is missing, or it refuses this site's client.
+    ISSUER_VALIDATION: "issuer-validation", "issuer", Error, "";
     /// No key of a provider is for an algorithm that is accepted.
     ISSUER_ALGORITHMS: "issuer-algorithms", "issuer", Error, "";
     /// A rule needs a claim that the provider does not list.

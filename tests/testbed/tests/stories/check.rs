@@ -244,6 +244,7 @@ fn each_kind_of_finding_has_a_story() {
         include_str!("check_slurm.rs"),
         include_str!("check_sshd.rs"),
         include_str!("check_user.rs"),
+        include_str!("check_validation.rs"),
     ];
     let all = kinds::ALL.iter().chain(kinds_slurm::ALL).chain(kinds_broker::ALL).chain(kinds_user::ALL);
     for id in all.map(|kind| kind.id).filter(|id| !WITHOUT_ROW.iter().any(|(without, _)| without == id)) {

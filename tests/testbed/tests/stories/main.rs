@@ -30,6 +30,7 @@ mod check_screen;
 mod check_slurm;
 mod check_sshd;
 mod check_user;
+mod check_validation;
 mod clients;
 mod earlier_build;
 mod enrolment;

@@ -10,6 +10,7 @@ mod memory;
 mod phases;
 mod provider;
 mod session;
+mod validation;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
