@@ -121,6 +121,6 @@ pub fn ask_about_token(lines: &str, claims: &str) -> Result<Validated, Refusal> 
             introspection: &Introspection::new(&requests, FileTrust::user(Owner::current().uid)),
             clock: &clock,
         };
-        validation.check(PresentedToken { token: &token, entered: true }, short_deadline())
+        validation.check(PresentedToken { token: &token, entered: true, issuer: None }, short_deadline())
     })
 }

@@ -21,7 +21,7 @@ use crate::login_time::LoginTime;
 use crate::refusal::Refusal;
 use crate::report::{Accepted, Report, RevocationResult};
 use crate::rules::decide;
-use crate::validation::{PresentedToken, Validated};
+use crate::validation::{PresentedToken, Validated, is_signed};
 
 /// Asks the user for a token and decides. Shows the user why a login is refused.
 pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation: &mut dyn Conversation) -> Report {
@@ -134,17 +134,20 @@ struct Redeemed {
 /// Verifies the access token and applies the rules.
 fn authorize(
     account: LocalAccount,
-    obtained: Obtained,
+    obtained: Obtained<'_>,
     context: &LoginContext<'_>,
     deadline: Deadline,
     report: &mut Report,
 ) -> Result<Accepted, Refusal> {
-    let Obtained { access_token, renewal, delegated } = obtained;
+    let Obtained { access_token, renewal, delegated, issuer } = obtained;
     let began = Instant::now();
-    let presented = PresentedToken { token: &access_token, entered: renewal.is_none() };
+    let presented = PresentedToken { token: &access_token, entered: renewal.is_none(), issuer };
     let validated = context.validation().check(presented, deadline);
     report.durations.verify = began.elapsed();
     let Validated { claims, asked } = validated?;
+    if renewal.is_none() && !is_signed(&access_token) {
+        report.record_token("at", &access_token, "accepted by the provider");
+    }
     report.identity = Some((claims.issuer.clone(), claims.sub.clone()));
     if !claims.signed.is_empty() {
         report.observe("signature", claims.signed.clone());

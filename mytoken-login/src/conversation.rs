@@ -4,6 +4,7 @@
 //! All chunks are asked for within one `pam_authenticate` (SSH-03). [`mytoken_wire::chunks`] defines their form and their prompts.
 
 use mytoken_wire::chunks::{ChunkFault, TOTAL_LIMIT, prompt_for, split};
+use mytoken_wire::issuer_mark::is_marked;
 use zeroize::Zeroizing;
 
 /// The conversation with the user (PAM's word), or with a program that answers for them.
@@ -43,7 +44,7 @@ impl From<ConversationEnded> for AskError {
 /// [`AskError`].
 pub fn ask(conversation: &mut dyn Conversation, prompt: &str, chunks: bool) -> Result<Zeroizing<Vec<u8>>, AskError> {
     let first = conversation.ask(prompt)?;
-    if !chunks || first.first() != Some(&b'@') {
+    if !chunks || first.first() != Some(&b'@') || is_marked(&first) {
         return Ok(first);
     }
     collect(conversation, prompt, &first)
@@ -144,6 +145,13 @@ mod tests {
             assert_eq!(answer, Err(AskError::Chunks(*fault)), "{:?}", answers.first());
             assert_eq!(prompts.len(), *asked_for, "{:?}", answers.first());
         }
+    }
+
+    #[test]
+    fn a_token_that_names_its_provider_is_no_piece_and_can_come_in_pieces() {
+        let whole = Zeroizing::new(b"@at:op:token".to_vec());
+        assert_eq!(run(texts(&["@at:op:token"])).0, Ok(whole.clone()));
+        assert_eq!(run(texts(&["@1/2:@at:op:", "@2/2:token"])).0, Ok(whole));
     }
 
     #[test]

@@ -3,45 +3,61 @@
 
 use std::time::Instant;
 
+use mytoken::config::IssuerSettings;
 use mytoken::server::AccessTokenRequest;
-use mytoken::token::{MytokenClaims, Presented, classify, may_be_mytoken};
+use mytoken::token::{MytokenClaims, NotAToken, Presented, classify, may_be_mytoken, unverified_claims};
 use mytoken::urls::same_base;
 use mytoken::{Deadline, Secret};
 use mytoken_wire::agent::RenewalCredential;
+use mytoken_wire::issuer_mark;
 
 use crate::context::{Attempt, ConfiguredServer, LoginContext};
 use crate::login_time::LoginTime;
+use crate::oidc::Rejection;
 use crate::refusal::Refusal;
 use crate::report::Report;
 use crate::settings::{ExchangeSettings, Exchangeable};
+use crate::validation::{is_signed, issuer_of_exchange, named_issuer, only_issuer};
 
 /// An access token that is not verified yet, and the mytoken that was exchanged for it. Without one, the user entered the access token.
-pub(crate) struct Obtained {
+pub(crate) struct Obtained<'a> {
     pub access_token: Secret,
     pub renewal: Option<RenewalCredential>,
     pub delegated: bool,
+    /// The issuer, if something else than the token says who made it.
+    pub issuer: Option<&'a IssuerSettings>,
+}
+
+impl<'a> Obtained<'a> {
+    /// An access token that the user entered.
+    fn entered(access_token: &Secret, issuer: Option<&'a IssuerSettings>) -> Self {
+        Self { access_token: access_token.clone(), renewal: None, delegated: false, issuer }
+    }
 }
 
 /// Returns the entered access token, or the access token that the configured server issues for the entered token or code. The mytoken
 /// of a transfer code is put into `redeemed` before it is checked or used.
-pub(crate) fn obtain_access_token(
+pub(crate) fn obtain_access_token<'a>(
     attempt: &Attempt,
     token: &Secret,
-    context: &LoginContext<'_>,
+    context: &LoginContext<'a>,
     time: LoginTime,
     report: &mut Report,
     redeemed: &mut Option<Secret>,
-) -> Result<Obtained, Refusal> {
+) -> Result<Obtained<'a>, Refusal> {
     let began = Instant::now();
+    if let Some((name, bare)) = issuer_mark::split(token.expose()) {
+        return marked_access_token(name, &Secret::new(bare), context, report);
+    }
     let obtained = match classify(token) {
         Presented::Garbage(why) => Err(Refusal::Garbage(why)),
         Presented::AccessToken(_) => {
             report.record_token("at", token, "access token (JWT)");
-            return Ok(Obtained { access_token: token.clone(), renewal: None, delegated: false });
+            return Ok(Obtained::entered(token, None));
         }
         Presented::Opaque => {
             report.record_without_fingerprint("opaque", "opaque text");
-            Err(Refusal::Opaque)
+            only_issuer(context.issuers).map(|issuer| Obtained::entered(token, Some(issuer)))
         }
         Presented::Mytoken(claims) => {
             report.record_token("mt", token, "mytoken (JWT)");
@@ -82,6 +98,23 @@ pub(crate) fn obtain_access_token(
     obtained
 }
 
+/// The entered access token of a provider that its mark names. Text that is too short for a token may be a password.
+fn marked_access_token<'a>(
+    name: &str,
+    token: &Secret,
+    context: &LoginContext<'a>,
+    report: &mut Report,
+) -> Result<Obtained<'a>, Refusal> {
+    match classify(token) {
+        Presented::Garbage(why) => return Err(Refusal::Garbage(why)),
+        Presented::TransferCode => return Err(Refusal::Garbage(NotAToken::TooShort)),
+        Presented::Mytoken(_) => return Err(Rejection::WrongKind("a mytoken").into()),
+        Presented::AccessToken(_) => report.record_token("at", token, "access token (JWT)"),
+        Presented::Opaque | Presented::ShortToken => report.record_without_fingerprint("opaque", "opaque text"),
+    }
+    named_issuer(context.issuers, name).map(|issuer| Obtained::entered(token, Some(issuer)))
+}
+
 /// Checks a mytoken before it is sent anywhere. Its claims are not verified: a false claim only leads to a refusal, here or by the server.
 fn check_claims(claims: &MytokenClaims, server: &str) -> Result<(), Refusal> {
     if !same_base(server, &claims.iss) {
@@ -112,6 +145,7 @@ enum MytokenSource {
 struct Exchange<'a> {
     settings: &'a ExchangeSettings,
     server: ConfiguredServer<'a>,
+    issuers: &'a [IssuerSettings],
 }
 
 impl<'a> Exchange<'a> {
@@ -123,7 +157,9 @@ impl<'a> Exchange<'a> {
             Exchangeable::TransferCode => "a transfer code",
         };
         match (&context.settings.exchange, context.server) {
-            (Some(settings), Some(server)) if settings.accept.contains(&kind) => Ok(Self { settings, server }),
+            (Some(settings), Some(server)) if settings.accept.contains(&kind) => {
+                Ok(Self { settings, server, issuers: context.issuers })
+            }
             _ => Err(Refusal::KindNotAccepted(name)),
         }
     }
@@ -135,7 +171,7 @@ impl<'a> Exchange<'a> {
         mytoken: Secret,
         source: MytokenSource,
         deadline: Deadline,
-    ) -> Result<Obtained, Refusal> {
+    ) -> Result<Obtained<'a>, Refusal> {
         let (redeemed, delegated) = match source {
             MytokenSource::Entered => (false, false),
             MytokenSource::Redeemed { delegated } => (true, delegated),
@@ -144,8 +180,12 @@ impl<'a> Exchange<'a> {
         let (scope, audience) = (&self.settings.scope, &self.settings.audience);
         let request = AccessTokenRequest { mytoken: &mytoken, scope, audience, comment: &comment };
         let access_token = self.server.tokens.exchange(&request, redeemed, deadline)?;
+        // The server has accepted the mytoken, so its claims are true.
+        let claims = unverified_claims(&mytoken);
+        let provider = claims.as_ref().map(|claims| claims.unverified().oidc_iss.as_str());
+        let issuer = issuer_of_exchange(self.issuers, provider).filter(|_| !is_signed(&access_token));
         let server = self.settings.server.clone();
         let renewal = RenewalCredential { server, mytoken, scope: scope.clone(), audience: audience.clone() };
-        Ok(Obtained { access_token, renewal: Some(renewal), delegated })
+        Ok(Obtained { access_token, renewal: Some(renewal), delegated, issuer })
     }
 }

@@ -48,6 +48,11 @@ pub enum Refusal {
     /// An opaque access token. It cannot be verified here.
     #[error("opaque access tokens are not accepted here; use a mytoken or a JWT")]
     Opaque,
+    /// An opaque access token that several providers could have made. It was sent nowhere.
+    #[error(
+        "several providers of this site have such tokens; write @at:NAME: in front of it, with the site's name of yours"
+    )]
+    OpaqueIssuer,
     /// The configuration does not accept this kind of token.
     #[error("{0} is not accepted here")]
     KindNotAccepted(
@@ -201,6 +206,7 @@ impl Refusal {
             Self::Garbage(_) => "garbage",
             Self::Chunks(_) => "chunks",
             Self::Opaque => "opaque",
+            Self::OpaqueIssuer => "opaque_issuer",
             Self::KindNotAccepted(_) => "kind_not_accepted",
             Self::ForeignServer => "foreign_server",
             Self::Rotating => "rotating",
@@ -243,6 +249,7 @@ impl Refusal {
             | Self::Garbage(_)
             | Self::Chunks(_)
             | Self::Opaque
+            | Self::OpaqueIssuer
             | Self::KindNotAccepted(_)
             | Self::ForeignServer
             | Self::Rotating

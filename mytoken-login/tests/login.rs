@@ -19,9 +19,11 @@ use std::time::{Duration, Instant};
 
 use answers::{code_refused, exchange_error, revocation_error};
 use mytoken::config::IssuerSettings;
+use mytoken::http::HttpError;
 use mytoken::server::AccessTokenRequest;
 use mytoken::{Deadline, Secret};
-use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
+use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable, Rejection};
+use mytoken_login::validation::{PresentedToken, Validator};
 use mytoken_login::{
     AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, Level,
     LoginContext, LoginSettings, Maps, Refusal, TokenService, authenticate, remaining_fail_delay,
@@ -29,7 +31,8 @@ use mytoken_login::{
 use mytoken_wire::clock::FixedClock;
 use regex_lite::Regex;
 use script::{Case, Prompt};
-use support::{NOW, NotAsked, TestKeys, access_token, issuer};
+use serde_json::{Map, Value};
+use support::{NOW, TestKeys, access_token, issuer};
 use texts::{ACCOUNTS, MAP, SERVER, TRANSFER_CODE, cases, fill, mytoken, secret_parts, texts};
 use zeroize::Zeroizing;
 
@@ -125,6 +128,28 @@ impl KeySource for ScriptRun {
     }
 }
 
+/// An endpoint of the provider.
+struct Asked<'a> {
+    run: &'a ScriptRun,
+    endpoint: &'static str,
+    answer: &'a Option<toml::Table>,
+}
+
+impl Validator for Asked<'_> {
+    fn validate(
+        &self,
+        presented: PresentedToken<'_>,
+        _: &IssuerSettings,
+        _: Deadline,
+    ) -> Result<Map<String, Value>, Refusal> {
+        assert!(!presented.token.expose().starts_with('@'), "the mark is not part of the token");
+        self.run.requests.borrow_mut().push(self.endpoint.into());
+        let answer = self.answer.as_ref().unwrap_or_else(|| panic!("{}: {}", self.run.case.about, self.endpoint));
+        let Value::Object(claims) = serde_json::to_value(answer).unwrap() else { panic!("a table is an object") };
+        if claims.get("active") == Some(&Value::Bool(false)) { Err(Rejection::Inactive.into()) } else { Ok(claims) }
+    }
+}
+
 struct TestAccounts;
 
 impl AccountDatabase for TestAccounts {
@@ -145,7 +170,8 @@ fn run_script(case: &Case, directory: &Path) {
     let path = Path::new("/etc/mytoken/users.map");
     maps.insert(path, Ok(mytoken_login::MapFile::parse(MAP.as_bytes())));
     let run = ScriptRun::new(case.clone());
-    let issuers = [issuer("")];
+    let issuers = [issuer(&case.options.issuer)];
+    issuers[0].validate().unwrap();
     let attempt = Attempt {
         service: case.options.service.clone(),
         user: case.options.user.clone(),
@@ -159,8 +185,12 @@ fn run_script(case: &Case, directory: &Path) {
         accounts: &TestAccounts,
         maps: &maps,
         keys: &run,
-        userinfo: &NotAsked,
-        introspection: &NotAsked,
+        userinfo: &Asked { run: &run, endpoint: "GET userinfo_endpoint", answer: &case.provider.userinfo },
+        introspection: &Asked {
+            run: &run,
+            endpoint: "POST introspection_endpoint",
+            answer: &case.provider.introspection,
+        },
         clock: &FixedClock(NOW),
         began: Instant::now(),
     };

@@ -12,19 +12,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use fake::Reply;
 use fake::mytoken_server::MytokenServer;
-use mytoken::config::{FileTrust, Shared};
+use mytoken::Deadline;
+use mytoken::config::{FileTrust, IssuerSettings, Shared};
 use mytoken::http::{HttpSettings, LazyClient, Roots};
 use mytoken_login::budget::{Allowance, BudgetSettings};
+use mytoken_login::oidc::Rejection;
+use mytoken_login::validation::{PresentedToken, Validator};
 use mytoken_login::{
     AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, LoginContext,
-    LoginSettings, MapFile, Maps, ServerTokens, authenticate,
+    LoginSettings, MapFile, Maps, Refusal, ServerTokens, authenticate,
 };
 use mytoken_wire::clock::FixedClock;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use support::{Algorithm, MYTOKEN_HEADER, NOW, NotAsked, TestKeys, mytoken, sign};
+use sha3::{Digest as _, Sha3_256};
+use support::{Algorithm, MYTOKEN_HEADER, NOW, TestKeys, mytoken, sign};
 use zeroize::Zeroizing;
 
 #[derive(Deserialize)]
@@ -46,9 +52,16 @@ struct Case {
     /// `typ` in the header; empty: none.
     #[serde(default = "jwt")]
     typ: String,
-    /// What the user enters: `mytoken`, `access token`, or `opaque` for an access token that is no JWT.
+    /// What the user enters: `mytoken`, or `access token`.
     #[serde(default = "by_mytoken")]
     by: String,
+    /// Whether the access token is no JWT.
+    #[serde(default)]
+    opaque: bool,
+    /// What userinfo answers, as JSON.
+    userinfo: Option<String>,
+    /// What introspection answers, as JSON.
+    introspection: Option<String>,
     /// Scope in the provider's answer, when the claim `scope` does not have it.
     granted: Option<String>,
     #[serde(default = "alice")]
@@ -95,6 +108,9 @@ fn flowing(text: &str) -> String {
 
 impl Case {
     fn access_token(&self) -> String {
+        if self.opaque {
+            return "Zk3uYw-opaque_access_token-of-one_hundred".to_owned();
+        }
         let mut claims: Map<String, Value> =
             serde_json::from_str(&self.claims).unwrap_or_else(|error| panic!("{}: {error}", self.about));
         claims.insert("iat".into(), (NOW - 10).into());
@@ -146,6 +162,27 @@ impl Case {
     }
 }
 
+/// An endpoint with this answer.
+struct Answer<'a>(&'a Option<String>);
+
+impl Validator for Answer<'_> {
+    fn validate(
+        &self,
+        _: PresentedToken<'_>,
+        issuer: &IssuerSettings,
+        _: Deadline,
+    ) -> Result<Map<String, Value>, Refusal> {
+        let answer = self.0.as_ref().unwrap_or_else(|| panic!("{} was asked", issuer.url));
+        let claims: Map<String, Value> = serde_json::from_str(answer).unwrap();
+        if claims.get("active") == Some(&Value::Bool(false)) { Err(Rejection::Inactive.into()) } else { Ok(claims) }
+    }
+}
+
+/// The claims of a mytoken of this provider that differ.
+fn of_provider(issuer: &str) -> Value {
+    json!({"oidc_iss": issuer, "sub": STANDARD.encode(Sha3_256::digest(format!("somebody else@{issuer}")))})
+}
+
 struct User(String);
 
 impl Conversation for User {
@@ -188,15 +225,14 @@ fn run(case: &Case) {
         accounts: &Accounts,
         maps: &maps,
         keys: &keys,
-        userinfo: &NotAsked,
-        introspection: &NotAsked,
+        userinfo: &Answer(&case.userinfo),
+        introspection: &Answer(&case.introspection),
         clock: &clock,
         began: Instant::now(),
     };
     let entered = match case.by.as_str() {
-        "mytoken" => mytoken(MYTOKEN_HEADER, url.as_str(), &json!({})),
+        "mytoken" => mytoken(MYTOKEN_HEADER, url.as_str(), &of_provider(&shared.issuers[0].url)),
         "access token" => case.access_token(),
-        "opaque" => "Zk3uYw-opaque_access_token.of.one_hundred".replace('.', "-"),
         other => panic!("{}: {other}", case.about),
     };
     let attempt = Attempt {

@@ -227,7 +227,7 @@ fn an_endpoint_must_exist_and_be_at_the_providers_host() {
             clock: &clock,
         };
         let token = Secret::new(token);
-        let presented = PresentedToken { token: &token, entered: true };
+        let presented = PresentedToken { token: &token, entered: true, issuer: None };
         let refusal = validation.check(presented, Deadline::after(Duration::from_secs(60))).unwrap_err();
         assert!(refusal.detail().unwrap().contains(said), "{refusal:?}");
     }

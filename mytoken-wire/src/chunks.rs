@@ -8,6 +8,7 @@
 use std::fmt;
 
 use crate::Secret;
+use crate::issuer_mark::is_marked;
 
 /// Largest number of pieces.
 pub const CHUNKS_LIMIT: usize = 64;
@@ -127,8 +128,9 @@ pub fn part_asked_for<'s>(shown: &'s str, prompt: &str, display: impl Fn(&str) -
 /// [`Unsendable`].
 pub fn answers(token: &Secret) -> Result<Vec<Secret>, Unsendable> {
     let text = token.expose();
-    // The module would read a text that begins with `@` as a piece.
-    if text.is_empty() || text.starts_with('@') || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    // The module would read a text that begins with `@` as a piece, unless it names a provider.
+    let is_piece = text.starts_with('@') && !is_marked(text.as_bytes());
+    if text.is_empty() || is_piece || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Unsendable::NoToken);
     }
     if text.len() <= ANSWER_LIMIT {
@@ -249,6 +251,17 @@ mod tests {
             }
             assert_eq!(joined, token.expose().as_bytes(), "{length}");
         }
+    }
+
+    #[test]
+    fn a_token_that_names_its_provider_is_sent() {
+        let short = Secret::new("@at:op:token");
+        assert_eq!(answers(&short), Ok(vec![short]));
+        let long = answers(&Secret::new(format!("@at:op:{}", "x".repeat(1_500)))).unwrap();
+        assert_eq!(
+            split(long[0].expose().as_bytes()).map(|(index, count, piece)| (index, count, &piece[..8])),
+            Ok((1, 2, &b"@at:op:x"[..]))
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod defaults;
 mod file_name;
 mod handle;
 pub mod hex;
+pub mod issuer_mark;
 mod job_name;
 mod limited_read;
 mod members;

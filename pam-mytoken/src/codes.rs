@@ -117,6 +117,7 @@ mod tests {
             (Refusal::Garbage(NotAToken::TooShort), PamError::AUTH_ERR),
             (Refusal::Chunks(ChunkFault::Order), PamError::AUTH_ERR),
             (Refusal::Opaque, PamError::AUTH_ERR),
+            (Refusal::OpaqueIssuer, PamError::AUTH_ERR),
             (Refusal::KindNotAccepted("a mytoken"), PamError::AUTH_ERR),
             (Refusal::Token(Rejection::IssuerUnknown), PamError::AUTH_ERR),
             (Refusal::Token(Rejection::Malformed), PamError::AUTH_ERR),

@@ -7,10 +7,12 @@
 mod client;
 mod introspection;
 mod merge;
+mod opaque;
 mod provider;
 mod userinfo;
 
 use mytoken::config::{IssuerSettings, ValidationMode};
+use mytoken::token::{Presented, classify};
 use mytoken::{Clock, Deadline, Secret};
 use serde_json::{Map, Value};
 
@@ -26,6 +28,7 @@ pub use provider::ProviderRequests;
 pub use userinfo::Userinfo;
 
 use merge::{add_introspection, add_userinfo};
+pub(crate) use opaque::{issuer_of_exchange, named_issuer, only_issuer};
 
 /// An access token, as a login has it.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +37,8 @@ pub struct PresentedToken<'a> {
     pub token: &'a Secret,
     /// Whether the user entered it. Otherwise the configured mytoken server issued it to this login.
     pub entered: bool,
+    /// The issuer, if something else than the token says who made it. An opaque token says nothing.
+    pub issuer: Option<&'a IssuerSettings>,
 }
 
 /// A validated access token.
@@ -75,13 +80,38 @@ pub struct Validation<'a> {
 }
 
 impl Validation<'_> {
-    /// Validates a signed token.
+    /// Validates a token.
     ///
     /// # Errors
     /// Why it is not accepted.
     pub fn check(&self, presented: PresentedToken<'_>, deadline: Deadline) -> Result<Validated, Refusal> {
+        match presented.issuer {
+            Some(issuer) if !is_signed(presented.token) => self.check_opaque(presented, issuer, deadline),
+            _ => self.check_signed(presented, deadline),
+        }
+    }
+
+    fn check_opaque(
+        &self,
+        presented: PresentedToken<'_>,
+        issuer: &IssuerSettings,
+        deadline: Deadline,
+    ) -> Result<Validated, Refusal> {
+        if !issuer.opaque {
+            return Err(Refusal::Opaque);
+        }
+        let (claims, asked) = self.ask(presented, issuer, None, &Map::new(), deadline)?;
+        let dates = Dates::Optional { lifetime: issuer.opaque_lifetime.as_secs() };
+        let (iss, now) = (issuer.url.clone(), self.clock.now());
+        Ok(Validated { claims: check_claims(claims, issuer, iss, String::new(), now, dates)?, asked })
+    }
+
+    fn check_signed(&self, presented: PresentedToken<'_>, deadline: Deadline) -> Result<Validated, Refusal> {
         let jws = Jws::parse(presented.token.expose())?;
         let (iss, issuer) = find_issuer(&jws, self.issuers)?;
+        if presented.issuer.is_some_and(|named| named.name != issuer.name) {
+            return Err(Rejection::IssuerUnknown.into());
+        }
         let verified = if issuer.validates_by(ValidationMode::Local) {
             Some(verify_signature(&jws, issuer, self.keys, deadline)?)
         } else {
@@ -131,4 +161,9 @@ impl Validation<'_> {
         let claims = claims.ok_or_else(|| Refusal::from(Rejection::Claim("sub")))?;
         Ok((claims, asked))
     }
+}
+
+/// Whether a token has the form of a JWT.
+pub(crate) fn is_signed(token: &Secret) -> bool {
+    matches!(classify(token), Presented::AccessToken(_))
 }

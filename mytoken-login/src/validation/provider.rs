@@ -61,7 +61,14 @@ impl<'a> ProviderRequests<'a> {
             Err(ProviderError::Http(error)) => Err(Error::from(error)),
             _ => Ok(()),
         };
-        let requests = CountedRequests { url: &issuer.url, allowance: self.allowance, told: Told::Nobody, look: &look };
+        let looks_up_name = || self.http.get().is_ok_and(HttpClient::looks_up_name);
+        let requests = CountedRequests {
+            url: &issuer.url,
+            allowance: self.allowance,
+            told: Told::Nobody,
+            look: &look,
+            looks_up_name: &looks_up_name,
+        };
         let entered = presented.entered.then_some(presented.token);
         let answer = requests.check_before(entered, deadline).and_then(|()| {
             let document = self.addresses(issuer, deadline)?;

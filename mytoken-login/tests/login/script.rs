@@ -24,6 +24,7 @@ pub struct Case {
     pub log: Vec<Log>,
     pub http: Http,
     pub server: Server,
+    pub provider: Provider,
     pub tokens: BTreeMap<String, Token>,
 }
 
@@ -37,6 +38,8 @@ pub struct Options {
     /// Whether the issuer's keys must be fetched.
     pub cold: bool,
     pub keys_unavailable: bool,
+    /// Lines of `[[issuer]]`.
+    pub issuer: String,
 }
 
 impl Default for Options {
@@ -48,6 +51,7 @@ impl Default for Options {
             debug: false,
             cold: false,
             keys_unavailable: false,
+            issuer: String::new(),
         }
     }
 }
@@ -94,6 +98,14 @@ pub struct Server {
     pub access_token: toml::Table,
     /// Changes to the claims of the mytoken of the transfer code.
     pub mytoken: toml::Table,
+}
+
+/// What the provider answers about a token.
+#[derive(Deserialize, Default, Clone)]
+#[serde(deny_unknown_fields, default)]
+pub struct Provider {
+    pub userinfo: Option<toml::Table>,
+    pub introspection: Option<toml::Table>,
 }
 
 /// A token of the script, by name.

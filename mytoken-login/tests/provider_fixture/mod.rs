@@ -110,8 +110,9 @@ impl Provider {
         let allowance = Allowance::new(Some(&ledger), &self.budget, remote, Some("connection"));
         let requests = ProviderRequests::new(&http, Some(&cache), &clock, &allowance);
         let trust = FileTrust::user(nix::unistd::geteuid().as_raw());
+        let issuers = [self.issuer(lines)];
         let validation = Validation {
-            issuers: &[self.issuer(lines)],
+            issuers: &issuers,
             keys: &TestKeys::default(),
             userinfo: &Userinfo(&requests),
             introspection: &Introspection::new(&requests, trust),
@@ -119,7 +120,9 @@ impl Provider {
         };
         let token = Secret::new(token);
         let deadline = Deadline::after(time);
-        let validated = validation.check(PresentedToken { token: &token, entered }, deadline);
+        // An opaque token does not say whose it is.
+        let issuer = issuers.first().filter(|issuer| issuer.opaque);
+        let validated = validation.check(PresentedToken { token: &token, entered, issuer }, deadline);
         match &validated {
             Ok(_) => allowance.refund(deadline),
             Err(refusal) => allowance.record_refusal(refusal, deadline),

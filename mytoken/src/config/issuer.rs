@@ -30,6 +30,12 @@ pub struct IssuerSettings {
     /// How its access tokens are validated: all of these modes must accept a token.
     #[serde(default = "only_local")]
     pub validation: Vec<ValidationMode>,
+    /// Whether its access tokens may be opaque: texts that only the provider understands.
+    #[serde(default)]
+    pub opaque: bool,
+    /// The assumed lifetime of an opaque token of which the provider does not tell the end.
+    #[serde(default = "ten_minutes")]
+    pub opaque_lifetime: Duration,
     /// The client as which introspection is asked.
     #[serde(default)]
     pub client_id: Option<String>,
@@ -167,6 +173,10 @@ fn default_typ() -> Vec<String> {
     ["at+jwt", "application/at+jwt", "JWT", ""].map(str::to_owned).to_vec()
 }
 
+fn ten_minutes() -> Duration {
+    Duration::seconds(600)
+}
+
 fn only_local() -> Vec<ValidationMode> {
     vec![ValidationMode::Local]
 }
@@ -212,7 +222,7 @@ mod tests {
         let issuer = read("name = 'op'\nurl = 'https://op.example.org'").unwrap();
         assert!(issuer.require_audience);
         assert_eq!(issuer.algorithms, [Algorithm::RS256, Algorithm::ES256]);
-        assert_eq!(issuer.validation, [ValidationMode::Local]);
+        assert_eq!((&issuer.validation[..], issuer.opaque), (&[ValidationMode::Local][..], false));
         assert_eq!(issuer.audience_claims, [AudienceClaim::Aud]);
         assert!(!issuer.accept_any_audience);
         assert_eq!(issuer.leeway, Duration::seconds(30));

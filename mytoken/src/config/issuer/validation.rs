@@ -109,7 +109,14 @@ impl IssuerSettings {
         if self.validates_by(ValidationMode::Introspection) {
             self.introspection_client()?;
         }
-        if self.validation == [ValidationMode::Userinfo] {
+        if self.opaque && !self.asks_provider() {
+            return Err(
+                "opaque = true needs \"introspection\" or \"userinfo\" in validation: only the provider understands such tokens",
+            );
+        }
+        // The check of the signature says nothing about an opaque token.
+        let only_userinfo = self.validation == [ValidationMode::Userinfo];
+        if only_userinfo || (self.opaque && !self.validates_by(ValidationMode::Introspection)) {
             self.check_userinfo_only()?;
         }
         Ok(())
@@ -119,12 +126,12 @@ impl IssuerSettings {
     fn check_userinfo_only(&self) -> Result<(), &'static str> {
         if self.require_audience {
             return Err(
-                "userinfo does not tell for whom a token was made; add \"local\" or \"introspection\" to validation, or write require_audience = false to accept tokens that were made for any service",
+                "userinfo does not tell for whom a token was made; add \"introspection\" to validation, or \"local\" if no token is opaque, or write require_audience = false to accept tokens that were made for any service",
             );
         }
         if !self.required_scopes.is_empty() {
             return Err(
-                "userinfo does not tell the scopes of a token; add \"local\" or \"introspection\" to validation, or remove required_scopes",
+                "userinfo does not tell the scopes of a token; add \"introspection\" to validation, or \"local\" if no token is opaque, or remove required_scopes",
             );
         }
         Ok(())
@@ -147,6 +154,12 @@ mod tests {
             ("validation = []", "validation is empty"),
             ("validation = ['userinfo']", "require_audience = false"),
             ("validation = ['userinfo']\nrequire_audience = false\nrequired_scopes = ['openid']", "required_scopes"),
+            ("opaque = true", "opaque = true needs"),
+            ("opaque = true\nvalidation = ['local', 'userinfo']", "require_audience = false"),
+            (
+                "opaque = true\nvalidation = ['local', 'userinfo']\nrequire_audience = false\nrequired_scopes = ['x']",
+                "remove required_scopes",
+            ),
             ("validation = ['introspection']", "needs client_id"),
             ("validation = ['introspection']\nclient_id = ''", "needs client_id"),
             ("validation = ['introspection']\nclient_id = 'c'", "needs client_secret_file"),
@@ -163,6 +176,8 @@ mod tests {
             (String::new(), false),
             ("validation = ['local', 'userinfo']".to_owned(), true),
             ("validation = ['userinfo']\nrequire_audience = false".to_owned(), true),
+            ("opaque = true\nvalidation = ['userinfo']\nrequire_audience = false".to_owned(), true),
+            (format!("opaque = true\nvalidation = ['introspection']\nclient_secret_file = '/x'\n{client}"), true),
             (format!("validation = ['introspection', 'local']\nclient_secret_file = '/x'\n{client}"), true),
             (format!("validation = ['userinfo', 'introspection']\nclient_secret_file = '/x'\n{client}"), true),
         ] {

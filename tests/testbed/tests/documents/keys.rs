@@ -10,6 +10,7 @@ use super::{documents, root};
 /// Names of the same form that are not keys: claims and capabilities of tokens, arguments and modules of PAM, values of keys, and names
 /// of Slurm and `SELinux`.
 const OTHERS: &[&str] = &[
+    "at_hash",
     "create_mytoken",
     "eduperson_assurance",
     "eduperson_entitlement",
