@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use mytoken::config::{FileTrust, IssuerSettings};
 use mytoken::http::{HttpSettings, LazyClient, Roots};
 use mytoken::private_files::Owner;
 use mytoken::{Deadline, Secret};
-use mytoken_login::budget::{Allowance, BudgetSettings, LedgerFile};
+use mytoken_login::budget::{Allowance, BudgetSettings, Ledger, LedgerFile};
 use mytoken_login::validation::{Introspection, PresentedToken, ProviderRequests, Userinfo, Validated, Validation};
 use mytoken_login::{Refusal, Remote};
 use mytoken_wire::clock::FixedClock;
@@ -21,6 +21,57 @@ use serde_json::{Value, json};
 
 use crate::fake::{self, Fake, Reply, Request};
 use crate::support::{self, NOW, TestKeys, access_token};
+
+fn ledger_file(host: &Path) -> LedgerFile {
+    LedgerFile::new(&host.join("mytoken/login"), Owner::current())
+}
+
+/// The provider at this URL, with these lines of `[[issuer]]`.
+fn issuer(host: &Path, url: &str, lines: &str) -> IssuerSettings {
+    let client = format!("client_id = 'site'\nclient_secret_file = '{}'\n", host.join("secret").display());
+    let client = if lines.contains("client_id") { String::new() } else { client };
+    let issuer = IssuerSettings { url: url.to_owned(), ..support::issuer(&format!("{client}{lines}")) };
+    issuer.validate().unwrap();
+    issuer
+}
+
+/// A login at the host with this directory, as a process of its own makes it.
+pub fn log_in(
+    host: &Path,
+    url: &str,
+    budget: &BudgetSettings,
+    lines: &str,
+    token: &Secret,
+    entered: bool,
+    time: Duration,
+) -> Result<Validated, Refusal> {
+    let roots = Roots::File(host.join("roots"));
+    let settings = HttpSettings { roots, loopback_http: true, ..HttpSettings::default() };
+    let (http, clock) = (LazyClient::new(&settings), FixedClock(NOW));
+    let cache = DiskCache::new(&host.join("cache"), Owner::current());
+    let ledger = ledger_file(host);
+    let remote = Remote::of(None, Some("192.0.2.1"));
+    let allowance = Allowance::new(Some(&ledger), budget, remote, Some("connection"));
+    let requests = ProviderRequests::new(&http, Some(&cache), &clock, &allowance);
+    let trust = FileTrust::user(nix::unistd::geteuid().as_raw());
+    let issuers = [issuer(host, url, lines)];
+    let validation = Validation {
+        issuers: &issuers,
+        keys: &TestKeys::default(),
+        userinfo: &Userinfo(&requests),
+        introspection: &Introspection::new(&requests, trust),
+        clock: &clock,
+    };
+    let deadline = Deadline::after(time);
+    // An opaque token does not say whose it is.
+    let issuer = issuers.first().filter(|issuer| issuer.opaque);
+    let validated = validation.check(PresentedToken { token, entered, issuer }, deadline);
+    match &validated {
+        Ok(_) => allowance.refund(deadline),
+        Err(refusal) => allowance.record_refusal(refusal, deadline),
+    }
+    validated
+}
 
 /// What a provider answers.
 #[derive(Clone)]
@@ -84,14 +135,6 @@ impl Provider {
         self
     }
 
-    pub fn issuer(&self, lines: &str) -> IssuerSettings {
-        let client = format!("client_id = 'site'\nclient_secret_file = '{}'\n", self.path("secret").display());
-        let client = if lines.contains("client_id") { String::new() } else { client };
-        let issuer = IssuerSettings { url: self.server.url(""), ..support::issuer(&format!("{client}{lines}")) };
-        issuer.validate().unwrap();
-        issuer
-    }
-
     /// An access token of this provider.
     pub fn token(&self, changes: Value) -> String {
         let mut all = json!({"iss": self.server.url("")});
@@ -101,33 +144,11 @@ impl Provider {
 
     /// A login in a process of its own.
     pub fn login(&self, lines: &str, token: &str, entered: bool, time: Duration) -> Result<Validated, Refusal> {
-        let settings =
-            HttpSettings { roots: Roots::File(self.path("roots")), loopback_http: true, ..HttpSettings::default() };
-        let (http, clock) = (LazyClient::new(&settings), FixedClock(NOW));
-        let cache = DiskCache::new(&self.path("cache"), Owner::current());
-        let ledger = LedgerFile::new(&self.path("mytoken/login"), Owner::current());
-        let remote = Remote::of(None, Some("192.0.2.1"));
-        let allowance = Allowance::new(Some(&ledger), &self.budget, remote, Some("connection"));
-        let requests = ProviderRequests::new(&http, Some(&cache), &clock, &allowance);
-        let trust = FileTrust::user(nix::unistd::geteuid().as_raw());
-        let issuers = [self.issuer(lines)];
-        let validation = Validation {
-            issuers: &issuers,
-            keys: &TestKeys::default(),
-            userinfo: &Userinfo(&requests),
-            introspection: &Introspection::new(&requests, trust),
-            clock: &clock,
-        };
-        let token = Secret::new(token);
-        let deadline = Deadline::after(time);
-        // An opaque token does not say whose it is.
-        let issuer = issuers.first().filter(|issuer| issuer.opaque);
-        let validated = validation.check(PresentedToken { token: &token, entered, issuer }, deadline);
-        match &validated {
-            Ok(_) => allowance.refund(deadline),
-            Err(refusal) => allowance.record_refusal(refusal, deadline),
-        }
-        validated
+        log_in(self.dir.path(), &self.server.url(""), &self.budget, lines, &Secret::new(token), entered, time)
+    }
+
+    pub fn ledger(&self) -> Ledger {
+        ledger_file(self.dir.path()).read(&self.budget).unwrap().0
     }
 
     pub fn check(&self, lines: &str, token: &str) -> Result<Validated, Refusal> {
