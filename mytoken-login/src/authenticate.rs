@@ -139,7 +139,7 @@ fn authorize(
     deadline: Deadline,
     report: &mut Report,
 ) -> Result<Accepted, Refusal> {
-    let Obtained { access_token, renewal, delegated, issuer } = obtained;
+    let Obtained { access_token, renewal, delegated, for_session, issuer } = obtained;
     let began = Instant::now();
     let presented = PresentedToken { token: &access_token, entered: renewal.is_none(), issuer };
     let validated = context.validation().check(presented, deadline);
@@ -174,7 +174,7 @@ fn authorize(
     report.durations.map = began.elapsed();
     report.rules = decision.rules;
     let rule = decision.verdict?;
-    let credential = SessionCredential { access_token, exp, good_until, lifetime, renewal, delegated };
+    let credential = SessionCredential { access_token, exp, good_until, lifetime, renewal, delegated, for_session };
     Ok(Accepted { account, identity, rule, credential })
 }
 

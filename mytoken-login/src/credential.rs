@@ -21,6 +21,10 @@ pub struct SessionCredential {
     /// Whether the mytoken of `renewal` was delegated: a transfer code brought it, and it may create sub-tokens.
     #[serde(default)]
     pub delegated: bool,
+    /// Whether it was also made for this session alone, as far as its claims tell (MT-35): nobody else uses it, so it may be revoked when
+    /// the session ends, or when no session gets it.
+    #[serde(default)]
+    pub for_session: bool,
 }
 
 impl SessionCredential {
@@ -28,5 +32,11 @@ impl SessionCredential {
     #[must_use]
     pub fn delegated(&self) -> Option<&RenewalCredential> {
         self.renewal.as_ref().filter(|_| self.delegated)
+    }
+
+    /// The delegated mytoken, if it was made for this session alone.
+    #[must_use]
+    pub fn own(&self) -> Option<&RenewalCredential> {
+        self.delegated().filter(|_| self.for_session)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use mytoken::config::IssuerSettings;
 use mytoken::server::AccessTokenRequest;
-use mytoken::token::{MytokenClaims, NotAToken, Presented, classify, may_be_mytoken, unverified_claims};
+use mytoken::token::{MytokenClaims, NotAToken, Presented, classify, is_for_session, may_be_mytoken, unverified_claims};
 use mytoken::urls::same_base;
 use mytoken::{Deadline, Secret};
 use mytoken_wire::agent::RenewalCredential;
@@ -24,6 +24,8 @@ pub(crate) struct Obtained<'a> {
     pub access_token: Secret,
     pub renewal: Option<RenewalCredential>,
     pub delegated: bool,
+    /// Whether the mytoken was made for this session alone ([`is_for_session`]).
+    pub for_session: bool,
     /// The issuer, if something else than the token says who made it.
     pub issuer: Option<&'a IssuerSettings>,
 }
@@ -31,7 +33,7 @@ pub(crate) struct Obtained<'a> {
 impl<'a> Obtained<'a> {
     /// An access token that the user entered.
     fn entered(access_token: &Secret, issuer: Option<&'a IssuerSettings>) -> Self {
-        Self { access_token: access_token.clone(), renewal: None, delegated: false, issuer }
+        Self { access_token: access_token.clone(), renewal: None, delegated: false, for_session: false, issuer }
     }
 }
 
@@ -90,7 +92,8 @@ pub(crate) fn obtain_access_token<'a>(
                 let claims = claims.unverified();
                 check_claims(claims, exchange.server.url)?;
                 let delegated = claims.capabilities.has("create_mytoken");
-                exchange.run(attempt, mytoken, MytokenSource::Redeemed { delegated }, deadline)
+                let for_session = delegated && is_for_session(claims, &attempt.user, context.clock.now());
+                exchange.run(attempt, mytoken, MytokenSource::Redeemed { delegated, for_session }, deadline)
             })
         }
     };
@@ -138,6 +141,8 @@ enum MytokenSource {
     Redeemed {
         /// Whether the mytoken may create sub-tokens. Such a mytoken is delegated to the session.
         delegated: bool,
+        /// Whether it was made for this session alone.
+        for_session: bool,
     },
 }
 
@@ -172,9 +177,9 @@ impl<'a> Exchange<'a> {
         source: MytokenSource,
         deadline: Deadline,
     ) -> Result<Obtained<'a>, Refusal> {
-        let (redeemed, delegated) = match source {
-            MytokenSource::Entered => (false, false),
-            MytokenSource::Redeemed { delegated } => (true, delegated),
+        let (redeemed, delegated, for_session) = match source {
+            MytokenSource::Entered => (false, false, false),
+            MytokenSource::Redeemed { delegated, for_session } => (true, delegated, for_session),
         };
         let comment = format!("{} {}@{}", attempt.service, attempt.user, attempt.host);
         let (scope, audience) = (&self.settings.scope, &self.settings.audience);
@@ -186,6 +191,6 @@ impl<'a> Exchange<'a> {
         let issuer = issuer_of_exchange(self.issuers, provider).filter(|_| !is_signed(&access_token));
         let server = self.settings.server.clone();
         let renewal = RenewalCredential { server, mytoken, scope: scope.clone(), audience: audience.clone() };
-        Ok(Obtained { access_token, renewal: Some(renewal), delegated, issuer })
+        Ok(Obtained { access_token, renewal: Some(renewal), delegated, for_session, issuer })
     }
 }

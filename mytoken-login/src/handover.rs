@@ -6,6 +6,7 @@
 //! is in the PAM environment as `PAM_MYTOKEN_HANDLE`. With the password method one process authenticates and opens the session (SSH-02),
 //! and the record is used in the same way.
 
+mod abandoned;
 mod kept;
 mod name;
 mod record;
@@ -13,13 +14,14 @@ mod sweep;
 
 use std::path::{Path, PathBuf};
 
-use mytoken::Clock;
 use mytoken::private_files::{Directory, FileError, Owner};
+use mytoken::{Clock, Process};
 use zeroize::Zeroizing;
 
 use crate::runtime_dir::open_private_dir;
-use name::RecordName;
+use name::{Content, RecordName};
 
+pub use abandoned::Abandoned;
 pub use kept::UNREADABLE;
 pub use record::{Claimant, Record, RecordError};
 pub use sweep::ACCOUNT_LIMIT;
@@ -52,7 +54,21 @@ impl Handover {
     /// # Errors
     /// [`FileError::Unusable`], also when there are [`ACCOUNT_LIMIT`] records of this account already.
     pub fn store(&self, record: &Record) -> Result<String, FileError> {
-        let name = RecordName::new(record.created, &record.processes).to_string();
+        let content = if record.credential.own().is_some() { Content::Revocable } else { Content::Plain };
+        self.store_as(content, record, &record.processes)
+    }
+
+    /// Stores the record of a session that the agent does not know. When `session`, the session's process, has ended, the agent finds the
+    /// record and revokes the mytoken that was made for the session.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn store_for_end(&self, record: &Record, session: Process) -> Result<(), FileError> {
+        self.store_as(Content::OfSession, record, &[session]).map(drop)
+    }
+
+    fn store_as(&self, content: Content, record: &Record, processes: &[Process]) -> Result<String, FileError> {
+        let name = RecordName::new(content, record.created, processes).to_string();
         let bytes = serde_json::to_vec(record).map(Zeroizing::new).map_err(|error| FileError::Unusable {
             path: self.directory.display().to_string(),
             reason: error.to_string(),
@@ -101,7 +117,9 @@ impl Handover {
         if let Some(reason) = read.as_ref().err().filter(|reason| reason.is_unreadable()) {
             return Err(self.keep(&handover, (&directory, &uid, &name), reason));
         }
-        if remove {
+        // What is to be revoked stays for the agent.
+        let is_left = read.is_err() && is_revocable(&name);
+        if remove && !is_left {
             directory.remove(&name).map_err(RecordError::File)?;
         }
         read
@@ -110,6 +128,10 @@ impl Handover {
     fn open(&self) -> Result<Directory, FileError> {
         open_private_dir(&self.directory, self.owner)
     }
+}
+
+fn is_revocable(name: &str) -> bool {
+    name.parse::<RecordName>().is_ok_and(|name| name.content() != Content::Plain)
 }
 
 /// Splits a handle into user id and file name.

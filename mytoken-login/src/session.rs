@@ -99,17 +99,25 @@ fn delegated_mytoken<'a>(record: &'a Record, settings: &SessionSettings) -> Opti
     record.credential.delegated().filter(|_| settings.mytoken == SessionMytoken::Delegated)
 }
 
-/// Registers the session at the agent, which renews the access token.
+/// The mytoken that is revoked at the end of the session.
+#[must_use]
+pub fn revoked_at_end<'a>(record: &'a Record, settings: &SessionSettings) -> Option<&'a RenewalCredential> {
+    record.credential.own().filter(|_| settings.revoke_at_logout)
+}
+
+/// Registers the session at the agent, which renews the access token, and revokes the mytoken at the end of the session if `settings` say so.
 ///
 /// # Errors
 /// Why the agent did not register it. The session then keeps the access token of the login until that expires.
 pub fn register(
     socket: &Path,
     record: &Record,
+    settings: &SessionSettings,
     installed: &Installed,
     monitor: u32,
     deadline: Deadline,
 ) -> Result<(), AgentError> {
+    let revoke_at_end = revoked_at_end(record, settings).is_some();
     let renewal = record.credential.renewal.clone().filter(|_| installed.bearer_token_file.is_some());
     let start = SessionStart {
         session: installed.session.clone(),
@@ -120,6 +128,7 @@ pub fn register(
         exp: record.credential.exp,
         lifetime: record.credential.lifetime,
         told: true,
+        revoke_at_end,
     };
     agent::ask(socket, &start, deadline).map(drop)
 }

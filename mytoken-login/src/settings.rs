@@ -174,11 +174,13 @@ pub struct SessionSettings {
     pub access_token: bool,
     /// Whether the session gets a mytoken, in `MYTOKEN_FILE`.
     pub mytoken: SessionMytoken,
+    /// Whether a delegated mytoken that was made for the session alone is revoked at its end.
+    pub revoke_at_logout: bool,
 }
 
 impl Default for SessionSettings {
     fn default() -> Self {
-        Self { access_token: true, mytoken: SessionMytoken::Delegated }
+        Self { access_token: true, mytoken: SessionMytoken::Delegated, revoke_at_logout: false }
     }
 }
 
@@ -229,6 +231,7 @@ mod tests {
             [session]
             access_token = true
             mytoken = "delegated"
+            revoke_at_logout = false
             [[rule]]
             name = "hpc"
             issuer = "op"

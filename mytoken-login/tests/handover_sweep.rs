@@ -92,6 +92,82 @@ fn the_records_of_an_account_are_limited_and_others_are_not_affected() {
     assert!(runtime.record_files().len() <= 2 * ACCOUNT_LIMIT + 1);
 }
 
+/// The record of a login whose mytoken was made for its session alone.
+fn own_record(uid: u32, created: u64, processes: &[Process]) -> Record {
+    let mut accepted = accepted();
+    (accepted.account.uid, accepted.credential.for_session) = (uid, true);
+    Record::new(&accepted, "sshd", processes.to_vec(), &FixedClock(created))
+}
+
+#[test]
+fn a_record_whose_mytoken_is_to_be_revoked_waits_for_the_agent() {
+    let runtime = Runtime::new();
+    let handle = runtime.handover.store(&own_record(1_001, NOW, &[ended()])).unwrap();
+    runtime.handover.store(&own_record(1_002, NOW, &[running()])).unwrap();
+    for _ in 0..2 {
+        runtime.handover.sweep_all(&FixedClock(NOW));
+        assert_eq!(runtime.record_files().len(), 2);
+    }
+    let (found, problems) = runtime.handover.abandoned(&FixedClock(NOW));
+    assert_eq!((found.len(), problems.len()), (1, 0), "the other one waits for its session");
+    assert_eq!((found[0].uid, found[0].renewal.mytoken.expose()), (1_001, "the.my.token"));
+    assert!(handle.ends_with(&found[0].id) && !found[0].had_session);
+    assert_eq!(runtime.handover.abandoned(&FixedClock(NOW)).0, found, "it stays until the agent has stored it");
+    runtime.handover.settle(&found[0]);
+    assert_eq!(runtime.record_files().len(), 1);
+    // Too old for its session.
+    assert_eq!(runtime.handover.abandoned(&FixedClock(NOW + 601)).0.len(), 1);
+    // No agent has come for a day.
+    runtime.handover.sweep(&FixedClock(NOW + 24 * 3_600));
+    assert_eq!(runtime.record_files().len(), 1);
+    runtime.handover.sweep(&FixedClock(NOW + 24 * 3_600 + 61));
+    assert_eq!(runtime.record_files().len(), 0);
+}
+
+#[test]
+fn a_record_that_another_login_asks_for_stays_for_the_agent() {
+    for (record, left) in [(own_record(1_001, NOW, &[ended()]), 1), (record(1_001, NOW, &[ended()]), 0)] {
+        let runtime = Runtime::new();
+        let handle = runtime.handover.store(&record).unwrap();
+        let taken = runtime.handover.take(&handle, &claimant(), &FixedClock(NOW));
+        assert_eq!(taken, Err(RecordError::Foreign("process")));
+        assert_eq!(runtime.record_files().len(), left);
+    }
+}
+
+#[test]
+fn a_record_without_an_agent_makes_room_for_logins() {
+    let runtime = Runtime::new();
+    for _ in 0..ACCOUNT_LIMIT {
+        runtime.handover.store(&own_record(1_001, NOW, &[ended()])).unwrap();
+    }
+    runtime.handover.store(&own_record(1_001, NOW, &[running()])).unwrap();
+    assert_eq!(runtime.record_files().len(), 1);
+}
+
+#[test]
+fn a_damaged_record_is_kept_and_told() {
+    let runtime = Runtime::new();
+    let handle = runtime.handover.store(&own_record(1_001, NOW, &[ended()])).unwrap();
+    fs::write(runtime.record_file(&handle), "{").unwrap();
+    let (found, problems) = runtime.handover.abandoned(&FixedClock(NOW));
+    assert!(found.is_empty() && problems[0].to_string().contains("it is kept as"), "{problems:?}");
+    assert!(runtime.handover.abandoned(&FixedClock(NOW)).1.is_empty());
+}
+
+#[test]
+fn the_record_of_a_session_waits_for_its_end() {
+    let runtime = Runtime::new();
+    runtime.handover.store_for_end(&own_record(1_001, NOW, &[ended()]), running()).unwrap();
+    let later = FixedClock(NOW + 9 * 24 * 3_600);
+    runtime.handover.sweep_all(&later);
+    assert!(runtime.handover.abandoned(&later).0.is_empty());
+    runtime.handover.store_for_end(&own_record(1_001, NOW, &[running()]), ended()).unwrap();
+    runtime.handover.sweep_all(&later);
+    let (found, _) = runtime.handover.abandoned(&later);
+    assert_eq!((found.len(), found[0].had_session), (1, true));
+}
+
 /// How many directories of other accounts a login lists, and how many of their records it opens or reads.
 fn accesses(runtime: &Runtime, others: u32) -> usize {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();

@@ -53,7 +53,7 @@ fn a_session_gets_its_files_and_they_are_removed_at_its_end() {
 #[test]
 fn a_session_gets_a_mytoken_only_when_it_is_delegated_and_configured() {
     let never = SessionSettings { mytoken: SessionMytoken::Never, ..SessionSettings::default() };
-    let nothing = SessionSettings { access_token: false, mytoken: SessionMytoken::Never };
+    let nothing = SessionSettings { access_token: false, ..never.clone() };
     for (delegated, settings, bearer, mytoken) in [
         (true, SessionSettings::default(), true, true),
         (false, SessionSettings::default(), true, false),
@@ -97,7 +97,7 @@ fn as_root_the_files_belong_to_the_user() {
 }
 
 /// The message that `register` sends for this record.
-fn registration(record: &Record, installed: &Installed) -> Value {
+fn registration(record: &Record, settings: &SessionSettings, installed: &Installed) -> Value {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("agent.sock");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -109,7 +109,7 @@ fn registration(record: &Record, installed: &Installed) -> Value {
         stream.write_all(format!("{answer}\n").as_bytes()).unwrap();
         line
     });
-    register(&socket, record, installed, 4_242, Deadline::after(Duration::from_secs(30))).unwrap();
+    register(&socket, record, settings, installed, 4_242, Deadline::after(Duration::from_secs(30))).unwrap();
     serde_json::from_str(&agent.join().unwrap()).unwrap()
 }
 
@@ -124,14 +124,36 @@ fn the_agent_gets_the_mytoken_and_the_expiry_and_lifetime_of_the_access_token() 
     let start = json!({"v": 1, "call": "session_start", "session": installed.session, "uid": me.uid, "gid": me.gid,
         "pid": 4_242, "server": "testbed", "mytoken": "the.my.token", "scope": "openid", "audience": "https://testbed",
         "exp": NOW + 3_600, "lifetime": 3_500, "told": true});
-    assert_eq!(registration(&record(), &installed), start);
+    let settings = SessionSettings::default();
+    assert_eq!(registration(&record(), &settings, &installed), start);
 
     // Without the file or without a mytoken there is nothing to renew. The message holds no secret then.
     let without = json!({"v": 1, "call": "session_start", "session": installed.session, "uid": me.uid, "gid": me.gid,
         "pid": 4_242, "exp": NOW + 3_600, "lifetime": 3_500, "told": true});
     let mut by_access_token = accepted();
     by_access_token.credential.renewal = None;
-    assert_eq!(registration(&record_of(&by_access_token), &installed), without);
+    assert_eq!(registration(&record_of(&by_access_token), &settings, &installed), without);
     let installed = Installed { bearer_token_file: None, ..installed };
-    assert_eq!(registration(&record(), &installed), without);
+    assert_eq!(registration(&record(), &settings, &installed), without);
+}
+
+#[test]
+fn the_agent_is_asked_to_revoke_only_the_mytoken_of_this_session_and_only_if_that_is_configured() {
+    let installed = Installed {
+        session: "0123456789abcdef0123456789abcdef".into(),
+        bearer_token_file: Some(PathBuf::from("/x")),
+        mytoken_file: None,
+    };
+    for (delegated, for_session, revoke_at_logout, expected) in [
+        (true, true, true, Some(true)),
+        (true, true, false, None),
+        (true, false, true, None),
+        (false, true, true, None),
+    ] {
+        let mut accepted = accepted();
+        (accepted.credential.delegated, accepted.credential.for_session) = (delegated, for_session);
+        let settings = SessionSettings { revoke_at_logout, ..SessionSettings::default() };
+        let message = registration(&record_of(&accepted), &settings, &installed);
+        assert_eq!(message.get("revoke_at_end").and_then(Value::as_bool), expected, "{delegated} {for_session}");
+    }
 }

@@ -46,15 +46,18 @@ pub struct Record {
 impl Record {
     /// Parses a record and checks that `claimant` may use it and that it is not too old.
     pub(super) fn parse(bytes: &[u8], claimant: &Claimant<'_>, clock: &dyn Clock) -> Result<Self, RecordError> {
-        let record: Self = serde_json::from_slice(bytes).map_err(|_| RecordError::Malformed)?;
-        if record.v != VERSION {
-            return Err(RecordError::Malformed);
-        }
+        let record = Self::read(bytes)?;
         claimant.check_owner(&record)?;
         if clock.now().abs_diff(record.created) > AGE_LIMIT {
             return Err(RecordError::Old);
         }
         Ok(record)
+    }
+
+    /// Reads a record of this version, whoever may use it.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, RecordError> {
+        let record: Self = serde_json::from_slice(bytes).map_err(|_| RecordError::Malformed)?;
+        if record.v == VERSION { Ok(record) } else { Err(RecordError::Malformed) }
     }
 
     /// The record of an accepted login. `processes` may open its session.
@@ -85,8 +88,8 @@ impl Record {
 /// Why a record is not used.
 ///
 /// The account phase then refuses the login and leaves the record to a sweep. The session opens without a credential and removes the
-/// record. A record that cannot be read is kept in [`super::UNREADABLE`] in both cases. Neither revokes a delegated mytoken in the record,
-/// even if its text can still be read (`Foreign`, `Old`, another version): it stays valid until it expires.
+/// record, unless it holds a mytoken that was made for this session alone: the agent revokes that ([`super::Handover::abandoned`]). A
+/// record that cannot be read is kept in [`super::UNREADABLE`] in both cases.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The handle is malformed.

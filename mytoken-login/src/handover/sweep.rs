@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Removes records of logins that never opened a session: another factor failed, or the client went away.
 //!
-//! The name of a record decides; no record is opened. So a delegated mytoken in a removed record is not revoked: it stays valid until it
-//! expires.
+//! The name of a record decides; no record is opened. One whose mytoken is to be revoked stays for the agent, which reads it
+//! ([`Handover::abandoned`]). Without an agent it is removed after [`REVOCABLE_LIMIT`]; its mytoken is then valid until it expires.
 //!
 //! A login checks the records of its own account, at most [`ACCOUNT_LIMIT`]. Once a minute a login also checks a few records of other
 //! accounts, unless the agent does it.
@@ -12,11 +12,14 @@ use mytoken::private_files::{Directory, FileError};
 
 use super::Handover;
 use super::kept::UNREADABLE;
-use super::name::RecordName;
+use super::name::{Content, RecordName};
 use super::record::AGE_LIMIT;
 
 /// Maximum number of records of one account. A record exists for some milliseconds, until its session takes it.
 pub const ACCOUNT_LIMIT: usize = 64;
+
+/// How long a record whose mytoken is to be revoked waits for the agent, in seconds.
+const REVOCABLE_LIMIT: u64 = 24 * 3600;
 
 /// Seconds between two sweeps by logins, of all processes of sshd together.
 const SWEEP_INTERVAL: u64 = 60;
@@ -46,7 +49,7 @@ impl Handover {
         }
     }
 
-    fn open_existing(&self) -> Option<Directory> {
+    pub(super) fn open_existing(&self) -> Option<Directory> {
         // Before the first login there is no directory. A sweep does not make it.
         if self.directory.exists() { self.open().ok() } else { None }
     }
@@ -73,7 +76,11 @@ impl Handover {
                 Ok(account) => {
                     let names = account.names().unwrap_or_default();
                     remaining = remaining.saturating_sub(names.len());
-                    remove_orphans(&account, &names, now);
+                    // One of a session is as old as the session.
+                    let is_given_up = |record: &RecordName| {
+                        record.content() == Content::Revocable && record.age(now) > REVOCABLE_LIMIT
+                    };
+                    remove_orphans(&account, &names, now, is_given_up);
                     // Fails when the directory is not empty.
                     let _ = directory.remove_dir(&name);
                 }
@@ -92,7 +99,8 @@ impl Handover {
         let account = handover.make(&uid.to_string(), self.owner, 0o700)?;
         let names = account.names()?;
         if names.len() >= ACCOUNT_LIMIT {
-            let removed = remove_orphans(&account, &names, now);
+            // So many wait only where no agent runs, and then nobody revokes their mytokens.
+            let removed = remove_orphans(&account, &names, now, |_| true);
             if names.len() - removed >= ACCOUNT_LIMIT {
                 return Err(FileError::Unusable {
                     path: account.path().display().to_string(),
@@ -104,10 +112,11 @@ impl Handover {
     }
 }
 
-/// Removes records that are too old or that no process can take any more. Returns how many.
-fn remove_orphans(account: &Directory, names: &[String], now: u64) -> usize {
+/// Removes records that are too old or that no process can take any more; those with a mytoken to revoke only if `is_given_up` says so.
+/// Returns how many.
+fn remove_orphans(account: &Directory, names: &[String], now: u64, is_given_up: impl Fn(&RecordName) -> bool) -> usize {
     let obsolete = |name: &&String| match name.parse::<RecordName>() {
-        Ok(record) => record.age(now) > AGE_LIMIT || record.is_orphan(),
+        Ok(record) => record.is_obsolete(now) && (record.content() == Content::Plain || is_given_up(&record)),
         // An incomplete file whose writer died, or a file of another program. A writer needs less than ten minutes.
         Err(()) => age_on_disk(account, name, now) > AGE_LIMIT,
     };

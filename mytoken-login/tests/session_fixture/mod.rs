@@ -39,6 +39,7 @@ pub fn accepted() -> Accepted {
                 audience: "https://testbed".into(),
             }),
             delegated: true,
+            for_session: false,
         },
     }
 }

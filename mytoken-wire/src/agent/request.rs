@@ -214,6 +214,9 @@ pub struct SessionStart {
     /// The login has told its requests ([`LoginNote`]). The modules of earlier releases tell none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub told: bool,
+    /// The mytoken was made for this session alone, and is revoked at its end. Agents of earlier releases do not know it, and revoke nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revoke_at_end: bool,
 }
 
 /// A session has ended.

@@ -5,10 +5,12 @@ mod claims;
 mod fingerprint;
 mod form;
 mod jwt;
+mod session;
 
 pub use claims::{MytokenClaims, Rotation, UnverifiedClaims};
 pub use fingerprint::fingerprint;
 pub use jwt::Jwt;
+pub use session::{is_for_session, session_mytoken_name};
 
 use crate::Secret;
 

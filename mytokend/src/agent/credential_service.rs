@@ -187,7 +187,7 @@ pub trait CredentialService: Send + Sync {
     /// Whether `mytoken.toml` names this mytoken server.
     fn knows_server(&self, name: &str) -> bool;
 
-    /// Revokes the sub-token of a submission. Does nothing for a session's mytoken.
+    /// Revokes the sub-token of a submission with all that was made of it, or a session's mytoken alone.
     ///
     /// # Errors
     /// [`RequestFailure`].

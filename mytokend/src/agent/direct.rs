@@ -244,17 +244,18 @@ impl CredentialService for DirectMode {
     }
 
     fn revoke(&self, credential: &LeaseCredential, charge: Charge, deadline: Deadline) -> Result<(), RequestFailure> {
-        let (url, sub_token) = match credential {
+        let (url, revoked, recursive) = match credential {
             LeaseCredential::Sealed(text) => {
                 let credential = self.open(text)?;
-                (self.by_url(&credential.server)?, credential.sub_token)
+                (self.by_url(&credential.server)?, credential.sub_token, true)
             }
-            LeaseCredential::SubToken { server, sub_token } => (self.by_name(server)?, sub_token.clone()),
+            LeaseCredential::SubToken { server, sub_token } => (self.by_name(server)?, sub_token.clone(), true),
             LeaseCredential::Registered { .. } => return Err(no_brokers()),
-            LeaseCredential::Mytoken(_) => return Ok(()),
+            // Its children stay valid (MT-39): jobs that were submitted in the session go on after its end.
+            LeaseCredential::Mytoken(renewal) => (self.by_name(&renewal.server)?, renewal.mytoken.clone(), false),
         };
         self.with_server(url, charge, deadline, |server| {
-            match server.revoke(&sub_token, true, deadline) {
+            match server.revoke(&revoked, recursive, deadline) {
                 // What the server does not accept any more need not be revoked.
                 Err(Error::Server(ServerError::TokenRefused { .. })) => Ok(()),
                 result => result,

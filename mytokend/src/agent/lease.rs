@@ -4,6 +4,7 @@
 //! Everything here is a function of the lease and the time. The times of actions are Unix milliseconds.
 
 mod actions;
+mod earlier;
 mod files;
 mod job_windows;
 mod jump;
@@ -152,6 +153,9 @@ pub struct Lease {
     /// The session has ended, and its files are still to be removed. Agents of earlier releases do not know it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removing: bool,
+    /// The session's mytoken was made for it alone and is revoked at its end. Agents of earlier releases do not know it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revoke_at_end: bool,
     /// The session's file may hold an access token that it must not hold.
     #[serde(skip)]
     pub is_stale: bool,
@@ -257,6 +261,7 @@ impl Lease {
             token_text: None,
             arrived: None,
             removing: false,
+            revoke_at_end: false,
             is_stale: false,
             is_doubtful: false,
             on_disk: false,
@@ -281,27 +286,6 @@ impl Lease {
             revoking: false,
             scheduled: None,
         }
-    }
-
-    /// The lease in its present form: release 0.1.0 had one lease for each job.
-    #[must_use]
-    pub fn in_present_form(mut self, now: u64) -> Self {
-        if let LeaseKey::Job(job) = self.key {
-            if self.jobs.is_empty() {
-                let (running, file) = (self.is_running(), self.token.map(|token| token.exp));
-                let job_here = LocalJob { running, file, ..LocalJob::new(self.gid, now) };
-                self.jobs.insert(job, Box::new(job_here));
-                self.leaders.insert(self.array_job.unwrap_or(job));
-            }
-            if self.credential.is_some() && !self.handle.is_empty() {
-                self.key = LeaseKey::Submission { uid: self.uid, handle: self.handle.clone() };
-            }
-        }
-        for job in self.jobs.values_mut() {
-            job.last_seen = now;
-        }
-        self.proven |= self.token.is_some();
-        self
     }
 
     /// Adds a job that starts on this node.
@@ -375,12 +359,12 @@ impl Lease {
         self.history.add(now / 1000, kind, text);
     }
 
-    /// Ends the renewal for `reason`. The credential stays: the sub-token has to be revoked at the end.
+    /// Ends the renewal for `reason`. The credential stays if it has to be revoked at the end.
     pub fn refuse(&mut self, now: u64, reason: String) {
         self.record(now, EventKind::Refused, reason.clone());
         self.reason = Some(reason);
         self.waits_until = None;
-        if matches!(self.key, LeaseKey::Session(_)) {
+        if matches!(self.key, LeaseKey::Session(_)) && !self.revoke_at_end {
             self.credential = None;
         }
         self.phase = Phase::Refused;

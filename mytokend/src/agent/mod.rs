@@ -38,6 +38,7 @@ pub mod runtime_dir;
 mod schedule;
 mod server_time;
 pub mod service_manager;
+mod sessions;
 mod settle;
 pub mod slurm;
 mod slurmctld_time;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use mytoken::Secret;
 use mytoken::private_files::FileError;
 use mytoken::private_files::{Directory, Owner, as_user};
-use mytoken_login::handover::Handover;
+use mytoken_login::handover::{Abandoned, Handover, RecordError};
 use mytoken_login::open_runtime_dir;
 use mytoken_wire::FileName;
 use mytoken_wire::clock::FixedClock;
@@ -173,7 +173,23 @@ impl RuntimeDir {
 
     /// Removes the tokens of logins that did not lead to a session. `now` is Unix seconds.
     pub fn sweep_handover(&self, now: u64) {
-        Handover::new(&self.root.path().join("handover"), self.owner).sweep_all(&FixedClock(now));
+        self.handover().sweep_all(&FixedClock(now));
+    }
+
+    /// The mytokens that were made for sessions which did not get them or were not known here, and the records that cannot be read. `now`
+    /// is Unix seconds.
+    #[must_use]
+    pub fn abandoned(&self, now: u64) -> (Vec<Abandoned>, Vec<RecordError>) {
+        self.handover().abandoned(&FixedClock(now))
+    }
+
+    /// Removes the record of a mytoken that a stored lease revokes.
+    pub fn settle_abandoned(&self, abandoned: &Abandoned) {
+        self.handover().settle(abandoned);
+    }
+
+    fn handover(&self) -> Handover {
+        Handover::new(&self.root.path().join("handover"), self.owner)
     }
 
     /// Removes the access token of a session, if there is one, and keeps its directory: the session still runs.

@@ -271,9 +271,10 @@ impl Agent {
         }
     }
 
-    /// Removes the records of logins without a session, takes over what late looks have found, ends sessions without a process,
+    /// Revokes the mytokens of logins without a session, and removes their records. Takes over what late looks have found, ends sessions without a process,
     /// asks about jobs without a process, and looks after files that could not be changed.
     fn sweep(self: &Arc<Self>) {
+        self.take_abandoned();
         self.runtime_dir.sweep_handover(self.now() / 1000);
         self.take_missed();
         self.take_late();
@@ -281,19 +282,6 @@ impl Agent {
         self.sweep_jobs();
         self.look_after_files();
         self.forget_old_answers();
-    }
-
-    fn sweep_sessions(&self) {
-        let sessions: Vec<(LeaseKey, (u32, u64))> = {
-            let table = self.leases();
-            let running = table.leases().filter(|lease| lease.is_running());
-            running.filter_map(|lease| Some((lease.key.clone(), lease.process?))).collect()
-        };
-        for (key, (pid, start)) in sessions {
-            if self.processes.has_ended(pid, start) {
-                self.end_session(&mut self.leases(), &key, "the session's process ended");
-            }
-        }
     }
 
     fn sweep_jobs(&self) {

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Settles submissions that have no job on this node any more: slurmctld says whether the whole submission is final, then its sub-token is
-//! revoked or left to other nodes. The lease table is not locked during a query or a revocation. Revocations have worker threads of their
+//! revoked or left to other nodes. The mytoken of an ended session is revoked in the same way, without a question. The lease table is not locked during a query or a revocation. Revocations have worker threads of their
 //! own: a server that hangs delays neither the queries nor the revocations at other servers.
+
+mod revocation;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mytoken::Deadline;
 use mytoken_wire::agent::EventKind;
 
-use super::budget::ledger::Purpose;
-use super::credential_service::{Charge, RequestFailure};
+use super::credential_service::RequestFailure;
 use super::file_queue::FilePlace;
-use super::lease::{Action, Ends, Lease, LeaseCredential, NamedFile, Phase, Submitter};
+use super::lease::{Action, Ends, Lease, LeaseCredential, LeaseKey, NamedFile, Phase, Submitter};
 use super::lease_table::Task;
 use super::slurm::SqueueError;
 use super::slurmctld_time::{DRIFTING, LeaseTimes};
@@ -39,6 +39,9 @@ const FOLLOWED_RETENTION: Duration = Duration::from_secs(600);
 
 /// How often an answer without the jobs that just ran here is doubted. slurmctld forgets a job after minutes, not seconds.
 const DOUBTS: u32 = 3;
+
+/// How often the revocation of a session's mytoken waits for the removal of its files: about a minute.
+const FILES_FIRST: u32 = 5;
 
 /// The result of one try.
 enum Settlement {
@@ -90,9 +93,6 @@ pub(super) fn held(lease: &Lease) -> HeldSubmission {
     }
 }
 
-/// Why a revocation waits for the budget.
-const NO_PERMIT: &str = "the sub-token is revoked when the budget of requests to the mytoken server permits it";
-
 fn carry_out(decision: EndDecision, waited: bool) -> Settlement {
     match decision {
         EndDecision::Revoke { rank } if rank > 0 && !waited => Settlement::RevokeLater(RANK_DELAY.saturating_mul(rank)),
@@ -132,14 +132,23 @@ impl Agent {
             let (held, times) = (held(lease), self.times(lease));
             let progress = lease.progress.filter(|_| lease.is_followed_here());
             let expired = self.is_expired(lease);
-            let about = (lease.credential.clone(), lease.ends, lease.uid);
+            let about = (lease.credential.clone(), lease.ends, (lease.uid, lease.removing && tries < FILES_FIRST));
             Some((about, expired, ((held, times), progress), (due, tries, revoke)))
         });
-        let Some(((credential, ends, uid), expired, (held, before), (ended, tries, revoke))) = copied else { return };
+        let Some(((credential, ends, (uid, has_files)), expired, (held, before), (ended, tries, revoke))) = copied
+        else {
+            return;
+        };
         let now = self.now();
         let (mut leaders, mut progress, mut known) = (None, None, None);
         let settlement = match credential {
-            Some(_) if expired => Settlement::Finished(EventKind::Kept, "the sub-token has expired".to_owned()),
+            Some(credential) if expired => {
+                let text = format!("the {} has expired", revocation::word(&credential));
+                Settlement::Finished(EventKind::Kept, text)
+            }
+            // The user can make the removal hang (KERN-01), and the revocation must not wait for ever.
+            Some(LeaseCredential::Mytoken(_)) if has_files => Settlement::AskAgain,
+            Some(LeaseCredential::Mytoken(_)) => Settlement::Revoke,
             None => Settlement::Finished(EventKind::Kept, "there is no sub-token to revoke".to_owned()),
             Some(LeaseCredential::Sealed(_) | LeaseCredential::Registered { .. })
                 if self.configured().service.decides_ends() =>
@@ -182,48 +191,6 @@ impl Agent {
                 table.enqueue(&task.key, Action::Revoke);
                 self.queued.notify_all();
             }
-        }
-        self.lease_changed(&mut table, &task.key);
-    }
-
-    /// Revokes the sub-token of a submission that is final, unless a job has come back.
-    pub(super) fn revoke(&self, task: &Task) {
-        let now = self.now();
-        let copied = self.leases().begin(task, |lease| match lease.phase {
-            Phase::Ended { tries, revoke, .. } if lease.revoking => {
-                let purpose = match lease.progress {
-                    _ if lease.proven => Purpose::Revocation,
-                    Some(Progress::Started) => Purpose::LastRevocation,
-                    _ => Purpose::UnverifiedRevocation,
-                };
-                let charge = Charge { uid: lease.uid, purpose, job: lease.jobs.keys().copied().last() };
-                Some((lease.credential.clone()?, charge, lease.ends, (tries, revoke, lease.is_given_up(now))))
-            }
-            _ => None,
-        });
-        let Some((credential, charge, ends, (tries, revoke, is_given_up))) = copied else { return };
-        let configured = self.configured();
-        let deadline = Deadline::after(configured.intervals.request_deadline);
-        let settlement = match configured.service.revoke(&credential, charge, deadline) {
-            Ok(()) => {
-                let why = if ends == Ends::Submission { "the submission is over; its" } else { "the" };
-                Settlement::Finished(EventKind::Revoked, format!("{why} sub-token was revoked"))
-            }
-            Err(RequestFailure { unsent: true, retry_after, reason, .. }) => {
-                let text = if configured.service.decides_ends() { reason } else { NO_PERMIT.to_owned() };
-                Settlement::Waits(retry_after.unwrap_or_default(), text)
-            }
-            Err(failure) if failure.temporary && !is_given_up => Settlement::RevokeAgain(failure.reason),
-            Err(failure) => {
-                Settlement::Finished(EventKind::Kept, format!("the sub-token could not be revoked: {}", failure.reason))
-            }
-        };
-        drop(credential);
-        let mut table = self.leases();
-        let still = table.current(task).is_some_and(|lease| lease.revoking);
-        let Some(lease) = table.finish(task) else { return };
-        if still && matches!(lease.phase, Phase::Ended { .. }) {
-            self.apply(lease, settlement, tries, revoke);
         }
         self.lease_changed(&mut table, &task.key);
     }
@@ -292,7 +259,8 @@ impl Agent {
                 lease.files.iter_mut().for_each(NamedFile::clear);
                 // Nobody asks about a submission of this host whose jobs were elsewhere.
                 let retention = self.configured().intervals.retention;
-                let kept = if lease.jobs.is_empty() { retention.min(FOLLOWED_RETENTION) } else { retention };
+                let is_followed = lease.jobs.is_empty() && !matches!(lease.key, LeaseKey::Session(_));
+                let kept = if is_followed { retention.min(FOLLOWED_RETENTION) } else { retention };
                 lease.phase = Phase::Finished { due: now.saturating_add(millis(kept)) };
             }
             Settlement::RevokeLater(delay) => {
@@ -317,7 +285,8 @@ impl Agent {
             Settlement::Revoke => lease.phase = after(0, revoke.map_or(0, |_| tries), revoke),
             Settlement::AskAgain => lease.phase = after(pause(tries, LONGEST_PAUSE), tries, revoke),
             Settlement::RevokeAgain(reason) => {
-                let text = format!("the sub-token was not revoked: {reason}; the agent tries again");
+                let word = lease.credential.as_ref().map_or("sub-token", revocation::word);
+                let text = format!("the {word} was not revoked: {reason}; the agent tries again");
                 self.record(lease, Level::Warning, EventKind::Retry, text);
                 lease.phase = after(pause(tries, LONGEST_REVOCATION_PAUSE), tries, Some(now));
             }

@@ -108,6 +108,12 @@ impl Changes {
         self.is_idle() && self.state().unstored.is_empty()
     }
 
+    /// Whether the last state of the lease of `key` is stored, if there is one.
+    pub(super) fn has_stored(&self, key: &LeaseKey) -> bool {
+        let state = self.state();
+        !state.marked.contains(key) && !state.unstored.contains(key) && state.writing.as_ref() != Some(key)
+    }
+
     /// The next lease to store.
     fn take(&self) -> Option<(u64, LeaseKey)> {
         let mut state = self.state();

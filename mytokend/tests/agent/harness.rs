@@ -198,7 +198,7 @@ impl CredentialService for FakeServices {
             LeaseCredential::Sealed(text) => text.clone(),
             LeaseCredential::SubToken { sub_token, .. } => sub_token.expose().to_owned(),
             LeaseCredential::Registered { handle, .. } => handle.clone(),
-            LeaseCredential::Mytoken(_) => return Ok(()),
+            LeaseCredential::Mytoken(renewal) => renewal.mytoken.expose().to_owned(),
         };
         self.with(|script| (script.revocation_requests += 1, script.charges.push(charge)));
         std::thread::sleep(self.with(|script| script.revocation_time));

@@ -44,6 +44,8 @@ mod server_time;
 #[cfg(test)]
 mod session;
 #[cfg(test)]
+mod session_revocation;
+#[cfg(test)]
 #[path = "../../../tests/skipped.rs"]
 mod skipped;
 #[cfg(test)]

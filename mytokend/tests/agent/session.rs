@@ -18,17 +18,17 @@ use crate::harness::{BEFORE_RENEWAL, EXPIRY, LIFETIME, NOW, RENEWAL, SWEEP, Test
 use crate::processes::FakeProcesses;
 use crate::reload::configured;
 
-const ID: &str = "0123456789abcdef0123456789abcdef";
+pub const ID: &str = "0123456789abcdef0123456789abcdef";
 
 /// The files that the PAM module makes, and a process in place of sshd's monitor.
-struct TestSession {
-    directory: PathBuf,
+pub struct TestSession {
+    pub directory: PathBuf,
     processes: FakeProcesses,
     monitor: u32,
 }
 
 impl TestSession {
-    fn new(agent: &TestAgent) -> Self {
+    pub fn new(agent: &TestAgent) -> Self {
         let uid = me().uid;
         let directory = agent.dir.path().join(format!("mytoken/sessions/{uid}/{ID}"));
         fs::create_dir_all(&directory).unwrap();
@@ -43,7 +43,7 @@ impl TestSession {
     }
 
     /// A start with an access token that was issued just now.
-    fn start(&self, mytoken: Option<&str>) -> SessionStart {
+    pub fn start(&self, mytoken: Option<&str>) -> SessionStart {
         SessionStart {
             session: ID.into(),
             uid: me().uid,
@@ -58,6 +58,7 @@ impl TestSession {
             exp: NOW + LIFETIME,
             lifetime: LIFETIME,
             told: false,
+            revoke_at_end: false,
         }
     }
 
@@ -69,12 +70,12 @@ impl TestSession {
         fs::read_to_string(self.token()).expect("there is a token file at every moment")
     }
 
-    fn end_monitor(&self) {
+    pub fn end_monitor(&self) {
         self.processes.end(self.monitor);
     }
 }
 
-fn send(agent: &TestAgent, start: &SessionStart) {
+pub fn send(agent: &TestAgent, start: &SessionStart) {
     agent.ask(start).unwrap();
 }
 
@@ -82,7 +83,7 @@ fn until(agent: &TestAgent) -> Option<u64> {
     agent.ask(&StatusQuery::default()).unwrap().jobs[0].until
 }
 
-fn state_file(agent: &TestAgent) -> PathBuf {
+pub fn state_file(agent: &TestAgent) -> PathBuf {
     agent.dir.path().join(format!("mytoken/state/session-{ID}.json"))
 }
 

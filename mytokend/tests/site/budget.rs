@@ -149,6 +149,7 @@ fn the_requests_of_logins_are_counted_once() {
         exp: unix_time() + 3_600,
         lifetime: 3_600,
         told,
+        revoke_at_end: false,
     };
     site.ask(&session("a", true)).unwrap();
     assert_eq!(logins(), [(None, 3), (Some(uid), 2)], "its login has told it");

@@ -8,7 +8,7 @@ use mytoken::config::{FileTrust, Shared};
 use mytoken::private_files::Owner;
 use mytoken::{Deadline, SystemClock};
 use mytoken_login::handover::{Claimant, Record};
-use mytoken_login::session::{Installed, Sessions, register, unregister};
+use mytoken_login::session::{Installed, Sessions, register, revoked_at_end, unregister};
 use mytoken_login::{Level, LoginSettings, Process, SessionSettings, escape_field};
 use mytoken_wire::paths::{AGENT_SOCKET, RUNTIME};
 use pamsm::PamError;
@@ -33,13 +33,17 @@ pub fn open_session(context: &PamContext<'_>) -> PamError {
     let record = match records().take(&handle, &claimant, &SystemClock) {
         Ok(record) => record,
         Err(error) => {
-            // The delegated mytoken of the record is not revoked; see `RecordError`.
+            // The agent revokes a mytoken that was made for this session alone.
             warn(error.to_string());
             return codes::session(LoginMethod::Token);
         }
     };
-    match settings(context).and_then(|settings| Ok(sessions().install(&record, &settings)?)) {
-        Ok(installed) => register_session(context, &record, &installed),
+    let installed = settings(context).and_then(|settings| {
+        let installed = sessions().install(&record, &settings)?;
+        Ok((settings, installed))
+    });
+    match installed {
+        Ok((settings, installed)) => register_session(context, &record, &settings, &installed),
         Err(error) => {
             warn(error.to_string());
             revocation::revoke_delegated(context, &record.credential, Deadline::after(revocation::TIME_LIMIT));
@@ -54,7 +58,7 @@ fn settings(context: &PamContext<'_>) -> Result<SessionSettings, mytoken::Error>
 }
 
 /// Exports the paths of the credential, and registers the session at the agent.
-fn register_session(context: &PamContext<'_>, record: &Record, installed: &Installed) {
+fn register_session(context: &PamContext<'_>, record: &Record, settings: &SessionSettings, installed: &Installed) {
     for (name, path) in [("BEARER_TOKEN_FILE", &installed.bearer_token_file), ("MYTOKEN_FILE", &installed.mytoken_file)]
     {
         if let Some(path) = path {
@@ -62,8 +66,11 @@ fn register_session(context: &PamContext<'_>, record: &Record, installed: &Insta
         }
     }
     context.store_session(&format!("{}:{}:{}", installed.session, record.uid, record.gid));
-    let agent =
-        register(Path::new(AGENT_SOCKET), record, installed, std::process::id(), Deadline::after(AGENT_TIME_LIMIT));
+    let deadline = Deadline::after(AGENT_TIME_LIMIT);
+    let agent = register(Path::new(AGENT_SOCKET), record, settings, installed, std::process::id(), deadline);
+    if agent.is_err() && revoked_at_end(record, settings).is_some() {
+        store_for_end(context, record);
+    }
     let (level, renewal) = match agent {
         Ok(()) if record.credential.renewal.is_some() => (Level::Info, "the agent renews it".to_owned()),
         Ok(()) => (Level::Info, "not renewed: the login was without a mytoken".to_owned()),
@@ -81,6 +88,17 @@ fn register_session(context: &PamContext<'_>, record: &Record, installed: &Insta
             record.credential.exp
         ),
     );
+}
+
+/// Leaves the record for the agent, which does not know the session: it revokes the mytoken when this process has ended.
+fn store_for_end(context: &PamContext<'_>, record: &Record) {
+    let stored = match Process::own() {
+        Some(process) => records().store_for_end(record, process).map_err(|error| error.to_string()),
+        None => Err("this process cannot be read in /proc".to_owned()),
+    };
+    if let Err(reason) = stored {
+        context.log(Level::Warning, &format!("the session's mytoken will not be revoked at its end: {reason}"));
+    }
 }
 
 /// Ends the session that this process opened.

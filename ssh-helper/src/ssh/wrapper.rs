@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use mytoken::Secret;
 use mytoken::random::random;
+use mytoken::token::session_mytoken_name;
 use zeroize::Zeroizing;
 
 use super::arguments::{Program, destination_queries};
@@ -130,8 +131,13 @@ fn token_request(
     let rule = settings.host_rule([&destination.host_argument, &destination.hostname]);
     let of_rule = |value: fn(&HostRule) -> Option<String>| rule.and_then(value).unwrap_or_default();
     let account = &destination.account;
+    let name = match wrapper.delegate {
+        // The host may revoke it at logout: by this name it knows that nobody else has it.
+        Some(_) => session_mytoken_name(&account.user, &account.host),
+        None => format!("ssh {}@{}", account.user, account.host),
+    };
     LoginTokenRequest {
-        name: format!("ssh {}@{}", account.user, account.host),
+        name,
         host: account.host.clone(),
         scope: wrapper.scope.clone().unwrap_or_else(|| of_rule(|rule| rule.scope.clone())),
         audience: wrapper.audience.clone().unwrap_or_else(|| of_rule(|rule| rule.audience.clone())),

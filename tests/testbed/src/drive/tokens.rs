@@ -71,6 +71,18 @@ pub fn transfer_code(site: &Site, mytoken: &str) -> Result<String> {
     text(&call(site, "/api/v0/token/transfer", &json!({"mytoken": mytoken}))?, "transfer_code")
 }
 
+/// A transfer code for a new sub-token of `parent` with this name and the parent's clauses. It can make sub-tokens itself.
+///
+/// # Errors
+/// When the server refuses.
+pub fn code_of_child(site: &Site, parent: &str, name: &str) -> Result<String> {
+    let request = json!({
+        "grant_type": "mytoken", "mytoken": parent, "name": name, "response_type": "transfer_code",
+        "capabilities": ["AT", "create_mytoken", "tokeninfo:introspect"],
+    });
+    text(&call(site, "/api/v0/token/my", &request)?, "transfer_code")
+}
+
 /// Introspects a mytoken: `{"valid", "token": {..claims..}, ..}`.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ mod hostile_environment;
 mod memory;
 mod phases;
 mod provider;
+mod revocation;
 mod session;
 mod validation;
 

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Records whose mytoken is to be revoked, because no session takes it, or because the session has ended.
+
+use mytoken::Clock;
+use mytoken_wire::agent::RenewalCredential;
+
+use super::kept::UNREADABLE;
+use super::name::{Content, RecordName};
+use super::{Handover, Record, RecordError, SIZE_LIMIT};
+
+/// A mytoken that was made for one session, which did not get it or has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Abandoned {
+    /// 32 hexadecimal digits, the same whenever the record is read.
+    pub id: String,
+    /// The account.
+    pub uid: u32,
+    /// Its primary group.
+    pub gid: u32,
+    /// The mytoken, and the server that revokes it.
+    pub renewal: RenewalCredential,
+    /// Whether the login had a session.
+    pub had_session: bool,
+    /// The record.
+    place: (String, String),
+}
+
+impl Handover {
+    /// The mytokens that are to be revoked. Their records stay until [`Self::settle`]. A record that cannot be read is kept in
+    /// [`UNREADABLE`]; the second list says so.
+    #[must_use]
+    pub fn abandoned(&self, clock: &dyn Clock) -> (Vec<Abandoned>, Vec<RecordError>) {
+        let (mut found, mut problems) = (Vec::new(), Vec::new());
+        let Some(handover) = self.open_existing() else { return (found, problems) };
+        for uid in handover.names().unwrap_or_default().into_iter().filter(|name| name != UNREADABLE) {
+            let Ok(account) = handover.enter(&uid, self.owner, 0o700) else { continue };
+            for file in account.names().unwrap_or_default() {
+                let Ok(name) = file.parse::<RecordName>() else { continue };
+                if name.content() == Content::Plain || !name.is_obsolete(clock.now()) {
+                    continue;
+                }
+                let read = match account.read(&file, self.owner, 0o600, SIZE_LIMIT) {
+                    Ok(Some(bytes)) => Record::read(&bytes),
+                    Ok(None) => continue,
+                    Err(error) => Err(RecordError::File(error)),
+                };
+                let of_session = name.content() == Content::OfSession;
+                match read.map(|record| (record.uid, record.gid, record.credential.own().cloned())) {
+                    Ok((owner, gid, Some(renewal))) => found.push(Abandoned {
+                        id: name.id(),
+                        uid: owner,
+                        gid,
+                        renewal,
+                        had_session: of_session,
+                        place: (uid.clone(), file),
+                    }),
+                    Ok((.., None)) => drop(account.remove(&file)),
+                    Err(reason) => problems.push(self.keep(&handover, (&account, &uid, &file), &reason)),
+                }
+            }
+        }
+        (found, problems)
+    }
+
+    /// Removes the record: somebody else has noted durably that its mytoken is to be revoked.
+    pub fn settle(&self, abandoned: &Abandoned) {
+        let (uid, file) = &abandoned.place;
+        let Some(handover) = self.open_existing() else { return };
+        if let Ok(account) = handover.enter(uid, self.owner, 0o700) {
+            let _ = account.remove(file);
+        }
+        // Fails when the directory is not empty.
+        let _ = handover.remove_dir(uid);
+    }
+}

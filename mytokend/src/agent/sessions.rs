@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Login sessions: their begin and their end, and the mytokens of logins that never opened one.
+
+use mytoken::private_files::Owner;
+use mytoken_login::handover::Abandoned;
+use mytoken_wire::Handle;
+use mytoken_wire::agent::{Answer, EventKind, SessionEnd, SessionStart};
+
+use super::file_queue::FilePlace;
+use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, Phase};
+use super::lease_table::LeaseTable;
+use super::{Agent, millis};
+use crate::jobs::{renew_at, windows};
+use crate::log::Level;
+
+impl Agent {
+    pub(super) fn session_start(&self, start: SessionStart) -> Answer {
+        if Handle::parse(&start.session).is_none() {
+            return Answer::Error("a session's id is 32 hexadecimal digits".to_owned());
+        }
+        let Some(begin) = self.processes.start_time(start.pid) else {
+            return Answer::Error(format!("there is no process {}", start.pid));
+        };
+        let now = self.now();
+        let key = LeaseKey::Session(start.session);
+        let mut lease = Lease::new(key.clone(), Owner { uid: start.uid, gid: start.gid }, "session", now);
+        lease.process = Some((start.pid, begin));
+        lease.token = Some(CurrentToken { exp: start.exp, lifetime: start.lifetime });
+        let due = renew_at(start.exp, start.lifetime, (self.draw)());
+        let renewal = match start.renewal {
+            Some(renewal) if !renewal.mytoken.is_empty() => {
+                if !start.told {
+                    self.count_login(&renewal.server, start.uid);
+                }
+                let claims = mytoken::token::unverified_claims(&renewal.mytoken);
+                let until = claims.as_ref().and_then(|claims| claims.unverified().exp);
+                let clauses = claims.as_ref().map_or(&[][..], |claims| &claims.unverified().restrictions);
+                lease.windows = windows::of_clauses(clauses, &renewal.scope, &renewal.audience);
+                lease.limited_uses = windows::uses_are_limited(clauses);
+                lease.lane = self.configured().service.lane_of(&renewal);
+                lease.revoke_at_end = start.revoke_at_end;
+                let ends_before = until.is_some_and(|until| until.saturating_mul(1000) <= due);
+                if !ends_before || start.revoke_at_end {
+                    lease.credential = Some(LeaseCredential::Mytoken(renewal));
+                }
+                if ends_before {
+                    // It is from mytoken-ssh without --delegate. It has a second use only in case the login's first request fails, which
+                    // counts too (MT-12).
+                    Err("the login's mytoken ends before its access token is due for renewal")
+                } else {
+                    Ok(until)
+                }
+            }
+            _ => Err("the login brought no mytoken to renew its access token with"),
+        };
+        let text = match renewal {
+            Ok(until) => {
+                // The login's access token is of it.
+                lease.proven = true;
+                lease.until = until;
+                lease.phase = Phase::Active { due };
+                "the access token of the login will be renewed"
+            }
+            Err(reason) => {
+                lease.until = Some(start.exp);
+                lease.phase = Phase::Refused;
+                lease.reason = Some(reason.to_owned());
+                reason
+            }
+        };
+        self.record(&mut lease, Level::Info, EventKind::Started, text);
+        let mut table = self.leases();
+        table.insert(lease);
+        self.lease_changed(&mut table, &key);
+        Answer::Done {}
+    }
+
+    pub(super) fn session_end(&self, end: &SessionEnd) -> Answer {
+        let key = LeaseKey::Session(end.session.clone());
+        let place = self.end_session(&mut self.leases(), &key, "the session ended");
+        if let Some(place) = place {
+            // If it takes longer, the threads for files tell it.
+            self.wait_for_removal(&place);
+        }
+        Answer::Done {}
+    }
+
+    /// Removes the session's mytoken or has it revoked, and has its files removed. Returns where they are, if the session has run.
+    pub(super) fn end_session(&self, table: &mut LeaseTable, key: &LeaseKey, why: &str) -> Option<FilePlace> {
+        let is_session = matches!(key, LeaseKey::Session(_));
+        let is_revoked = table.get(key).is_some_and(|lease| is_to_be_revoked(table, lease));
+        let lease = table.get_mut(key).filter(|lease| is_session && lease.is_running())?;
+        let (uid, place) = (lease.uid, lease.file_places().pop()?);
+        (lease.token, lease.arrived) = (None, None);
+        // Until a thread has done it, also after a restart of the agent.
+        lease.removing = true;
+        self.record(lease, Level::Info, EventKind::Removed, why);
+        let (now, intervals) = (self.now(), &self.configured().intervals);
+        if is_revoked {
+            // The credential stays until the server has answered. The files are removed first.
+            let due = now.saturating_add(millis(intervals.settle_delay));
+            lease.phase = Phase::Ended { due, tries: 0, revoke: Some(now) };
+        } else {
+            lease.credential = None;
+            lease.phase = Phase::Finished { due: now.saturating_add(millis(intervals.retention)) };
+        }
+        table.files.end(uid, &place);
+        self.files_queued.notify_all();
+        self.lease_changed(table, key);
+        for key in table.surplus() {
+            self.delete(table, &key);
+        }
+        Some(place)
+    }
+
+    /// Ends the sessions whose process has ended.
+    pub(super) fn sweep_sessions(&self) {
+        let sessions: Vec<(LeaseKey, (u32, u64))> = {
+            let table = self.leases();
+            let running = table.leases().filter(|lease| lease.is_running());
+            running.filter_map(|lease| Some((lease.key.clone(), lease.process?))).collect()
+        };
+        for (key, (pid, start)) in sessions {
+            if self.processes.has_ended(pid, start) {
+                self.end_session(&mut self.leases(), &key, "the session's process ended");
+            }
+        }
+    }
+
+    /// Takes over the mytokens of logins whose session did not get them or was not known here. The record of one stays until a later sweep
+    /// finds that the lease which revokes it is stored, so that an end of the agent in between loses nothing.
+    pub(super) fn take_abandoned(&self) {
+        let (found, problems) = self.runtime_dir.abandoned(self.now() / 1000);
+        for problem in problems {
+            self.log
+                .line(Level::Warning, &format!("the mytoken of a login without a session is not revoked: {problem}"));
+        }
+        for abandoned in found {
+            let key = LeaseKey::Session(abandoned.id.clone());
+            let is_taken = self.leases().get(&key).is_some();
+            if !is_taken {
+                self.revoke_abandoned(&abandoned, key);
+            } else if self.changes.has_stored(&key) {
+                self.runtime_dir.settle_abandoned(&abandoned);
+            }
+        }
+    }
+
+    fn revoke_abandoned(&self, abandoned: &Abandoned, key: LeaseKey) {
+        let now = self.now();
+        let owner = Owner { uid: abandoned.uid, gid: abandoned.gid };
+        let mut lease = Lease::new(key.clone(), owner, "session", now);
+        let claims = mytoken::token::unverified_claims(&abandoned.renewal.mytoken);
+        lease.until = claims.and_then(|claims| claims.unverified().exp);
+        lease.lane = self.configured().service.lane_of(&abandoned.renewal);
+        lease.credential = Some(LeaseCredential::Mytoken(abandoned.renewal.clone()));
+        // The login's access token was of it.
+        (lease.proven, lease.revoke_at_end) = (true, true);
+        lease.phase = Phase::Ended { due: now, tries: 0, revoke: Some(now) };
+        let text = if abandoned.had_session {
+            "the session has ended, of which the agent was not told; its mytoken is revoked"
+        } else {
+            "the login opened no session; the mytoken that was made for it is revoked"
+        };
+        self.record(&mut lease, Level::Info, EventKind::Missed, text);
+        let mut table = self.leases();
+        table.insert(lease);
+        self.lease_changed(&mut table, &key);
+    }
+}
+
+/// Whether the mytoken of a session that ends is to be revoked. Another session may have the same one, if its user has copied it; then that
+/// one revokes it.
+fn is_to_be_revoked(table: &LeaseTable, lease: &Lease) -> bool {
+    let Some(LeaseCredential::Mytoken(own)) = lease.credential.as_ref().filter(|_| lease.revoke_at_end) else {
+        return false;
+    };
+    let has_same = |other: &Lease| match &other.credential {
+        Some(LeaseCredential::Mytoken(theirs)) => {
+            other.key != lease.key && other.is_running() && theirs.mytoken == own.mytoken
+        }
+        _ => false,
+    };
+    !table.leases().any(has_same)
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Revocations of the mytokens of sessions: at their end, and when no session got them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mytoken::Secret;
+use mytoken::private_files::Owner;
+use mytoken_login::handover::{Handover, Record};
+use mytoken_login::{Accepted, Identity, LocalAccount, Process, SessionCredential};
+use mytoken_wire::agent::{EventKind, RenewalCredential, SessionEnd, SessionStart, StatusQuery};
+use mytoken_wire::clock::FixedClock;
+use mytokend::agent::budget::ledger::Purpose;
+use mytokend::agent::file_queue::FilePlace;
+
+use crate::hanging_files::Gate;
+use crate::harness::{LIFETIME, NOW, RENEWAL, SETTLE, SWEEP, TestAgent, eventually, me, outage, revocation};
+use crate::session::{ID, TestSession, send, state_file};
+
+const OTHER: &str = "fedcba9876543210fedcba9876543210";
+
+fn revoked_at_end(session: &TestSession) -> SessionStart {
+    SessionStart { revoke_at_end: true, ..session.start(Some("m.y.t")) }
+}
+
+fn end(agent: &TestAgent, session: &str) {
+    agent.ask(&SessionEnd { session: session.into() }).unwrap();
+}
+
+fn revoked(agent: &TestAgent) -> Vec<String> {
+    agent.services.with(|script| script.revoked.clone())
+}
+
+fn last_event(agent: &TestAgent) -> (EventKind, String) {
+    let status = agent.ask(&StatusQuery::default()).unwrap();
+    let event = status.jobs[0].events.last().unwrap();
+    (event.kind.clone(), event.text.clone())
+}
+
+#[test]
+fn the_mytoken_is_revoked_at_the_end_only_if_the_module_asked_for_it() {
+    for revoke_at_end in [true, false] {
+        let agent = TestAgent::new();
+        let session = TestSession::new(&agent);
+        send(&agent, &SessionStart { revoke_at_end, ..revoked_at_end(&session) });
+        end(&agent, ID);
+        assert!(!session.directory.exists());
+        assert!(revoked(&agent).is_empty(), "the files come first");
+        agent.advance(SETTLE);
+        assert_eq!(revoked(&agent), if revoke_at_end { vec!["m.y.t"] } else { vec![] });
+        assert!(!fs::read_to_string(state_file(&agent)).unwrap().contains("m.y.t"), "it is not kept after that");
+        if revoke_at_end {
+            assert_eq!(last_event(&agent), (EventKind::Revoked, "the mytoken was revoked".into()));
+            assert_eq!(agent.services.with(|script| script.charges[0].purpose), Purpose::Revocation);
+        }
+    }
+}
+
+#[test]
+fn a_revocation_that_failed_is_repeated_after_a_restart() {
+    let mut agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &revoked_at_end(&session));
+    agent.services.with(|script| script.revocation_failure = Some(outage()));
+    session.end_monitor();
+    agent.advance(SWEEP);
+    agent.advance(SETTLE);
+    assert!(revoked(&agent).is_empty() && !session.directory.exists());
+    let (kind, text) = last_event(&agent);
+    assert!(kind == EventKind::Retry && text.contains("the mytoken was not revoked"), "{text}");
+    agent.end();
+    assert!(fs::read_to_string(state_file(&agent)).unwrap().contains("m.y.t"));
+    agent.services.with(|script| script.revocation_failure = None);
+    agent.begin();
+    agent.advance(Duration::from_secs(60));
+    assert_eq!(revoked(&agent), ["m.y.t"]);
+}
+
+#[test]
+fn a_mytoken_that_is_not_renewed_any_more_is_revoked_too() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &revoked_at_end(&session));
+    agent.services.with(|script| script.failure = Some(revocation()));
+    agent.advance(RENEWAL);
+    assert_eq!(last_event(&agent).0, EventKind::Refused);
+    end(&agent, ID);
+    agent.advance(SETTLE);
+    assert_eq!(revoked(&agent), ["m.y.t"]);
+}
+
+#[test]
+fn of_two_sessions_with_one_mytoken_the_last_one_revokes_it() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &revoked_at_end(&session));
+    send(&agent, &SessionStart { session: OTHER.into(), ..revoked_at_end(&session) });
+    end(&agent, ID);
+    agent.advance(SETTLE);
+    assert!(revoked(&agent).is_empty());
+    end(&agent, OTHER);
+    agent.advance(SETTLE);
+    assert_eq!(revoked(&agent), ["m.y.t"]);
+}
+
+#[test]
+fn files_that_cannot_be_removed_delay_a_revocation_by_a_minute_only() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &revoked_at_end(&session));
+    agent.wait_until_idle();
+    let gate = Gate::of(&agent);
+    gate.hold(FilePlace::Session { uid: me().uid, gid: me().gid, session: ID.into() });
+    end(&agent, ID);
+    gate.wait_until_it_hangs();
+    let mut seconds = 0;
+    eventually("the revocation", || {
+        agent.move_clock(Duration::from_secs(1));
+        seconds += 1;
+        !revoked(&agent).is_empty()
+    });
+    assert!(seconds > 30, "after {seconds} s");
+    gate.release();
+}
+
+/// A login that was accepted with a mytoken. `process` may open its session.
+fn login(for_session: bool, process: Process) -> Record {
+    let accepted = Accepted {
+        account: LocalAccount { name: "alice".into(), uid: me().uid, gid: me().gid, system: false },
+        identity: Identity {
+            issuer: "op".into(),
+            iss: "https://op.example.org".into(),
+            sub: "s-1".into(),
+            scopes: Vec::new(),
+            claims: serde_json::Map::new(),
+        },
+        rule: "hpc".into(),
+        credential: SessionCredential {
+            access_token: Secret::new("the.access.token"),
+            exp: NOW + LIFETIME,
+            good_until: NOW + LIFETIME,
+            lifetime: LIFETIME,
+            renewal: Some(RenewalCredential {
+                server: "testbed".into(),
+                mytoken: Secret::new("m.y.t"),
+                scope: String::new(),
+                audience: String::new(),
+            }),
+            delegated: true,
+            for_session,
+        },
+    };
+    Record::new(&accepted, "sshd", vec![process], &FixedClock(NOW))
+}
+
+struct Records {
+    handover: Handover,
+    directory: PathBuf,
+}
+
+impl Records {
+    fn new(agent: &TestAgent) -> Self {
+        let directory = agent.dir.path().join("mytoken/handover");
+        Self { handover: Handover::new(&directory, Owner::current()), directory }
+    }
+
+    fn count(&self) -> usize {
+        fs::read_dir(self.directory.join(me().uid.to_string())).map_or(0, Iterator::count)
+    }
+}
+
+/// A process that has ended.
+fn ended() -> Process {
+    let own = Process::own().unwrap();
+    Process { start: own.start + 1, ..own }
+}
+
+#[test]
+fn the_mytoken_of_a_login_without_a_session_is_revoked_if_nobody_else_uses_it() {
+    for for_session in [true, false] {
+        let mut agent = TestAgent::new();
+        let records = Records::new(&agent);
+        records.handover.store(&login(for_session, Process::own().unwrap())).unwrap();
+        agent.advance(SWEEP);
+        assert_eq!((records.count(), agent.revoked()), (1, 0), "its process runs");
+        records.handover.store(&login(for_session, ended())).unwrap();
+        agent.services.with(|script| script.revocation_failure = Some(outage()));
+        agent.advance(SWEEP);
+        // Its lease was stored, and the next sweep removes the record.
+        agent.advance(SWEEP);
+        assert_eq!((records.count(), agent.revoked()), (1, 0));
+        agent.end();
+        agent.services.with(|script| script.revocation_failure = None);
+        agent.begin();
+        agent.advance(Duration::from_secs(120));
+        assert_eq!(revoked(&agent), if for_session { vec!["m.y.t"] } else { vec![] });
+    }
+}
+
+#[test]
+fn the_mytoken_of_a_session_that_the_agent_did_not_know_is_revoked_after_its_end() {
+    let agent = TestAgent::new();
+    let records = Records::new(&agent);
+    records.handover.store_for_end(&login(true, ended()), Process::own().unwrap()).unwrap();
+    // It may last longer than a login waits for its session.
+    agent.advance(Duration::from_secs(3 * 24 * 3600));
+    assert_eq!((records.count(), agent.revoked()), (1, 0));
+    records.handover.store_for_end(&login(true, ended()), ended()).unwrap();
+    agent.advance(SWEEP);
+    agent.advance(SWEEP);
+    assert_eq!((records.count(), revoked(&agent)), (1, vec!["m.y.t".to_owned()]));
+}
