@@ -67,6 +67,15 @@ impl Handover {
         self.store_as(Content::OfSession, record, &[session]).map(drop)
     }
 
+    /// Stores the record of a session that gets no mytoken. The agent finds it at its next sweep and revokes the one that was made for the
+    /// session.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn store_for_revocation(&self, record: &Record) -> Result<(), FileError> {
+        self.store_as(Content::Revocable, record, &[]).map(drop)
+    }
+
     fn store_as(&self, content: Content, record: &Record, processes: &[Process]) -> Result<String, FileError> {
         let name = RecordName::new(content, record.created, processes).to_string();
         let bytes = serde_json::to_vec(record).map(Zeroizing::new).map_err(|error| FileError::Unusable {

@@ -64,7 +64,7 @@ pub use runtime_dir::open_runtime_dir;
 pub use server_tokens::ServerTokens;
 pub use service::TokenService;
 pub use settings::{
-    AccountSettings, ExchangeSettings, Exchangeable, LoginSettings, Mapping, PromptSettings, Rule, SessionMytoken,
-    SessionSettings,
+    AccountSettings, ExchangeSettings, Exchangeable, LoginSettings, Mapping, PromptSettings, Rule, SessionSettings,
+    SessionStore,
 };
 pub use template::{AccountTemplate, MissingClaim};

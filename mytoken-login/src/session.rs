@@ -11,7 +11,7 @@ use mytoken_wire::agent::{self, AgentError, RenewalCredential, SessionEnd, Sessi
 
 use crate::handover::Record;
 use crate::runtime_dir::open_runtime_dir;
-use crate::settings::{SessionMytoken, SessionSettings};
+use crate::settings::{SessionSettings, SessionStore};
 
 /// The directory of the sessions in the runtime directory.
 const SESSIONS: &str = "sessions";
@@ -41,28 +41,29 @@ impl Sessions {
         Self { runtime: runtime.to_owned(), root }
     }
 
-    /// Writes the session's files.
+    /// Writes the session's files. `None`: it gets none ([`SessionStore::None`]).
     ///
     /// # Errors
     /// [`FileError::Unusable`] or [`FileError::Identity`]. No file is left then.
-    pub fn install(&self, record: &Record, settings: &SessionSettings) -> Result<Installed, FileError> {
+    pub fn install(&self, record: &Record, settings: &SessionSettings) -> Result<Option<Installed>, FileError> {
+        if settings.store == SessionStore::None {
+            return Ok(None);
+        }
         let owner = Owner { uid: record.uid, gid: record.gid };
         let session = Handle::new(random()).to_string();
         let user = self.user_directory(owner)?;
         let written = as_user(owner, || {
             let directory = user.make(&session, owner, 0o700)?;
             let mut installed = Installed { session: session.clone(), ..Installed::default() };
-            if settings.access_token {
-                let name = format!("bt_u{}", owner.uid);
-                directory.write(&name, record.credential.access_token.expose().as_bytes(), owner, 0o600)?;
-                installed.bearer_token_file = Some(directory.path().join(name));
-            }
+            let name = format!("bt_u{}", owner.uid);
+            directory.write(&name, record.credential.access_token.expose().as_bytes(), owner, 0o600)?;
+            installed.bearer_token_file = Some(directory.path().join(name));
             if let Some(renewal) = delegated_mytoken(record, settings) {
                 let name = format!("mt_u{}", owner.uid);
                 directory.write(&name, format!("{}\n", renewal.mytoken.expose()).as_bytes(), owner, 0o600)?;
                 installed.mytoken_file = Some(directory.path().join(name));
             }
-            Ok(installed)
+            Ok(Some(installed))
         });
         if written.is_err() {
             self.remove(&session, owner);
@@ -96,7 +97,7 @@ impl Sessions {
 
 /// The mytoken that the session gets in a file.
 fn delegated_mytoken<'a>(record: &'a Record, settings: &SessionSettings) -> Option<&'a RenewalCredential> {
-    record.credential.delegated().filter(|_| settings.mytoken == SessionMytoken::Delegated)
+    record.credential.delegated().filter(|_| settings.store == SessionStore::Mytoken)
 }
 
 /// The mytoken that is revoked at the end of the session.

@@ -2,9 +2,11 @@
 //! The settings of `login.toml`.
 
 mod rule;
+mod session;
 
 pub(crate) use rule::STRONG_KEYS;
 pub use rule::{Mapping, Rule};
+pub use session::{SessionSettings, SessionStore};
 
 use std::path::Path;
 
@@ -166,34 +168,6 @@ fn every_kind() -> Vec<Exchangeable> {
     vec![Exchangeable::Mytoken, Exchangeable::ShortToken, Exchangeable::TransferCode]
 }
 
-/// `[session]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SessionSettings {
-    /// Whether the session gets the access token, in `BEARER_TOKEN_FILE`.
-    pub access_token: bool,
-    /// Whether the session gets a mytoken, in `MYTOKEN_FILE`.
-    pub mytoken: SessionMytoken,
-    /// Whether a delegated mytoken that was made for the session alone is revoked at its end.
-    pub revoke_at_logout: bool,
-}
-
-impl Default for SessionSettings {
-    fn default() -> Self {
-        Self { access_token: true, mytoken: SessionMytoken::Delegated, revoke_at_logout: false }
-    }
-}
-
-/// When a session gets a mytoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SessionMytoken {
-    /// When it was delegated: a transfer code brought it, and it may create sub-tokens.
-    Delegated,
-    /// Never.
-    Never,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,8 +203,7 @@ mod tests {
             scope = "openid profile storage.read"
             audience = "https://testbed"
             [session]
-            access_token = true
-            mytoken = "delegated"
+            store = "mytoken"
             revoke_at_logout = false
             [[rule]]
             name = "hpc"
@@ -311,6 +284,16 @@ mod tests {
         assert!(load(&format!("{}{FILE}", allow("root"))).is_ok());
         assert!(load(&allow("backup")).is_ok());
         assert!(load(&format!("{}{FILE}{FILE}require_acr = ['2']\n", allow("backup"))).is_ok());
+    }
+
+    #[test]
+    fn the_keys_that_store_has_replaced_are_errors_that_name_it() {
+        for old in ["access_token = false", "mytoken = \"never\""] {
+            let error = load(&format!("{LOGIN}[session]\n{old}\n")).unwrap_err().to_string();
+            let (key, _) = old.split_once(' ').unwrap();
+            assert!(error.contains(&format!("the key \"{key}\" was replaced by \"store\"")), "{error}");
+            assert!(error.contains("login.toml:9"), "{error}");
+        }
     }
 
     #[test]

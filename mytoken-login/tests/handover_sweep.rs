@@ -168,6 +168,15 @@ fn the_record_of_a_session_waits_for_its_end() {
     assert_eq!((found.len(), found[0].had_session), (1, true));
 }
 
+#[test]
+fn the_mytoken_of_a_session_that_gets_none_is_for_the_agent_at_once() {
+    let runtime = Runtime::new();
+    runtime.handover.store_for_revocation(&own_record(1_001, NOW, &[running()])).unwrap();
+    runtime.handover.sweep_all(&FixedClock(NOW));
+    let (found, _) = runtime.handover.abandoned(&FixedClock(NOW));
+    assert_eq!((found.len(), found[0].had_session), (1, false));
+}
+
 /// How many directories of other accounts a login lists, and how many of their records it opens or reads.
 fn accesses(runtime: &Runtime, others: u32) -> usize {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();

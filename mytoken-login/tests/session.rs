@@ -17,7 +17,7 @@ use mytoken::Deadline;
 use mytoken::private_files::Owner;
 use mytoken_login::handover::Record;
 use mytoken_login::session::{Installed, register};
-use mytoken_login::{SessionMytoken, SessionSettings};
+use mytoken_login::{SessionSettings, SessionStore};
 use mytoken_wire::agent::{Answer, Envelope};
 use serde_json::{Value, json};
 use session_fixture::{NOW, Runtime, accepted, record, record_of};
@@ -31,7 +31,7 @@ fn mode(path: &Path) -> u32 {
 fn a_session_gets_its_files_and_they_are_removed_at_its_end() {
     let runtime = Runtime::new();
     let me = Owner::current();
-    let installed = runtime.sessions.install(&record(), &SessionSettings::default()).unwrap();
+    let installed = runtime.sessions.install(&record(), &SessionSettings::default()).unwrap().unwrap();
     let (bearer, mytoken) = (installed.bearer_token_file.unwrap(), installed.mytoken_file.unwrap());
     assert_eq!(bearer, runtime.path.join(format!("sessions/{}/{}/bt_u{}", me.uid, installed.session, me.uid)));
     assert_eq!(fs::read_to_string(&bearer).unwrap(), "the.access.token");
@@ -43,7 +43,7 @@ fn a_session_gets_its_files_and_they_are_removed_at_its_end() {
     assert_eq!(mode(bearer.parent().unwrap().parent().unwrap()), 0o700);
     assert_eq!(mode(&runtime.path.join("sessions")), 0o711);
 
-    let second = runtime.sessions.install(&record(), &SessionSettings::default()).unwrap();
+    let second = runtime.sessions.install(&record(), &SessionSettings::default()).unwrap().unwrap();
     runtime.sessions.remove(&installed.session, me);
     assert!(!bearer.parent().unwrap().exists());
     assert!(second.bearer_token_file.unwrap().exists(), "another session keeps its files");
@@ -52,19 +52,21 @@ fn a_session_gets_its_files_and_they_are_removed_at_its_end() {
 
 #[test]
 fn a_session_gets_a_mytoken_only_when_it_is_delegated_and_configured() {
-    let never = SessionSettings { mytoken: SessionMytoken::Never, ..SessionSettings::default() };
-    let nothing = SessionSettings { access_token: false, ..never.clone() };
-    for (delegated, settings, bearer, mytoken) in [
-        (true, SessionSettings::default(), true, true),
-        (false, SessionSettings::default(), true, false),
-        (true, never, true, false),
-        (true, nothing, false, false),
+    for (delegated, store, bearer, mytoken) in [
+        (true, SessionStore::Mytoken, true, true),
+        (false, SessionStore::Mytoken, true, false),
+        (true, SessionStore::AccessToken, true, false),
+        (true, SessionStore::None, false, false),
     ] {
         let runtime = Runtime::new();
         let mut accepted = accepted();
         accepted.credential.delegated = delegated;
+        let settings = SessionSettings { store, ..SessionSettings::default() };
         let installed = runtime.sessions.install(&record_of(&accepted), &settings).unwrap();
+        assert_eq!(installed.is_some(), bearer || mytoken, "{store:?}");
+        let installed = installed.unwrap_or_default();
         assert_eq!((installed.bearer_token_file.is_some(), installed.mytoken_file.is_some()), (bearer, mytoken));
+        assert_eq!(runtime.path.exists(), bearer, "nothing is made for nothing");
     }
 }
 
@@ -77,7 +79,7 @@ fn as_root_the_files_belong_to_the_user() {
     let mut accepted = accepted();
     (accepted.account.uid, accepted.account.gid) = (4_242, 4_343);
     fs::set_permissions(runtime.path.parent().unwrap(), fs::Permissions::from_mode(0o711)).unwrap();
-    let installed = runtime.sessions.install(&record_of(&accepted), &SessionSettings::default()).unwrap();
+    let installed = runtime.sessions.install(&record_of(&accepted), &SessionSettings::default()).unwrap().unwrap();
     let bearer = installed.bearer_token_file.unwrap();
     for path in [bearer.as_path(), bearer.parent().unwrap(), bearer.parent().unwrap().parent().unwrap()] {
         let meta = fs::metadata(path).unwrap();

@@ -178,6 +178,12 @@ fn line_of(text: &str, offset: usize) -> usize {
 /// Keys that were renamed: old and new name.
 const RENAMED: [(&str, &str); 1] = [("fail_floor", "fail_delay")];
 
+/// Keys that another one has replaced, and what that can be.
+const REPLACED: [(&str, &str, &str); 2] = [
+    ("access_token", "store", "\"none\", \"access_token\" or \"mytoken\""),
+    ("mytoken", "store", "\"none\", \"access_token\" or \"mytoken\""),
+];
+
 /// The message for the user. serde's `unknown field` message lists all valid names; this names the nearest.
 fn problem(message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown field ") else { return message.trim().to_owned() };
@@ -187,6 +193,11 @@ fn problem(message: &str) -> String {
         RENAMED.iter().find(|(old, name)| *old == wrong && quoted(rest).any(|valid| valid == *name))
     {
         return format!("the key \"{wrong}\" is called \"{name}\" now; its meaning is the same");
+    }
+    if let Some((_, name, values)) =
+        REPLACED.iter().find(|(old, name, _)| *old == wrong && quoted(rest).any(|valid| valid == *name))
+    {
+        return format!("the key \"{wrong}\" was replaced by \"{name}\": {values}");
     }
     let nearest = names.map(|name| (strsim::damerau_levenshtein(wrong, name), name)).min();
     match nearest {

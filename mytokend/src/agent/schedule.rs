@@ -271,8 +271,8 @@ impl Agent {
         }
     }
 
-    /// Revokes the mytokens of logins without a session, and removes their records. Takes over what late looks have found, ends sessions without a process,
-    /// asks about jobs without a process, and looks after files that could not be changed.
+    /// Has the mytokens of logins without a session revoked and removes their records, takes over what late looks have found, ends sessions
+    /// without a process, asks about jobs without a process, and looks after files that could not be changed.
     fn sweep(self: &Arc<Self>) {
         self.take_abandoned();
         self.runtime_dir.sweep_handover(self.now() / 1000);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Settles submissions that have no job on this node any more: slurmctld says whether the whole submission is final, then its sub-token is
-//! revoked or left to other nodes. The mytoken of an ended session is revoked in the same way, without a question. The lease table is not locked during a query or a revocation. Revocations have worker threads of their
-//! own: a server that hangs delays neither the queries nor the revocations at other servers.
+//! revoked or left to other nodes. The mytoken of an ended session is revoked in the same way, without a question. The lease table is not
+//! locked during a query or a revocation. Revocations have worker threads of their own: a server that hangs delays neither the
+//! queries nor the revocations at other servers.
 
 mod revocation;
 

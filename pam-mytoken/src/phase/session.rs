@@ -43,7 +43,8 @@ pub fn open_session(context: &PamContext<'_>) -> PamError {
         Ok((settings, installed))
     });
     match installed {
-        Ok((settings, installed)) => register_session(context, &record, &settings, &installed),
+        Ok((settings, Some(installed))) => register_session(context, &record, &settings, &installed),
+        Ok((_, None)) => without_credential(context, &record),
         Err(error) => {
             warn(error.to_string());
             revocation::revoke_delegated(context, &record.credential, Deadline::after(revocation::TIME_LIMIT));
@@ -88,6 +89,24 @@ fn register_session(context: &PamContext<'_>, record: &Record, settings: &Sessio
             record.credential.exp
         ),
     );
+}
+
+/// The session gets nothing, as configured. What was made for it alone has no use any more.
+fn without_credential(context: &PamContext<'_>, record: &Record) {
+    if record.credential.own().is_some() {
+        if let Err(error) = records().store_for_revocation(record) {
+            let line = format!("the delegated mytoken could not be revoked, although no session gets it: {error}");
+            context.log(Level::Warning, &line);
+        }
+    }
+    let line = format!(
+        "session user={} uid={} issuer={} sub={} session=- without credential (store = \"none\")",
+        escape_field(&record.user),
+        record.uid,
+        escape_field(&record.issuer),
+        escape_field(&record.sub),
+    );
+    context.log(Level::Info, &line);
 }
 
 /// Leaves the record for the agent, which does not know the session: it revokes the mytoken when this process has ended.

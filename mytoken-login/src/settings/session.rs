@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `[session]` of `login.toml`.
+
+use serde::Deserialize;
+
+/// `[session]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionSettings {
+    /// What a session gets.
+    pub store: SessionStore,
+    /// Whether a delegated mytoken that was made for the session alone is revoked at its end.
+    pub revoke_at_logout: bool,
+}
+
+/// What a session gets. A mytoken that the user entered stays with the user in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionStore {
+    /// Nothing: the login only opens the account.
+    None,
+    /// The access token, in `BEARER_TOKEN_FILE`.
+    AccessToken,
+    /// The access token, and in `MYTOKEN_FILE` a mytoken that was delegated: a transfer code brought it, and it may create sub-tokens.
+    #[default]
+    Mytoken,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_choice_is_read_and_the_default_gives_both_files() {
+        let read = |text: &str| toml::from_str::<SessionSettings>(text).map(|settings| settings.store);
+        assert_eq!(read("").unwrap(), SessionStore::Mytoken);
+        for (word, store) in [
+            ("none", SessionStore::None),
+            ("access_token", SessionStore::AccessToken),
+            ("mytoken", SessionStore::Mytoken),
+        ] {
+            assert_eq!(read(&format!("store = '{word}'")).unwrap(), store);
+        }
+        for wrong in ["store = true", "store = 'delegated'", "mytoken = 'never'", "access_token = true"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}
