@@ -36,6 +36,7 @@ mod service;
 pub mod session;
 mod settings;
 mod template;
+pub mod user_runtime_dir;
 pub mod validation;
 
 pub use account_name::{AccountName, InvalidAccountName, NameForm};
@@ -64,7 +65,7 @@ pub use runtime_dir::open_runtime_dir;
 pub use server_tokens::ServerTokens;
 pub use service::TokenService;
 pub use settings::{
-    AccountSettings, ExchangeSettings, Exchangeable, LoginSettings, Mapping, PromptSettings, Rule, SessionSettings,
-    SessionStore,
+    AccountSettings, ExchangeSettings, Exchangeable, LoginSettings, Mapping, PromptSettings, Rule, SessionDirectory,
+    SessionSettings, SessionStore,
 };
 pub use template::{AccountTemplate, MissingClaim};

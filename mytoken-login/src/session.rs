@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The files of a session's credential, in `/run/mytoken/sessions/<uid>/<session>`, written as the user.
+//! The files of a session's credential, in `/run/mytoken/sessions/<uid>/<session>` or `/run/user/<uid>/mytoken/<session>`, written as the
+//! user.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +8,12 @@ use mytoken::Deadline;
 use mytoken::private_files::{Directory, FileError, Owner, as_user};
 use mytoken::random::random;
 use mytoken_wire::Handle;
-use mytoken_wire::agent::{self, AgentError, RenewalCredential, SessionEnd, SessionStart};
+use mytoken_wire::agent::{self, AgentError, RenewalCredential, SessionEnd, SessionPlace, SessionStart};
 
 use crate::handover::Record;
 use crate::runtime_dir::open_runtime_dir;
-use crate::settings::{SessionSettings, SessionStore};
+use crate::settings::{SessionDirectory, SessionSettings, SessionStore};
+use crate::user_runtime_dir::{USERS, user_sessions};
 
 /// The directory of the sessions in the runtime directory.
 const SESSIONS: &str = "sessions";
@@ -20,6 +22,7 @@ const SESSIONS: &str = "sessions";
 #[derive(Debug, Clone)]
 pub struct Sessions {
     runtime: PathBuf,
+    users: PathBuf,
     root: Owner,
 }
 
@@ -28,6 +31,8 @@ pub struct Sessions {
 pub struct Installed {
     /// Id of the session.
     pub session: String,
+    /// Where its directory is.
+    pub place: SessionPlace,
     /// Path for `BEARER_TOKEN_FILE`.
     pub bearer_token_file: Option<PathBuf>,
     /// Path for `MYTOKEN_FILE`.
@@ -38,7 +43,13 @@ impl Sessions {
     /// Sessions below `runtime`. Its own directories belong to `root`.
     #[must_use]
     pub fn new(runtime: &Path, root: Owner) -> Self {
-        Self { runtime: runtime.to_owned(), root }
+        Self { runtime: runtime.to_owned(), users: PathBuf::from(USERS), root }
+    }
+
+    /// The same with other runtime directories of users, for tests.
+    #[must_use]
+    pub fn with_users(self, users: &Path) -> Self {
+        Self { users: users.to_owned(), ..self }
     }
 
     /// Writes the session's files. `None`: it gets none ([`SessionStore::None`]).
@@ -51,10 +62,16 @@ impl Sessions {
         }
         let owner = Owner { uid: record.uid, gid: record.gid };
         let session = Handle::new(random()).to_string();
-        let user = self.user_directory(owner)?;
+        // One that cannot be used is as good as none.
+        let own = match settings.directory {
+            SessionDirectory::Auto => user_sessions(&self.users, owner, true).ok().flatten(),
+            SessionDirectory::Run => None,
+        };
+        let place = if own.is_some() { SessionPlace::User } else { SessionPlace::Run };
+        let user = own.map_or_else(|| self.user_directory(owner), Ok)?;
         let written = as_user(owner, || {
             let directory = user.make(&session, owner, 0o700)?;
-            let mut installed = Installed { session: session.clone(), ..Installed::default() };
+            let mut installed = Installed { session: session.clone(), place, ..Installed::default() };
             let name = format!("bt_u{}", owner.uid);
             directory.write(&name, record.credential.access_token.expose().as_bytes(), owner, 0o600)?;
             installed.bearer_token_file = Some(directory.path().join(name));
@@ -66,14 +83,20 @@ impl Sessions {
             Ok(Some(installed))
         });
         if written.is_err() {
-            self.remove(&session, owner);
+            self.remove(&session, owner, place);
         }
         written
     }
 
     /// Removes the session's files, if they exist.
-    pub fn remove(&self, session: &str, owner: Owner) {
-        let _ = self.user_directory(owner).and_then(|user| {
+    pub fn remove(&self, session: &str, owner: Owner, place: SessionPlace) {
+        let user = match place {
+            SessionPlace::Run => self.user_directory(owner).map(Some),
+            // logind may have removed it.
+            SessionPlace::User => user_sessions(&self.users, owner, false),
+        };
+        let _ = user.and_then(|user| {
+            let Some(user) = user else { return Ok(false) };
             as_user(owner, || {
                 if let Ok(directory) = user.enter(session, owner, 0o700) {
                     for name in directory.names()? {
@@ -130,6 +153,7 @@ pub fn register(
         lifetime: record.credential.lifetime,
         told: true,
         revoke_at_end,
+        place: installed.place,
     };
     agent::ask(socket, &start, deadline).map(drop)
 }

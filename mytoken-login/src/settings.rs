@@ -6,7 +6,7 @@ mod session;
 
 pub(crate) use rule::STRONG_KEYS;
 pub use rule::{Mapping, Rule};
-pub use session::{SessionSettings, SessionStore};
+pub use session::{SessionDirectory, SessionSettings, SessionStore};
 
 use std::path::Path;
 
@@ -204,6 +204,7 @@ mod tests {
             audience = "https://testbed"
             [session]
             store = "mytoken"
+            directory = "run"
             revoke_at_logout = false
             [[rule]]
             name = "hpc"

@@ -17,8 +17,8 @@ use mytoken::Deadline;
 use mytoken::private_files::Owner;
 use mytoken_login::handover::Record;
 use mytoken_login::session::{Installed, register};
-use mytoken_login::{SessionSettings, SessionStore};
-use mytoken_wire::agent::{Answer, Envelope};
+use mytoken_login::{SessionDirectory, SessionSettings, SessionStore};
+use mytoken_wire::agent::{Answer, Envelope, SessionPlace};
 use serde_json::{Value, json};
 use session_fixture::{NOW, Runtime, accepted, record, record_of};
 use skipped::skip;
@@ -44,10 +44,10 @@ fn a_session_gets_its_files_and_they_are_removed_at_its_end() {
     assert_eq!(mode(&runtime.path.join("sessions")), 0o711);
 
     let second = runtime.sessions.install(&record(), &SessionSettings::default()).unwrap().unwrap();
-    runtime.sessions.remove(&installed.session, me);
+    runtime.sessions.remove(&installed.session, me, SessionPlace::Run);
     assert!(!bearer.parent().unwrap().exists());
     assert!(second.bearer_token_file.unwrap().exists(), "another session keeps its files");
-    runtime.sessions.remove(&installed.session, me);
+    runtime.sessions.remove(&installed.session, me, SessionPlace::Run);
 }
 
 #[test]
@@ -94,8 +94,54 @@ fn as_root_the_files_belong_to_the_user() {
     let session = bearer.parent().unwrap();
     fs::rename(session, session.with_extension("moved")).unwrap();
     symlink(&victim, session).unwrap();
-    runtime.sessions.remove(&installed.session, Owner { uid: 4_242, gid: 4_343 });
+    runtime.sessions.remove(&installed.session, Owner { uid: 4_242, gid: 4_343 }, SessionPlace::Run);
     assert!(victim.join("precious").exists());
+}
+
+#[test]
+fn the_users_own_runtime_directory_is_used_if_it_is_safe_and_chosen() {
+    let me = Owner::current();
+    let auto = SessionSettings { directory: SessionDirectory::Auto, ..SessionSettings::default() };
+    let (memory, disk) = (tempfile::tempdir_in("/dev/shm").unwrap(), tempfile::tempdir_in("/var/tmp").unwrap());
+    for (users, mode, settings, expected) in [
+        (memory.path(), Some(0o700), &auto, SessionPlace::User),
+        (memory.path(), Some(0o700), &SessionSettings::default(), SessionPlace::Run),
+        (memory.path(), Some(0o755), &auto, SessionPlace::Run),
+        (memory.path(), None, &auto, SessionPlace::Run),
+        (disk.path(), Some(0o700), &auto, SessionPlace::Run),
+        (Path::new("/nowhere"), None, &auto, SessionPlace::Run),
+    ] {
+        let own = users.join(me.uid.to_string());
+        if let Some(mode) = mode {
+            fs::create_dir(&own).unwrap();
+            fs::set_permissions(&own, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let runtime = Runtime::new();
+        let sessions = runtime.sessions.clone().with_users(users);
+        let installed = sessions.install(&record(), settings).unwrap().unwrap();
+        assert_eq!(installed.place, expected, "{own:?} {mode:?}");
+        let bearer = installed.bearer_token_file.unwrap();
+        assert_eq!(bearer.starts_with(own.join("mytoken")), expected == SessionPlace::User, "{bearer:?}");
+        sessions.remove(&installed.session, me, installed.place);
+        assert!(!bearer.parent().unwrap().exists());
+        let _ = fs::remove_dir_all(&own);
+    }
+}
+
+#[test]
+fn a_link_in_place_of_the_users_own_directory_is_not_followed() {
+    let (me, users) = (Owner::current(), tempfile::tempdir_in("/dev/shm").unwrap());
+    let (own, elsewhere) = (users.path().join(me.uid.to_string()), users.path().join("elsewhere"));
+    for directory in [&own, &elsewhere] {
+        fs::create_dir(directory).unwrap();
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    symlink(&elsewhere, own.join("mytoken")).unwrap();
+    let runtime = Runtime::new();
+    let auto = SessionSettings { directory: SessionDirectory::Auto, ..SessionSettings::default() };
+    let installed = runtime.sessions.clone().with_users(users.path()).install(&record(), &auto).unwrap().unwrap();
+    assert_eq!(installed.place, SessionPlace::Run);
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
 }
 
 /// The message that `register` sends for this record.
@@ -119,6 +165,7 @@ fn registration(record: &Record, settings: &SessionSettings, installed: &Install
 fn the_agent_gets_the_mytoken_and_the_expiry_and_lifetime_of_the_access_token() {
     let installed = Installed {
         session: "0123456789abcdef0123456789abcdef".into(),
+        place: SessionPlace::Run,
         bearer_token_file: Some(PathBuf::from("/x")),
         mytoken_file: None,
     };
@@ -135,6 +182,8 @@ fn the_agent_gets_the_mytoken_and_the_expiry_and_lifetime_of_the_access_token() 
     let mut by_access_token = accepted();
     by_access_token.credential.renewal = None;
     assert_eq!(registration(&record_of(&by_access_token), &settings, &installed), without);
+    let own = Installed { place: SessionPlace::User, ..installed.clone() };
+    assert_eq!(registration(&record(), &settings, &own)["place"], "user");
     let installed = Installed { bearer_token_file: None, ..installed };
     assert_eq!(registration(&record(), &settings, &installed), without);
 }
@@ -143,6 +192,7 @@ fn the_agent_gets_the_mytoken_and_the_expiry_and_lifetime_of_the_access_token() 
 fn the_agent_is_asked_to_revoke_only_the_mytoken_of_this_session_and_only_if_that_is_configured() {
     let installed = Installed {
         session: "0123456789abcdef0123456789abcdef".into(),
+        place: SessionPlace::Run,
         bearer_token_file: Some(PathBuf::from("/x")),
         mytoken_file: None,
     };

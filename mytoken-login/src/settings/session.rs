@@ -9,6 +9,8 @@ use serde::Deserialize;
 pub struct SessionSettings {
     /// What a session gets.
     pub store: SessionStore,
+    /// Where its files are.
+    pub directory: SessionDirectory,
     /// Whether a delegated mytoken that was made for the session alone is revoked at its end.
     pub revoke_at_logout: bool,
 }
@@ -24,6 +26,17 @@ pub enum SessionStore {
     /// The access token, and in `MYTOKEN_FILE` a mytoken that was delegated: a transfer code brought it, and it may create sub-tokens.
     #[default]
     Mytoken,
+}
+
+/// Where the files of a session are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionDirectory {
+    /// In `/run/user/<uid>/mytoken`, if `/run/user/<uid>` is the user's, on a tmpfs and closed to others; else as [`Self::Run`].
+    Auto,
+    /// In `/run/mytoken/sessions/<uid>`.
+    #[default]
+    Run,
 }
 
 #[cfg(test)]

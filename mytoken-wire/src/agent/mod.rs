@@ -46,5 +46,5 @@ pub use missed::{MissedEnd, MissedRecord, MissedStart};
 pub use renewal::RenewalCredential;
 pub use request::{
     JobEnd, JobStart, LoginNote, OldCredential, Permit, Register, Renew, Replace, ReplacePending, Request, Retire,
-    Revoke, SessionEnd, SessionStart, StatusQuery, Submitted,
+    Revoke, SessionEnd, SessionPlace, SessionStart, StatusQuery, Submitted,
 };

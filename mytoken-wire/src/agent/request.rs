@@ -217,6 +217,29 @@ pub struct SessionStart {
     /// The mytoken was made for this session alone, and is revoked at its end. Agents of earlier releases do not know it, and revoke nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub revoke_at_end: bool,
+    /// Where the session's files are. Agents of earlier releases do not know it, and look in the runtime directory.
+    #[serde(default, skip_serializing_if = "SessionPlace::is_default")]
+    pub place: SessionPlace,
+}
+
+/// Where the files of a session are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionPlace {
+    /// In `/run/mytoken/sessions/<uid>/<session>`.
+    #[default]
+    Run,
+    /// In `/run/user/<uid>/mytoken/<session>`, the user's own runtime directory.
+    User,
+}
+
+impl SessionPlace {
+    /// Whether it is the place of earlier releases.
+    #[must_use]
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub fn is_default(&self) -> bool {
+        *self == Self::Run
+    }
 }
 
 /// A session has ended.

@@ -10,6 +10,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use zeroize::Zeroizing;
 
@@ -245,6 +246,15 @@ impl Directory {
             Err(Errno::ENOENT) => Ok(false),
             Err(errno) => Err(failed(&path, errno)),
         }
+    }
+
+    /// Whether it is on a file system in memory, which no restart of the host keeps.
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn is_in_memory(&self) -> Result<bool, FileError> {
+        let found = fstatfs(&self.fd).map_err(|errno| failed(&self.path, errno))?;
+        Ok(found.filesystem_type() == TMPFS_MAGIC)
     }
 
     /// The handle, for example to lock the directory.

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mytoken::Secret;
 use mytoken::private_files::Owner;
-use mytoken_wire::agent::{EventKind, JobState};
+use mytoken_wire::agent::{EventKind, JobState, SessionPlace};
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::{EventHistory, JobWindow, KnownNodes, Progress, StartWindow, Window};
@@ -153,6 +153,9 @@ pub struct Lease {
     /// The session has ended, and its files are still to be removed. Agents of earlier releases do not know it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removing: bool,
+    /// Where the session's files are. Agents of earlier releases do not know it.
+    #[serde(default, skip_serializing_if = "SessionPlace::is_default")]
+    pub place: SessionPlace,
     /// The session's mytoken was made for it alone and is revoked at its end. Agents of earlier releases do not know it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub revoke_at_end: bool,
@@ -261,6 +264,7 @@ impl Lease {
             token_text: None,
             arrived: None,
             removing: false,
+            place: SessionPlace::Run,
             revoke_at_end: false,
             is_stale: false,
             is_doubtful: false,

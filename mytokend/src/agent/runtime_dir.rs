@@ -9,18 +9,19 @@ mod budget_file;
 mod left_token;
 mod missed;
 mod records;
+mod sessions;
 
 use std::path::{Path, PathBuf};
 
 use mytoken::Secret;
 use mytoken::private_files::FileError;
-use mytoken::private_files::{Directory, Owner, as_user};
+use mytoken::private_files::{Directory, Owner};
 use mytoken_login::handover::{Abandoned, Handover, RecordError};
 use mytoken_login::open_runtime_dir;
+use mytoken_login::user_runtime_dir::USERS;
 use mytoken_wire::FileName;
 use mytoken_wire::clock::FixedClock;
 use mytoken_wire::paths::{MISSED, named_token_file};
-use mytoken_wire::token_file;
 
 use super::lease::{Lease, LeaseKey};
 use super::store::{self, LeaseRecords};
@@ -30,6 +31,7 @@ pub use budget_file::BudgetFile;
 pub use left_token::{FoundToken, Left, LeftInJob, LeftToken};
 pub use missed::{MissedJobs, Taken};
 pub use records::{Records, UNREADABLE_RECORDS, UnreadableRecord, parse_record};
+pub use sessions::SessionDir;
 
 /// Longest file of a stored lease in bytes: the longest sealed text and 32 events, with room to spare.
 const STATE_LIMIT: usize = 256 * 1024;
@@ -44,6 +46,8 @@ pub struct RuntimeDir {
     jobs: Directory,
     state: Directory,
     missed: Directory,
+    /// The runtime directories of the users.
+    users: PathBuf,
 }
 
 impl RuntimeDir {
@@ -56,19 +60,19 @@ impl RuntimeDir {
         let jobs = root.make("jobs", owner, 0o711)?;
         let state = root.make("state", owner, 0o700)?;
         let missed = root.make(MISSED, owner, 0o700)?;
-        Ok(Self { owner, root, jobs, state, missed })
+        Ok(Self { owner, root, jobs, state, missed, users: PathBuf::from(USERS) })
+    }
+
+    /// The same with other runtime directories of users, for tests.
+    #[must_use]
+    pub fn with_users(self, users: &Path) -> Self {
+        Self { users: users.to_owned(), ..self }
     }
 
     /// Path of a job's access token.
     #[must_use]
     pub fn job_token_path(&self, job: u32, uid: u32) -> PathBuf {
         self.jobs.path().join(job.to_string()).join(token_name(uid))
-    }
-
-    /// Path of a session's access token.
-    #[must_use]
-    pub fn session_token_path(&self, session: &str, uid: u32) -> PathBuf {
-        self.root.path().join("sessions").join(uid.to_string()).join(session).join(token_name(uid))
     }
 
     /// Makes a job's directory. It tells the plugin that the job has a credential, also while there is no access token.
@@ -161,16 +165,6 @@ impl RuntimeDir {
         Ok(bytes.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok()).map(Secret::new))
     }
 
-    /// Writes an access token to a session's file.
-    ///
-    /// # Errors
-    /// [`FileError::Unusable`], [`FileError::Identity`].
-    pub fn write_session_token(&self, owner: Owner, session: &str, token: &str) -> Result<(), FileError> {
-        self.in_session(owner, session, |directory| {
-            directory.write(&token_name(owner.uid), token.as_bytes(), owner, 0o600)
-        })
-    }
-
     /// Removes the tokens of logins that did not lead to a session. `now` is Unix seconds.
     pub fn sweep_handover(&self, now: u64) {
         self.handover().sweep_all(&FixedClock(now));
@@ -190,14 +184,6 @@ impl RuntimeDir {
 
     fn handover(&self) -> Handover {
         Handover::new(&self.root.path().join("handover"), self.owner)
-    }
-
-    /// Removes the access token of a session, if there is one, and keeps its directory: the session still runs.
-    ///
-    /// # Errors
-    /// [`FileError::Unusable`], [`FileError::Identity`].
-    pub fn remove_session_token(&self, owner: Owner, session: &str) -> Result<(), FileError> {
-        self.if_session(owner, session, |_, directory| directory.remove(&token_name(owner.uid)).map(drop))
     }
 
     /// Removes a job's directory with everything in it, and its records that could not be read. Returns whether there was one.
@@ -220,21 +206,6 @@ impl RuntimeDir {
         removed.and_then(|()| self.jobs.remove_dir(&name))
     }
 
-    /// Removes a session's tokens and its directory, with the rights of its user. The directory stays when the user put other files
-    /// into it, which is no error.
-    ///
-    /// # Errors
-    /// [`FileError::Unusable`], [`FileError::Identity`]: a token may still be there.
-    pub fn remove_session(&self, owner: Owner, session: &str) -> Result<(), FileError> {
-        self.if_session(owner, session, |own, directory| {
-            // One that cannot be removed must not save the other one.
-            let removed = directory.remove(&token_name(owner.uid));
-            removed.and(directory.remove(&format!("mt_u{}", owner.uid)))?;
-            let _ = own.remove_dir(session);
-            Ok(())
-        })
-    }
-
     /// Ids of the jobs that have a directory.
     ///
     /// # Errors
@@ -249,55 +220,6 @@ impl RuntimeDir {
     /// [`FileError::Unusable`].
     pub fn store_lease(&self, lease: &Lease) -> Result<(), FileError> {
         self.put(&lease.key, &store::record(lease)?)
-    }
-
-    /// Whether a session's file holds an access token that has not expired at `now`, Unix seconds.
-    ///
-    /// # Errors
-    /// [`FileError::Unusable`], [`FileError::Identity`].
-    pub fn has_session_token(&self, owner: Owner, session: &str, now: u64) -> Result<bool, FileError> {
-        self.in_session(owner, session, |directory| {
-            Ok(token_file::is_valid(&directory.path().join(token_name(owner.uid)), now))
-        })
-    }
-
-    /// The same as [`Self::in_session`] if the session has a directory. `work` also gets the one above it.
-    fn if_session(
-        &self,
-        owner: Owner,
-        session: &str,
-        work: impl FnOnce(&Directory, &Directory) -> Result<(), FileError>,
-    ) -> Result<(), FileError> {
-        if !self.root.has("sessions")? {
-            return Ok(());
-        }
-        let sessions = self.root.enter("sessions", self.owner, 0o711)?;
-        let uid = owner.uid.to_string();
-        if !sessions.has(&uid)? {
-            return Ok(());
-        }
-        as_user(owner, || {
-            let own = sessions.enter(&uid, owner, 0o700)?;
-            // No listing: the user may have put a million files into the directory.
-            if !own.has(session)? {
-                return Ok(());
-            }
-            work(&own, &own.enter(session, owner, 0o700)?)
-        })
-    }
-
-    fn in_session<T>(
-        &self,
-        owner: Owner,
-        session: &str,
-        work: impl FnOnce(&Directory) -> Result<T, FileError>,
-    ) -> Result<T, FileError> {
-        let sessions = self.root.enter("sessions", self.owner, 0o711)?;
-        // The user owns the directory and may put anything into it at any time. So this uses the rights of the user.
-        as_user(owner, || {
-            let own = sessions.enter(&owner.uid.to_string(), owner, 0o700)?;
-            work(&own.enter(session, owner, 0o700)?)
-        })
     }
 }
 

@@ -25,6 +25,7 @@ impl Agent {
         let key = LeaseKey::Session(start.session);
         let mut lease = Lease::new(key.clone(), Owner { uid: start.uid, gid: start.gid }, "session", now);
         lease.process = Some((start.pid, begin));
+        lease.place = start.place;
         lease.token = Some(CurrentToken { exp: start.exp, lifetime: start.lifetime });
         let due = renew_at(start.exp, start.lifetime, (self.draw)());
         let renewal = match start.renewal {

@@ -133,7 +133,7 @@ impl Agent {
         let own = job.and_then(|job| lease.jobs.get(&job));
         let (session, file) = match (&lease.key, job) {
             (LeaseKey::Session(session), _) => {
-                (Some(session.clone()), Some(self.runtime_dir.session_token_path(session, lease.uid)))
+                (Some(session.clone()), Some(self.runtime_dir.session_token_path(session, lease.uid, lease.place)))
             }
             (_, job) => (None, job.map(|job| self.runtime_dir.job_token_path(job, lease.uid))),
         };

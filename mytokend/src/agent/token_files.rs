@@ -19,7 +19,7 @@ use mytoken_wire::agent::EventKind;
 use super::file_queue::{FILES, FilePlace};
 use super::lease::LeaseKey;
 use super::lease_table::LeaseTable;
-use super::runtime_dir::FoundToken;
+use super::runtime_dir::{FoundToken, SessionDir};
 use super::{Agent, millis};
 use crate::jobs::remove_at;
 use crate::log::Level;
@@ -244,9 +244,10 @@ impl Agent {
     }
 
     fn work_at_session(&self, place: &FilePlace, work: SessionWork) {
-        let SessionWork { owner, session, is_ended, is_asked, file } = work;
+        let SessionWork { owner, session, place: at, is_ended, is_asked, file } = work;
+        let directory = SessionDir { owner, session: &session, place: at };
         if is_ended {
-            let removed = self.runtime_dir.remove_session(owner, &session);
+            let removed = self.runtime_dir.remove_session(directory);
             if removed.is_ok() {
                 let (mut table, key) = (self.leases(), LeaseKey::Session(session.clone()));
                 if let Some(lease) = table.get_mut(&key) {
@@ -260,19 +261,19 @@ impl Agent {
         let done = match &work {
             FileWork::Nothing => FileDone::Nothing,
             FileWork::Write(Content { text: Some(text), .. }) => {
-                written_or_not(self.runtime_dir.write_session_token(owner, &session, text.expose()), text.clone())
+                written_or_not(self.runtime_dir.write_session_token(directory, text.expose()), text.clone())
             }
             FileWork::Write(_) => FileDone::NoText,
-            FileWork::Remove => removed_or_not(self.runtime_dir.remove_session_token(owner, &session)),
+            FileWork::Remove => removed_or_not(self.runtime_dir.remove_session_token(directory)),
             FileWork::Look => {
-                let found = self.runtime_dir.found_in_session(owner, &session, self.now() / 1000);
-                self.without_ended(found, || self.runtime_dir.remove_session_token(owner, &session))
+                let found = self.runtime_dir.found_in_session(directory, self.now() / 1000);
+                self.without_ended(found, || self.runtime_dir.remove_session_token(directory))
             }
         };
         self.take_session_result(place, &lease, &work, done);
         if is_asked {
-            let found = self.runtime_dir.has_session_token(owner, &session, self.clock.unix_millis() / 1000);
-            if let Some(lease) = self.leases().get_mut(&LeaseKey::Session(session)) {
+            let found = self.runtime_dir.has_session_token(directory, self.clock.unix_millis() / 1000);
+            if let Some(lease) = self.leases().get_mut(&LeaseKey::Session(session.clone())) {
                 lease.on_disk = found.unwrap_or(false);
             }
         }

@@ -10,7 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::Secret;
 use mytoken_login::Process;
-use mytoken_wire::agent::{Condition, JobState, RenewalCredential, SessionEnd, SessionStart, StatusQuery};
+use mytoken_wire::agent::{
+    Condition, JobState, RenewalCredential, SessionEnd, SessionPlace, SessionStart, StatusQuery,
+};
 use mytokend::agent::file_queue::FilePlace;
 
 use crate::hanging_files::Gate;
@@ -59,6 +61,7 @@ impl TestSession {
             lifetime: LIFETIME,
             told: false,
             revoke_at_end: false,
+            place: SessionPlace::Run,
         }
     }
 
@@ -73,6 +76,11 @@ impl TestSession {
     pub fn end_monitor(&self) {
         self.processes.end(self.monitor);
     }
+}
+
+/// Its directory.
+pub fn place() -> FilePlace {
+    FilePlace::Session { uid: me().uid, gid: me().gid, session: ID.into(), place: SessionPlace::Run }
 }
 
 pub fn send(agent: &TestAgent, start: &SessionStart) {
@@ -145,7 +153,7 @@ fn a_session_that_ends_while_its_file_is_written_leaves_none_and_delays_no_job()
     send(&agent, &session.start(Some("m.y.t")));
     agent.wait_until_idle();
     let gate = Gate::of(&agent);
-    gate.hold(FilePlace::Session { uid: me().uid, gid: me().gid, session: ID.into() });
+    gate.hold(place());
     agent.move_clock(RENEWAL);
     gate.wait_until_it_hangs();
     assert_eq!((session.read_token().as_str(), agent.token_requests()), ("first", 1));
@@ -170,7 +178,7 @@ fn a_token_that_ends_before_it_is_written_is_not_written_and_another_one_is_requ
     send(&agent, &session.start(Some("m.y.t")));
     agent.wait_until_idle();
     let gate = Gate::of(&agent);
-    gate.hold(FilePlace::Session { uid: me().uid, gid: me().gid, session: ID.into() });
+    gate.hold(place());
     agent.move_clock(RENEWAL);
     gate.wait_until_it_hangs();
     agent.services.with(|script| script.failure = Some(outage()));
@@ -191,7 +199,7 @@ fn the_files_of_a_session_whose_removal_hangs_are_removed_after_a_restart() {
     send(&agent, &session.start(Some("m.y.t")));
     agent.wait_until_idle();
     let gate = Gate::of(&agent);
-    gate.hold(FilePlace::Session { uid: me().uid, gid: me().gid, session: ID.into() });
+    gate.hold(place());
     session.end_monitor();
     agent.move_clock(SWEEP);
     gate.wait_until_it_hangs();
@@ -240,7 +248,7 @@ fn a_status_does_not_wait_for_a_session_whose_directory_hangs() {
     short.intervals.look_patience = Duration::from_millis(50);
     agent.agent().configure(short);
     let gate = Gate::of(&agent);
-    gate.hold(FilePlace::Session { uid: me().uid, gid: me().gid, session: ID.into() });
+    gate.hold(place());
     fs::write(session.token(), "").unwrap();
     let condition = || agent.ask(&StatusQuery::default()).unwrap().jobs.remove(0).condition;
     assert_eq!(condition(), Some(Condition::Valid), "as the lease says");

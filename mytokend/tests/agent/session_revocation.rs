@@ -12,11 +12,10 @@ use mytoken_login::{Accepted, Identity, LocalAccount, Process, SessionCredential
 use mytoken_wire::agent::{EventKind, RenewalCredential, SessionEnd, SessionStart, StatusQuery};
 use mytoken_wire::clock::FixedClock;
 use mytokend::agent::budget::ledger::Purpose;
-use mytokend::agent::file_queue::FilePlace;
 
 use crate::hanging_files::Gate;
 use crate::harness::{LIFETIME, NOW, RENEWAL, SETTLE, SWEEP, TestAgent, eventually, me, outage, revocation};
-use crate::session::{ID, TestSession, send, state_file};
+use crate::session::{ID, TestSession, place, send, state_file};
 
 const OTHER: &str = "fedcba9876543210fedcba9876543210";
 
@@ -111,7 +110,7 @@ fn files_that_cannot_be_removed_delay_a_revocation_by_a_minute_only() {
     send(&agent, &revoked_at_end(&session));
     agent.wait_until_idle();
     let gate = Gate::of(&agent);
-    gate.hold(FilePlace::Session { uid: me().uid, gid: me().gid, session: ID.into() });
+    gate.hold(place());
     end(&agent, ID);
     gate.wait_until_it_hangs();
     let mut seconds = 0;

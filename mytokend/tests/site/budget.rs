@@ -6,7 +6,7 @@ use std::fs;
 use mytoken::Secret;
 use mytoken::config::FileTrust;
 use mytoken::private_files::Owner;
-use mytoken_wire::agent::{JobState, LoginNote, Permit, RenewalCredential, SessionStart, StatusQuery};
+use mytoken_wire::agent::{JobState, LoginNote, Permit, RenewalCredential, SessionPlace, SessionStart, StatusQuery};
 use serde_json::json;
 
 use mytokend::jobs::keys::PublicKey;
@@ -150,6 +150,7 @@ fn the_requests_of_logins_are_counted_once() {
         lifetime: 3_600,
         told,
         revoke_at_end: false,
+        place: SessionPlace::Run,
     };
     site.ask(&session("a", true)).unwrap();
     assert_eq!(logins(), [(None, 3), (Some(uid), 2)], "its login has told it");

@@ -10,6 +10,7 @@ use mytoken::{Deadline, SystemClock};
 use mytoken_login::handover::{Claimant, Record};
 use mytoken_login::session::{Installed, Sessions, register, revoked_at_end, unregister};
 use mytoken_login::{Level, LoginSettings, Process, SessionSettings, escape_field};
+use mytoken_wire::agent::SessionPlace;
 use mytoken_wire::paths::{AGENT_SOCKET, RUNTIME};
 use pamsm::PamError;
 
@@ -66,7 +67,8 @@ fn register_session(context: &PamContext<'_>, record: &Record, settings: &Sessio
             context.export(name, &path.to_string_lossy());
         }
     }
-    context.store_session(&format!("{}:{}:{}", installed.session, record.uid, record.gid));
+    let place = if installed.place == SessionPlace::User { "user" } else { "run" };
+    context.store_session(&format!("{}:{}:{}:{place}", installed.session, record.uid, record.gid));
     let deadline = Deadline::after(AGENT_TIME_LIMIT);
     let agent = register(Path::new(AGENT_SOCKET), record, settings, installed, std::process::id(), deadline);
     if agent.is_err() && revoked_at_end(record, settings).is_some() {
@@ -131,7 +133,8 @@ pub fn close_session(context: &PamContext<'_>) -> PamError {
         if let Err(error) = unregister(Path::new(AGENT_SOCKET), session, Deadline::after(AGENT_TIME_LIMIT)) {
             context.log(Level::Debug, &error.to_string());
         }
-        sessions().remove(session, Owner { uid, gid });
+        let place = if parts.next() == Some("user") { SessionPlace::User } else { SessionPlace::Run };
+        sessions().remove(session, Owner { uid, gid }, place);
     }
     codes::session(LoginMethod::Token)
 }

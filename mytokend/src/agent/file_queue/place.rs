@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use mytoken_wire::agent::SessionPlace;
+
 /// A directory with token files.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum FilePlace {
@@ -16,6 +18,8 @@ pub enum FilePlace {
         gid: u32,
         /// The id.
         session: String,
+        /// Where its directory is.
+        place: SessionPlace,
     },
 }
 

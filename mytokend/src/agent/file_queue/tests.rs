@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tests of the order of directories.
 
+use mytoken_wire::agent::SessionPlace;
+
 use super::*;
 
 const BEGIN: Duration = Duration::from_secs(100);
@@ -46,7 +48,7 @@ fn a_user_whose_threads_hang_waits_with_all_directories() {
 #[test]
 fn a_look_has_its_result_when_the_thread_that_began_it_has_ended() {
     let mut queue = FileQueue::default();
-    let place = FilePlace::Session { uid: 1, gid: 2, session: "s".into() };
+    let place = FilePlace::Session { uid: 1, gid: 2, session: "s".into(), place: SessionPlace::Run };
     queue.change(1, &place);
     assert_eq!(taken(&mut queue).len(), 1);
     queue.look(1, &place);
@@ -144,7 +146,7 @@ fn users_whose_directories_hang_leave_threads_to_the_others() {
 #[test]
 fn what_takes_long_is_told_once_and_what_stays_is_remembered() {
     let mut queue = FileQueue::default();
-    let session = FilePlace::Session { uid: 1, gid: 2, session: "0123456789abcdef".into() };
+    let session = FilePlace::Session { uid: 1, gid: 2, session: "0123456789abcdef".into(), place: SessionPlace::Run };
     queue.change(1, &session);
     assert_eq!(taken(&mut queue).len(), 1);
     let longest = Duration::from_secs(30);

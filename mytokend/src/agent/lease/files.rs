@@ -34,7 +34,8 @@ impl Lease {
     pub fn file_places(&self) -> Vec<FilePlace> {
         match &self.key {
             LeaseKey::Session(session) => {
-                vec![FilePlace::Session { uid: self.uid, gid: self.gid, session: session.clone() }]
+                let (uid, gid, session, place) = (self.uid, self.gid, session.clone(), self.place);
+                vec![FilePlace::Session { uid, gid, session, place }]
             }
             LeaseKey::Submission { .. } | LeaseKey::Job(_) => self.running_jobs().map(FilePlace::Job).collect(),
         }

@@ -13,7 +13,7 @@ use mytoken_wire::FileName;
 use mytoken_wire::paths::named_token_file;
 use mytoken_wire::token_file;
 
-use super::{RuntimeDir, number, token_name};
+use super::{RuntimeDir, SessionDir, number, token_name};
 
 /// How long an access token is kept that does not say when it expires, in seconds since it was written. No access token should live longer
 /// (WLCG profile).
@@ -132,8 +132,9 @@ impl RuntimeDir {
     ///
     /// # Errors
     /// [`FileError::Unusable`], [`FileError::Identity`].
-    pub fn found_in_session(&self, owner: Owner, session: &str, now: u64) -> Result<Option<FoundToken>, FileError> {
-        self.in_session(owner, session, |directory| {
+    pub fn found_in_session(&self, session: SessionDir<'_>, now: u64) -> Result<Option<FoundToken>, FileError> {
+        let owner = session.owner;
+        self.in_session(session, |directory| {
             Ok(found_token(directory, &token_name(owner.uid), owner.uid, 0o600, now).map(|(_, found)| found))
         })
     }

@@ -5,6 +5,7 @@
 use mytoken::Secret;
 use mytoken::private_files::Owner;
 use mytoken_wire::FileName;
+use mytoken_wire::agent::SessionPlace;
 
 use crate::agent::file_queue::FilePlace;
 use crate::agent::lease::{CurrentToken, Lease, LeaseKey};
@@ -75,6 +76,7 @@ pub(super) struct JobFiles {
 pub(super) struct SessionWork {
     pub owner: Owner,
     pub session: String,
+    pub place: SessionPlace,
     /// The session has ended: everything is to be removed.
     pub is_ended: bool,
     /// Somebody asks what is in the file.
@@ -101,12 +103,12 @@ pub(super) fn take_work(table: &mut LeaseTable, place: &FilePlace, now: u64) -> 
             let files = table.of_job(*job).and_then(|lease| job_files(lease, *job, is_ended, now));
             Work::Job(JobWork { job: *job, is_ended, unwanted, asked, files })
         }
-        FilePlace::Session { uid, gid, session } => {
+        FilePlace::Session { uid, gid, session, place: at } => {
             let lease = table.get(&LeaseKey::Session(session.clone())).filter(|lease| lease.has_session_file());
             let file = lease.map(|lease| (of_lease(lease), session_file(lease, now)));
             let owner = Owner { uid: *uid, gid: *gid };
             let is_asked = table.files.take_look(place);
-            Work::Session(SessionWork { owner, session: session.clone(), is_ended, is_asked, file })
+            Work::Session(SessionWork { owner, session: session.clone(), place: *at, is_ended, is_asked, file })
         }
     }
 }
@@ -300,7 +302,7 @@ mod tests {
     #[test]
     fn the_file_of_a_session_that_has_ended_is_not_written() {
         let key = LeaseKey::Session("s".into());
-        let place = FilePlace::Session { uid: 1, gid: 2, session: "s".into() };
+        let place = FilePlace::Session { uid: 1, gid: 2, session: "s".into(), place: SessionPlace::Run };
         let file_at = |lease: Lease, now| {
             let mut table = LeaseTable::default();
             table.insert(lease);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use testbed::drive::people;
 use testbed::{Options, Result, story_with_own_servers};
 
 use super::{login_with_answers, login_with_key, mytoken, one_node};
@@ -46,6 +47,34 @@ fn a_session_gets_the_mytoken_only_if_it_can_create_sub_tokens() -> Result<()> {
         let code = inputs::transfer_code(site, &mytoken(site, &["AT"])?)?;
         let outcome = login_with_answers(site, &[code], "printenv BEARER_TOKEN_FILE MYTOKEN_FILE | wc -l")?.ok()?;
         assert_eq!(outcome.lines(), ["1"], "a mytoken without create_mytoken stays with the agent");
+        Ok(())
+    })
+}
+
+#[test]
+fn with_auto_the_files_are_in_the_users_own_runtime_directory_while_that_is_safe() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        site.sh("root", "printf '[session]\\ndirectory = \"auto\"\\n' >>/etc/mytoken/login.toml")?.ok()?;
+        // What pam_systemd does where logind runs.
+        let mount = "mkdir -p /run/user/2001 && \
+                     mount -t tmpfs -o mode=0700,uid=2001,gid=$(id -g alice) tmpfs /run/user/2001";
+        site.sh("root", mount)?.ok()?;
+        let lifetime = json!({"seconds": 15}).to_string();
+        people::control(site, "/provider/lifetime", Some(&lifetime))?;
+        let code = inputs::transfer_code(site, &mytoken(site, &["AT", "create_mytoken"])?)?;
+        let command = "echo $BEARER_TOKEN_FILE $MYTOKEN_FILE | sed -E \"s/[0-9a-f]{32}/ID/g\"; stat -c \"%a %U\" $BEARER_TOKEN_FILE; \
+                       first=$(cat $BEARER_TOKEN_FILE); \
+                       for i in $(seq 200); do test \"$(cat $BEARER_TOKEN_FILE)\" = \"$first\" || exec echo renewed; sleep 0.2; done";
+        let outcome = login_with_answers(site, &[code], command)?.ok()?;
+        let files = "/run/user/2001/mytoken/ID/bt_u2001 /run/user/2001/mytoken/ID/mt_u2001";
+        assert_eq!(outcome.lines(), [files, "600 alice", "renewed"]);
+        let gone = "! find /run/user/2001 -name '?t_u2001' | grep .";
+        site.wait_for("the end of the session", Duration::from_secs(10), "root", gone)?;
+        // Others can look into it.
+        site.sh("root", "chmod 0755 /run/user/2001")?.ok()?;
+        let token = inputs::mint(site, &json!({}))?;
+        let outcome = login_with_answers(site, &[token], "echo $BEARER_TOKEN_FILE")?.ok()?;
+        assert!(outcome.stdout.starts_with("/run/mytoken/sessions/2001/"), "{}", outcome.stdout);
         Ok(())
     })
 }
