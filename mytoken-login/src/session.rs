@@ -153,6 +153,7 @@ pub fn register(
         lifetime: record.credential.lifetime,
         told: true,
         revoke_at_end,
+        retain: settings.retain,
         place: installed.place,
     };
     agent::ask(socket, &start, deadline).map(drop)

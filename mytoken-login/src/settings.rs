@@ -78,6 +78,9 @@ impl LoginSettings {
                 ));
             }
         }
+        if let Some(problem) = login.session.problem() {
+            return error(problem.to_owned());
+        }
         let accounts = &login.accounts;
         let by_file = login.rules.iter().any(|rule| matches!(rule.mapping, Mapping::File(_)));
         if let Some(account) = accounts.allow_system.iter().find(|name| !accounts.deny.contains(name)) {
@@ -206,6 +209,8 @@ mod tests {
             store = "mytoken"
             directory = "run"
             revoke_at_logout = false
+            retain = false
+            required = false
             [[rule]]
             name = "hpc"
             issuer = "op"
@@ -285,6 +290,12 @@ mod tests {
         assert!(load(&format!("{}{FILE}", allow("root"))).is_ok());
         assert!(load(&allow("backup")).is_ok());
         assert!(load(&format!("{}{FILE}{FILE}require_acr = ['2']\n", allow("backup"))).is_ok());
+    }
+
+    #[test]
+    fn keys_of_the_session_that_contradict_each_other_are_told() {
+        let error = load(&format!("{LOGIN}[session]\nretain = true\nrevoke_at_logout = true\n")).unwrap_err();
+        assert!(error.to_string().contains("choose one of them"), "{error}");
     }
 
     #[test]

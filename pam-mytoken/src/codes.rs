@@ -62,7 +62,13 @@ pub fn account(state: AccountState) -> PamError {
     }
 }
 
-/// For `open_session` and `close_session`. A missing credential does not fail the session.
+/// For `open_session` of a login by token whose session gets no credential, although `required` of `[session]` asks for one. A stack with
+/// `optional` opens the session all the same.
+pub fn without_required_credential() -> PamError {
+    PamError::SESSION_ERR
+}
+
+/// For `open_session` and `close_session`. A missing credential does not fail the session, unless the site requires it.
 pub fn session(method: LoginMethod) -> PamError {
     match method {
         LoginMethod::Token => PamError::SUCCESS,
@@ -189,5 +195,6 @@ mod tests {
     fn sessions_never_fail() {
         assert_eq!((session(LoginMethod::Token), session(LoginMethod::Other)), (PamError::SUCCESS, PamError::IGNORE));
         assert_eq!(password(), PamError::IGNORE);
+        assert_eq!(without_required_credential(), PamError::SESSION_ERR, "only if the site requires a credential");
     }
 }

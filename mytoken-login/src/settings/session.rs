@@ -13,6 +13,21 @@ pub struct SessionSettings {
     pub directory: SessionDirectory,
     /// Whether a delegated mytoken that was made for the session alone is revoked at its end.
     pub revoke_at_logout: bool,
+    /// Whether its files stay after its end, until the access token expires.
+    pub retain: bool,
+    /// Whether a session that cannot get its files does not begin.
+    pub required: bool,
+}
+
+impl SessionSettings {
+    /// What is wrong with the keys together.
+    pub(super) fn problem(&self) -> Option<&'static str> {
+        if self.retain && self.revoke_at_logout {
+            return Some("session.retain keeps the mytoken that session.revoke_at_logout revokes: choose one of them");
+        }
+        (self.required && self.store == SessionStore::None)
+            .then_some("session.required asks for files, and session.store = \"none\" for none: choose one of them")
+    }
 }
 
 /// What a session gets. A mytoken that the user entered stays with the user in any case.
@@ -42,6 +57,20 @@ pub enum SessionDirectory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_that_contradict_each_other_are_errors() {
+        for (text, part) in [
+            ("", None),
+            ("retain = true\nrequired = true", None),
+            ("retain = true\nrevoke_at_logout = true", Some("choose one")),
+            ("required = true\nstore = 'none'", Some("choose one")),
+            ("required = true\nstore = 'access_token'", None),
+        ] {
+            let problem = toml::from_str::<SessionSettings>(text).unwrap().problem();
+            assert_eq!(problem.is_some_and(|problem| problem.contains("choose one")), part.is_some(), "{text}");
+        }
+    }
 
     #[test]
     fn each_choice_is_read_and_the_default_gives_both_files() {

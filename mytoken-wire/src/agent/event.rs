@@ -63,7 +63,7 @@ pub enum EventKind {
     Revoked,
     /// The sub-token could not be revoked; it stays valid until it expires.
     Kept,
-    /// Another node revokes the sub-token.
+    /// Another node revokes the sub-token, or the files of an ended session stay.
     Left,
     /// The job was requeued, or other jobs of the submission wait or run; the sub-token stays valid.
     Requeued,

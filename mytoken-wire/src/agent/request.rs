@@ -217,6 +217,9 @@ pub struct SessionStart {
     /// The mytoken was made for this session alone, and is revoked at its end. Agents of earlier releases do not know it, and revoke nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub revoke_at_end: bool,
+    /// Its files stay after its end, until the access token expires. Agents of earlier releases do not know it, and remove them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retain: bool,
     /// Where the session's files are. Agents of earlier releases do not know it, and look in the runtime directory.
     #[serde(default, skip_serializing_if = "SessionPlace::is_default")]
     pub place: SessionPlace,

@@ -153,6 +153,9 @@ pub struct Lease {
     /// The session has ended, and its files are still to be removed. Agents of earlier releases do not know it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removing: bool,
+    /// The session's files stay after its end, until the access token expires. Agents of earlier releases do not know it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retain: bool,
     /// Where the session's files are. Agents of earlier releases do not know it.
     #[serde(default, skip_serializing_if = "SessionPlace::is_default")]
     pub place: SessionPlace,
@@ -264,6 +267,7 @@ impl Lease {
             token_text: None,
             arrived: None,
             removing: false,
+            retain: false,
             place: SessionPlace::Run,
             revoke_at_end: false,
             is_stale: false,

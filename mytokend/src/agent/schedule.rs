@@ -246,6 +246,10 @@ impl Agent {
             job.file = None;
             removed = true;
         }
+        if removed && lease.retain && lease.process.is_none() {
+            self.end_session(table, key, "the access token of the session that had ended expired");
+            return;
+        }
         if removed {
             lease.remove_stale();
             let why = lease.reason.clone().unwrap_or_else(|| "it was not renewed".to_owned());

@@ -10,7 +10,7 @@ use super::file_queue::FilePlace;
 use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, Phase};
 use super::lease_table::LeaseTable;
 use super::{Agent, millis};
-use crate::jobs::{renew_at, windows};
+use crate::jobs::{remove_at, renew_at, windows};
 use crate::log::Level;
 
 impl Agent {
@@ -25,7 +25,7 @@ impl Agent {
         let key = LeaseKey::Session(start.session);
         let mut lease = Lease::new(key.clone(), Owner { uid: start.uid, gid: start.gid }, "session", now);
         lease.process = Some((start.pid, begin));
-        lease.place = start.place;
+        (lease.place, lease.retain) = (start.place, start.retain);
         lease.token = Some(CurrentToken { exp: start.exp, lifetime: start.lifetime });
         let due = renew_at(start.exp, start.lifetime, (self.draw)());
         let renewal = match start.renewal {
@@ -89,6 +89,9 @@ impl Agent {
     /// Removes the session's mytoken or has it revoked, and has its files removed. Returns where they are, if the session has run.
     pub(super) fn end_session(&self, table: &mut LeaseTable, key: &LeaseKey, why: &str) -> Option<FilePlace> {
         let is_session = matches!(key, LeaseKey::Session(_));
+        if self.retain_session(table, key) {
+            return None;
+        }
         let is_revoked = table.get(key).is_some_and(|lease| is_to_be_revoked(table, lease));
         let lease = table.get_mut(key).filter(|lease| is_session && lease.is_running())?;
         let (uid, place) = (lease.uid, lease.file_places().pop()?);
@@ -112,6 +115,23 @@ impl Agent {
             self.delete(table, &key);
         }
         Some(place)
+    }
+
+    /// Leaves the files of a session that ends as they are until its access token expires, if the site wants that. Returns whether it does.
+    fn retain_session(&self, table: &mut LeaseTable, key: &LeaseKey) -> bool {
+        let now = self.now();
+        let is_retained = |lease: &&mut Lease| {
+            let has_token = lease.token.is_some_and(|token| remove_at(token.exp) > now);
+            lease.retain && lease.process.is_some() && lease.is_running() && has_token
+        };
+        let Some(lease) = table.get_mut(key).filter(is_retained) else { return false };
+        // Without a process nothing but the end of its token ends it.
+        (lease.process, lease.credential, lease.arrived) = (None, None, None);
+        let text = "the session ended; its files stay until the access token expires";
+        (lease.phase, lease.reason) = (Phase::Refused, Some(text.to_owned()));
+        self.record(lease, Level::Info, EventKind::Left, text);
+        self.lease_changed(table, key);
+        true
     }
 
     /// Ends the sessions whose process has ended.

@@ -61,6 +61,7 @@ impl TestSession {
             lifetime: LIFETIME,
             told: false,
             revoke_at_end: false,
+            retain: false,
             place: SessionPlace::Run,
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Revocations of the mytokens of sessions: at their end, and when no session got them.
+//! What the end of a session leaves: revocations of mytokens, also of logins without a session, and files that are retained.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use mytoken_wire::clock::FixedClock;
 use mytokend::agent::budget::ledger::Purpose;
 
 use crate::hanging_files::Gate;
-use crate::harness::{LIFETIME, NOW, RENEWAL, SETTLE, SWEEP, TestAgent, eventually, me, outage, revocation};
+use crate::harness::{EXPIRY, LIFETIME, NOW, RENEWAL, SETTLE, SWEEP, TestAgent, eventually, me, outage, revocation};
 use crate::session::{ID, TestSession, place, send, state_file};
 
 const OTHER: &str = "fedcba9876543210fedcba9876543210";
@@ -209,4 +209,34 @@ fn the_mytoken_of_a_session_that_the_agent_did_not_know_is_revoked_after_its_end
     agent.advance(SWEEP);
     agent.advance(SWEEP);
     assert_eq!((records.count(), revoked(&agent)), (1, vec!["m.y.t".to_owned()]));
+}
+
+#[test]
+fn the_files_of_a_session_that_are_retained_go_with_the_access_token() {
+    let mut agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &SessionStart { retain: true, ..session.start(Some("m.y.t")) });
+    end(&agent, ID);
+    assert_eq!(last_event(&agent).0, EventKind::Left);
+    agent.end();
+    assert!(!fs::read_to_string(state_file(&agent)).unwrap().contains("m.y.t"));
+    agent.begin();
+    // Neither a renewal nor the end of the process changes anything.
+    session.end_monitor();
+    agent.advance(RENEWAL);
+    assert_eq!((fs::read_dir(&session.directory).unwrap().count(), agent.token_requests()), (2, 0));
+    agent.advance(EXPIRY - RENEWAL);
+    assert!(!session.directory.exists());
+}
+
+#[test]
+fn a_session_without_a_valid_token_has_nothing_to_retain() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &SessionStart { retain: true, ..session.start(None) });
+    agent.advance(EXPIRY);
+    assert!(session.directory.exists() && !session.directory.join(format!("bt_u{}", me().uid)).exists());
+    end(&agent, ID);
+    agent.wait_until_idle();
+    assert!(!session.directory.exists());
 }

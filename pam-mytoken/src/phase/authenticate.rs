@@ -103,6 +103,9 @@ pub(super) fn decide(
             allowance.accept(accepted.account.uid, deadline);
             if !store_record(context, attempt, accepted) {
                 revocation::revoke_delegated(context, &accepted.credential, deadline);
+                if login.settings.session.required {
+                    return codes::authenticate(RefusalClass::System);
+                }
             }
             PamError::SUCCESS
         }

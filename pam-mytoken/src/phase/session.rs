@@ -22,7 +22,7 @@ use crate::context::PamContext;
 /// How long the agent, which runs on this host, may take. A login does not wait for an agent that hangs.
 const AGENT_TIME_LIMIT: Duration = Duration::from_secs(2);
 
-/// Opens the session of a login with a token. A problem with its credential does not fail the session.
+/// Opens the session of a login with a token. A problem with its credential does not fail the session, unless `required` is set.
 pub fn open_session(context: &PamContext<'_>) -> PamError {
     let Some(handle) = context.handle() else { return codes::session(LoginMethod::Other) };
     context.remove_handle();
@@ -31,27 +31,42 @@ pub fn open_session(context: &PamContext<'_>) -> PamError {
     let warn = |reason: String| {
         context.log(Level::Warning, &format!("user={} session without credential: {reason}", escape_field(&user)));
     };
+    let settings = settings(context);
+    let is_required = || settings.as_ref().is_ok_and(|settings| settings.required);
     let record = match records().take(&handle, &claimant, &SystemClock) {
         Ok(record) => record,
         Err(error) => {
             // The agent revokes a mytoken that was made for this session alone.
             warn(error.to_string());
-            return codes::session(LoginMethod::Token);
+            return without(is_required());
         }
     };
-    let installed = settings(context).and_then(|settings| {
-        let installed = sessions().install(&record, &settings)?;
-        Ok((settings, installed))
-    });
-    match installed {
-        Ok((settings, Some(installed))) => register_session(context, &record, &settings, &installed),
-        Ok((_, None)) => without_credential(context, &record),
+    let settings = match settings {
+        Ok(settings) => settings,
         Err(error) => {
-            warn(error.to_string());
-            revocation::revoke_delegated(context, &record.credential, Deadline::after(revocation::TIME_LIMIT));
+            give_up(context, &record, &warn, &error.to_string());
+            return without(false);
+        }
+    };
+    match sessions().install(&record, &settings) {
+        Ok(Some(installed)) => register_session(context, &record, &settings, &installed),
+        Ok(None) => without_credential(context, &record),
+        Err(error) => {
+            give_up(context, &record, &warn, &error.to_string());
+            return without(settings.required);
         }
     }
     codes::session(LoginMethod::Token)
+}
+
+/// The session of a login by token gets no credential.
+fn without(is_required: bool) -> PamError {
+    if is_required { codes::without_required_credential() } else { codes::session(LoginMethod::Token) }
+}
+
+fn give_up(context: &PamContext<'_>, record: &Record, warn: &dyn Fn(String), reason: &str) {
+    warn(reason.to_owned());
+    revocation::revoke_delegated(context, &record.credential, Deadline::after(revocation::TIME_LIMIT));
 }
 
 fn settings(context: &PamContext<'_>) -> Result<SessionSettings, mytoken::Error> {
@@ -67,10 +82,12 @@ fn register_session(context: &PamContext<'_>, record: &Record, settings: &Sessio
             context.export(name, &path.to_string_lossy());
         }
     }
-    let place = if installed.place == SessionPlace::User { "user" } else { "run" };
-    context.store_session(&format!("{}:{}:{}:{place}", installed.session, record.uid, record.gid));
     let deadline = Deadline::after(AGENT_TIME_LIMIT);
     let agent = register(Path::new(AGENT_SOCKET), record, settings, installed, std::process::id(), deadline);
+    let place = if installed.place == SessionPlace::User { "user" } else { "run" };
+    // Without the agent nobody would remove the files later.
+    let fate = if settings.retain && agent.is_ok() { "retain" } else { "remove" };
+    context.store_session(&format!("{}:{}:{}:{place}:{fate}", installed.session, record.uid, record.gid));
     if agent.is_err() && revoked_at_end(record, settings).is_some() {
         store_for_end(context, record);
     }
@@ -134,7 +151,9 @@ pub fn close_session(context: &PamContext<'_>) -> PamError {
             context.log(Level::Debug, &error.to_string());
         }
         let place = if parts.next() == Some("user") { SessionPlace::User } else { SessionPlace::Run };
-        sessions().remove(session, Owner { uid, gid }, place);
+        if parts.next() != Some("retain") {
+            sessions().remove(session, Owner { uid, gid }, place);
+        }
     }
     codes::session(LoginMethod::Token)
 }

@@ -80,6 +80,25 @@ fn with_auto_the_files_are_in_the_users_own_runtime_directory_while_that_is_safe
 }
 
 #[test]
+fn a_session_that_needs_its_files_does_not_begin_without_them() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        let token = inputs::mint(site, &json!({}))?;
+        let log_in = || login_with_answers(site, std::slice::from_ref(&token), "echo in");
+        let stack = "sed -i -E '/pam_mytoken/ s/^(session[[:blank:]]+)optional/\\1required/' /etc/pam.d/*";
+        site.sh("root", stack)?.ok()?;
+        // As on a full disk.
+        site.sh("root", "mv /run/mytoken/sessions /root/ 2>/dev/null; touch /run/mytoken/sessions")?.ok()?;
+        assert_eq!(log_in()?.ok()?.stdout, "in\n", "by default it begins");
+        site.sh("root", "printf '[session]\\nrequired = true\\n' >>/etc/mytoken/login.toml")?.ok()?;
+        assert!(!log_in()?.success());
+        assert_eq!(login_with_key(site, "alice", "echo in")?.ok()?.stdout, "in\n");
+        site.sh("root", "rm /run/mytoken/sessions")?.ok()?;
+        assert_eq!(log_in()?.ok()?.stdout, "in\n");
+        Ok(())
+    })
+}
+
+#[test]
 fn each_session_has_its_own_credential() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let token = inputs::mint(site, &json!({}))?;
