@@ -153,6 +153,7 @@ pub fn register(
         lifetime: record.credential.lifetime,
         told: true,
         revoke_at_end,
+        linger: settings.linger,
         retain: settings.retain,
         place: installed.place,
     };

@@ -209,6 +209,7 @@ mod tests {
             store = "mytoken"
             directory = "run"
             revoke_at_logout = false
+            linger = false
             retain = false
             required = false
             [[rule]]

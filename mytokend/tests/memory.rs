@@ -14,6 +14,7 @@ use mytoken_wire::agent::{Answer, JobStart, JobState, RenewalCredential, Request
 use mytoken_wire::{FileName, SystemClock};
 use mytokend::agent::credential_service::{Admitted, Charge, CredentialService, Denied, IssuedToken, RequestFailure};
 use mytokend::agent::lease::LeaseCredential;
+use mytokend::agent::login_processes::{Login, LoginMark};
 use mytokend::agent::process::ProcessTable;
 use mytokend::agent::runtime_dir::RuntimeDir;
 use mytokend::agent::slurm::{Controller, ControllerFacts, SqueueError};
@@ -124,6 +125,14 @@ impl ProcessTable for Services {
 
     fn jobs_with_steps(&self) -> HashSet<u32> {
         HashSet::new()
+    }
+
+    fn login_of(&self, _pid: u32) -> Option<LoginMark> {
+        None
+    }
+
+    fn have_processes(&self, logins: &[Login]) -> Vec<bool> {
+        vec![false; logins.len()]
     }
 }
 

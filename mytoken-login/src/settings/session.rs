@@ -13,6 +13,8 @@ pub struct SessionSettings {
     pub directory: SessionDirectory,
     /// Whether a delegated mytoken that was made for the session alone is revoked at its end.
     pub revoke_at_logout: bool,
+    /// Whether it lasts while processes of its login run.
+    pub linger: bool,
     /// Whether its files stay after its end, until the access token expires.
     pub retain: bool,
     /// Whether a session that cannot get its files does not begin.

@@ -217,6 +217,9 @@ pub struct SessionStart {
     /// The mytoken was made for this session alone, and is revoked at its end. Agents of earlier releases do not know it, and revoke nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub revoke_at_end: bool,
+    /// It lasts while processes of its login run. Agents of earlier releases do not know it, and end it with `pid`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub linger: bool,
     /// Its files stay after its end, until the access token expires. Agents of earlier releases do not know it, and remove them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retain: bool,
@@ -239,7 +242,6 @@ pub enum SessionPlace {
 impl SessionPlace {
     /// Whether it is the place of earlier releases.
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub fn is_default(&self) -> bool {
         *self == Self::Run
     }

@@ -19,6 +19,7 @@ use mytoken::private_files::Owner;
 use mytoken_wire::agent::{EventKind, JobState, SessionPlace};
 use serde::{Deserialize, Serialize};
 
+use super::login_processes::LoginMark;
 use crate::jobs::{EventHistory, JobWindow, KnownNodes, Progress, StartWindow, Window};
 
 pub use named_file::{AdmittedFile, NamedFile};
@@ -153,6 +154,12 @@ pub struct Lease {
     /// The session has ended, and its files are still to be removed. Agents of earlier releases do not know it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removing: bool,
+    /// By what the processes of its login are known, if the session lasts while they run. Agents of earlier releases do not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginMark>,
+    /// The session itself has ended, and processes of its login run on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lingers: bool,
     /// The session's files stay after its end, until the access token expires. Agents of earlier releases do not know it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retain: bool,
@@ -267,6 +274,8 @@ impl Lease {
             token_text: None,
             arrived: None,
             removing: false,
+            login: None,
+            lingers: false,
             retain: false,
             place: SessionPlace::Run,
             revoke_at_end: false,

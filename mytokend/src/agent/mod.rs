@@ -23,6 +23,7 @@ pub mod lease;
 mod lease_name;
 pub mod lease_table;
 pub mod listener;
+pub mod login_processes;
 mod looks;
 mod missed;
 mod named_files;

@@ -6,6 +6,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
+use super::login_processes::{Login, LoginMark, mark_of, running};
+
 /// The processes of this node, as far as the agent looks at them.
 pub trait ProcessTable: Send + Sync {
     /// Start time of a process in clock ticks since boot; `None` when there is no such process. Process ids are reused; the pair of process
@@ -19,6 +21,12 @@ pub trait ProcessTable: Send + Sync {
 
     /// The jobs that have a slurmstepd on this node.
     fn jobs_with_steps(&self) -> HashSet<u32>;
+
+    /// By what the processes of the login of this process are known.
+    fn login_of(&self, pid: u32) -> Option<LoginMark>;
+
+    /// For each of the logins, whether a process of it runs.
+    fn have_processes(&self, logins: &[Login]) -> Vec<bool>;
 }
 
 /// The processes in `/proc`.
@@ -45,6 +53,14 @@ impl ProcessTable for HostProcesses {
             .filter(|entry| entry.metadata().is_ok_and(|process| process.uid() == own))
             .filter_map(|entry| job_of(&fs::read(entry.path().join("cmdline")).ok()?))
             .collect()
+    }
+
+    fn login_of(&self, pid: u32) -> Option<LoginMark> {
+        mark_of(pid)
+    }
+
+    fn have_processes(&self, logins: &[Login]) -> Vec<bool> {
+        running(logins, |pid| self.start_time(pid).is_some())
     }
 }
 

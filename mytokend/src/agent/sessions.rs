@@ -8,10 +8,16 @@ use mytoken_wire::agent::{Answer, EventKind, SessionEnd, SessionStart};
 
 use super::file_queue::FilePlace;
 use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, Phase};
+use super::lease_name::name;
 use super::lease_table::LeaseTable;
+use super::login_processes::{Login, LoginMark};
 use super::{Agent, millis};
 use crate::jobs::{remove_at, renew_at, windows};
 use crate::log::Level;
+
+/// A session was to last while processes of its login run.
+const NO_MARK: &str = "linger has no effect: its process has neither an audit session (pam_loginuid) nor a scope of logind \
+                       (pam_systemd); their lines stand before that of pam_mytoken in the session stack";
 
 impl Agent {
     pub(super) fn session_start(&self, start: SessionStart) -> Answer {
@@ -26,6 +32,7 @@ impl Agent {
         let mut lease = Lease::new(key.clone(), Owner { uid: start.uid, gid: start.gid }, "session", now);
         lease.process = Some((start.pid, begin));
         (lease.place, lease.retain) = (start.place, start.retain);
+        lease.login = if start.linger { self.processes.login_of(start.pid) } else { None };
         lease.token = Some(CurrentToken { exp: start.exp, lifetime: start.lifetime });
         let due = renew_at(start.exp, start.lifetime, (self.draw)());
         let renewal = match start.renewal {
@@ -70,6 +77,9 @@ impl Agent {
             }
         };
         self.record(&mut lease, Level::Info, EventKind::Started, text);
+        if start.linger && lease.login.is_none() {
+            self.log.line_of(lease.uid, Level::Warning, &format!("{}: {NO_MARK}", name(&lease)));
+        }
         let mut table = self.leases();
         table.insert(lease);
         self.lease_changed(&mut table, &key);
@@ -78,7 +88,8 @@ impl Agent {
 
     pub(super) fn session_end(&self, end: &SessionEnd) -> Answer {
         let key = LeaseKey::Session(end.session.clone());
-        let place = self.end_session(&mut self.leases(), &key, "the session ended");
+        let lingers = self.linger(std::slice::from_ref(&key)).contains(&true);
+        let place = self.end_or_linger(&key, "the session ended", lingers);
         if let Some(place) = place {
             // If it takes longer, the threads for files tell it.
             self.wait_for_removal(&place);
@@ -136,16 +147,55 @@ impl Agent {
 
     /// Ends the sessions whose process has ended.
     pub(super) fn sweep_sessions(&self) {
-        let sessions: Vec<(LeaseKey, (u32, u64))> = {
+        let sessions: Vec<(LeaseKey, (u32, u64), bool)> = {
             let table = self.leases();
             let running = table.leases().filter(|lease| lease.is_running());
-            running.filter_map(|lease| Some((lease.key.clone(), lease.process?))).collect()
+            running.filter_map(|lease| Some((lease.key.clone(), lease.process?, lease.lingers))).collect()
         };
-        for (key, (pid, start)) in sessions {
-            if self.processes.has_ended(pid, start) {
-                self.end_session(&mut self.leases(), &key, "the session's process ended");
-            }
+        let ended = sessions
+            .into_iter()
+            .filter(|(_, (pid, start), lingers)| *lingers || self.processes.has_ended(*pid, *start));
+        let ended: Vec<(LeaseKey, &str)> = ended
+            .map(|(key, _, lingers)| {
+                let last = "the last process of the session's login ended";
+                (key, if lingers { last } else { "the session's process ended" })
+            })
+            .collect();
+        let keys: Vec<LeaseKey> = ended.iter().map(|(key, _)| key.clone()).collect();
+        for ((key, why), lingers) in ended.into_iter().zip(self.linger(&keys)) {
+            self.end_or_linger(&key, why, lingers);
         }
+    }
+
+    /// For each of these sessions, which have ended, whether it lasts because a process of its login runs. Not with the table locked: it
+    /// reads `/proc`, once for all of them.
+    fn linger(&self, keys: &[LeaseKey]) -> Vec<bool> {
+        let logins: Vec<Option<Login>> = {
+            let table = self.leases();
+            let login = |lease: &Lease| {
+                Some(Login { mark: lease.login.clone()?, uid: lease.uid, first: lease.process.map(|(pid, _)| pid)? })
+            };
+            keys.iter().map(|key| table.get(key).filter(|lease| lease.is_running()).and_then(login)).collect()
+        };
+        let asked: Vec<Login> = logins.iter().flatten().cloned().collect();
+        let found = if asked.is_empty() { Vec::new() } else { self.processes.have_processes(&asked) };
+        let mut found = found.into_iter();
+        logins.iter().map(|login| login.is_some() && found.next().unwrap_or(false)).collect()
+    }
+
+    /// Ends a session, or notes that it lasts on. Returns where its files are, if it has ended.
+    fn end_or_linger(&self, key: &LeaseKey, why: &str, lingers: bool) -> Option<FilePlace> {
+        let mut table = self.leases();
+        if !lingers {
+            return self.end_session(&mut table, key, why);
+        }
+        if let Some(lease) = table.get_mut(key).filter(|lease| lease.is_running() && !lease.lingers) {
+            lease.lingers = true;
+            let text = "the session ended; it lasts while programs that it has left run";
+            self.record(lease, Level::Info, EventKind::Left, text);
+            self.lease_changed(&mut table, key);
+        }
+        None
     }
 
     /// Takes over the mytokens of logins whose session did not get them or was not known here. The record of one stays until a later sweep

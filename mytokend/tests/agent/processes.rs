@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use mytokend::agent::login_processes::{Login, LoginMark};
 use mytokend::agent::process::ProcessTable;
 
 use crate::harness::{MISSING, TestAgent};
@@ -13,6 +14,8 @@ struct Table {
     /// Start times by process id.
     started: HashMap<u32, u64>,
     last: u32,
+    /// Processes of logins, by the number of the audit session.
+    logins: HashMap<u32, u32>,
     /// Jobs with a slurmstepd.
     steps: HashSet<u32>,
 }
@@ -33,7 +36,14 @@ impl FakeProcesses {
 
     /// Ends a process.
     pub fn end(&self, pid: u32) {
-        self.0.lock().unwrap().started.remove(&pid);
+        let mut table = self.0.lock().unwrap();
+        table.started.remove(&pid);
+        table.logins.remove(&pid);
+    }
+
+    /// The process belongs to this login.
+    pub fn join_login(&self, pid: u32, login: u32) {
+        self.0.lock().unwrap().logins.insert(pid, login);
     }
 
     /// A step of the job begins.
@@ -54,6 +64,19 @@ impl ProcessTable for FakeProcesses {
 
     fn jobs_with_steps(&self) -> HashSet<u32> {
         self.0.lock().unwrap().steps.clone()
+    }
+
+    fn login_of(&self, pid: u32) -> Option<LoginMark> {
+        let audit = self.0.lock().unwrap().logins.get(&pid).copied();
+        audit.map(|_| LoginMark { audit, scope: None })
+    }
+
+    fn have_processes(&self, logins: &[Login]) -> Vec<bool> {
+        let table = self.0.lock().unwrap();
+        let runs = |login: &Login| {
+            table.logins.iter().any(|(pid, audit)| *pid != login.first && Some(*audit) == login.mark.audit)
+        };
+        logins.iter().map(runs).collect()
     }
 }
 

@@ -26,7 +26,7 @@ pub const ID: &str = "0123456789abcdef0123456789abcdef";
 pub struct TestSession {
     pub directory: PathBuf,
     processes: FakeProcesses,
-    monitor: u32,
+    pub monitor: u32,
 }
 
 impl TestSession {
@@ -61,6 +61,7 @@ impl TestSession {
             lifetime: LIFETIME,
             told: false,
             revoke_at_end: false,
+            linger: false,
             retain: false,
             place: SessionPlace::Run,
         }

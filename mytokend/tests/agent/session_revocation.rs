@@ -240,3 +240,54 @@ fn a_session_without_a_valid_token_has_nothing_to_retain() {
     agent.wait_until_idle();
     assert!(!session.directory.exists());
 }
+
+/// A session of login 5 that lasts while processes of the login run, with such a process.
+fn lingering(agent: &TestAgent) -> (TestSession, u32) {
+    let session = TestSession::new(agent);
+    agent.processes.join_login(session.monitor, 5);
+    let start = SessionStart { linger: true, ..session.start(Some("m.y.t")) };
+    send(agent, &start);
+    let left = agent.processes.start();
+    agent.processes.join_login(left, 5);
+    (session, left)
+}
+
+#[test]
+fn a_session_lasts_while_a_process_of_its_login_runs() {
+    for is_told in [true, false] {
+        let mut agent = TestAgent::new();
+        let (session, left) = lingering(&agent);
+        if is_told {
+            end(&agent, ID);
+        }
+        session.end_monitor();
+        agent.advance(SWEEP);
+        assert_eq!(last_event(&agent).0, EventKind::Left);
+        agent.end();
+        agent.begin();
+        agent.advance(RENEWAL);
+        assert_eq!((agent.token_requests(), session.directory.exists()), (1, true), "it is renewed");
+        // One of another login of the same user does not count.
+        let other = agent.processes.start();
+        agent.processes.join_login(other, 6);
+        agent.processes.end(left);
+        agent.advance(SWEEP);
+        assert!(!session.directory.exists());
+    }
+}
+
+#[test]
+fn without_linger_and_without_a_mark_a_session_ends_at_once() {
+    for (linger, has_mark) in [(false, true), (true, false)] {
+        let agent = TestAgent::new();
+        let session = TestSession::new(&agent);
+        if has_mark {
+            agent.processes.join_login(session.monitor, 5);
+        }
+        send(&agent, &SessionStart { linger, ..session.start(Some("m.y.t")) });
+        let left = agent.processes.start();
+        agent.processes.join_login(left, 5);
+        end(&agent, ID);
+        assert!(!session.directory.exists());
+    }
+}

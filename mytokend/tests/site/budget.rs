@@ -150,6 +150,7 @@ fn the_requests_of_logins_are_counted_once() {
         lifetime: 3_600,
         told,
         revoke_at_end: false,
+        linger: false,
         retain: false,
         place: SessionPlace::Run,
     };

@@ -86,7 +86,8 @@ fn register_session(context: &PamContext<'_>, record: &Record, settings: &Sessio
     let agent = register(Path::new(AGENT_SOCKET), record, settings, installed, std::process::id(), deadline);
     let place = if installed.place == SessionPlace::User { "user" } else { "run" };
     // Without the agent nobody would remove the files later.
-    let fate = if settings.retain && agent.is_ok() { "retain" } else { "remove" };
+    let is_agents = (settings.retain || settings.linger) && agent.is_ok();
+    let fate = if is_agents { "leave" } else { "remove" };
     context.store_session(&format!("{}:{}:{}:{place}:{fate}", installed.session, record.uid, record.gid));
     if agent.is_err() && revoked_at_end(record, settings).is_some() {
         store_for_end(context, record);
@@ -151,7 +152,7 @@ pub fn close_session(context: &PamContext<'_>) -> PamError {
             context.log(Level::Debug, &error.to_string());
         }
         let place = if parts.next() == Some("user") { SessionPlace::User } else { SessionPlace::Run };
-        if parts.next() != Some("retain") {
+        if parts.next() != Some("leave") {
             sessions().remove(session, Owner { uid, gid }, place);
         }
     }

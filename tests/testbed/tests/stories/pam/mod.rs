@@ -6,6 +6,7 @@ mod dead_issuer;
 mod harm;
 mod hooks;
 mod hostile_environment;
+mod linger;
 mod memory;
 mod phases;
 mod provider;
