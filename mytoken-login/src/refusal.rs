@@ -369,7 +369,9 @@ fn seconds(retry_after: Option<Duration>) -> u64 {
 
 fn garbage(why: NotAToken) -> &'static str {
     match why {
-        NotAToken::Cut => "your ssh client cut the token; use a transfer code, a short token, or mytoken-ssh",
+        NotAToken::Cut => {
+            "the token was cut by ssh or by the program that asked for it; use a transfer code, a short token, or mytoken-ssh"
+        }
         NotAToken::TooLong => "the text is longer than any token",
         _ => "the token was not accepted",
     }

@@ -17,8 +17,9 @@ use crate::Secret;
 /// Longest token in bytes.
 pub const TOKEN_LIMIT: usize = 64 * 1024;
 
-/// Lengths at which clients cut an answer: ssh 1023 (SSH-15), the password method 1024 (SSH-02), `misc_conv` 4095 (SSH-16).
-const CUT_LENGTHS: [usize; 3] = [1023, 1024, 4095];
+/// Lengths at which clients cut an answer: ssh 1023 (SSH-15), the password method 1024 (SSH-02), `misc_conv` 4095 (SSH-16), and 511 in older
+/// releases of Linux-PAM and in sudo-rs (`PAM_MAX_RESP_SIZE`).
+const CUT_LENGTHS: [usize; 4] = [511, 1023, 1024, 4095];
 
 /// Length of a transfer code.
 const CODE_LENGTH: usize = 8;

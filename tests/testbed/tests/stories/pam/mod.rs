@@ -3,6 +3,7 @@
 
 mod broken_configuration;
 mod dead_issuer;
+mod forms;
 mod harm;
 mod hooks;
 mod hostile_environment;
@@ -12,6 +13,7 @@ mod phases;
 mod provider;
 mod revocation;
 mod session;
+mod set_uid;
 mod validation;
 
 use std::time::{SystemTime, UNIX_EPOCH};
