@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use mytoken::config::IssuerSettings;
 use mytoken::server::AccessTokenRequest;
-use mytoken::token::{MytokenClaims, NotAToken, Presented, classify, is_for_session, may_be_mytoken, unverified_claims};
+use mytoken::token::{
+    MytokenClaims, NotAToken, Presented, classify, is_for_session, may_be_mytoken, unverified_claims,
+};
 use mytoken::urls::same_base;
 use mytoken::{Deadline, Secret};
 use mytoken_wire::agent::RenewalCredential;
