@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 
 use answers::{code_refused, exchange_error, revocation_error};
 use mytoken::config::IssuerSettings;
-use mytoken::http::HttpError;
 use mytoken::server::AccessTokenRequest;
 use mytoken::{Deadline, Secret};
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable, Rejection};

@@ -10,7 +10,7 @@ use super::file_queue::FilePlace;
 use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, Phase};
 use super::lease_name::name;
 use super::lease_table::LeaseTable;
-use super::login_processes::{Login, LoginMark};
+use super::login_processes::Login;
 use super::{Agent, millis};
 use crate::jobs::{remove_at, renew_at, windows};
 use crate::log::Level;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -60,10 +61,14 @@ fn testserver() -> &'static Path {
     })
 }
 
-/// A directory that the programs under test trust. For root this cannot be /tmp.
+/// A directory that the programs under test trust, and to which every user has a way. For root this is neither /tmp nor /root.
 fn trusted_directory() -> tempfile::TempDir {
-    let candidates = [Path::new(env!("CARGO_TARGET_TMPDIR")), Path::new("/root"), Path::new("/run")];
-    let trusted = candidates.into_iter().find(|directory| FileTrust::ROOT.directory(directory).is_ok());
+    let candidates = [Path::new(env!("CARGO_TARGET_TMPDIR")), Path::new("/run")];
+    let for_all = |directory: &Path| {
+        directory.ancestors().all(|part| fs::metadata(part).is_ok_and(|metadata| metadata.mode() & 0o1 != 0))
+    };
+    let trusted =
+        candidates.into_iter().find(|directory| FileTrust::ROOT.directory(directory).is_ok() && for_all(directory));
     match trusted {
         Some(directory) if Owner::current().uid == 0 => tempfile::tempdir_in(directory).unwrap(),
         _ => tempfile::tempdir().unwrap(),
