@@ -51,7 +51,7 @@ fn field(request: &Request, name: &str) -> String {
 #[test]
 fn the_client_proves_itself_by_header_or_form() {
     let provider = Provider::new();
-    let token = provider.token(json!({}));
+    let token = provider.token(&json!({}));
     provider.check(LOCAL_AND_INTROSPECTION, &token).unwrap();
     provider.check(&format!("{LOCAL_AND_INTROSPECTION}\nclient_auth = 'post'"), &token).unwrap();
     let [header, posted] = &provider.asked()[..] else { panic!("{:?}", provider.paths()) };
@@ -83,7 +83,7 @@ fn the_client_proves_itself_by_a_signature() {
     let ec_point = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, ec.as_ref(), &rng).unwrap();
     let ed_point = Ed25519KeyPair::from_pkcs8(ed.as_ref()).unwrap();
     let ec_public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, ec_point.public_key().as_ref().to_vec());
-    let token = provider.token(json!({}));
+    let token = provider.token(&json!({}));
     let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap();
     let parts = |request: &Request| {
         assert_eq!(field(request, "client_assertion_type"), "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
@@ -116,7 +116,7 @@ fn the_client_proves_itself_by_a_signature() {
 #[test]
 fn a_secret_that_others_can_read_is_not_used() {
     let provider = Provider::new();
-    let token = provider.token(json!({}));
+    let token = provider.token(&json!({}));
     let set_mode = |mode| fs::set_permissions(provider.path("secret"), fs::Permissions::from_mode(mode)).unwrap();
     for (prepare, said) in [
         (&(|| set_mode(0o640)) as &dyn Fn(), "chmod 600"),

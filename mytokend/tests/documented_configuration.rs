@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mytoken::config::{FileTrust, Shared};
+use mytoken::config::{FileTrust, IssuerSettings, Shared};
 use mytoken_login::{LoginSettings, MapFile};
 use mytokend::jobs::own_profiles::OwnProfiles;
 use mytokend::jobs::settings::JobsSettings;
@@ -42,9 +42,12 @@ const OWN: &str = "# ~/.config/mytoken/jobs.toml\n";
 /// The begin of a block with a drop-in for jobs.toml.
 const DROP_IN: &str = "# /etc/mytoken/jobs.d/";
 
+/// The begin of a block with keys for an issuer.
+const ISSUER_KEYS: &str = "# a part of [[issuer]] in /etc/mytoken/mytoken.toml\n";
+
 /// The `toml` blocks of a page with files of the site: name of the file, and text.
 fn blocks(page: &str) -> Vec<(String, String)> {
-    let texts = texts(page).filter(|text| !text.starts_with(OWN) && !text.starts_with(DROP_IN));
+    let texts = texts(page).filter(|text| ![OWN, DROP_IN, ISSUER_KEYS].iter().any(|begin| text.starts_with(begin)));
     let named = texts.map(|text| {
         let first = text.lines().next().unwrap();
         let name = first.strip_prefix("# /etc/mytoken/").unwrap_or_else(|| panic!("no file is named: {text}"));
@@ -126,10 +129,24 @@ fn the_drop_ins_of_every_page_fit_the_sample() {
 }
 
 #[test]
+fn the_keys_for_an_issuer_on_every_page_fit_an_issuer() {
+    let issuer = "name = 'op'\nurl = 'https://op.example.org'\naudiences = ['https://cluster.example.org']";
+    let mut found = 0;
+    for page in pages(&docs()) {
+        for text in texts(&fs::read_to_string(&page).unwrap()).filter(|text| text.starts_with(ISSUER_KEYS)) {
+            let issuer: IssuerSettings = loaded(&page, toml::from_str(&format!("{issuer}\n{text}")));
+            loaded(&page, issuer.validate());
+            found += 1;
+        }
+    }
+    assert!(found > 0);
+}
+
+#[test]
 fn every_page_on_a_provider_has_a_whole_configuration_and_says_what_was_tried() {
     let providers: Vec<PathBuf> =
         pages(&docs().join("providers")).into_iter().filter(|page| !page.ends_with("README.md")).collect();
-    assert_eq!(providers.len(), 5, "{providers:?}");
+    assert_eq!(providers.len(), 7, "{providers:?}");
     for page in providers {
         let names = load(&page);
         assert!(names.contains("mytoken.toml") && names.contains("login.toml"), "{}: {names:?}", page.display());

@@ -51,7 +51,7 @@ mod tests {
     fn an_opaque_token_has_one_candidate_or_none() {
         let (signed, one, two) = (issuer("signed", false), issuer("one", true), issuer("two", true));
         let only = |issuers: &[IssuerSettings]| only_issuer(issuers).map(|issuer| issuer.name.clone());
-        assert_eq!(only(&[signed.clone()]), Err(Refusal::Opaque));
+        assert_eq!(only(std::slice::from_ref(&signed)), Err(Refusal::Opaque));
         assert_eq!(only(&[signed.clone(), one.clone()]), Ok("one".to_owned()));
         assert_eq!(only(&[one.clone(), two.clone()]), Err(Refusal::OpaqueIssuer));
         let all = [signed, one, two];

@@ -136,7 +136,7 @@ impl Provider {
     }
 
     /// An access token of this provider.
-    pub fn token(&self, changes: Value) -> String {
+    pub fn token(&self, changes: &Value) -> String {
         let mut all = json!({"iss": self.server.url("")});
         all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         access_token(&all)

@@ -80,7 +80,7 @@ fn parse_scope(text: &str) -> Option<String> {
     text.lines().filter_map(path_of).find_map(|path| {
         let is_scope = |part: &&str| part.starts_with("session-") && part.ends_with(".scope");
         let parts: Vec<&str> = path.split('/').collect();
-        let at = parts.iter().position(|part| is_scope(part))?;
+        let at = parts.iter().position(is_scope)?;
         Some(parts.get(..=at)?.join("/"))
     })
 }

@@ -210,14 +210,14 @@ impl Agent {
             let key = LeaseKey::Session(abandoned.id.clone());
             let is_taken = self.leases().get(&key).is_some();
             if !is_taken {
-                self.revoke_abandoned(&abandoned, key);
+                self.revoke_abandoned(&abandoned, &key);
             } else if self.changes.has_stored(&key) {
                 self.runtime_dir.settle_abandoned(&abandoned);
             }
         }
     }
 
-    fn revoke_abandoned(&self, abandoned: &Abandoned, key: LeaseKey) {
+    fn revoke_abandoned(&self, abandoned: &Abandoned, key: &LeaseKey) {
         let now = self.now();
         let owner = Owner { uid: abandoned.uid, gid: abandoned.gid };
         let mut lease = Lease::new(key.clone(), owner, "session", now);
@@ -236,7 +236,7 @@ impl Agent {
         self.record(&mut lease, Level::Info, EventKind::Missed, text);
         let mut table = self.leases();
         table.insert(lease);
-        self.lease_changed(&mut table, &key);
+        self.lease_changed(&mut table, key);
     }
 }
 
