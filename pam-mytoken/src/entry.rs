@@ -10,7 +10,7 @@ use pamsm::{Pam, PamError, PamFlags};
 use crate::codes::{self, LoginMethod};
 use crate::context::PamContext;
 use crate::hook::Hook;
-use crate::wiping::wipe_stack;
+use crate::wiping::wipe_traces;
 
 /// Source location of the last panic. Never its message, which may hold anything.
 static LOCATION: Mutex<Option<String>> = Mutex::new(None);
@@ -51,7 +51,7 @@ pub fn entry(
     });
     drop(take_hook());
     set_hook(previous_hook);
-    wipe_stack();
+    wipe_traces();
     code
 }
 

@@ -2,9 +2,14 @@
 //! Wipes what the module leaves in the memory of its process: sshd's monitor, su and sudo live as long as the session.
 //!
 //! A token goes through many hands: the JSON parser, the HTTP client and the TLS library copy it and free their copies as they are. So the
-//! module's allocator wipes every block that is freed, whoever had it, and each hook wipes the stack that it has used.
+//! module's allocator wipes every block that is freed, whoever had it, and each hook wipes the stack that it has used, and the vector
+//! registers.
 
 use std::alloc::{GlobalAlloc, Layout};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use std::arch::asm;
+#[cfg(target_arch = "x86_64")]
+use std::arch::is_x86_feature_detected;
 use std::hint::black_box;
 
 use zeroize::Zeroize;
@@ -37,12 +42,92 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Wiping<A> {
     }
 }
 
-/// Wipes the stack below its caller, which functions that have returned have used.
+/// Wipes what a hook leaves outside of its blocks: the stack below the caller, which functions that have returned have used, and the vector
+/// registers.
+pub fn wipe_traces() {
+    wipe_stack();
+    wipe_vectors();
+}
+
 #[inline(never)]
-pub fn wipe_stack() {
+fn wipe_stack() {
     let mut stack = [0_u8; STACK];
     black_box(&mut stack).zeroize();
 }
+
+/// memcpy(3) copies with vector registers, and the next call of a function that the dynamic linker must look up saves them on the stack.
+#[cfg(target_arch = "x86_64")]
+fn wipe_vectors() {
+    if is_x86_feature_detected!("avx512vl") {
+        // SAFETY: the processor has these registers. No function keeps them for its caller (System V ABI).
+        unsafe {
+            asm!(
+                "vpxord xmm16, xmm16, xmm16",
+                "vpxord xmm17, xmm17, xmm17",
+                "vpxord xmm18, xmm18, xmm18",
+                "vpxord xmm19, xmm19, xmm19",
+                "vpxord xmm20, xmm20, xmm20",
+                "vpxord xmm21, xmm21, xmm21",
+                "vpxord xmm22, xmm22, xmm22",
+                "vpxord xmm23, xmm23, xmm23",
+                "vpxord xmm24, xmm24, xmm24",
+                "vpxord xmm25, xmm25, xmm25",
+                "vpxord xmm26, xmm26, xmm26",
+                "vpxord xmm27, xmm27, xmm27",
+                "vpxord xmm28, xmm28, xmm28",
+                "vpxord xmm29, xmm29, xmm29",
+                "vpxord xmm30, xmm30, xmm30",
+                "vpxord xmm31, xmm31, xmm31",
+                clobber_abi("C"),
+                options(nomem, nostack, preserves_flags)
+            );
+        }
+    }
+    if is_x86_feature_detected!("avx") {
+        // SAFETY: as above, for the first sixteen registers.
+        unsafe { asm!("vzeroall", clobber_abi("C"), options(nomem, nostack, preserves_flags)) };
+    }
+}
+
+/// As for x86-64. The lower halves of v8 to v15 belong to the caller (AAPCS64).
+#[cfg(target_arch = "aarch64")]
+fn wipe_vectors() {
+    // SAFETY: each processor of this architecture has these registers, and no function keeps them for its caller.
+    unsafe {
+        asm!(
+            "movi v0.2d, #0",
+            "movi v1.2d, #0",
+            "movi v2.2d, #0",
+            "movi v3.2d, #0",
+            "movi v4.2d, #0",
+            "movi v5.2d, #0",
+            "movi v6.2d, #0",
+            "movi v7.2d, #0",
+            "movi v16.2d, #0",
+            "movi v17.2d, #0",
+            "movi v18.2d, #0",
+            "movi v19.2d, #0",
+            "movi v20.2d, #0",
+            "movi v21.2d, #0",
+            "movi v22.2d, #0",
+            "movi v23.2d, #0",
+            "movi v24.2d, #0",
+            "movi v25.2d, #0",
+            "movi v26.2d, #0",
+            "movi v27.2d, #0",
+            "movi v28.2d, #0",
+            "movi v29.2d, #0",
+            "movi v30.2d, #0",
+            "movi v31.2d, #0",
+            clobber_abi("C"),
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+}
+
+/// Other processors keep theirs.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn wipe_vectors() {}
 
 #[cfg(test)]
 mod tests {

@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fake_pam::{FakePam, Printed};
+use mytoken::config::FileTrust;
+use nix::unistd::geteuid;
 use regex_lite::Regex;
 use script::{Case, Prompt};
 use serde_json::json;
@@ -48,6 +50,14 @@ fn code(name: &str) -> &'static str {
     }
 }
 
+/// A directory in which the module keeps records. It does not trust /tmp, which others can write to; for root /run is always there.
+fn trusted_directory() -> TempDir {
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (uid, trust) = (geteuid().as_raw(), FileTrust::user(geteuid().as_raw()));
+    let trusted = trust.directory(built).is_ok() || uid != 0;
+    tempfile::tempdir_in(if trusted { built } else { Path::new("/run") }).unwrap()
+}
+
 /// A host of one case: its configuration, and a stack with the module.
 struct Host {
     case: Case,
@@ -57,7 +67,7 @@ struct Host {
 
 impl Host {
     fn new(case: &Case, arguments: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = trusted_directory();
         let login = std::fs::read_to_string(scripts().join("settings").join(&case.options.login)).unwrap();
         let changes = serde_json::to_value(&case.server.access_token).unwrap();
         let at = |name: &str| directory.path().join(name).display().to_string();
@@ -65,7 +75,7 @@ impl Host {
         let mut text = format!("now = {NOW}\n");
         for (name, value) in [
             ("login", json!(login)),
-            ("issuer", json!(issuer_text(""))),
+            ("issuer", json!(issuer_text(&case.options.issuer))),
             ("map", json!(MAP)),
             ("jwks", json!(keys().jwks.to_string())),
             ("cold", json!(case.options.cold)),
@@ -82,6 +92,11 @@ impl Host {
         for (name, value) in [("answers", &case.server.answers), ("revokes", &case.server.revokes)] {
             if let Some(value) = value {
                 writeln!(text, "{name} = {}", json!(value)).unwrap();
+            }
+        }
+        for (name, claims) in [("userinfo", &case.provider.userinfo), ("introspection", &case.provider.introspection)] {
+            if let Some(claims) = claims {
+                writeln!(text, "{name} = {}", json!(serde_json::to_string(claims).unwrap())).unwrap();
             }
         }
         text.push_str("[accounts]\n");

@@ -16,7 +16,8 @@ use mytoken::config::{Duration, IssuerSettings};
 use mytoken::server::AccessTokenRequest;
 use mytoken::{Deadline, Secret};
 use mytoken_login::budget::{Allowance, BudgetSettings};
-use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
+use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable, Rejection};
+use mytoken_login::validation::{PresentedToken, Validator};
 use mytoken_login::{
     AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, LoginContext, LoginSettings, MapFile, Maps,
     Refusal, TokenService,
@@ -24,6 +25,7 @@ use mytoken_login::{
 use mytoken_wire::clock::FixedClock;
 use pamsm::PamError;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::authenticate::decide;
 use crate::context::PamContext;
@@ -58,6 +60,9 @@ struct Script {
     answers: Option<String>,
     /// Name of its answer to a revocation.
     revokes: Option<String>,
+    /// Answers of the provider about a token, as JSON.
+    userinfo: Option<String>,
+    introspection: Option<String>,
     access_token: String,
     transfer_code: String,
     /// The mytoken of the transfer code.
@@ -91,6 +96,12 @@ pub(super) fn log_in(context: &PamContext<'_>, attempt: &Attempt) -> Option<PamE
         accounts: &script,
         maps: &maps,
         keys: &script,
+        userinfo: &Asked { script: &script, endpoint: "GET userinfo_endpoint", answer: script.userinfo.as_deref() },
+        introspection: &Asked {
+            script: &script,
+            endpoint: "POST introspection_endpoint",
+            answer: script.introspection.as_deref(),
+        },
         clock: &FixedClock(script.now),
         began: std::time::Instant::now(),
     };
@@ -139,6 +150,22 @@ impl KeySource for Script {
             return Err(KeysUnavailable { reason: format!("{} cannot be reached", issuer.url) });
         }
         KeySet::parse(self.jwks.as_bytes()).map_err(|error| KeysUnavailable { reason: error.to_string() })
+    }
+}
+
+/// An endpoint of the provider.
+struct Asked<'a> {
+    script: &'a Script,
+    endpoint: &'static str,
+    answer: Option<&'a str>,
+}
+
+impl Validator for Asked<'_> {
+    fn validate(&self, _: PresentedToken<'_>, _: &IssuerSettings, _: Deadline) -> Result<Map<String, Value>, Refusal> {
+        self.script.note(self.endpoint);
+        let claims = self.answer.and_then(|answer| serde_json::from_str::<Map<String, Value>>(answer).ok());
+        let claims = claims.ok_or_else(|| Refusal::System("the script has no answer".into()))?;
+        if claims.get("active") == Some(&Value::Bool(false)) { Err(Rejection::Inactive.into()) } else { Ok(claims) }
     }
 }
 

@@ -120,7 +120,7 @@ fn without_credential(context: &PamContext<'_>, record: &Record) {
         }
     }
     let line = format!(
-        "session user={} uid={} issuer={} sub={} session=- without credential (store = \"none\")",
+        "session user={} uid={} issuer={} sub={} session=- without credential, as configured",
         escape_field(&record.user),
         record.uid,
         escape_field(&record.issuer),

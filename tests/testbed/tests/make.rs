@@ -106,7 +106,8 @@ fn other_targets_name_missing_packages_and_install_nothing() {
 }
 
 /// Programs without which a test of `make test-all` is skipped.
-const EXTRAS: [&str; 11] = [
+const EXTRAS: [&str; 12] = [
+    "valgrind",
     "ruby",
     "rpmspec",
     "piuparts",
