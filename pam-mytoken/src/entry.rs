@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Mutex;
 
 use mytoken_login::{Level, ModuleArguments, escape_field};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
 use pamsm::{Pam, PamError, PamFlags};
 
 use crate::codes::{self, LoginMethod};
@@ -24,6 +26,7 @@ pub fn entry(
     args: &[String],
     phase: fn(&PamContext<'_>) -> PamError,
 ) -> PamError {
+    let attributes = Attributes::of_process();
     // The default panic hook prints to the application's standard error; in su that is the user's terminal. The copy of std in this
     // module is its own, so the application's panic hook is not affected.
     let previous_hook = take_hook();
@@ -51,8 +54,35 @@ pub fn entry(
     });
     drop(take_hook());
     set_hook(previous_hook);
+    attributes.restore();
     wipe_traces();
     code
+}
+
+/// Attributes that the kernel takes from a process when a file is opened with a user's rights: setfsuid(2) clears both.
+struct Attributes {
+    dumpable: bool,
+    parent_death_signal: Option<Signal>,
+}
+
+impl Attributes {
+    fn of_process() -> Self {
+        Self {
+            // SAFETY: this only asks. nix does not tell 1 from 2, a core file for root only, which cannot be set.
+            dumpable: unsafe { libc::prctl(libc::PR_GET_DUMPABLE) } == 1,
+            parent_death_signal: prctl::get_pdeathsig().ok().flatten(),
+        }
+    }
+
+    /// Gives the process only what it had: one that a set-user-ID program runs in must not become readable for its caller.
+    fn restore(&self) {
+        if self.dumpable {
+            let _ = prctl::set_dumpable(true);
+        }
+        if self.parent_death_signal.is_some() {
+            let _ = prctl::set_pdeathsig(self.parent_death_signal);
+        }
+    }
 }
 
 /// Logs where the panic was, and removes the handle. A handle shows that the login was by token.

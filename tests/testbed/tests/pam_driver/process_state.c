@@ -105,6 +105,9 @@ static char *take_state(void) {
     fprintf(out, "locale %s\n", setlocale(LC_ALL, NULL));
     fprintf(out, "directory %s\n", getcwd(directory, sizeof directory) ? directory : "?");
     fprintf(out, "dumpable %d\n", prctl(PR_GET_DUMPABLE));
+    int parent_death_signal = -1;
+    prctl(PR_GET_PDEATHSIG, &parent_death_signal);
+    fprintf(out, "parent death signal %d\n", parent_death_signal);
     struct itimerval timer;
     getitimer(ITIMER_REAL, &timer);
     fprintf(out, "timer %ld\n", (long)timer.it_value.tv_sec);
@@ -115,7 +118,11 @@ static char *take_state(void) {
     return text;
 }
 
-void remember_state(void) { remembered = take_state(); }
+void remember_state(void) {
+    // Something to lose: the kernel clears it with each change of the file system's user id.
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    remembered = take_state();
+}
 
 // Prints the lines of `text` that `other` does not have.
 static void print_missing(const char *text, const char *other, const char *where, char sign) {

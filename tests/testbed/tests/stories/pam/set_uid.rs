@@ -18,7 +18,8 @@ const NO_FILES: &str = "! find /run/mytoken/sessions /run/mytoken/handover -mind
 
 fn list_services(site: &Site) -> Result<()> {
     let text = site.read("/etc/mytoken/login.toml")?;
-    site.write("/etc/mytoken/login.toml", &format!("services = [\"sshd\", \"su\", \"sudo\"]\n{text}"), "0644")?;
+    let listed = text.replacen("services = [\"sshd\"]", "services = [\"sshd\", \"su\", \"sudo\"]", 1);
+    site.write("/etc/mytoken/login.toml", &listed, "0644")?;
     site.write("/etc/pam.d/su", STACK, "0644")?;
     site.write("/etc/pam.d/sudo", STACK, "0644")
 }
