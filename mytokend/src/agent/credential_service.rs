@@ -49,6 +49,14 @@ pub struct Admitted {
     pub is_provisional: bool,
 }
 
+impl Admitted {
+    /// The URL of the mytoken server in its lane.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        self.lane.split(' ').next().unwrap_or_default()
+    }
+}
+
 /// The credential of a job was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
@@ -213,6 +221,11 @@ pub trait CredentialService: Send + Sync {
 
     /// The time of day at a mytoken server, by its URL or its name, Unix seconds. `None` while the server has not told it.
     fn server_time(&self, server: &str) -> Option<u64>;
+
+    /// The earliest time of day at the mytoken servers that have told it, Unix seconds.
+    fn earliest_server_time(&self) -> Option<u64> {
+        None
+    }
 
     /// Ids of the key pairs whose sealed texts it opens, the current one first.
     fn key_ids(&self) -> Vec<String>;

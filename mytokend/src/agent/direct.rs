@@ -279,6 +279,12 @@ impl CredentialService for DirectMode {
         Some(clocks.get(named.as_deref().unwrap_or(server))?.at(self.clock.elapsed()))
     }
 
+    fn earliest_server_time(&self) -> Option<u64> {
+        let elapsed = self.clock.elapsed();
+        let clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        clocks.values().map(|clock| clock.at(elapsed)).min()
+    }
+
     fn key_ids(&self) -> Vec<String> {
         let Ok(keys) = &self.keys else { return Vec::new() };
         [&keys.current].into_iter().chain(&keys.further).chain(&keys.earlier).map(|key| key.id().to_owned()).collect()

@@ -184,7 +184,7 @@ impl Broker {
     pub(super) fn sweep_kept(&self, expires: bool) {
         let Some(escrow) = self.kept.escrow.get() else { return };
         if expires {
-            escrow.expire(self.clock.unix_millis() / 1000);
+            escrow.expire(self.expiry_time());
         }
         if let Err(error) = escrow.sweep() {
             let text = format!("a credential that is not needed any more could not be removed: {error}");

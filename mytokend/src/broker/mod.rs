@@ -15,6 +15,7 @@ mod disk_work;
 pub mod ends;
 pub mod entrance;
 pub mod escrow;
+mod expiry;
 pub mod file_token;
 pub mod identity;
 mod kept;
@@ -109,6 +110,8 @@ pub struct Broker {
     /// How often nodes may cause questions.
     asking: Asking,
     counts: status::Counts,
+    /// This host's clock when the broker began, Unix seconds, and the elapsed time.
+    begin: (u64, Duration),
 }
 
 impl Broker {
@@ -128,6 +131,7 @@ impl Broker {
             revoked: Marks::default(),
             stopping: false,
         };
+        let begin = (clock.unix_millis() / 1000, clock.elapsed());
         Arc::new(Self {
             service: RwLock::new(service),
             controller,
@@ -145,6 +149,7 @@ impl Broker {
             questions: Questions::default(),
             asking: Asking::default(),
             counts: status::Counts::default(),
+            begin,
         })
     }
 
@@ -170,7 +175,7 @@ impl Broker {
         let now = self.clock.elapsed();
         let here = self.clock.unix_millis() / 1000;
         let slurmctld = answered.clock.and_then(|clock| now.as_secs().checked_add_signed(clock));
-        let server = self.service().server_time(admitted.lane.split(' ').next().unwrap_or_default());
+        let server = self.service().server_time(admitted.server());
         let conversion = match (slurmctld, server) {
             (Some(slurmctld), Some(server)) => Conversion::measured(slurmctld, server),
             _ => Conversion::unknown(slurmctld.unwrap_or(here), server.unwrap_or(here)),
@@ -230,7 +235,8 @@ impl Broker {
             }
         }
         let mut state = self.state();
-        state.forget(elapsed, here);
+        let service = self.service();
+        state.forget(elapsed, |server| service.server_time(server));
         self.replaced.note(jobs, |key| state.submissions.contains_key(key));
         drop(state);
         for (key, is_alone) in over {
@@ -251,7 +257,7 @@ impl Broker {
         let mut state = self.state();
         let State { submissions, revocations, revoked, .. } = &mut *state;
         for (key, submission) in submissions {
-            let lane = submission.admitted.lane.split(' ').next().unwrap_or_default();
+            let lane = submission.admitted.server();
             if let End::Revoking { due, asked, .. } = &mut submission.end {
                 // Perhaps the server has done it, and the answer is not known.
                 *due = revoked.paused_until(key).unwrap_or_default().max(*due);

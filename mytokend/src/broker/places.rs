@@ -16,7 +16,7 @@ pub(super) const MOST: usize = 200_000;
 /// Most submissions that one host has brought first.
 pub(super) const MOST_OF_HOST: usize = MOST / 8;
 
-/// A submission is forgotten so many seconds after the expiry of its sub-token: the clocks of the broker and of the mytoken server differ.
+/// A submission is forgotten so many seconds after the expiry of its sub-token: no clock is measured exactly.
 const AFTER_EXPIRY: u64 = 600;
 
 /// What a host is told for which there is no room.
@@ -53,12 +53,32 @@ impl State {
         self.submissions.contains_key(key) || self.submissions.len() < MOST && self.places.has_room(host)
     }
 
-    /// Forgets submissions that were settled a while ago before `elapsed`, elapsed time, and those whose sub-tokens have expired at `now`,
-    /// Unix seconds.
-    pub(super) fn forget(&mut self, elapsed: Duration, now: u64) {
+    /// Forgets submissions that were settled a while ago before `elapsed`, elapsed time, and those whose sub-tokens have expired.
+    /// `server_time` tells the time of day at a mytoken server, Unix seconds.
+    ///
+    /// This host's clock does not count: a jump of it would drop the submissions of all jobs, or keep them for years. The server's counts,
+    /// if it is known, and the whole life of the sub-token, which nobody can use for longer than that after it came here. A sub-token that
+    /// is to be revoked is forgotten by the latter alone: until then, only the server's answer says that nobody can use it any more.
+    pub(super) fn forget(&mut self, elapsed: Duration, server_time: impl Fn(&str) -> Option<u64>) {
+        let mut times: HashMap<String, Option<u64>> = HashMap::new();
         self.submissions.retain(|_, own| {
-            let is_old = matches!(own.end, End::Settled { since } if elapsed.saturating_sub(since) > REMEMBERED);
-            !is_old && own.admitted.exp.saturating_add(AFTER_EXPIRY) > now
+            let known_since = *own.known_since.get_or_insert(elapsed);
+            let Admitted { made, exp, .. } = own.admitted;
+            let life = Duration::from_secs(exp.saturating_sub(made).saturating_add(AFTER_EXPIRY));
+            let is_past = elapsed.saturating_sub(known_since) > life;
+            match own.end {
+                End::Settled { since } => elapsed.saturating_sub(since) <= REMEMBERED,
+                End::Revoking { .. } => !is_past,
+                End::Open { .. } => {
+                    let server = own.admitted.server();
+                    let now = times.get(server).copied().unwrap_or_else(|| {
+                        let now = server_time(server);
+                        times.insert(server.to_owned(), now);
+                        now
+                    });
+                    !is_past && now.is_none_or(|now| exp.saturating_add(AFTER_EXPIRY) > now)
+                }
+            }
         });
         self.places = Places::of(self.submissions.values());
         self.revoked.forget(elapsed);

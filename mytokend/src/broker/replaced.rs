@@ -307,7 +307,7 @@ impl Broker {
     pub(super) fn sweep_replacements(&self, looks: bool) {
         let Some(store) = self.replaced.store.get() else { return };
         if looks {
-            store.expire(self.clock.unix_millis() / 1000);
+            store.expire(self.expiry_time());
             self.follow_those_read(store.read_again());
         }
         if let Err(error) = store.sweep() {

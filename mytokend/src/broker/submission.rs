@@ -65,6 +65,8 @@ pub struct Submission {
     pub first_end: Option<Duration>,
     /// It is not judged before this elapsed time: slurmctld may not know its first job yet.
     pub judged_from: Duration,
+    /// Since when this broker knows it, elapsed time. `None`: since a moment ago.
+    pub known_since: Option<Duration>,
     /// How far its end is.
     pub end: End,
 }
@@ -87,6 +89,7 @@ impl Submission {
             tokens: BTreeMap::new(),
             first_end: None,
             judged_from: Duration::ZERO,
+            known_since: None,
             end: End::Open { not_shown: 0 },
         }
     }

@@ -17,6 +17,7 @@ mod connections;
 mod day;
 mod disk;
 mod entrance;
+mod expiry;
 mod files;
 mod foreign;
 mod hanging_request;
@@ -29,6 +30,7 @@ mod replaced;
 mod revoked;
 mod same_handle;
 mod sizing;
+mod slurmctld_away;
 mod status;
 mod stolen_certificates;
 mod versions;
@@ -56,6 +58,8 @@ struct Fakes {
     asked: Mutex<Vec<String>>,
     revoked: Mutex<Vec<String>>,
     panics: std::sync::atomic::AtomicBool,
+    /// The time of day at the mytoken server, Unix seconds.
+    server_time: Mutex<Option<u64>>,
     /// Whether texts whose handles begin with "foreign" can be opened.
     has_key: std::sync::atomic::AtomicBool,
 }
@@ -134,8 +138,12 @@ impl CredentialService for Of {
         Ok(())
     }
 
-    fn server_time(&self, _server: &str) -> Option<u64> {
-        None
+    fn server_time(&self, server: &str) -> Option<u64> {
+        self.0.server_time.lock().unwrap().filter(|_| server == "https://mytoken")
+    }
+
+    fn earliest_server_time(&self) -> Option<u64> {
+        *self.0.server_time.lock().unwrap()
     }
 
     fn key_ids(&self) -> Vec<String> {
@@ -374,26 +382,4 @@ fn a_broker_that_starts_after_the_end_revokes_after_one_question() {
     assert!(matches!(other, Ok(EndAnswer::Waits { .. })));
     let key = SubmissionKey::new(7, "b", "7:b");
     assert!(test.broker.state().submissions[&key].binding.leaders.is_empty());
-}
-
-#[test]
-fn without_slurmctld_known_jobs_go_on_and_nothing_ends() {
-    let test = TestBroker::new(RUNNING);
-    test.token("n1", 1, 7, "7:a").unwrap();
-    test.prints(None);
-    test.ask_slurmctld();
-    assert_eq!(test.token("n2", 1, 7, "7:a"), Ok("token-0".to_owned()));
-    let unknown = test.token("n1", 5, 7, "7:b").unwrap_err();
-    assert!(unknown.starts_with("later: the broker cannot ask slurmctld about the job: "), "{unknown}");
-    assert_eq!(test.counts(), (1, 0));
-}
-
-#[test]
-fn a_broker_that_starts_while_slurmctld_is_away_says_so() {
-    let test = TestBroker::new(RUNNING);
-    test.prints(None);
-    let told = test.token("n1", 1, 7, "7:a").unwrap_err();
-    assert!(told.starts_with("later: the broker cannot ask slurmctld about the job: "), "{told}");
-    test.prints(Some(RUNNING));
-    assert_eq!(test.token("n1", 1, 7, "7:a"), Ok("token-0".to_owned()));
 }

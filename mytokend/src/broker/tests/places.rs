@@ -29,19 +29,3 @@ fn a_node_that_makes_up_submissions_leaves_places_and_causes_no_questions() {
     test.ask_slurmctld();
     assert_eq!(test.token("n1", 2, 7, "7:c"), Err(format!("later: {NO_ROOM}")));
 }
-
-#[test]
-fn a_submission_whose_sub_token_has_expired_is_forgotten() {
-    let test = TestBroker::new(RUNNING);
-    test.token("n1", 1, 7, "7:a").unwrap();
-    test.token("n1", 2, 7, "7:b").unwrap();
-    let (key, now) = (SubmissionKey::new(7, "a", "7:a"), test.broker.clock.unix_millis() / 1000);
-    let expires = |exp| test.broker.state().submissions.get_mut(&key).unwrap().admitted.exp = exp;
-    expires(now);
-    test.ask_slurmctld();
-    assert_eq!(test.broker.state().submissions.len(), 2, "clocks differ");
-    expires(now - 700);
-    test.ask_slurmctld();
-    assert!(!test.broker.state().submissions.contains_key(&key));
-    assert_eq!((test.broker.state().submissions.len(), test.counts().1), (1, 0));
-}
