@@ -151,7 +151,7 @@ pub fn register(
         renewal,
         exp: record.credential.exp,
         lifetime: record.credential.lifetime,
-        told: true,
+        told: !record.untold,
         revoke_at_end,
         linger: settings.linger,
         retain: settings.retain,

@@ -175,6 +175,9 @@ fn the_agent_gets_the_mytoken_and_the_expiry_and_lifetime_of_the_access_token() 
         "exp": NOW + 3_600, "lifetime": 3_500, "told": true});
     let settings = SessionSettings::default();
     assert_eq!(registration(&record(), &settings, &installed), start);
+    let mut untold = record();
+    untold.untold = true;
+    assert_eq!(registration(&untold, &settings, &installed).get("told"), None, "the agent counts the login now");
 
     // Without the file or without a mytoken there is nothing to renew. The message holds no secret then.
     let without = json!({"v": 1, "call": "session_start", "session": installed.session, "uid": me.uid, "gid": me.gid,

@@ -89,7 +89,7 @@ fn each_request_is_told_once_and_again_with_its_user_when_the_login_is_accepted(
         guess(tokens);
         present(tokens);
         assert_eq!(told(&listener), [unverified(), unverified()]);
-        allowance.accept(4711, soon());
+        assert!(allowance.accept(4711, soon()));
         assert_eq!(told(&listener), [note(2, json!({"accepted": {"uid": 4711}}))]);
     });
 }
@@ -100,6 +100,24 @@ fn a_login_goes_on_without_an_agent() {
     let agent = AgentNotes::new(directory.path().join("agent.sock"));
     login(&server(), &agent, |tokens, allowance| {
         present(tokens);
-        allowance.accept(4711, soon());
+        assert!(!allowance.accept(4711, soon()), "the session has to tell it");
+    });
+}
+
+#[test]
+fn an_agent_that_was_away_hears_of_the_requests_when_the_login_is_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("agent.sock");
+    let (server, agent) = (server(), AgentNotes::new(socket.clone()));
+    let note = |sent: u32, login: Value| json!({"v": 1, "call": "permit", "server": server.url().to_string(), "sent": sent, "login": login});
+    login(&server, &agent, |tokens, allowance| {
+        guess(tokens);
+        present(tokens);
+        let listener = UnixListener::bind(&socket).unwrap();
+        assert!(allowance.accept(4711, soon()));
+        let (missed, accepted) = (note(2, json!({"unverified": {}})), note(2, json!({"accepted": {"uid": 4711}})));
+        assert_eq!(told(&listener), [missed, accepted]);
+        assert!(allowance.accept(4711, soon()));
+        assert_eq!(told(&listener), [] as [Value; 0], "once");
     });
 }

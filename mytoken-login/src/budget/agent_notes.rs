@@ -30,18 +30,20 @@ impl AgentNotes {
         Self { socket }
     }
 
-    /// A login sends one request to this server (its URL).
-    pub fn sent(&self, server: &str, deadline: Deadline) {
-        self.note(server, 1, LoginNote::Unverified {}, deadline);
+    /// A login sends so many requests to this server (its URL). Returns whether the agent hears of it.
+    #[must_use]
+    pub fn sent(&self, server: &str, count: u32, deadline: Deadline) -> bool {
+        self.note(server, count, LoginNote::Unverified {}, deadline)
     }
 
     /// The login of this user was accepted. It has sent so many requests, which were told before.
     pub fn accepted(&self, server: &str, sent: u32, uid: u32, deadline: Deadline) {
-        self.note(server, sent, LoginNote::Accepted { uid }, deadline);
+        // Without this note they are counted for nobody.
+        let _ = self.note(server, sent, LoginNote::Accepted { uid }, deadline);
     }
 
-    fn note(&self, server: &str, sent: u32, login: LoginNote, deadline: Deadline) {
+    fn note(&self, server: &str, sent: u32, login: LoginNote, deadline: Deadline) -> bool {
         let note = Permit { server: server.to_owned(), sent, login: Some(login) };
-        let _ = tell(&self.socket, &note, deadline.at_most(NOTE_TIME));
+        tell(&self.socket, &note, deadline.at_most(NOTE_TIME)).is_ok()
     }
 }

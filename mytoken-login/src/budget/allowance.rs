@@ -58,6 +58,8 @@ pub struct Allowance<'a> {
     agent: Option<&'a AgentNotes>,
     /// How many requests it has heard of, by the server's URL.
     told: RefCell<BTreeMap<String, u32>>,
+    /// The same of those that it has not heard of.
+    untold: RefCell<BTreeMap<String, u32>>,
     /// The entered token, once it was sent.
     sent: RefCell<Option<Secret>>,
 }
@@ -71,8 +73,8 @@ impl<'a> Allowance<'a> {
         remote: Remote,
         connection: Option<&'a str>,
     ) -> Self {
-        let (counted, told) = (RefCell::default(), RefCell::default());
-        Self { ledger, settings, remote, connection, counted, agent: None, told, sent: RefCell::default() }
+        let (counted, told, untold) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { ledger, settings, remote, connection, counted, agent: None, told, untold, sent: RefCell::default() }
     }
 
     /// The same, and this agent hears of each request.
@@ -168,8 +170,8 @@ impl<'a> Allowance<'a> {
     /// Tells the agent a request that is about to be sent.
     pub(super) fn tell(&self, server: &str, deadline: Deadline) {
         if let Some(agent) = self.agent {
-            *self.told.borrow_mut().entry(server.to_owned()).or_default() += 1;
-            agent.sent(server, deadline);
+            let heard = if agent.sent(server, 1, deadline) { &self.told } else { &self.untold };
+            *heard.borrow_mut().entry(server.to_owned()).or_default() += 1;
         }
     }
 
@@ -275,12 +277,22 @@ impl<'a> Allowance<'a> {
         self.start_backoff(backoff, retry_after.map_or(DEFAULT_BACKOFF, |wait| wait.as_secs().max(1)), deadline);
     }
 
-    /// The login of this user was accepted: its requests cost nothing here, and the agent counts them for the user.
-    pub fn accept(&self, uid: u32, deadline: Deadline) {
+    /// The login of this user was accepted: its requests cost nothing here, and the agent counts them for the user. It hears again of those
+    /// that it has missed: a restart takes a moment. Returns whether it has heard of all.
+    #[must_use]
+    pub fn accept(&self, uid: u32, deadline: Deadline) -> bool {
         self.refund(deadline);
-        if let Some(agent) = self.agent {
-            self.told.take().into_iter().for_each(|(server, sent)| agent.accepted(&server, sent, uid, deadline));
+        let Some(agent) = self.agent else { return true };
+        let (mut told, mut is_complete) = (self.told.take(), true);
+        for (server, missed) in self.untold.take() {
+            if agent.sent(&server, missed, deadline) {
+                *told.entry(server).or_default() += missed;
+            } else {
+                is_complete = false;
+            }
         }
+        told.into_iter().for_each(|(server, sent)| agent.accepted(&server, sent, uid, deadline));
+        is_complete
     }
 
     /// The login was accepted: removes its requests from the ledger, and makes its address a known one for a while.

@@ -37,6 +37,9 @@ pub struct Record {
     /// The session's credential.
     #[serde(flatten)]
     pub credential: SessionCredential,
+    /// The agent has not heard of all requests of the login. It counts one when the session begins.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untold: bool,
     /// Time at which the record was written, Unix seconds.
     pub(super) created: u64,
     /// The processes that may open the session: the process that authenticated the user, and its parent (sshd's monitor).
@@ -73,6 +76,7 @@ impl Record {
             sub: accepted.identity.sub.clone(),
             rule: accepted.rule.clone(),
             credential: accepted.credential.clone(),
+            untold: false,
             created: clock.now(),
             processes,
         }

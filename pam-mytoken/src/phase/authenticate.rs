@@ -100,8 +100,8 @@ pub(super) fn decide(
     let deadline = report.deadline.unwrap_or_else(|| Deadline::after(Duration::ZERO));
     match &report.outcome {
         Ok(accepted) => {
-            allowance.accept(accepted.account.uid, deadline);
-            if !store_record(context, attempt, accepted) {
+            let is_told = allowance.accept(accepted.account.uid, deadline);
+            if !store_record(context, attempt, accepted, is_told) {
                 revocation::revoke_delegated(context, &accepted.credential, deadline);
                 if login.settings.session.required {
                     return codes::authenticate(RefusalClass::System);
@@ -117,13 +117,14 @@ pub(super) fn decide(
     }
 }
 
-/// Stores the record for the session. Returns whether that worked: without a record the login is still accepted, and its session has no
-/// credential.
-fn store_record(context: &PamContext<'_>, attempt: &Attempt, accepted: &Accepted) -> bool {
+/// Stores the record for the session. `is_told`: the agent has heard of all requests of the login. Returns whether that worked: without a
+/// record the login is still accepted, and its session has no credential.
+fn store_record(context: &PamContext<'_>, attempt: &Attempt, accepted: &Accepted, is_told: bool) -> bool {
     let records = records();
     records.sweep(&SystemClock);
     let processes = [Process::own(), Process::parent()].into_iter().flatten().collect();
-    let record = Record::new(accepted, &attempt.service, processes, &SystemClock);
+    let mut record = Record::new(accepted, &attempt.service, processes, &SystemClock);
+    record.untold = !is_told;
     let problem = match records.store(&record) {
         Ok(handle) if context.export(VARIABLE, &handle) => return true,
         Ok(_) => "the PAM environment cannot be written".to_owned(),
