@@ -52,22 +52,28 @@ const JOBS: Duration = Duration::from_secs(10);
 pub struct BrokerMode {
     direct: DirectMode,
     connection: Arc<BrokerConnection>,
-    /// What the broker has told of credentials, by their hash.
+    memory: Arc<BrokerMemory>,
+}
+
+/// What brokers have told this node. It outlives a reload.
+#[derive(Default)]
+pub struct BrokerMemory {
+    /// Of credentials, by their hash.
     learned: Mutex<Learned>,
-    /// Texts that brokers keep for jobs of this node, by user and handle.
+    /// Texts that they keep for jobs of this node, by user and handle.
     texts: Mutex<HashMap<(u32, String), String>>,
 }
 
 impl BrokerMode {
     /// Broker mode. `direct` serves login sessions.
     #[must_use]
-    pub fn new(direct: DirectMode, connection: Arc<BrokerConnection>) -> Self {
-        Self { direct, connection, learned: Mutex::default(), texts: Mutex::default() }
+    pub fn new(direct: DirectMode, connection: Arc<BrokerConnection>, memory: Arc<BrokerMemory>) -> Self {
+        Self { direct, connection, memory }
     }
 
     fn learn(&self, credential: &LeaseCredential, admitted: Admitted) {
         if let Some(hash) = hash_of(credential) {
-            self.learned.lock().unwrap_or_else(PoisonError::into_inner).put(hash, admitted);
+            self.memory.learned.lock().unwrap_or_else(PoisonError::into_inner).put(hash, admitted);
         }
     }
 
@@ -238,7 +244,7 @@ impl CredentialService for BrokerMode {
     }
 
     fn learned(&self, credential: &LeaseCredential) -> Option<Admitted> {
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner).take(hash_of(credential)?)
+        self.memory.learned.lock().unwrap_or_else(PoisonError::into_inner).take(hash_of(credential)?)
     }
 
     fn decides_ends(&self) -> bool {

@@ -10,11 +10,12 @@ use mytoken::{ScheduleClock, SystemClock};
 use nix::errno::Errno;
 
 use super::broker_connection::BrokerConnection;
-use super::brokered::{BrokerMode, BrokerPermits, BrokeredJobs};
+use super::brokered::{BrokerMemory, BrokerMode, BrokerPermits, BrokeredJobs};
 use super::budget::Budgets;
 use super::cluster_keys::{ClusterKeys, NoClusterKey};
 use super::credential_service::CredentialService;
 use super::direct::DirectMode;
+use super::server_clocks::ServerClocks;
 use super::slurm::{Controller, Squeue};
 use super::startup::{AgentOptions, StartupError};
 use super::{Configured, Intervals};
@@ -30,6 +31,9 @@ pub(super) struct Configuration {
     pub(super) options: AgentOptions,
     pub(super) clock: Arc<dyn ScheduleClock>,
     pub(super) budgets: Arc<Budgets>,
+    clocks: Arc<ServerClocks>,
+    /// What brokers have told.
+    told_by_brokers: Arc<BrokerMemory>,
     /// All private keys since the start, the current one last.
     pub(super) keys: Vec<Arc<PrivateKey>>,
     /// Name of this node in Slurm.
@@ -56,7 +60,8 @@ impl Configuration {
         let clock: Arc<dyn ScheduleClock> = Arc::new(SystemClock);
         let node = options.node.clone().map_or_else(host_name, Ok)?;
         let budgets = Arc::new(Budgets::new(Arc::clone(&clock)));
-        Ok(Self { options, budgets, clock, keys: Vec::new(), node, log, connect, asks_brokers: false })
+        let (clocks, told_by_brokers, keys) = (Arc::default(), Arc::default(), Vec::new());
+        Ok(Self { options, budgets, clocks, told_by_brokers, clock, keys, node, log, connect, asks_brokers: false })
     }
 
     pub(super) fn read(&mut self, trust: FileTrust) -> Result<Found, StartupError> {
@@ -92,11 +97,12 @@ impl Configuration {
             Ok(keys) => keys.scope(),
         };
         let intervals = intervals(&settings);
-        let service =
-            Box::new(DirectMode::new(&shared, keys, Arc::clone(&self.clock))?.with_budgets(&self.budgets, &shared)?);
+        let direct = DirectMode::new(&shared, keys, Arc::clone(&self.clock))?;
+        let service = Box::new(direct.with(&self.budgets, &self.clocks));
         let controller = Box::new(Squeue::new(settings.squeue));
         let runtime_dir = self.options.runtime_dir.clone().unwrap_or(settings.runtime_dir);
         // Not before: what was read may be refused.
+        self.budgets.configure(&shared)?;
         self.budgets.set_site(None);
         self.asks_brokers = false;
         Ok(Found { configured: Configured { intervals, service, controller }, runtime_dir, scope, missing })
@@ -118,16 +124,18 @@ impl Configuration {
         let authority = read_certificates(&settings.ca_file, trust);
         authority.map_err(|error| StartupError::Broker(error.to_string()))?;
         let direct = DirectMode::new(shared, Err(NoClusterKey::Brokers), Arc::clone(&self.clock))?;
-        let direct = direct.with_budgets(&self.budgets, shared)?;
+        let direct = direct.with(&self.budgets, &self.clocks);
         let squeue = Squeue::new(jobs.agent.squeue.clone());
         let (service, controller): (Box<dyn CredentialService>, Box<dyn Controller>) = if self.connect {
             let files = StateDir::open_or_make(&settings.state_dir)?.node_files(node);
             let cluster = jobs.cluster.name.clone();
             let connection = BrokerConnection::start(settings, cluster, files, trust, Arc::clone(&self.log));
             let connection = Arc::new(connection.map_err(StartupError::Broker)?);
+            // Not before: what was read may be refused.
+            self.budgets.configure(shared)?;
             self.budgets.set_site(Some(Arc::new(BrokerPermits(Arc::clone(&connection)))));
             let jobs = BrokeredJobs { connection: Arc::clone(&connection), squeue };
-            (Box::new(BrokerMode::new(direct, connection)), Box::new(jobs))
+            (Box::new(BrokerMode::new(direct, connection, Arc::clone(&self.told_by_brokers))), Box::new(jobs))
         } else {
             (Box::new(direct), Box::new(squeue))
         };
@@ -244,6 +252,46 @@ mod tests {
         assert_eq!(read(), Ok("jobs and sessions".to_owned()));
         fs::write(at("jobs.toml"), &brokers).unwrap();
         assert_eq!(read(), Ok("jobs, through the brokers b1, and sessions".to_owned()));
+    }
+
+    #[test]
+    fn a_reload_keeps_what_servers_and_brokers_have_told_and_a_refused_one_changes_no_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let trust = FileTrust::user(Owner::current().uid);
+        let limited = |limit: u32| {
+            let server = "[[server]]\nname = 'm'\nurl = 'https://mytoken.example.org'\n";
+            fs::write(at("mytoken.toml"), format!("{server}request_limit = {limit}\n")).unwrap();
+        };
+        limited(100);
+        let (config, state_dir) = (dir.path().to_owned(), Some(at("state")));
+        let options = AgentOptions { config, socket: None, runtime_dir: None, state_dir, node: None, stderr: false };
+        let mut configuration = Configuration::new(options, Arc::new(Log::stderr("test")), true).unwrap();
+        configuration.read(trust).unwrap();
+        let (now, day) = (SystemClock.elapsed(), std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000));
+        let clock = mytoken::http::ServerClock::measure(day, now, now).unwrap();
+        configuration.clocks.note("https://mytoken.example.org", clock);
+        let at_server = configuration.read(trust).unwrap().configured.service.server_time("m");
+        assert!(at_server.is_some_and(|time| time.abs_diff(1_700_000_000) < 60), "{at_server:?}");
+
+        let directory = mytoken::private_files::Directory::open(dir.path()).unwrap();
+        Authority::create(&directory, "c", SystemClock.unix_millis() / 1000).unwrap();
+        let brokers = format!("{JOBS}[broker]\nnames = ['localhost']\nmunge = false\nca_file = 'DIR/broker-ca.pem'\n");
+        fs::write(at("jobs.toml"), brokers.replace("DIR", &dir.path().display().to_string())).unwrap();
+        for _ in 0..2 {
+            let found = configuration.read(trust).unwrap();
+            assert_eq!(Arc::strong_count(&configuration.told_by_brokers), 2, "{} has it", found.scope);
+            assert!(found.configured.service.server_time("m").is_some());
+        }
+        let limit = |configuration: &Configuration| configuration.budgets.status(None).remove(0).requests;
+        assert_eq!(limit(&configuration), 100);
+        limited(50);
+        configuration.options.state_dir = Some(at("jobs.toml"));
+        assert!(configuration.read(trust).is_err());
+        assert_eq!(limit(&configuration), 100, "of the old configuration");
+        configuration.options.state_dir = Some(at("state"));
+        configuration.read(trust).unwrap();
+        assert_eq!(limit(&configuration), 50);
     }
 
     #[test]

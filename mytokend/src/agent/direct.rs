@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Direct mode: this node has the cluster's private key and sends requests to the mytoken servers itself.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use mytoken::cache::MemoryCache;
 use mytoken::config::Shared;
-use mytoken::http::{HttpSettings, ServerClock};
+use mytoken::http::HttpSettings;
 use mytoken::restrictions::Clause;
 use mytoken::server::ServerError;
 use mytoken::server::{AccessTokenRequest, Server, refuse_rotation};
@@ -22,6 +21,7 @@ use super::budget::{Budgets, Unsent};
 use super::cluster_keys::{ClusterKeys, NoClusterKey, OpenError};
 use super::credential_service::{Admitted, Charge, CredentialService, Denied, IssuedToken, RequestFailure};
 use super::lease::{AdmittedFile, LeaseCredential, lane};
+use super::server_clocks::ServerClocks;
 use crate::jobs::files::SealedFile;
 use crate::jobs::sealed::JobCredential;
 use crate::jobs::{StartRefusal, job_start, repeatable, windows};
@@ -44,8 +44,7 @@ pub struct DirectMode {
     clock: Arc<dyn ScheduleClock>,
     budgets: Arc<Budgets>,
     discovery: MemoryCache,
-    /// The clocks of the servers, by URL.
-    clocks: Mutex<HashMap<String, ServerClock>>,
+    clocks: Arc<ServerClocks>,
 }
 
 impl DirectMode {
@@ -71,17 +70,14 @@ impl DirectMode {
             clock,
             budgets,
             discovery: MemoryCache::default(),
-            clocks: Mutex::default(),
+            clocks: Arc::default(),
         })
     }
 
-    /// The same with budgets that outlive it.
-    ///
-    /// # Errors
-    /// When the URL of a server is not allowed.
-    pub fn with_budgets(self, budgets: &Arc<Budgets>, shared: &Shared) -> Result<Self, Error> {
-        budgets.configure(shared)?;
-        Ok(Self { budgets: Arc::clone(budgets), ..self })
+    /// The same with budgets and clocks that outlive it. The caller configures the budgets when he uses it: a reload may be refused before.
+    #[must_use]
+    pub fn with(self, budgets: &Arc<Budgets>, clocks: &Arc<ServerClocks>) -> Self {
+        Self { budgets: Arc::clone(budgets), clocks: Arc::clone(clocks), ..self }
     }
 
     /// Runs `work` with a client for the server `url`, if the budget permits it. The HTTP client is dropped afterwards.
@@ -98,7 +94,7 @@ impl DirectMode {
             let server = Server::discover_cached(http, url, &self.discovery, &elapsed, deadline)?;
             let result = work(&server);
             if let Some(clock) = server.server_clock() {
-                self.clocks.lock().unwrap_or_else(PoisonError::into_inner).insert(url.to_string(), clock);
+                self.clocks.note(&url.to_string(), clock);
             }
             result
         });
@@ -275,14 +271,12 @@ impl CredentialService for DirectMode {
 
     fn server_time(&self, server: &str) -> Option<u64> {
         let named = self.by_name(server).map(ToString::to_string);
-        let clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(clocks.get(named.as_deref().unwrap_or(server))?.at(self.clock.elapsed()))
+        self.clocks.at(named.as_deref().unwrap_or(server), self.clock.elapsed())
     }
 
     fn earliest_server_time(&self) -> Option<u64> {
         let elapsed = self.clock.elapsed();
-        let clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
-        clocks.values().map(|clock| clock.at(elapsed)).min()
+        self.servers.iter().filter_map(|(_, url)| self.clocks.at(&url.to_string(), elapsed)).min()
     }
 
     fn key_ids(&self) -> Vec<String> {

@@ -37,6 +37,7 @@ mod replace;
 mod requests;
 pub mod runtime_dir;
 mod schedule;
+pub(crate) mod server_clocks;
 mod server_time;
 pub mod service_manager;
 mod sessions;

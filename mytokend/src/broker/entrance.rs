@@ -26,6 +26,13 @@ pub struct Entrance {
     enrolments: Enrolments,
     clock: Arc<dyn ScheduleClock>,
     log: Arc<Log>,
+    memory: Arc<EntranceMemory>,
+}
+
+/// What was logged of refusals, and the addresses of nodes. It outlives a reload: a copy of a certificate that is known to be used elsewhere
+/// must not be served again because the name servers are away, and who repeats a request is logged once.
+#[derive(Default)]
+pub struct EntranceMemory {
     told: Told,
     stranger_lines: StrangerLines,
     addresses: KnownAddresses,
@@ -35,8 +42,13 @@ impl Entrance {
     /// An entrance with these TLS settings.
     #[must_use]
     pub fn new(tls: BrokerTls, enrolments: Enrolments, clock: Arc<dyn ScheduleClock>, log: Arc<Log>) -> Self {
-        let (told, stranger_lines, addresses) = (Told::default(), StrangerLines::default(), KnownAddresses::default());
-        Self { tls, enrolments, clock, log, told, stranger_lines, addresses }
+        Self { tls, enrolments, clock, log, memory: Arc::default() }
+    }
+
+    /// The same with the memory of the one before.
+    #[must_use]
+    pub fn with(self, memory: &Arc<EntranceMemory>) -> Self {
+        Self { memory: Arc::clone(memory), ..self }
     }
 
     /// The TLS settings.
@@ -59,7 +71,7 @@ impl Entrance {
         let peer = self.tls.peer(connection);
         if let Err(refusal) = &peer {
             let text = format!("{}: a connection was refused: {refusal}", network_name(address));
-            self.stranger_lines.tell(&self.log, Level::Warning, &text, self.clock.elapsed());
+            self.memory.stranger_lines.tell(&self.log, Level::Warning, &text, self.clock.elapsed());
         }
         peer
     }
@@ -130,7 +142,7 @@ impl Entrance {
         let level = if refusal.kind() == RefusalKind::Unavailable { Level::Error } else { Level::Warning };
         if refusal.is_to_log() {
             // A host may have as many addresses as it likes.
-            self.stranger_lines.tell(&self.log, level, &text, self.clock.elapsed());
+            self.memory.stranger_lines.tell(&self.log, level, &text, self.clock.elapsed());
         }
         refusal
     }
@@ -158,11 +170,17 @@ impl Entrance {
         }
     }
 
+    /// Whether a refusal of this node was logged. It then counts as logged.
+    #[cfg(test)]
+    pub(super) fn has_told(&self, node: &str, text: &str) -> bool {
+        !self.memory.told.is_new_of(node, text, self.clock.elapsed())
+    }
+
     /// Logs a refusal once an hour: a node repeats its requests.
     fn tell(&self, node: &NodeName, text: &str) {
         let now = self.clock.elapsed();
-        self.told.tell_left_out(&self.log, now);
-        if self.told.is_new_of(node.as_str(), text, now) {
+        self.memory.told.tell_left_out(&self.log, now);
+        if self.memory.told.is_new_of(node.as_str(), text, now) {
             self.log.line(Level::Warning, text);
         }
     }

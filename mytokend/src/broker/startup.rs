@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::connection_threads::ConnectionThreads;
-use super::entrance::Entrance;
+use super::entrance::{Entrance, EntranceMemory};
 use super::identity::attempts::Attempts;
 use super::identity::authority::{Authority, read_certificates};
 use super::identity::enrolment::Enrolments;
@@ -36,6 +36,7 @@ use crate::agent::budget::Budgets;
 use crate::agent::cluster_keys::ClusterKeys;
 use crate::agent::direct::DirectMode;
 use crate::agent::runtime_dir::{BudgetFile, lock_directory};
+use crate::agent::server_clocks::ServerClocks;
 use crate::agent::service_manager::{NotificationFailures, ServiceManager};
 use crate::agent::{CountsWriter, startup::keep_counts};
 use crate::directories::open_private;
@@ -106,17 +107,22 @@ pub fn check(options: &BrokerOptions) -> Result<(), BrokerStartupError> {
 /// Where the configuration is, and what it has been.
 struct Configuration {
     options: BrokerOptions,
+    /// Who may write the files.
+    trust: FileTrust,
     clock: Arc<dyn ScheduleClock>,
     budgets: Arc<Budgets>,
+    clocks: Arc<ServerClocks>,
     log: Arc<Log>,
     /// All private keys since the start, the current one last.
     keys: Vec<Arc<PrivateKey>>,
     /// Attempts of addresses outlive a reload.
     attempts: Attempts,
+    of_entrance: Arc<EntranceMemory>,
 }
 
 /// What the configuration says.
 struct Read {
+    shared: Shared,
     jobs: JobsSettings,
     service: Arc<DirectMode>,
 }
@@ -131,11 +137,13 @@ impl Configuration {
     fn new(options: BrokerOptions, log: Arc<Log>) -> Self {
         let clock: Arc<dyn ScheduleClock> = Arc::new(SystemClock);
         let budgets = Arc::new(Budgets::new(Arc::clone(&clock)).assuming());
-        Self { options, clock, budgets, log, keys: Vec::new(), attempts: Attempts::default() }
+        let (clocks, of_entrance, attempts) = (Arc::default(), Arc::default(), Attempts::default());
+        let trust = FileTrust::current();
+        Self { options, trust, clock, budgets, clocks, log, keys: Vec::new(), attempts, of_entrance }
     }
 
     fn read(&mut self) -> Result<Read, BrokerStartupError> {
-        let trust = FileTrust::current();
+        let trust = self.trust;
         let shared = Shared::load(&self.options.config, trust)?;
         let mut jobs = JobsSettings::load(&self.options.config, trust, &shared)?;
         if !jobs.broker.is_used() {
@@ -151,13 +159,12 @@ impl Configuration {
         for problem in &keys.problems {
             self.log.line(Level::Error, &format!("a further key of the cluster is not used: {problem}"));
         }
-        let service =
-            DirectMode::new(&shared, Ok(keys), Arc::clone(&self.clock))?.with_budgets(&self.budgets, &shared)?;
-        Ok(Read { jobs, service: Arc::new(service) })
+        let service = DirectMode::new(&shared, Ok(keys), Arc::clone(&self.clock))?.with(&self.budgets, &self.clocks);
+        Ok(Read { shared, jobs, service: Arc::new(service) })
     }
 
     fn entrance(&self, read: &Read, deadline: Deadline) -> Result<Arc<Entrance>, BrokerStartupError> {
-        let (settings, trust) = (read.settings(), FileTrust::current());
+        let (settings, trust) = (read.settings(), self.trust);
         let authority = Arc::new(Authority::load(&settings.ca_key_file, &settings.ca_file, trust)?);
         let clock = &self.clock;
         let (register, codes) = state::of_nodes(&settings.state_dir, clock, deadline)?;
@@ -183,7 +190,8 @@ impl Configuration {
             attempts: self.attempts.clone(),
             clock: Arc::clone(clock),
         };
-        Ok(Arc::new(Entrance::new(tls, enrolments, Arc::clone(clock), Arc::clone(&self.log))))
+        let entrance = Entrance::new(tls, enrolments, Arc::clone(clock), Arc::clone(&self.log));
+        Ok(Arc::new(entrance.with(&self.of_entrance)))
     }
 }
 
@@ -213,6 +221,7 @@ fn prepare(options: &BrokerOptions, log: &Arc<Log>) -> Result<Prepared, BrokerSt
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let mut configuration = Configuration::new(options.clone(), Arc::clone(log));
     let read = configuration.read()?;
+    configuration.budgets.configure(&read.shared)?;
     let owner = Owner::current();
     let runtime_dir = open_private(&options.runtime_dir, owner)?;
     let lock = lock_directory(&runtime_dir, "broker")?;
@@ -347,7 +356,12 @@ fn reload(
 ) {
     let log = Arc::clone(&configuration.log);
     let deadline = Deadline::after(state::PATIENCE);
-    let read = configuration.read().and_then(|read| Ok((configuration.entrance(&read, deadline)?, read)));
+    let read = configuration.read().and_then(|read| {
+        let new = configuration.entrance(&read, deadline)?;
+        // Not before: what was read may be refused.
+        configuration.budgets.configure(&read.shared)?;
+        Ok((new, read))
+    });
     match read {
         Ok((new, read)) => {
             addresses.tell_changes(read.settings(), &log);
@@ -366,3 +380,6 @@ fn reload(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,7 +83,7 @@ impl BrokerMode {
     }
 
     pub(super) fn texts(&self) -> MutexGuard<'_, HashMap<(u32, String), String>> {
-        self.texts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.texts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

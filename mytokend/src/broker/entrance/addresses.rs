@@ -133,16 +133,16 @@ impl Entrance {
 
     /// Whether the name of a node is to be looked up before [`Self::judge_address`].
     pub(super) fn is_to_look_up(&self, peer: &Peer, address: IpAddr) -> bool {
-        self.addresses.relation(&peer.node, address, self.clock.elapsed()).is_none()
+        self.memory.addresses.relation(&peer.node, address, self.clock.elapsed()).is_none()
     }
 
     /// Asks the resolver for the addresses of a node, in one of these threads, unless it is being asked. `None`: there is no free thread.
     pub(super) fn look_up_once(self: &Arc<Self>, node: &NodeName, threads: &DiskWork) -> Option<RunningLookUp> {
-        self.addresses.running(node, |running| {
+        self.memory.addresses.running(node, |running| {
             let (own, node) = (Arc::clone(self), node.clone());
             threads.begin(move || {
                 let found = own.enrolments.resolver.addresses(&node);
-                own.addresses.keep(&node, found, own.clock.elapsed());
+                own.memory.addresses.keep(&node, found, own.clock.elapsed());
                 drop(running);
             })
         })
@@ -150,7 +150,7 @@ impl Entrance {
 
     /// A request has waited long enough for the addresses of its node. The next ones do not wait.
     pub(super) fn resolver_is_late(&self, node: &NodeName) {
-        self.addresses.keep_late(node, self.clock.elapsed());
+        self.memory.addresses.keep_late(node, self.clock.elapsed());
     }
 
     /// Whether a node that has enrolled elsewhere may make requests from this address. Name servers that do not answer keep no node out.
@@ -164,9 +164,9 @@ impl Entrance {
         let tell = |what: &str| self.tell(node, &format!("node {node} at {address}, enrolled at {enrolled}: {what}"));
         let is_checked =
             self.enrolments.check == ConnectionAddress::Checked && matches!(origin.proof, Proof::Munge { .. });
-        let relation = self.addresses.relation(node, address, self.clock.elapsed());
+        let relation = self.memory.addresses.relation(node, address, self.clock.elapsed());
         // While the name is looked up, its last addresses count.
-        match relation.or_else(|| self.addresses.last_relation(node, address)) {
+        match relation.or_else(|| self.memory.addresses.last_relation(node, address)) {
             Some(Relation::Own) => {}
             Some(Relation::Other) if is_checked => {
                 tell("its requests are refused, because its name does not have this address");
