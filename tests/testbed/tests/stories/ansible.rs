@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The Ansible role sets up a login host and a node, both booted, over ssh. The inventory is the documented example.
 
+mod old;
+mod penalties;
+mod program;
+mod repository;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,11 +49,13 @@ fn io(what: &str) -> impl FnOnce(std::io::Error) -> Error {
 /// The machine that runs Ansible: a directory with inventories and a key that both hosts accept.
 struct Controller<'a> {
     site: &'a Site,
+    /// `ansible-playbook`.
+    program: &'a Path,
     directory: tempfile::TempDir,
 }
 
 impl<'a> Controller<'a> {
-    fn new(site: &'a Site, hosts: &[&Machine<'_>]) -> Result<Self> {
+    fn new(site: &'a Site, program: &'a Path, hosts: &[&Machine<'_>]) -> Result<Self> {
         let directory = tempfile::tempdir().map_err(io("making a directory"))?;
         let key = directory.path().join("key");
         let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
@@ -66,7 +73,7 @@ impl<'a> Controller<'a> {
             key.display()
         );
         fs::write(directory.path().join("connections.yml"), connections).map_err(io("writing the inventory"))?;
-        Ok(Self { site, directory })
+        Ok(Self { site, program, directory })
     }
 
     /// Plays site.yml with the example's inventory, after `change`. Returns its output.
@@ -98,7 +105,9 @@ impl<'a> Controller<'a> {
         // It ends with this process: `timeout` passes the signal on.
         let output = Command::new("setpriv")
             .args(["--pdeathsig", "TERM", "nsenter", "--net", "--target", &self.site.init_pid().to_string()])
-            .args(["timeout", LIMIT, "ansible-playbook", "-i"])
+            .args(["timeout", LIMIT])
+            .arg(self.program)
+            .arg("-i")
             .arg(&file)
             .arg("-i")
             .arg(self.directory.path().join("connections.yml"))
@@ -130,16 +139,14 @@ fn assert_good(output: &str) {
 
 #[test]
 fn the_role_sets_up_a_login_host_and_a_node_and_changes_nothing_the_second_time() -> Result<()> {
-    if !has_program("ansible-playbook") {
-        return skip("Ansible is not installed; run `make extras`");
-    }
+    let Some(program) = program::playbook() else { return skip(program::MISSING) };
     built()?;
     cluster_story(true, |site, Cluster { login_host, node }| {
         for machine in [login_host, node] {
             machine.trust_the_servers()?;
         }
         login_host.wait_for_slurm()?;
-        let controller = Controller::new(site, &[login_host, node])?;
+        let controller = Controller::new(site, program, &[login_host, node])?;
 
         let predicted = controller.predict()?;
         for machine in [login_host, node] {
