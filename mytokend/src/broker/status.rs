@@ -52,6 +52,9 @@ pub struct BrokerStatus {
     pub slurmctld: Slurmctld,
     /// Requests to mytoken servers since the start.
     pub requests: RequestCounts,
+    /// Mytoken servers whose last requests have failed.
+    #[serde(default)]
+    pub failing: Vec<FailingServer>,
     /// Answers to nodes since the start.
     #[serde(default)]
     pub answers: AnswerCounts,
@@ -112,6 +115,19 @@ pub struct RequestCounts {
     pub refused: u64,
     /// Those that were not sent, because the budget had no permit.
     pub unsent: u64,
+}
+
+/// A mytoken server whose last requests have failed. One with a single user's provider that is away looks the same: see the reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailingServer {
+    /// Its URL.
+    pub server: String,
+    /// How many requests have failed since the last one that was granted. They are tried again.
+    pub failed: u64,
+    /// Seconds since the last of them.
+    pub ago: u64,
+    /// Why it failed.
+    pub reason: String,
 }
 
 /// Answers to nodes since the start.
@@ -215,6 +231,7 @@ impl Broker {
             submissions: self.submissions(),
             slurmctld: Slurmctld { asked_ago, trouble: answered.trouble },
             requests: self.counts.requests(),
+            failing: self.counts.failing(self.clock.elapsed()),
             answers: self.counts.answers(),
             unauthorized: self.counts.unauthorized_counts(),
             configuration: self.counts.configuration(),

@@ -122,7 +122,7 @@ impl Broker {
         match work {
             Work::Limit(server) => self.service().ask_for_limit(server, deadline),
             Work::Token(key, file) => {
-                let Some((credential, proven, job)) = self.credential(key) else { return };
+                let Some((credential, proven, job, server)) = self.credential(key) else { return };
                 let begin = |submission: &mut super::Submission| {
                     let are_limited = submission.admitted.limited_uses;
                     submission.tokens.get_mut(file)?.begin(self.clock.elapsed(), REQUEST_DEADLINE, are_limited)
@@ -133,7 +133,7 @@ impl Broker {
                 let charge = Charge { uid: key.uid, purpose, job };
                 let comment = job.map_or_else(|| "jobs".to_owned(), |job| format!("job {job}"));
                 let result = self.service().access_token(&credential, file.as_ref(), &comment, charge, deadline);
-                self.counts.answered(&result);
+                self.counts.answered(&server, &result, self.clock.elapsed());
                 let is_first = result.is_ok() && !proven;
                 if let Err(failure) = &result {
                     let text = format!("{}: no access token: {}", name(key), failure.reason);
@@ -150,12 +150,12 @@ impl Broker {
                 }
             }
             Work::Revoke(key) => {
-                let Some((credential, proven, job)) = self.credential(key) else { return };
+                let Some((credential, proven, job, server)) = self.credential(key) else { return };
                 let purpose = if proven { Purpose::Revocation } else { Purpose::UnverifiedRevocation };
                 let before = self.begin_revocation(key);
                 let result = self.service().revoke(&credential, Charge { uid: key.uid, purpose, job }, deadline);
                 self.end_revocation(key, before, (&result, deadline.remaining().is_none()));
-                self.counts.answered(&result);
+                self.counts.answered(&server, &result, self.clock.elapsed());
                 let (level, text) = match &result {
                     Ok(()) => (Level::Info, revoked::told(before).to_owned()),
                     Err(failure) if failure.temporary => {
@@ -225,12 +225,13 @@ impl Broker {
         }
     }
 
-    /// The credential of a submission, whether it has given a token, and one of its jobs.
-    fn credential(&self, key: &SubmissionKey) -> Option<(LeaseCredential, bool, Option<u32>)> {
+    /// The credential of a submission, whether it has given a token, one of its jobs, and its server.
+    fn credential(&self, key: &SubmissionKey) -> Option<(LeaseCredential, bool, Option<u32>, String)> {
         let state = self.state();
         let submission = state.submissions.get(key)?;
         let job = submission.jobs.first().copied();
-        Some((LeaseCredential::Sealed(submission.sealed.clone()), submission.proven, job))
+        let server = submission.admitted.server().to_owned();
+        Some((LeaseCredential::Sealed(submission.sealed.clone()), submission.proven, job, server))
     }
 
     fn ask_slurmctld(&self) {

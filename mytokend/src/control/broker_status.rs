@@ -87,6 +87,10 @@ pub fn render(status: &BrokerStatus, times: TimeFormat, account_of: &dyn Fn(u32)
         "requests to mytoken servers: {} granted, {} failed, {} refused, {} not sent for lack of a permit",
         requests.granted, requests.failed, requests.refused, requests.unsent
     );
+    for failing in &status.failing {
+        let (server, reason) = (printable(&failing.server, 200), printable(&failing.reason, 300));
+        let _ = writeln!(text, "  {server}: the last {} failed, {} s ago: {reason}", failing.failed, failing.ago);
+    }
     let _ = writeln!(
         text,
         "answers to nodes: {} tokens, {} later, {} refused; enrolments: {} signed, {} refused",
@@ -133,8 +137,8 @@ mod tests {
 
     use super::*;
     use crate::broker::status::{
-        AnswerCounts, CertificateEnds, ConfigurationState, Nodes, OF_FIRST_VERSION, RequestCounts, Slurmctld,
-        Submissions, UnauthorizedCounts,
+        AnswerCounts, CertificateEnds, ConfigurationState, FailingServer, Nodes, OF_FIRST_VERSION, RequestCounts,
+        Slurmctld, Submissions, UnauthorizedCounts,
     };
 
     #[test]
@@ -147,6 +151,12 @@ mod tests {
             submissions: Submissions { open: 3, to_revoke: 2, settled: 7 },
             slurmctld: Slurmctld { asked_ago: Some(31), trouble: None },
             requests: RequestCounts { granted: 40, failed: 2, refused: 1, unsent: 0 },
+            failing: vec![FailingServer {
+                server: "https://m.example".into(),
+                failed: 2,
+                ago: 7,
+                reason: "the server\u{1b} is away".into(),
+            }],
             answers: AnswerCounts { tokens: 90, later: 4, refused: 3, enrolled: 13, enrolments_refused: 2 },
             unauthorized: UnauthorizedCounts {
                 other_node: 5,
@@ -168,6 +178,7 @@ nodes: 12 enrolled, 1 blocked, 11 connected
 submissions: 3 open, 2 to revoke, 7 settled
 slurmctld: asked 31 s ago
 requests to mytoken servers: 40 granted, 2 failed, 1 refused, 0 not sent for lack of a permit
+  https://m.example: the last 2 failed, 7 s ago: the server? is away
 answers to nodes: 90 tokens, 4 later, 3 refused; enrolments: 13 signed, 2 refused
 unauthorized requests: 5 for jobs of other nodes, 6 without a certificate, 7 with one that does not count, 8 of nodes that are not enrolled, 9 from another address
 certificates: the broker's until 2027-01-15 08:00, the authority's until 2030-03-17 17:46

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a broker counts.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use super::{AnswerCounts, ConfigurationState, RequestCounts, UnauthorizedCounts};
+use super::{AnswerCounts, ConfigurationState, FailingServer, RequestCounts, UnauthorizedCounts};
 use crate::agent::credential_service::RequestFailure;
 use crate::broker::messages::TokenOutcome;
 
@@ -42,11 +44,36 @@ pub struct Counts {
     not_enrolled: AtomicU64,
     other_address: AtomicU64,
     configuration: Mutex<ConfigurationState>,
+    /// Servers whose last requests have failed, by URL.
+    failing: Mutex<BTreeMap<String, Failing>>,
+}
+
+/// A server whose last request is older is not told: what failed is tried again sooner, so nobody needs it any more.
+const TOLD: Duration = Duration::from_secs(3600);
+
+/// Requests to a server that have failed, since the last one that was granted.
+#[derive(Debug, Default)]
+struct Failing {
+    count: u64,
+    reason: String,
+    /// The last one, elapsed time.
+    at: Duration,
 }
 
 impl Counts {
-    /// A request to a mytoken server has this result.
-    pub fn answered<T>(&self, result: &Result<T, RequestFailure>) {
+    /// A request to this mytoken server, a configured one, has this result at `now`, elapsed time.
+    pub fn answered<T>(&self, server: &str, result: &Result<T, RequestFailure>, now: Duration) {
+        let mut servers = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(_) => drop(servers.remove(server)),
+            Err(failure) if failure.temporary && !failure.unsent => {
+                let failing = servers.entry(server.to_owned()).or_default();
+                (failing.count, failing.at) = (failing.count.saturating_add(1), now);
+                failing.reason.clone_from(&failure.reason);
+            }
+            Err(_) => {}
+        }
+        drop(servers);
         let count = match result {
             Ok(_) => &self.granted,
             Err(failure) if failure.unsent => &self.unsent,
@@ -102,6 +129,19 @@ impl Counts {
             not_enrolled: of(&self.not_enrolled),
             other_address: of(&self.other_address),
         }
+    }
+
+    /// The servers whose last requests have failed, at `now`, elapsed time.
+    pub(super) fn failing(&self, now: Duration) -> Vec<FailingServer> {
+        let mut servers = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.retain(|_, failing| now.saturating_sub(failing.at) <= TOLD);
+        let told = |(server, failing): (&String, &Failing)| FailingServer {
+            server: server.clone(),
+            failed: failing.count,
+            ago: now.saturating_sub(failing.at).as_secs(),
+            reason: failing.reason.clone(),
+        };
+        servers.iter().map(told).collect()
     }
 
     pub(super) fn configuration(&self) -> ConfigurationState {
@@ -167,13 +207,37 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_counted_by_their_results_and_connections_while_they_last() {
+    fn a_server_is_told_with_its_last_failure_until_it_grants_a_request() {
         let counts = Counts::default();
-        counts.answered(&Ok(()));
-        counts.answered(&Ok(()));
-        counts.answered::<()>(&Err(RequestFailure::permanent("no")));
-        counts.answered::<()>(&Err(RequestFailure::temporary("later")));
-        counts.answered::<()>(&Err(RequestFailure { unsent: true, ..RequestFailure::temporary("no permit") }));
+        let at = Duration::from_secs;
+        let fail = |server: &str, reason: &str, second| {
+            counts.answered::<()>(server, &Err(RequestFailure::temporary(reason)), at(second));
+        };
+        fail("m", "away", 100);
+        fail("m", "late", 130);
+        fail("other", "busy", 140);
+        counts.answered("other", &Ok(()), at(141));
+        // It has answered, or was not asked: neither says that it is well again.
+        counts.answered::<()>("m", &Err(RequestFailure::permanent("no")), at(142));
+        let unsent = RequestFailure { unsent: true, ..RequestFailure::temporary("no permit") };
+        counts.answered::<()>("m", &Err(unsent), at(143));
+        let told = FailingServer { server: "m".to_owned(), failed: 2, ago: 20, reason: "late".to_owned() };
+        assert_eq!(counts.failing(at(150)), [told]);
+        counts.answered("m", &Ok(()), at(151));
+        assert_eq!(counts.failing(at(152)), []);
+        fail("gone", "away", 200);
+        assert_eq!((counts.failing(at(3_800)).len(), counts.failing(at(3_801)).len()), (1, 0));
+    }
+
+    #[test]
+    fn requests_are_counted_by_their_results_and_connections_while_they_last() {
+        let (counts, at) = (Counts::default(), Duration::ZERO);
+        counts.answered("m", &Ok(()), at);
+        counts.answered("m", &Ok(()), at);
+        counts.answered::<()>("m", &Err(RequestFailure::permanent("no")), at);
+        counts.answered::<()>("m", &Err(RequestFailure::temporary("later")), at);
+        let no_permit = RequestFailure { unsent: true, ..RequestFailure::temporary("no permit") };
+        counts.answered::<()>("m", &Err(no_permit), at);
         assert_eq!(counts.requests(), RequestCounts { granted: 2, failed: 1, refused: 1, unsent: 1 });
         let connected = [counts.connection(), counts.connection()];
         assert_eq!(counts.connected(), 2);
