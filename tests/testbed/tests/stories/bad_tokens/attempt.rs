@@ -130,6 +130,14 @@ pub(crate) fn ssh(site: &Site, user: &str, answers: &[String]) -> Result<Command
 
 /// As [`ssh`], with these arguments of ssh.
 pub(crate) fn ssh_with(site: &Site, user: &str, answers: &[String], arguments: &str) -> Result<CommandOutcome> {
+    let dir = prepare_answers(site, user, answers)?;
+    let command =
+        format!("SSH_ASKPASS={dir}/ask SSH_ASKPASS_REQUIRE=force ssh -o NumberOfPasswordPrompts=1 {arguments}");
+    site.sh(user, &command)
+}
+
+/// Makes a new directory in the user's home with a program `ask`, which gives the next answer each time, and returns it.
+pub(crate) fn prepare_answers(site: &Site, user: &str, answers: &[String]) -> Result<String> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let dir = format!("/home/{user}/login.{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let setup = format!(
@@ -138,7 +146,5 @@ pub(crate) fn ssh_with(site: &Site, user: &str, answers: &[String], arguments: &
          printf '#!/bin/sh\\ncd {dir}; n=$(cat count); echo $((n+1)) >count; cat a$n 2>/dev/null; exit 0\\n' >ask; chmod 755 ask"
     );
     site.script(user, &setup).stdin(terminated(answers)).run()?.ok()?;
-    let command =
-        format!("SSH_ASKPASS={dir}/ask SSH_ASKPASS_REQUIRE=force ssh -o NumberOfPasswordPrompts=1 {arguments}");
-    site.sh(user, &command)
+    Ok(dir)
 }
