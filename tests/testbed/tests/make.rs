@@ -106,7 +106,7 @@ fn other_targets_name_missing_packages_and_install_nothing() {
 }
 
 /// Programs without which a test of `make test-all` is skipped.
-const EXTRAS: [&str; 12] = [
+const EXTRAS: [&str; 13] = [
     "valgrind",
     "ruby",
     "rpmspec",
@@ -114,6 +114,7 @@ const EXTRAS: [&str; 12] = [
     "rpmlint",
     "podman",
     "buildah",
+    "go",
     "pipx",
     "ansible-playbook",
     "ansible-lint",

@@ -23,6 +23,8 @@ pub struct Options {
     pub slurm_adopt: bool,
     /// Whether the root has the data clients and storage servers of Debian, and slurmrestd.
     pub data_clients: bool,
+    /// Whether the root has other ssh clients than OpenSSH's.
+    pub ssh_clients: bool,
     /// Whether the root has slurmdbd and its database ([`crate::site::services::accounting`]).
     pub accounting: bool,
     /// Whether sshd, Slurm and the product are programs for arm64, which qemu-user runs. See [`crate::can_emulate`].
@@ -95,6 +97,7 @@ impl Options {
             fail2ban: false,
             slurm_adopt: false,
             data_clients: false,
+            ssh_clients: false,
             accounting: false,
             emulated: false,
             nodes: 4,

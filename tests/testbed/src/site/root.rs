@@ -60,6 +60,20 @@ const CLIENTS_PACKAGES: &[&str] = &[
     "xrootd-server",
 ];
 
+/// Packages of a site with other ssh clients than OpenSSH's, in addition to [`SITE_PACKAGES`]: programs, and libraries
+/// with a compiler for programs that use them.
+const SSH_CLIENTS_PACKAGES: &[&str] = &[
+    "dropbear-bin",
+    "putty-tools",
+    "sshpass",
+    "python3-asyncssh",
+    "python3-paramiko",
+    "libssh-dev",
+    "libssh2-1-dev",
+    "gcc",
+    "libc6-dev",
+];
+
 /// Packages of a site whose jobs are recorded in a database, in addition to [`SITE_PACKAGES`].
 const ACCOUNTING_PACKAGES: &[&str] = &["slurmdbd", "mariadb-server"];
 
@@ -110,6 +124,13 @@ impl Recipe {
     pub fn clients_site(release: Release) -> Self {
         let packages: Vec<&str> = SITE_PACKAGES.iter().chain(CLIENTS_PACKAGES).copied().collect();
         Self::with_packages(&format!("{release}-clients"), release, &packages)
+    }
+
+    /// The root of a site with other ssh clients than OpenSSH's.
+    #[must_use]
+    pub fn ssh_clients_site(release: Release) -> Self {
+        let packages: Vec<&str> = SITE_PACKAGES.iter().chain(SSH_CLIENTS_PACKAGES).copied().collect();
+        Self::with_packages(&format!("{release}-ssh-clients"), release, &packages)
     }
 
     /// The root of a site with slurmdbd and its database.

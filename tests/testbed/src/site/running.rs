@@ -42,16 +42,20 @@ impl Site {
             (false, _, _) if options.emulated => Recipe::emulated_site,
             (false, _, _) if options.slurm_adopt => Recipe::adopting_site,
             (false, _, _) if options.data_clients => Recipe::clients_site,
+            (false, _, _) if options.ssh_clients => Recipe::ssh_clients_site,
             (false, _, _) if options.accounting => Recipe::accounting_site,
             (false, _, _) => Recipe::site,
             (true, false, false) => Recipe::systemd_site,
             (true, true, _) => Recipe::ansible_site,
             (true, false, true) => Recipe::fail2ban_site,
         };
-        let root = Root::open(&recipe(options.release)).map_err(|error| match options.data_clients {
-            // Debian's unstable release lacks one or the other of these packages from time to time.
-            true => Error::Impossible(format!("its root with Debian's data clients cannot be made: {error}")),
-            false => error,
+        let root = Root::open(&recipe(options.release)).map_err(|error| {
+            match (options.data_clients, options.ssh_clients) {
+                // Debian's unstable release lacks one or the other of these packages from time to time.
+                (true, _) => Error::Impossible(format!("its root with Debian's data clients cannot be made: {error}")),
+                (_, true) => Error::Impossible(format!("its root with Debian's ssh clients cannot be made: {error}")),
+                (false, false) => error,
+            }
         })?;
         let mut binds = vec![(paths::testbed_program()?, TESTBED_INSIDE.into())];
         if options.second_machine {

@@ -58,6 +58,7 @@ mod shapes;
 mod site;
 mod slurm_plugin;
 mod soak;
+mod ssh_clients;
 mod ssh_matrix;
 mod steps;
 mod submission;
