@@ -61,7 +61,9 @@ fuzz_target!(|data: &[u8]| {
         let identity = Identity::from(claims);
         for name in ["alice", "root", "1"] {
             let account = LocalAccount::new(name, 2_001, 2_001, &AccountSettings::default());
-            let _ = decide(&identity, &account, &login.rules, login.accounts.names, &Maps::default());
+            let _ = decide(&identity, &account, &login.rules, login.accounts.names, &Maps::default(), &|_| {
+                unreachable!("no rule has a mapper")
+            });
         }
     }
 });

@@ -18,9 +18,11 @@ use crate::credential::SessionCredential;
 use crate::exchange::{Obtained, obtain_access_token};
 use crate::identity::Identity;
 use crate::login_time::LoginTime;
+use crate::mapper::Asked;
 use crate::refusal::Refusal;
 use crate::report::{Accepted, Report, RevocationResult};
 use crate::rules::decide;
+use crate::settings::MapperSettings;
 use crate::validation::{PresentedToken, Validated, is_signed};
 
 /// Asks the user for a token and decides. Shows the user why a login is refused.
@@ -122,7 +124,7 @@ fn check_token(
     let obtained = obtain_access_token(attempt, token, context, time, report, &mut mytoken);
     *redeemed = mytoken.map(|mytoken| Redeemed { mytoken, time });
     let deadline = if redeemed.is_some() { time.for_requests_before_revocation() } else { time.for_requests() };
-    authorize(account, obtained?, context, deadline, report)
+    authorize(attempt, account, obtained?, context, deadline, report)
 }
 
 /// The mytoken of a transfer code, and the time of the login that redeemed it.
@@ -133,6 +135,7 @@ struct Redeemed {
 
 /// Verifies the access token and applies the rules.
 fn authorize(
+    attempt: &Attempt,
     account: LocalAccount,
     obtained: Obtained<'_>,
     context: &LoginContext<'_>,
@@ -144,7 +147,7 @@ fn authorize(
     let presented = PresentedToken { token: &access_token, entered: renewal.is_none(), issuer };
     let validated = context.validation().check(presented, deadline);
     report.durations.verify = began.elapsed();
-    let Validated { claims, asked } = validated?;
+    let Validated { claims, asked: modes } = validated?;
     if renewal.is_none() && !is_signed(&access_token) {
         report.record_token("at", &access_token, "accepted by the provider");
     }
@@ -152,7 +155,7 @@ fn authorize(
     if !claims.signed.is_empty() {
         report.observe("signature", claims.signed.clone());
     }
-    for mode in asked {
+    for mode in modes {
         let (about, found) = match mode {
             ValidationMode::Introspection => ("introspection", "the provider says that it is active"),
             _ => ("userinfo", "the provider says whose it is"),
@@ -170,7 +173,15 @@ fn authorize(
     let identity = Identity::from(claims);
     let began = Instant::now();
     let settings = context.settings;
-    let decision = decide(&identity, &account, &settings.rules, settings.accounts.names, context.maps);
+    let asked = Asked {
+        identity: &identity,
+        account: &account,
+        access_token: &access_token,
+        service: &attempt.service,
+        rhost: attempt.rhost.as_deref(),
+    };
+    let ask = |mapper: &MapperSettings| context.mappers.mapper(mapper).gives(&asked, deadline);
+    let decision = decide(&identity, &account, &settings.rules, settings.accounts.names, context.maps, &ask);
     report.durations.map = began.elapsed();
     report.rules = decision.rules;
     let rule = decision.verdict?;

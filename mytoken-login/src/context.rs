@@ -7,6 +7,7 @@ use mytoken::Clock;
 use mytoken::config::IssuerSettings;
 
 use crate::accounts::AccountDatabase;
+use crate::mapper::Mappers;
 use crate::maps::Maps;
 use crate::oidc::KeySource;
 use crate::service::TokenService;
@@ -39,6 +40,8 @@ pub struct LoginContext<'a> {
     pub accounts: &'a dyn AccountDatabase,
     /// The map files.
     pub maps: &'a Maps,
+    /// The mappers that rules ask.
+    pub mappers: &'a dyn Mappers,
     /// The issuers' keys.
     pub keys: &'a dyn KeySource,
     /// The issuers' userinfo endpoints.

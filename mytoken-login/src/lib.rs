@@ -22,6 +22,7 @@ mod identity;
 mod log_line;
 mod login_time;
 mod map_file;
+pub mod mapper;
 mod maps;
 mod module_arguments;
 pub mod oidc;
@@ -65,7 +66,7 @@ pub use runtime_dir::open_runtime_dir;
 pub use server_tokens::ServerTokens;
 pub use service::TokenService;
 pub use settings::{
-    AccountSettings, ExchangeSettings, Exchangeable, LoginSettings, Mapping, PromptSettings, Rule, SessionDirectory,
-    SessionSettings, SessionStore,
+    AccountSettings, ExchangeSettings, Exchangeable, LoginSettings, MapperSettings, Mapping, PromptSettings, Rule,
+    SessionDirectory, SessionSettings, SessionStore,
 };
 pub use template::{AccountTemplate, MissingClaim};

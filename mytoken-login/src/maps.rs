@@ -31,7 +31,7 @@ impl Maps {
     pub fn load(rules: &[Rule], trust: FileTrust) -> Self {
         let files = rules.iter().filter_map(|rule| match &rule.mapping {
             Mapping::File(path) => Some(path),
-            Mapping::Template(_) => None,
+            Mapping::Template(_) | Mapping::Asked(_) => None,
         });
         let read = |path: &PathBuf| match trust.read_bytes(path) {
             Ok(bytes) => Ok(MapFile::parse(&bytes)),

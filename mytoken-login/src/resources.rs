@@ -13,6 +13,7 @@ use mytoken::{Error, SystemClock};
 use crate::accounts::NssAccounts;
 use crate::budget::{AgentNotes, Allowance, BudgetSettings, LedgerFile};
 use crate::context::{ConfiguredServer, LoginContext};
+use crate::mapper::HostMappers;
 use crate::maps::Maps;
 use crate::oidc::ProviderKeys;
 use crate::remote::Remote;
@@ -104,6 +105,7 @@ impl LoginResources {
             server: server.map(|(url, tokens)| ConfiguredServer { url: url.as_str(), tokens }),
             accounts: &NssAccounts,
             maps: &Maps::load(&settings.rules, self.trust),
+            mappers: &HostMappers,
             keys: &ProviderKeys::new(&http, self.cache.as_ref(), &SystemClock),
             userinfo: &Userinfo(&requests),
             introspection: &Introspection::new(&requests, self.trust),

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The settings of `login.toml`.
 
+mod mapper;
 mod rule;
 mod session;
 
+pub use mapper::MapperSettings;
 pub(crate) use rule::STRONG_KEYS;
 pub use rule::{Mapping, Rule};
 pub use session::{SessionDirectory, SessionSettings, SessionStore};

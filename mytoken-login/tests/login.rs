@@ -21,6 +21,7 @@ use answers::{code_refused, exchange_error, revocation_error};
 use mytoken::config::IssuerSettings;
 use mytoken::server::AccessTokenRequest;
 use mytoken::{Deadline, Secret};
+use mytoken_login::mapper::HostMappers;
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable, Rejection};
 use mytoken_login::validation::{PresentedToken, Validator};
 use mytoken_login::{
@@ -183,6 +184,7 @@ fn run_script(case: &Case, directory: &Path) {
         server: Some(ConfiguredServer { url: SERVER, tokens: &run }),
         accounts: &TestAccounts,
         maps: &maps,
+        mappers: &HostMappers,
         keys: &run,
         userinfo: &Asked { run: &run, endpoint: "GET userinfo_endpoint", answer: &case.provider.userinfo },
         introspection: &Asked {

@@ -20,6 +20,7 @@ use mytoken::Deadline;
 use mytoken::config::{FileTrust, IssuerSettings, Shared};
 use mytoken::http::{HttpSettings, LazyClient, Roots};
 use mytoken_login::budget::{Allowance, BudgetSettings};
+use mytoken_login::mapper::HostMappers;
 use mytoken_login::oidc::Rejection;
 use mytoken_login::validation::{PresentedToken, Validator};
 use mytoken_login::{
@@ -224,6 +225,7 @@ fn run(case: &Case) {
         server: Some(ConfiguredServer { url: url.as_str(), tokens: &tokens }),
         accounts: &Accounts,
         maps: &maps,
+        mappers: &HostMappers,
         keys: &keys,
         userinfo: &Answer(&case.userinfo),
         introspection: &Answer(&case.introspection),

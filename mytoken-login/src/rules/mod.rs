@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Decides which identity may use which account. The decision is pure, and its result holds its own explanation.
+//! Decides which identity may use which account. The decision is pure but for the mappers that it asks, and its result holds its own
+//! explanation.
 
 mod aarc;
 mod assurance;
@@ -18,6 +19,7 @@ pub use requirement::Requirement;
 use crate::account_name::{AccountName, NameForm};
 use crate::accounts::LocalAccount;
 use crate::identity::Identity;
+use crate::mapper::{Ask, Given};
 use crate::maps::Maps;
 use crate::refusal::Refusal;
 use crate::settings::{Mapping, Rule};
@@ -46,9 +48,16 @@ pub struct RuleResult {
 }
 
 /// Decides whether `identity` may use `account`. Rules are tried in order. The first one that gives this account and whose requirements
-/// are met decides. `names` is the form of the names that templates may give.
+/// are met decides. `names` is the form of the names that templates may give. `ask` is called only for rules whose requirements are met.
 #[must_use]
-pub fn decide(identity: &Identity, account: &LocalAccount, rules: &[Rule], names: NameForm, maps: &Maps) -> Decision {
+pub fn decide(
+    identity: &Identity,
+    account: &LocalAccount,
+    rules: &[Rule],
+    names: NameForm,
+    maps: &Maps,
+    ask: &Ask<'_>,
+) -> Decision {
     let mut results = Vec::new();
     let mut winner = None;
     for rule in rules {
@@ -56,7 +65,7 @@ pub fn decide(identity: &Identity, account: &LocalAccount, rules: &[Rule], names
         let outcome = if winner.is_some() {
             RuleOutcome::NotTried
         } else {
-            apply(rule, identity, account, names, maps, &mut skipped)
+            apply(rule, identity, account, names, maps, ask, &mut skipped)
         };
         if matches!(outcome, RuleOutcome::Account { .. }) {
             winner = Some(rule.name.clone());
@@ -73,6 +82,7 @@ fn apply(
     account: &LocalAccount,
     names: NameForm,
     maps: &Maps,
+    ask: &Ask<'_>,
     skipped: &mut Skipped,
 ) -> RuleOutcome {
     if rule.issuer != identity.issuer {
@@ -80,7 +90,7 @@ fn apply(
     }
     let by = rule.mapping.clone();
     match &rule.mapping {
-        Mapping::Template(_) if account.system => return RuleOutcome::SystemAccount,
+        Mapping::Template(_) | Mapping::Asked(_) if account.system => return RuleOutcome::SystemAccount,
         Mapping::Template(template) => match template.fill(&identity.claims) {
             Err(MissingClaim(claim)) => return RuleOutcome::ClaimMissing { claim },
             Ok(text) => match AccountName::parse_as(&text, names) {
@@ -105,10 +115,18 @@ fn apply(
                 }
             }
         },
+        Mapping::Asked(_) => {}
     }
     match rule.requirements.iter().find(|requirement| !requirement.is_met_by(identity, skipped)) {
         Some(requirement) => RuleOutcome::RequirementMissing { requirement: requirement.clone() },
-        None => RuleOutcome::Account { by },
+        None => match &rule.mapping {
+            Mapping::Asked(mapper) => match ask(mapper) {
+                Ok(Given::Account) => RuleOutcome::Account { by },
+                Ok(Given::Nothing(reason)) => RuleOutcome::NotGiven { by, reason },
+                Err(refusal) => RuleOutcome::NoAnswer { by, refusal },
+            },
+            Mapping::Template(_) | Mapping::File(_) => RuleOutcome::Account { by },
+        },
     }
 }
 

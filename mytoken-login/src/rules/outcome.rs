@@ -3,6 +3,7 @@
 
 use super::requirement::Requirement;
 use crate::account_name::AccountName;
+use crate::refusal::Refusal;
 use crate::settings::{Mapping, STRONG_KEYS};
 
 /// What a rule gives to an identity.
@@ -47,10 +48,24 @@ pub enum RuleOutcome {
         /// The first missing requirement.
         requirement: Requirement,
     },
-    /// Nothing: a template does not give system accounts.
+    /// Nothing: only a map file gives system accounts.
     SystemAccount,
     /// Nothing: the map file gives the system account, but the rule has no strong requirement.
     AsksTooLittle,
+    /// Nothing: the mapper says so.
+    NotGiven {
+        /// The mapper.
+        by: Mapping,
+        /// Why, a clause without subject.
+        reason: String,
+    },
+    /// Nothing: there is no answer of the mapper.
+    NoAnswer {
+        /// The mapper.
+        by: Mapping,
+        /// The refusal, if no other rule gives the account.
+        refusal: Refusal,
+    },
     /// Nothing: the map file cannot be used.
     FileUnusable {
         /// Why.
@@ -69,8 +84,12 @@ impl std::fmt::Display for RuleOutcome {
             Self::ClaimMissing { claim } => write!(f, "the claim {claim} of the token is missing or not text"),
             Self::NotInFile { by } => write!(f, "{by} has no line for the identity"),
             Self::RequirementMissing { requirement } => write!(f, "{requirement} missing"),
-            Self::SystemAccount => f.write_str("a template gives no system account; only a map file does"),
+            Self::SystemAccount => f.write_str("gives no system account; only a rule with a map file does"),
             Self::AsksTooLittle => write!(f, "asks for too little to give a system account: add {STRONG_KEYS}"),
+            Self::NotGiven { by, reason } => write!(f, "{by} {reason}"),
+            Self::NoAnswer { by, refusal } => {
+                write!(f, "no answer of {by}: {}", refusal.detail().unwrap_or_else(|| refusal.to_string()))
+            }
             Self::FileUnusable { reason } => f.write_str(reason),
         }
     }

@@ -36,7 +36,7 @@ fn run_with(names: NameForm, claims: &str, account: &str, rules: &[Rule]) -> Dec
     maps.insert(path, Ok(MapFile::parse(MAP.as_bytes())));
     let unusable = MapFileUnusable { reason: "/broken.map: no".into() };
     maps.insert(std::path::Path::new("/broken.map"), Err(unusable));
-    decide(&identity(claims), &account, rules, names, &maps)
+    decide(&identity(claims), &account, rules, names, &maps, &|_| unreachable!("no rule has a mapper"))
 }
 
 fn reason(decision: &Decision) -> &'static str {

@@ -6,14 +6,17 @@ use super::outcome::RuleOutcome;
 use crate::accounts::LocalAccount;
 use crate::refusal::Refusal;
 
-/// The most helpful refusal: a missing requirement, else an unusable map file or rule, else the account that the identity maps to.
+/// The most helpful refusal: a missing requirement, else an unusable map file or rule, else that of a mapper that does not answer, else the
+/// account that the identity maps to.
 pub(super) fn refusal(results: &[RuleResult], account: &LocalAccount) -> Refusal {
     let mut maps_to = None;
     let mut unusable = None;
+    let mut unanswered = None;
     for result in results {
         match &result.outcome {
             RuleOutcome::RequirementMissing { requirement } => return Refusal::Requirement(requirement.to_string()),
             RuleOutcome::FileUnusable { reason } => unusable = unusable.or_else(|| Some(reason.clone())),
+            RuleOutcome::NoAnswer { refusal, .. } => unanswered = unanswered.or_else(|| Some(refusal.clone())),
             RuleOutcome::AsksTooLittle => {
                 unusable = unusable.or_else(|| Some(format!("the rule \"{}\" {}", result.rule, result.outcome)));
             }
@@ -21,8 +24,8 @@ pub(super) fn refusal(results: &[RuleResult], account: &LocalAccount) -> Refusal
             _ => {}
         }
     }
-    match unusable {
-        Some(reason) => Refusal::Configuration(reason),
-        None => Refusal::NotMapped { account: account.name.clone(), maps_to },
-    }
+    unusable
+        .map(Refusal::Configuration)
+        .or(unanswered)
+        .unwrap_or_else(|| Refusal::NotMapped { account: account.name.clone(), maps_to })
 }

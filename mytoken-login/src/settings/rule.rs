@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::mapper::MapperSettings;
 use crate::rules::{AarcEntitlement, AarcForm, AssuranceExpression, ClaimPath, Requirement};
 use crate::template::AccountTemplate;
 
@@ -43,6 +44,8 @@ pub enum Mapping {
     Template(AccountTemplate),
     /// A map file, see [`crate::MapFile`].
     File(PathBuf),
+    /// A mapper, see [`crate::mapper`].
+    Asked(MapperSettings),
 }
 
 #[derive(Deserialize)]
@@ -76,6 +79,7 @@ impl std::fmt::Display for Mapping {
         match self {
             Self::Template(template) => write!(f, "account template {template}"),
             Self::File(path) => write!(f, "map file {}", path.display()),
+            Self::Asked(mapper) => mapper.fmt(f),
         }
     }
 }

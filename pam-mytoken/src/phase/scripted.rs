@@ -16,6 +16,7 @@ use mytoken::config::{Duration, IssuerSettings};
 use mytoken::server::AccessTokenRequest;
 use mytoken::{Deadline, Secret};
 use mytoken_login::budget::{Allowance, BudgetSettings};
+use mytoken_login::mapper::HostMappers;
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable, Rejection};
 use mytoken_login::validation::{PresentedToken, Validator};
 use mytoken_login::{
@@ -95,6 +96,7 @@ pub(super) fn log_in(context: &PamContext<'_>, attempt: &Attempt) -> Option<PamE
         server: Some(ConfiguredServer { url: &script.server, tokens: &script }),
         accounts: &script,
         maps: &maps,
+        mappers: &HostMappers,
         keys: &script,
         userinfo: &Asked { script: &script, endpoint: "GET userinfo_endpoint", answer: script.userinfo.as_deref() },
         introspection: &Asked {

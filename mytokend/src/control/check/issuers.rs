@@ -116,7 +116,7 @@ fn lacking<'a>(rule: &'a Rule, supported: &'a [String]) -> impl Iterator<Item = 
     let has = |claim: &str| claim == "sub" || supported.iter().any(|known| known == claim);
     let of_template: Vec<&str> = match &rule.mapping {
         Mapping::Template(template) => template.claims().collect(),
-        Mapping::File(_) => Vec::new(),
+        Mapping::File(_) | Mapping::Asked(_) => Vec::new(),
     };
     let mut lacking: Vec<&str> = of_template.into_iter().filter(|claim| !has(claim)).collect();
     for requirement in &rule.requirements {

@@ -126,7 +126,8 @@ impl Findings {
         }
         let access = Access::of(sshd);
         let Judged { open, shut, ended } = self.judge(host, sshd, files, login, mapped);
-        let templates = login.rules.iter().any(|rule| matches!(rule.mapping, Mapping::Template(_)));
+        // Templates and mappers: which accounts they open is not known in advance.
+        let templates = login.rules.iter().any(|rule| !matches!(rule.mapping, Mapping::File(_)));
         let some_template = templates
             && match access.left(host) {
                 Left::Unknown => true,

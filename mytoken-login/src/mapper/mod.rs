@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Mappers: who decides outside of this process whether an identity may use an account.
+//!
+//! A mapper is asked while the rules are applied, and only if its rule's requirements are met: somebody who lacks a group costs neither a
+//! process nor a request. A template or a map file needs no mapper; [`decide`](crate::decide) knows their answer.
+
+use mytoken::{Deadline, Secret};
+
+use crate::accounts::LocalAccount;
+use crate::identity::Identity;
+use crate::refusal::Refusal;
+use crate::settings::MapperSettings;
+
+/// The question to a mapper: may this identity use this account?
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The verified identity: issuer, subject and claims.
+    pub identity: &'a Identity,
+    /// The requested account. It exists on this host.
+    pub account: &'a LocalAccount,
+    /// The access token of the identity, for a mapper that verifies it itself. No other mapper passes it on.
+    pub access_token: &'a Secret,
+    /// PAM service.
+    pub service: &'a str,
+    /// PAM's remote host.
+    pub rhost: Option<&'a str>,
+}
+
+/// What a mapper gives to an identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// The requested account.
+    Account,
+    /// Not this account.
+    Nothing(
+        /// Why, for the log and `explain`: a clause without subject, as in "has no line for the identity".
+        String,
+    ),
+}
+
+/// A mapper of one rule.
+pub trait Mapper {
+    /// Asks whether the identity may use the account. It returns before the deadline, whatever the other side does.
+    ///
+    /// # Errors
+    /// [`Refusal`] if there is no answer. The rules after this one are tried all the same; if none gives the account, the login is refused
+    /// with this. Only a failure that nobody at a prompt can cause may be [`Refusal::Unavailable`]: it opens the way kept for outages.
+    fn gives(&self, asked: &Asked<'_>, deadline: Deadline) -> Result<Given, Refusal>;
+}
+
+/// The mappers of a login.
+pub trait Mappers {
+    /// The mapper of a rule with these settings.
+    fn mapper<'a>(&'a self, settings: &'a MapperSettings) -> Box<dyn Mapper + 'a>;
+}
+
+/// The mappers of this host.
+#[derive(Debug, Clone, Copy)]
+pub struct HostMappers;
+
+impl Mappers for HostMappers {
+    fn mapper<'a>(&'a self, settings: &'a MapperSettings) -> Box<dyn Mapper + 'a> {
+        match *settings {}
+    }
+}
+
+/// Asks the mapper of a rule. Passed to [`decide`](crate::decide).
+pub type Ask<'a> = dyn Fn(&MapperSettings) -> Result<Given, Refusal> + 'a;
