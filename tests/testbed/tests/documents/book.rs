@@ -10,8 +10,8 @@ use super::markdown::Page;
 use super::{documents, normal, root};
 
 /// Crates of the product, where its messages stand.
-const PRODUCT: [&str; 7] =
-    ["mytoken-wire", "mytoken", "mytoken-login", "pam-mytoken", "slurm-spank", "mytokend", "ssh-helper"];
+const PRODUCT: [&str; 8] =
+    ["mytoken-wire", "mytoken", "login-child", "mytoken-login", "pam-mytoken", "slurm-spank", "mytokend", "ssh-helper"];
 
 /// The pages of the book, by their paths in the tree.
 fn chapters() -> BTreeSet<PathBuf> {
