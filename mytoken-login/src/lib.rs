@@ -36,6 +36,9 @@ mod server_tokens;
 mod service;
 pub mod session;
 mod settings;
+#[cfg(test)]
+#[path = "../../tests/skipped.rs"]
+mod skipped;
 mod template;
 pub mod user_runtime_dir;
 pub mod validation;
@@ -66,7 +69,7 @@ pub use runtime_dir::open_runtime_dir;
 pub use server_tokens::ServerTokens;
 pub use service::TokenService;
 pub use settings::{
-    AccountSettings, ExchangeSettings, Exchangeable, LoginSettings, MapperSettings, Mapping, PromptSettings, Rule,
-    SessionDirectory, SessionSettings, SessionStore,
+    AccountSettings, CommandSettings, ExchangeSettings, Exchangeable, LoginSettings, MapperSettings, Mapping,
+    PromptSettings, Rule, SessionDirectory, SessionSettings, SessionStore, UserFileSettings,
 };
 pub use template::{AccountTemplate, MissingClaim};

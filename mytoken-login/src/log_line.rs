@@ -2,7 +2,9 @@
 //! The log line of a login: one line without secrets. No claim can forge a field or a line.
 
 use crate::context::Attempt;
+use crate::refusal::Level;
 use crate::report::{Report, RevocationResult};
+use crate::rules::{RuleOutcome, RuleResult};
 
 /// Longest value of a field, in characters.
 const VALUE_LIMIT: usize = 128;
@@ -45,6 +47,26 @@ impl Report {
                 )
             }
         }
+    }
+}
+
+impl Report {
+    /// Lines about the mappers of a login, with their levels: those without an answer, and, if the login is refused, why the others did not
+    /// give the account. `mapper user=bob rule=own why="..."`.
+    #[must_use]
+    pub fn mapper_lines(&self, attempt: &Attempt) -> Vec<(Level, String)> {
+        let refusal = self.outcome.as_ref().err();
+        let told = self.rules.iter().filter_map(|result| match &result.outcome {
+            RuleOutcome::NotGiven { .. } if refusal.is_some() => Some((Level::Notice, result)),
+            // What the login is refused with is in its own line.
+            RuleOutcome::NoAnswer { refusal: own, .. } if refusal != Some(own) => Some((Level::Error, result)),
+            _ => None,
+        });
+        told.map(|(level, RuleResult { rule, outcome, .. })| {
+            let (user, rule) = (escape_field(&attempt.user), escape_field(rule));
+            (level, format!("mapper user={user} rule={rule} why={}", quote(&outcome.to_string().replace('"', "'"))))
+        })
+        .collect()
     }
 }
 

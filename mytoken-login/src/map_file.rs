@@ -50,9 +50,9 @@ pub struct LineError {
 }
 
 /// A field and the byte offset at which it begins.
-struct Field<'a> {
-    text: &'a str,
-    offset: usize,
+pub(crate) struct Field<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) offset: usize,
     quoted: bool,
 }
 
@@ -126,12 +126,17 @@ impl MapFile {
 impl Entry {
     /// Whether the entry is for the issuer with this name or URL.
     fn has_issuer(&self, name: &str, url: &str) -> bool {
-        self.issuer == name || same_base(&self.issuer, url)
+        is_issuer(&self.issuer, name, url)
     }
 }
 
+/// Whether a field is the name or the URL of an issuer.
+pub(crate) fn is_issuer(field: &str, name: &str, url: &str) -> bool {
+    field == name || same_base(field, url)
+}
+
 /// The byte offset at which a problem begins, and the problem.
-type Problem = (usize, String);
+pub(crate) type Problem = (usize, String);
 
 /// Parses a line. `None`: it is empty or only a comment.
 fn parse_line(number: usize, line: &str) -> Result<Option<Entry>, Problem> {
@@ -154,7 +159,7 @@ fn parse_line(number: usize, line: &str) -> Result<Option<Entry>, Problem> {
 }
 
 /// Splits a line into its fields, without the comment.
-fn split_fields(line: &str) -> Result<Vec<Field<'_>>, Problem> {
+pub(crate) fn split_fields(line: &str) -> Result<Vec<Field<'_>>, Problem> {
     let wrong = |rest: &str, problem: &str| Err((line.len() - rest.len(), problem.to_owned()));
     let mut fields = Vec::with_capacity(4);
     let mut rest = line;
@@ -188,7 +193,7 @@ fn split_fields(line: &str) -> Result<Vec<Field<'_>>, Problem> {
 }
 
 /// The column of the character at this byte offset.
-fn column(line: &str, offset: usize) -> usize {
+pub(crate) fn column(line: &str, offset: usize) -> usize {
     line.get(..offset).unwrap_or(line).chars().count() + 1
 }
 

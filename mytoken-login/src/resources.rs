@@ -105,7 +105,7 @@ impl LoginResources {
             server: server.map(|(url, tokens)| ConfiguredServer { url: url.as_str(), tokens }),
             accounts: &NssAccounts,
             maps: &Maps::load(&settings.rules, self.trust),
-            mappers: &HostMappers,
+            mappers: &HostMappers::new(self.trust),
             keys: &ProviderKeys::new(&http, self.cache.as_ref(), &SystemClock),
             userinfo: &Userinfo(&requests),
             introspection: &Introspection::new(&requests, self.trust),

@@ -5,7 +5,7 @@ mod mapper;
 mod rule;
 mod session;
 
-pub use mapper::MapperSettings;
+pub use mapper::{CommandSettings, MapperSettings, UserFileSettings};
 pub(crate) use rule::STRONG_KEYS;
 pub use rule::{Mapping, Rule};
 pub use session::{SessionDirectory, SessionSettings, SessionStore};
@@ -227,9 +227,19 @@ mod tests {
             require_claims = {}
             require_assurance = "profile/cappuccino & IAP/medium"
             assurance_claims = ["eduperson_assurance"]
+            [[rule]]
+            name = "own"
+            issuer = "op"
+            user_file = ".config/mytoken/authorized_identities"
+            [[rule]]
+            name = "asked"
+            issuer = "op"
+            command = ["/usr/libexec/mapper", "arg"]
+            run_as = "nobody"
+            timeout = "5s"
         "#;
         let settings: LoginSettings = toml::from_str(text).unwrap();
-        assert_eq!(settings.rules.len(), 1);
+        assert_eq!(settings.rules.len(), 3);
         assert_eq!(settings.exchange.unwrap().accept, every_kind());
     }
 

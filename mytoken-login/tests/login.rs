@@ -17,16 +17,16 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use answers::{code_refused, exchange_error, revocation_error};
+use answers::{code_refused, exchange_error, mapper_answer, revocation_error};
 use mytoken::config::IssuerSettings;
 use mytoken::server::AccessTokenRequest;
 use mytoken::{Deadline, Secret};
-use mytoken_login::mapper::HostMappers;
+use mytoken_login::mapper::{Asked as Question, Given, Mapper, Mappers};
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable, Rejection};
 use mytoken_login::validation::{PresentedToken, Validator};
 use mytoken_login::{
     AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, Level,
-    LoginContext, LoginSettings, Maps, Refusal, TokenService, authenticate, remaining_fail_delay,
+    LoginContext, LoginSettings, MapperSettings, Maps, Refusal, TokenService, authenticate, remaining_fail_delay,
 };
 use mytoken_wire::clock::FixedClock;
 use regex_lite::Regex;
@@ -128,6 +128,29 @@ impl KeySource for ScriptRun {
     }
 }
 
+/// The mapper of a rule.
+struct ScriptedMapper<'a> {
+    run: &'a ScriptRun,
+    settings: &'a MapperSettings,
+}
+
+impl Mappers for ScriptRun {
+    fn mapper<'a>(&'a self, settings: &'a MapperSettings) -> Box<dyn Mapper + 'a> {
+        Box::new(ScriptedMapper { run: self, settings })
+    }
+}
+
+impl Mapper for ScriptedMapper<'_> {
+    fn gives(&self, asked: &Question<'_>, deadline: Deadline) -> Result<Given, Refusal> {
+        let options = &self.run.case.options;
+        self.run.requests.borrow_mut().push(format!("ask {}", self.settings));
+        assert_eq!((asked.account.name.as_str(), asked.service), (options.user.as_str(), options.service.as_str()));
+        assert_eq!((asked.identity.sub.as_str(), asked.rhost), ("s-1", Some("192.0.2.7")));
+        assert!(!asked.access_token.is_empty() && deadline.remaining().is_some());
+        mapper_answer(&options.mapper)
+    }
+}
+
 /// An endpoint of the provider.
 struct Asked<'a> {
     run: &'a ScriptRun,
@@ -184,7 +207,7 @@ fn run_script(case: &Case, directory: &Path) {
         server: Some(ConfiguredServer { url: SERVER, tokens: &run }),
         accounts: &TestAccounts,
         maps: &maps,
-        mappers: &HostMappers,
+        mappers: &run,
         keys: &run,
         userinfo: &Asked { run: &run, endpoint: "GET userinfo_endpoint", answer: &case.provider.userinfo },
         introspection: &Asked {
@@ -205,6 +228,7 @@ fn run_script(case: &Case, directory: &Path) {
         if report.level() != Level::Debug || case.options.debug {
             logged.push((report.level().name(), line));
         }
+        logged.extend(report.mapper_lines(&attempt).into_iter().map(|(level, line)| (level.name(), line)));
         let credential = report.outcome.as_ref().ok().map(|accepted| &accepted.credential);
         let renewed = credential.filter(|credential| credential.renewal.is_some());
         let delegated = renewed.map(|credential| credential.delegated);
@@ -215,7 +239,8 @@ fn run_script(case: &Case, directory: &Path) {
             assert_eq!(credential.lifetime, exp.saturating_sub(NOW), "{about}: lifetime");
         }
         // A refusal whose time could reveal something is delayed.
-        let quick = matches!(step.expect.as_str(), "SUCCESS" | "USER_UNKNOWN" | "CONV_ERR" | "SYSTEM_ERR")
+        let quick = matches!(step.expect.as_str(), "SUCCESS" | "USER_UNKNOWN" | "CONV_ERR")
+            || report.answered.is_none()
             || report.outcome.as_ref().is_err_and(|refusal| refusal.reason() == "empty");
         let delay = remaining_fail_delay(&report, Duration::from_secs(60), Instant::now());
         assert_eq!(delay.is_zero(), quick, "{about}: delayed for {delay:?}");

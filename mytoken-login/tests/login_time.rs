@@ -18,7 +18,6 @@ use mytoken::private_files::{Lock, Owner, lock};
 use mytoken::server::AccessTokenRequest;
 use mytoken::{Deadline, Secret, SystemClock};
 use mytoken_login::budget::{Allowance, BudgetSettings, LedgerFile};
-use mytoken_login::mapper::HostMappers;
 use mytoken_login::{
     AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, LoginContext,
     LoginSettings, Maps, Refusal, Remote, Report, ServerTokens, TokenService, authenticate,
@@ -91,7 +90,7 @@ fn log_in(answer: &str, deadline: &str, look_up: Duration) -> (Report, Vec<(&'st
         server: Some(ConfiguredServer { url: SERVER, tokens: &times }),
         accounts: &SlowAccounts(look_up),
         maps: &Maps::default(),
-        mappers: &HostMappers,
+        mappers: &NotAsked,
         keys: &TestKeys::default(),
         userinfo: &NotAsked,
         introspection: &NotAsked,

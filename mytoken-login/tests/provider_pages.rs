@@ -20,7 +20,6 @@ use mytoken::Deadline;
 use mytoken::config::{FileTrust, IssuerSettings, Shared};
 use mytoken::http::{HttpSettings, LazyClient, Roots};
 use mytoken_login::budget::{Allowance, BudgetSettings};
-use mytoken_login::mapper::HostMappers;
 use mytoken_login::oidc::Rejection;
 use mytoken_login::validation::{PresentedToken, Validator};
 use mytoken_login::{
@@ -31,7 +30,7 @@ use mytoken_wire::clock::FixedClock;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha3::{Digest as _, Sha3_256};
-use support::{Algorithm, MYTOKEN_HEADER, NOW, TestKeys, mytoken, sign};
+use support::{Algorithm, MYTOKEN_HEADER, NOW, NotAsked, TestKeys, mytoken, sign};
 use zeroize::Zeroizing;
 
 #[derive(Deserialize)]
@@ -225,7 +224,7 @@ fn run(case: &Case) {
         server: Some(ConfiguredServer { url: url.as_str(), tokens: &tokens }),
         accounts: &Accounts,
         maps: &maps,
-        mappers: &HostMappers,
+        mappers: &NotAsked,
         keys: &keys,
         userinfo: &Answer(&case.userinfo),
         introspection: &Answer(&case.introspection),

@@ -84,6 +84,7 @@ impl Host {
             ("access_token", json!(access_token(&changes))),
             ("transfer_code", json!(TRANSFER_CODE)),
             ("mytoken", json!(mytoken(&case.server.mytoken))),
+            ("mapper", json!(case.options.mapper)),
             ("requests", json!(at("requests"))),
             ("records", json!(at("records"))),
         ] {

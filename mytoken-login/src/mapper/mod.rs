@@ -4,7 +4,15 @@
 //! A mapper is asked while the rules are applied, and only if its rule's requirements are met: somebody who lacks a group costs neither a
 //! process nor a request. A template or a map file needs no mapper; [`decide`](crate::decide) knows their answer.
 
+mod command;
+mod identities;
+mod user_file;
+
+use mytoken::config::FileTrust;
 use mytoken::{Deadline, Secret};
+
+use command::CommandMapper;
+use user_file::UserFileMapper;
 
 use crate::accounts::LocalAccount;
 use crate::identity::Identity;
@@ -56,11 +64,24 @@ pub trait Mappers {
 
 /// The mappers of this host.
 #[derive(Debug, Clone, Copy)]
-pub struct HostMappers;
+pub struct HostMappers {
+    trust: FileTrust,
+}
+
+impl HostMappers {
+    /// `trust`: who may own the programs that rules name.
+    #[must_use]
+    pub fn new(trust: FileTrust) -> Self {
+        Self { trust }
+    }
+}
 
 impl Mappers for HostMappers {
     fn mapper<'a>(&'a self, settings: &'a MapperSettings) -> Box<dyn Mapper + 'a> {
-        match *settings {}
+        match settings {
+            MapperSettings::UserFile(file) => Box::new(UserFileMapper(file)),
+            MapperSettings::Command(settings) => Box::new(CommandMapper { settings, trust: self.trust }),
+        }
     }
 }
 

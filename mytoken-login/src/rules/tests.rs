@@ -6,6 +6,8 @@ use crate::map_file::MapFile;
 use crate::maps::MapFileUnusable;
 use crate::settings::AccountSettings;
 
+mod mappers;
+
 const MAP: &str = "op s-1 carol\nhttps://op.example.org/ s-1 root\nother s-1 dave\nop s-2 bob\n\
                    op s-1 4dave\nop s-1 Dave\nop s-1 dave@example.org\nop s-1 DOM\\dave # a comment\n";
 

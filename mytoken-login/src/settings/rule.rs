@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use mytoken::config::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::mapper::MapperSettings;
+use super::mapper::{CommandSettings, MapperSettings, UserFileSettings};
 use crate::rules::{AarcEntitlement, AarcForm, AssuranceExpression, ClaimPath, Requirement};
 use crate::template::AccountTemplate;
 
@@ -55,6 +56,10 @@ struct RuleTable {
     issuer: String,
     template: Option<AccountTemplate>,
     map_file: Option<PathBuf>,
+    user_file: Option<PathBuf>,
+    command: Option<Vec<String>>,
+    run_as: Option<String>,
+    timeout: Option<Duration>,
     #[serde(default)]
     require_groups: Vec<String>,
     #[serde(default = "usual_group_claims")]
@@ -89,17 +94,33 @@ impl TryFrom<RuleTable> for Rule {
 
     fn try_from(table: RuleTable) -> Result<Self, String> {
         let requirements = table.requirements().map_err(|fault| format!("rule \"{}\": {fault}", table.name))?;
-        let mapping = match (table.template, table.map_file) {
-            (Some(template), None) => Mapping::Template(template),
-            (None, Some(path)) if path.is_absolute() => Mapping::File(path),
-            (None, Some(path)) => return Err(format!("map_file \"{}\" is not an absolute path", path.display())),
-            _ => return Err(format!("rule \"{}\" needs either template or map_file", table.name)),
-        };
-        Ok(Self { name: table.name, issuer: table.issuer, mapping, requirements })
+        let (name, issuer) = (table.name.clone(), table.issuer.clone());
+        let mapping = table.mapping().map_err(|fault| format!("rule \"{name}\": {fault}"))?;
+        Ok(Self { name, issuer, mapping, requirements })
     }
 }
 
 impl RuleTable {
+    /// How the rule maps.
+    fn mapping(self) -> Result<Mapping, String> {
+        if self.command.is_none() && (self.run_as.is_some() || self.timeout.is_some()) {
+            return Err("run_as and timeout belong to command".to_owned());
+        }
+        match (self.template, self.map_file, self.user_file, self.command) {
+            (Some(template), None, None, None) => Ok(Mapping::Template(template)),
+            (None, Some(path), None, None) if path.is_absolute() => Ok(Mapping::File(path)),
+            (None, Some(path), None, None) => Err(format!("map_file \"{}\" is not an absolute path", path.display())),
+            (None, None, Some(path), None) => {
+                Ok(Mapping::Asked(MapperSettings::UserFile(UserFileSettings::new(path)?)))
+            }
+            (None, None, None, Some(words)) => {
+                let command = CommandSettings::new(words, self.run_as, self.timeout)?;
+                Ok(Mapping::Asked(MapperSettings::Command(command)))
+            }
+            _ => Err("it needs exactly one of template, map_file, user_file and command".to_owned()),
+        }
+    }
+
     /// The requirements, in the order in which they are checked.
     fn requirements(&self) -> Result<Vec<Requirement>, String> {
         let claims = paths("group_claims", &self.group_claims)?;

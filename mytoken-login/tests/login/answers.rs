@@ -4,6 +4,8 @@
 use mytoken::Error;
 use mytoken::http::HttpError;
 use mytoken::server::ServerError;
+use mytoken_login::Refusal;
+use mytoken_login::mapper::Given;
 
 /// The answer to an exchange, if it has this name.
 pub fn exchange_error(name: &str, server: &str) -> Option<Error> {
@@ -41,4 +43,16 @@ pub fn code_refused(server: &str) -> Error {
 /// The answer to a revocation, if it has this name.
 pub fn revocation_error(name: &str, server: &str) -> Option<Error> {
     (name == "nothing").then(|| Error::Http(HttpError::TooLate { host: server.to_owned() }))
+}
+
+/// What a mapper answers: `account`, the name of a failure, or why it gives nothing.
+pub fn mapper_answer(name: &str) -> Result<Given, Refusal> {
+    match name {
+        "account" => Ok(Given::Account),
+        "silent" => Err(Refusal::Unavailable("the command did not end within 5s".to_owned())),
+        "late" => Err(Refusal::DeadlinePassed),
+        "broken" => Err(Refusal::System("/home/alice/ids was not read within 5 s".to_owned())),
+        "missing" => Err(Refusal::Configuration("/usr/libexec/mapper cannot be executed".to_owned())),
+        reason => Ok(Given::Nothing(reason.to_owned())),
+    }
 }

@@ -40,6 +40,8 @@ pub struct Options {
     pub keys_unavailable: bool,
     /// Lines of `[[issuer]]`.
     pub issuer: String,
+    /// What each mapper answers, see `mapper_answer`.
+    pub mapper: String,
 }
 
 impl Default for Options {
@@ -52,6 +54,7 @@ impl Default for Options {
             cold: false,
             keys_unavailable: false,
             issuer: String::new(),
+            mapper: "account".into(),
         }
     }
 }

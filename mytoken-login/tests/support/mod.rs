@@ -9,9 +9,10 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use mytoken::config::IssuerSettings;
 use mytoken::{Deadline, Secret};
-use mytoken_login::Refusal;
+use mytoken_login::mapper::{Mapper, Mappers};
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable};
 use mytoken_login::validation::{PresentedToken, Validator};
+use mytoken_login::{MapperSettings, Refusal};
 use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{
@@ -185,8 +186,14 @@ pub fn secret(text: &str) -> Secret {
     Secret::new(text)
 }
 
-/// A provider that no login may ask.
+/// A provider or mapper that no login may ask.
 pub struct NotAsked;
+
+impl Mappers for NotAsked {
+    fn mapper<'a>(&'a self, settings: &'a MapperSettings) -> Box<dyn Mapper + 'a> {
+        panic!("{settings} was asked")
+    }
+}
 
 impl Validator for NotAsked {
     fn validate(

@@ -92,6 +92,9 @@ pub(super) fn decide(
 ) -> PamError {
     let report = mytoken_login::authenticate(attempt, login, &mut PamConversation::new(context));
     context.log(report.level(), &report.log_line(attempt));
+    for (level, line) in report.mapper_lines(attempt) {
+        context.log(level, &line);
+    }
     // Only for logins whose rules were tried.
     for problem in login.maps.problems().iter().filter(|_| !report.rules.is_empty()) {
         context.log(Level::Error, problem);

@@ -16,12 +16,12 @@ use mytoken::config::{Duration, IssuerSettings};
 use mytoken::server::AccessTokenRequest;
 use mytoken::{Deadline, Secret};
 use mytoken_login::budget::{Allowance, BudgetSettings};
-use mytoken_login::mapper::HostMappers;
+use mytoken_login::mapper::{self, Given, Mapper, Mappers};
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable, Rejection};
 use mytoken_login::validation::{PresentedToken, Validator};
 use mytoken_login::{
-    AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, LoginContext, LoginSettings, MapFile, Maps,
-    Refusal, TokenService,
+    AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, LoginContext, LoginSettings, MapFile,
+    MapperSettings, Maps, Refusal, TokenService,
 };
 use mytoken_wire::clock::FixedClock;
 use pamsm::PamError;
@@ -68,6 +68,8 @@ struct Script {
     transfer_code: String,
     /// The mytoken of the transfer code.
     mytoken: String,
+    /// What each mapper answers.
+    mapper: String,
     /// The file in which the requests are noted.
     requests: PathBuf,
     /// The directory of the records.
@@ -96,7 +98,7 @@ pub(super) fn log_in(context: &PamContext<'_>, attempt: &Attempt) -> Option<PamE
         server: Some(ConfiguredServer { url: &script.server, tokens: &script }),
         accounts: &script,
         maps: &maps,
-        mappers: &HostMappers,
+        mappers: &script,
         keys: &script,
         userinfo: &Asked { script: &script, endpoint: "GET userinfo_endpoint", answer: script.userinfo.as_deref() },
         introspection: &Asked {
@@ -114,6 +116,25 @@ impl Script {
     fn note(&self, request: &str) {
         let file = File::options().append(true).create(true).open(&self.requests);
         let _ = file.and_then(|mut file| file.write_all(format!("{request}\n").as_bytes()));
+    }
+}
+
+impl Mappers for Script {
+    fn mapper<'a>(&'a self, settings: &'a MapperSettings) -> Box<dyn Mapper + 'a> {
+        Box::new(ScriptedMapper { script: self, settings })
+    }
+}
+
+/// The mapper of a rule.
+struct ScriptedMapper<'a> {
+    script: &'a Script,
+    settings: &'a MapperSettings,
+}
+
+impl Mapper for ScriptedMapper<'_> {
+    fn gives(&self, _: &mapper::Asked<'_>, _: Deadline) -> Result<Given, Refusal> {
+        self.script.note(&format!("ask {}", self.settings));
+        answers::mapper_answer(&self.script.mapper)
     }
 }
 
