@@ -18,6 +18,7 @@ pub mod kinds_broker;
 pub mod kinds_slurm;
 pub mod kinds_user;
 mod map_files;
+mod mappers;
 mod node_answer;
 mod node_differences;
 mod node_keys;
@@ -185,6 +186,7 @@ fn check_with(
     let jobs = findings.jobs_settings(dir, &shared, trust, &loads_us);
     if let Some(login) = &login {
         findings.map_files(login, &shared.issuers, trust, accounts);
+        findings.mappers(login, trust, accounts);
         findings.id_tokens(&shared, login);
         if let Some(host) = host {
             let mapped = map_files::named(login, trust);

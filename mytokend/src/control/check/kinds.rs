@@ -148,6 +148,10 @@ kinds! {
     MAP_ACCOUNT: "map-file-account", "map file", Warning, "getent passwd NAME";
     /// Not all accounts of a map file were looked up.
     MAP_LOOKUP: "map-file-lookup", "map file", Warning, "";
+    /// The program of a rule's `command` is missing, can be changed by others than root, or cannot be executed as `run_as`.
+    MAPPER_PROGRAM: "mapper-program", "mapper", Error, "namei -l PROGRAM";
+    /// `run_as` of a rule's `command` is no account of this host, or has uid 0.
+    MAPPER_USER: "mapper-run-as", "mapper", Error, "getent passwd NAME";
     /// The look-up of an account or group failed, or needed more than 5 s. The accounts after it were not looked up.
     NSS: "nss-no-answer", "accounts", Warning, "";
     /// The cluster's public key is missing or cannot be used.

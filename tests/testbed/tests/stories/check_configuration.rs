@@ -138,6 +138,21 @@ const FILES: &[(&str, &str, i32)] = &[
     ("MAP echo 'op s-1 alice the boss' >/etc/mytoken/users.map", "map-file-line", 2),
     ("MAP echo 'egi s-1 alice' >/etc/mytoken/users.map", "map-file-issuer", 1),
     ("MAP echo 'op s-1 alicia' >/etc/mytoken/users.map", "map-file-account", 1),
+    (
+        "printf '[[rule]]\\nname = \"asked\"\\nissuer = \"op\"\\ncommand = [\"%s\"]\\nrun_as = \"%s\"\\n' /usr/bin/no-such nobody >>/etc/mytoken/login.toml",
+        "mapper-program",
+        2,
+    ),
+    (
+        "install -m 0777 /bin/true /root/mapper; printf '[[rule]]\\nname = \"asked\"\\nissuer = \"op\"\\ncommand = [\"%s\"]\\nrun_as = \"%s\"\\n' /root/mapper nobody >>/etc/mytoken/login.toml",
+        "mapper-program",
+        2,
+    ),
+    (
+        "printf '[[rule]]\\nname = \"asked\"\\nissuer = \"op\"\\ncommand = [\"%s\"]\\nrun_as = \"%s\"\\n' /bin/true no-such >>/etc/mytoken/login.toml",
+        "mapper-run-as",
+        2,
+    ),
     ("mv /etc/mytoken/keys/cluster.pub /root/", "public-key", 2),
     ("chmod 0644 /etc/mytoken/keys/cluster.key", "private-key", 2),
     (
