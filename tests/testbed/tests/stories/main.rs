@@ -46,6 +46,7 @@ mod login;
 mod login_configuration;
 mod login_harm;
 mod loops;
+mod mappers;
 mod node_without_key;
 mod packages;
 mod pam;
