@@ -3,7 +3,7 @@
 //!
 //! The order is part of its security. A service or account that does not accept tokens is left to other modules without a prompt. All
 //! others get the same prompt. Text that does not have the form of a token is sent nowhere. A mytoken, short token or transfer code is
-//! exchanged once, at the configured server. The access token is verified, and then the rules decide.
+//! exchanged once, at one configured server. The access token is verified, and then the rules decide.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::accounts::LocalAccount;
 use crate::context::{Attempt, LoginContext};
 use crate::conversation::{self, AskError, Conversation};
 use crate::credential::SessionCredential;
-use crate::exchange::{Obtained, obtain_access_token};
+use crate::exchange::{Obtained, RedeemedMytoken, obtain_access_token};
 use crate::identity::Identity;
 use crate::login_time::LoginTime;
 use crate::mapper::Asked;
@@ -41,7 +41,7 @@ pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation:
         check_token(attempt, account, &token, time, context, &mut report, &mut redeemed)
     });
     if outcome.is_err() {
-        report.revocation = revoke(redeemed, context);
+        report.revocation = revoke(redeemed);
     }
     if let Some(refusal) = outcome.as_ref().err().filter(|refusal| refusal.is_shown_to_user()) {
         conversation.show(&format!("{refusal}{}", report.revocation.as_ref().map_or("", RevocationResult::sentence)));
@@ -65,7 +65,7 @@ pub fn examine(attempt: &Attempt, token: &Secret, context: &LoginContext<'_>) ->
         check_token(attempt, account, token, time, context, &mut report, &mut redeemed)
     });
     // No session follows, so a redeemed mytoken is revoked even when the token is accepted.
-    report.revocation = revoke(redeemed, context);
+    report.revocation = revoke(redeemed);
     report.outcome = outcome.map(Box::new);
     report
 }
@@ -108,14 +108,14 @@ fn ask_for_token(
     }
 }
 
-fn check_token(
+fn check_token<'a>(
     attempt: &Attempt,
     account: Option<LocalAccount>,
     token: &Secret,
     time: LoginTime,
-    context: &LoginContext<'_>,
+    context: &LoginContext<'a>,
     report: &mut Report,
-    redeemed: &mut Option<Redeemed>,
+    redeemed: &mut Option<Redeemed<'a>>,
 ) -> Result<Accepted, Refusal> {
     // The deadline counts from the answer. sshd limits how long the user may take for it (SSH-10).
     report.deadline = Some(time.end());
@@ -128,8 +128,8 @@ fn check_token(
 }
 
 /// The mytoken of a transfer code, and the time of the login that redeemed it.
-struct Redeemed {
-    mytoken: Secret,
+struct Redeemed<'a> {
+    mytoken: RedeemedMytoken<'a>,
     time: LoginTime,
 }
 
@@ -190,8 +190,8 @@ fn authorize(
 }
 
 /// Revokes a redeemed mytoken that no session gets. It exists only here and would stay valid for hours.
-fn revoke(redeemed: Option<Redeemed>, context: &LoginContext<'_>) -> Option<RevocationResult> {
-    let (Redeemed { mytoken, time }, server) = redeemed.zip(context.server)?;
+fn revoke(redeemed: Option<Redeemed<'_>>) -> Option<RevocationResult> {
+    let Redeemed { mytoken: RedeemedMytoken { mytoken, server }, time } = redeemed?;
     Some(match server.tokens.revoke(&mytoken, time.for_revocation()) {
         Ok(()) => RevocationResult::Revoked,
         Err(refusal) => RevocationResult::Failed { reason: refusal.detail().unwrap_or_else(|| refusal.to_string()) },

@@ -34,8 +34,8 @@ pub struct LoginContext<'a> {
     pub settings: &'a LoginSettings,
     /// Issuers whose access tokens are accepted.
     pub issuers: &'a [IssuerSettings],
-    /// The mytoken server of `[exchange]`.
-    pub server: Option<ConfiguredServer<'a>>,
+    /// The mytoken servers of `[[exchange]]`.
+    pub servers: &'a [ConfiguredServer<'a>],
     /// The accounts of this host.
     pub accounts: &'a dyn AccountDatabase,
     /// The map files.
@@ -67,9 +67,11 @@ impl<'a> LoginContext<'a> {
     }
 }
 
-/// The mytoken server that exchanges mytokens.
+/// A mytoken server that exchanges mytokens.
 #[derive(Clone, Copy)]
 pub struct ConfiguredServer<'a> {
+    /// Its name in the configuration.
+    pub name: &'a str,
     /// Its URL.
     pub url: &'a str,
     /// Its token endpoints.

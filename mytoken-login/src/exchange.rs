@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Gets an access token for the entered text. It sends every exchange to the configured server only, and once.
+//! Gets an access token for the entered text. It sends each exchange to one configured server only, and once.
 
 use std::time::Instant;
 
@@ -39,15 +39,21 @@ impl<'a> Obtained<'a> {
     }
 }
 
-/// Returns the entered access token, or the access token that the configured server issues for the entered token or code. The mytoken
-/// of a transfer code is put into `redeemed` before it is checked or used.
+/// The mytoken of a transfer code, and the server that issued it.
+pub(crate) struct RedeemedMytoken<'a> {
+    pub mytoken: Secret,
+    pub server: ConfiguredServer<'a>,
+}
+
+/// Returns the entered access token, or the access token that a configured server issues for the entered token or code. The mytoken of a
+/// transfer code is put into `redeemed` before it is checked or used.
 pub(crate) fn obtain_access_token<'a>(
     attempt: &Attempt,
     token: &Secret,
     context: &LoginContext<'a>,
     time: LoginTime,
     report: &mut Report,
-    redeemed: &mut Option<Secret>,
+    redeemed: &mut Option<RedeemedMytoken<'a>>,
 ) -> Result<Obtained<'a>, Refusal> {
     let began = Instant::now();
     if let Some((name, bare)) = issuer_mark::split(token.expose()) {
@@ -65,7 +71,7 @@ pub(crate) fn obtain_access_token<'a>(
         }
         Presented::Mytoken(claims) => {
             report.record_token("mt", token, "mytoken (JWT)");
-            Exchange::for_kind(context, Exchangeable::Mytoken).and_then(|exchange| {
+            Exchange::for_mytoken(context, claims.unverified()).and_then(|exchange| {
                 check_claims(claims.unverified(), exchange.server.url)?;
                 if !may_be_mytoken(token, context.clock.now()) {
                     return Err(Refusal::MytokenRefused);
@@ -75,18 +81,18 @@ pub(crate) fn obtain_access_token<'a>(
         }
         Presented::ShortToken => {
             report.record_without_fingerprint("st", "short token");
-            Exchange::for_kind(context, Exchangeable::ShortToken)
+            Exchange::without_issuer(context, Exchangeable::ShortToken)
                 .and_then(|exchange| exchange.run(attempt, token.clone(), MytokenSource::Entered, time.for_requests()))
                 .inspect(|_| report.record_token("st", token, "accepted by the server"))
         }
         Presented::TransferCode => {
             report.record_without_fingerprint("tc", "transfer code");
-            Exchange::for_kind(context, Exchangeable::TransferCode).and_then(|exchange| {
+            Exchange::without_issuer(context, Exchangeable::TransferCode).and_then(|exchange| {
                 // The mytoken must be revoked if the login is refused, even by silence.
                 let deadline = time.for_requests_before_revocation();
                 let mytoken = exchange.server.tokens.redeem(token, deadline)?;
                 report.record_token("tc", token, "accepted by the server");
-                *redeemed = Some(mytoken.clone());
+                *redeemed = Some(RedeemedMytoken { mytoken: mytoken.clone(), server: exchange.server });
                 let Presented::Mytoken(claims) = classify(&mytoken) else {
                     let reason = "the server's answer to the transfer code is not a mytoken";
                     return Err(Refusal::Unavailable(reason.to_owned()));
@@ -148,7 +154,7 @@ enum MytokenSource {
     },
 }
 
-/// An exchange of a kind that the configuration accepts.
+/// An exchange at a configured server.
 struct Exchange<'a> {
     settings: &'a ExchangeSettings,
     server: ConfiguredServer<'a>,
@@ -156,18 +162,40 @@ struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    /// The exchange, if the configuration accepts this kind.
-    fn for_kind(context: &LoginContext<'a>, kind: Exchangeable) -> Result<Self, Refusal> {
-        let name = match kind {
-            Exchangeable::Mytoken => "a mytoken",
-            Exchangeable::ShortToken => "a short token",
-            Exchangeable::TransferCode => "a transfer code",
-        };
-        match (&context.settings.exchange, context.server) {
-            (Some(settings), Some(server)) if settings.accept.contains(&kind) => {
-                Ok(Self { settings, server, issuers: context.issuers })
+    /// All that are configured.
+    fn configured(context: &LoginContext<'a>) -> impl Iterator<Item = Self> + 'a {
+        let (servers, issuers) = (context.servers, context.issuers);
+        context.settings.exchanges.iter().filter_map(move |settings| {
+            let server = servers.iter().find(|server| server.name == settings.server)?;
+            Some(Self { settings, server: *server, issuers })
+        })
+    }
+
+    fn accepts(&self, kind: Exchangeable) -> bool {
+        self.settings.accept.contains(&kind)
+    }
+
+    /// The exchange at the server that the claims of a mytoken name, if that one is configured and accepts mytokens.
+    fn for_mytoken(context: &LoginContext<'a>, claims: &MytokenClaims) -> Result<Self, Refusal> {
+        let kind = Exchangeable::Mytoken;
+        if !Self::configured(context).any(|exchange| exchange.accepts(kind)) {
+            return Err(Refusal::KindNotAccepted(kind.phrase()));
+        }
+        let own = Self::configured(context).find(|exchange| same_base(exchange.server.url, &claims.iss));
+        let own = own.ok_or(Refusal::ForeignServer)?;
+        if own.accepts(kind) { Ok(own) } else { Err(Refusal::KindNotAccepted(kind.phrase())) }
+    }
+
+    /// The exchange for a kind that does not tell its server. Only one may accept it: another server would learn a token that is not its
+    /// own.
+    fn without_issuer(context: &LoginContext<'a>, kind: Exchangeable) -> Result<Self, Refusal> {
+        let mut accepting = Self::configured(context).filter(|exchange| exchange.accepts(kind));
+        match (accepting.next(), accepting.next()) {
+            (Some(exchange), None) => Ok(exchange),
+            (None, _) => Err(Refusal::KindNotAccepted(kind.phrase())),
+            (Some(_), Some(_)) => {
+                Err(Refusal::Configuration(format!("more than one [[exchange]] accepts {}", kind.phrase())))
             }
-            _ => Err(Refusal::KindNotAccepted(name)),
         }
     }
 

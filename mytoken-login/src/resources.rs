@@ -84,7 +84,7 @@ impl LoginResources {
     /// Runs `login` with the context of a login under this configuration. The map files are read for it.
     ///
     /// # Errors
-    /// [`Error::Config`] when the server of `[exchange]` has no usable URL.
+    /// [`Error::Config`] when a server of `[[exchange]]` has no usable URL.
     pub fn with_context<T>(
         &self,
         shared: &Shared,
@@ -93,16 +93,21 @@ impl LoginResources {
         login: impl FnOnce(&LoginContext<'_>) -> T,
     ) -> Result<T, Error> {
         let began = Instant::now();
-        let url = settings.exchange.as_ref().map(|exchange| shared.server_url(&exchange.server)).transpose()?;
+        let names = || settings.exchanges.iter().map(|exchange| exchange.server.as_str());
+        let urls = names().map(|name| shared.server_url(name)).collect::<Result<Vec<_>, _>>()?;
         let http_settings = shared.http_settings();
         let http = LazyClient::new(&http_settings);
-        let tokens = url.as_ref().map(|url| self.tokens(url, &http, allowance));
-        let server = url.as_ref().zip(tokens.as_ref());
+        let tokens: Vec<ServerTokens<'_>> = urls.iter().map(|url| self.tokens(url, &http, allowance)).collect();
+        let servers: Vec<ConfiguredServer<'_>> = names()
+            .zip(&urls)
+            .zip(&tokens)
+            .map(|((name, url), tokens)| ConfiguredServer { name, url: url.as_str(), tokens })
+            .collect();
         let requests = ProviderRequests::new(&http, self.cache.as_ref(), &SystemClock, allowance);
         Ok(login(&LoginContext {
             settings,
             issuers: &shared.issuers,
-            server: server.map(|(url, tokens)| ConfiguredServer { url: url.as_str(), tokens }),
+            servers: &servers,
             accounts: &NssAccounts,
             maps: &Maps::load(&settings.rules, self.trust),
             mappers: &HostMappers::new(self.trust),

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The settings of `login.toml`.
 
+mod exchange;
 mod mapper;
 mod rule;
 mod session;
 
+pub use exchange::{ExchangeSettings, Exchangeable};
 pub use mapper::{CommandSettings, MapperSettings, UserFileSettings};
 pub(crate) use rule::STRONG_KEYS;
 pub use rule::{Mapping, Rule};
@@ -35,8 +37,10 @@ pub struct LoginSettings {
     pub prompt: PromptSettings,
     /// Accounts that accept tokens.
     pub accounts: AccountSettings,
-    /// The exchange of mytokens, short tokens and transfer codes for access tokens. Absent: only access tokens are accepted.
-    pub exchange: Option<ExchangeSettings>,
+    /// The servers that exchange mytokens, short tokens and transfer codes for access tokens. Without one, only access tokens are
+    /// accepted.
+    #[serde(rename = "exchange", deserialize_with = "exchange::list_or_table")]
+    pub exchanges: Vec<ExchangeSettings>,
     /// The session credential.
     pub session: SessionSettings,
     /// Which identity may use which account; tried in order.
@@ -53,7 +57,7 @@ impl Default for LoginSettings {
             budget: BudgetSettings::default(),
             prompt: PromptSettings::default(),
             accounts: AccountSettings::default(),
-            exchange: None,
+            exchanges: Vec::new(),
             session: SessionSettings::default(),
             rules: Vec::new(),
         }
@@ -69,8 +73,8 @@ impl LoginSettings {
     pub fn load(dir: &Path, trust: FileTrust, shared: &Shared) -> Result<Self, ConfigError> {
         let login: Self = read(dir, "login", trust)?;
         let error = |problem: String| Err(invalid(dir, "login", problem));
-        if let Some(exchange) = login.exchange.as_ref().filter(|exchange| shared.server(&exchange.server).is_none()) {
-            return error(format!("exchange.server \"{}\" is not a [[server]] of mytoken.toml", exchange.server));
+        if let Some(problem) = exchange::problem(&login.exchanges, shared) {
+            return error(problem);
         }
         for rule in &login.rules {
             if !shared.issuers.iter().any(|issuer| issuer.name == rule.issuer) {
@@ -140,39 +144,6 @@ impl Default for AccountSettings {
     }
 }
 
-/// `[exchange]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExchangeSettings {
-    /// Name of a `[[server]]`. No request is sent to a server that only a token names.
-    pub server: String,
-    /// The kinds that are accepted.
-    #[serde(default = "every_kind")]
-    pub accept: Vec<Exchangeable>,
-    /// Scopes of the access token, separated by single blanks; empty: what the mytoken's clause says.
-    #[serde(default)]
-    pub scope: String,
-    /// Audience of the access token; empty: the request names none.
-    #[serde(default)]
-    pub audience: String,
-}
-
-/// A kind of credential that can be exchanged for an access token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Exchangeable {
-    /// A mytoken as JWT.
-    Mytoken,
-    /// A short token.
-    ShortToken,
-    /// A transfer code.
-    TransferCode,
-}
-
-fn every_kind() -> Vec<Exchangeable> {
-    vec![Exchangeable::Mytoken, Exchangeable::ShortToken, Exchangeable::TransferCode]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,7 +152,7 @@ mod tests {
     fn an_empty_file_is_the_safe_default() {
         let settings: LoginSettings = toml::from_str("").unwrap();
         assert_eq!(settings, LoginSettings::default());
-        assert!(settings.rules.is_empty() && settings.exchange.is_none());
+        assert!(settings.rules.is_empty() && settings.exchanges.is_empty());
     }
 
     #[test]
@@ -202,7 +173,7 @@ mod tests {
             deny = ["root"]
             allow_system = []
             names = "posix"
-            [exchange]
+            [[exchange]]
             server = "testbed"
             accept = ["mytoken", "short_token", "transfer_code"]
             scope = "openid profile storage.read"
@@ -240,7 +211,7 @@ mod tests {
         "#;
         let settings: LoginSettings = toml::from_str(text).unwrap();
         assert_eq!(settings.rules.len(), 3);
-        assert_eq!(settings.exchange.unwrap().accept, every_kind());
+        assert_eq!(settings.exchanges[0].accept.len(), 3);
     }
 
     const SHARED: &str = r#"

@@ -204,7 +204,7 @@ fn run_script(case: &Case, directory: &Path) {
     let context = LoginContext {
         settings: &settings,
         issuers: &issuers,
-        server: Some(ConfiguredServer { url: SERVER, tokens: &run }),
+        servers: &[ConfiguredServer { name: "testbed", url: SERVER, tokens: &run }],
         accounts: &TestAccounts,
         maps: &maps,
         mappers: &run,

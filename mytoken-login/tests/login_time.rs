@@ -87,7 +87,7 @@ fn log_in(answer: &str, deadline: &str, look_up: Duration) -> (Report, Vec<(&'st
     let context = LoginContext {
         settings: &settings,
         issuers: &[issuer("")],
-        server: Some(ConfiguredServer { url: SERVER, tokens: &times }),
+        servers: &[ConfiguredServer { name: "testbed", url: SERVER, tokens: &times }],
         accounts: &SlowAccounts(look_up),
         maps: &Maps::default(),
         mappers: &NotAsked,

@@ -221,7 +221,7 @@ fn run(case: &Case) {
     let context = LoginContext {
         settings: &settings,
         issuers: &shared.issuers,
-        server: Some(ConfiguredServer { url: url.as_str(), tokens: &tokens }),
+        servers: &[ConfiguredServer { name: "mytoken", url: url.as_str(), tokens: &tokens }],
         accounts: &Accounts,
         maps: &maps,
         mappers: &NotAsked,
@@ -247,7 +247,7 @@ fn run(case: &Case) {
     assert_eq!(result, case.expect, "{}: {}: {}", case.page, case.about, report.log_line(&attempt));
     if case.by == "mytoken" {
         let asked = server.requests().first().unwrap().json();
-        let exchange = settings.exchange.as_ref().unwrap();
+        let exchange = settings.exchanges.first().unwrap();
         let text = |name: &str| asked[name].as_str().unwrap_or_default();
         assert_eq!((text("scope"), text("audience")), (exchange.scope.as_str(), exchange.audience.as_str()));
     }

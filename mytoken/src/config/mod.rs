@@ -7,6 +7,7 @@ mod algorithm;
 pub mod duration;
 mod error;
 mod issuer;
+mod merge;
 mod shared;
 mod source;
 mod trust;

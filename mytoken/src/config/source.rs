@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::ConfigError;
 use super::FileTrust;
+use super::merge::merge;
 
 /// A file and its text.
 struct Source {
@@ -17,7 +18,8 @@ struct Source {
 }
 
 /// Reads `DIR/NAME.toml` and then `DIR/NAME.d/*.toml` in the order of their names. A key in a later file replaces the same key of an
-/// earlier one; lists of tables (`[[rule]]`) are appended.
+/// earlier one; lists of tables (`[[rule]]`) are appended. Where one file has a table (`[exchange]`) and another one a list of such tables
+/// (`[[exchange]]`), the table counts as a list of one.
 ///
 /// # Errors
 /// [`ConfigError`].
@@ -87,31 +89,6 @@ fn parse<T: DeserializeOwned>(sources: &[Source]) -> Result<T, ConfigError> {
 
 fn deserialize<T: DeserializeOwned>(table: DeTable<'_>) -> Result<T, toml::de::Error> {
     T::deserialize(Deserializer::from(Spanned::new(0..0, table)))
-}
-
-fn merge<'a>(into: &mut DeTable<'a>, from: DeTable<'a>) {
-    for (key, value) in from {
-        let old = into.get_mut(key.get_ref().as_ref());
-        match (old.map(Spanned::get_mut), value.get_ref()) {
-            (Some(DeValue::Table(old)), DeValue::Table(_)) => {
-                if let DeValue::Table(new) = value.into_inner() {
-                    merge(old, new);
-                }
-            }
-            (Some(DeValue::Array(old)), DeValue::Array(new)) if all_tables(new) && all_tables(old) => {
-                if let DeValue::Array(new) = value.into_inner() {
-                    new.into_iter().for_each(|table| old.push(table));
-                }
-            }
-            _ => {
-                into.insert(key, value);
-            }
-        }
-    }
-}
-
-fn all_tables(values: &[Spanned<DeValue<'_>>]) -> bool {
-    values.iter().all(|value| value.get_ref().is_table())
 }
 
 /// Moves all positions in the table by `by`. Positions are counted as if all files were one text, so that a mistake that shows only after

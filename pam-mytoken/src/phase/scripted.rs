@@ -95,7 +95,7 @@ pub(super) fn log_in(context: &PamContext<'_>, attempt: &Attempt) -> Option<PamE
     let login = LoginContext {
         settings: &settings,
         issuers: &issuers,
-        server: Some(ConfiguredServer { url: &script.server, tokens: &script }),
+        servers: &[ConfiguredServer { name: "testbed", url: &script.server, tokens: &script }],
         accounts: &script,
         maps: &maps,
         mappers: &script,

@@ -2,7 +2,7 @@
 //! Findings about audiences that cannot fit together.
 
 use mytoken::config::{AudienceClaim, IssuerSettings, Shared};
-use mytoken_login::LoginSettings;
+use mytoken_login::{ExchangeSettings, LoginSettings};
 
 use super::Findings;
 use super::kinds::{self, Kind};
@@ -24,39 +24,52 @@ impl Findings {
     }
 }
 
-/// The issuers that refuse each token that the exchange asks for.
+/// The exchanges whose tokens no issuer accepts, and the issuers that accept the tokens of no exchange.
 fn of_exchange(shared: &Shared, login: &LoginSettings) -> Vec<(Kind, String)> {
-    let Some(exchange) = login.exchange.as_ref().filter(|exchange| !exchange.audience.is_empty()) else {
-        return Vec::new();
-    };
-    let accepts = |issuer: &&IssuerSettings| {
-        // What else than `aud` the tokens will have is not known here.
-        let only_aud = issuer.audience_claims == [AudienceClaim::Aud];
-        !issuer.require_audience || !only_aud || issuer.audiences.contains(&exchange.audience)
-    };
     let in_use = |issuer: &&IssuerSettings| login.rules.iter().any(|rule| rule.issuer == issuer.name);
-    let (fit, unfit): (Vec<&IssuerSettings>, Vec<&IssuerSettings>) =
-        shared.issuers.iter().filter(in_use).partition(accepts);
-    let kind = if fit.is_empty() { kinds::EXCHANGE_AUDIENCE } else { kinds::EXCHANGE_AUDIENCE_PARTLY };
-    let text = |issuer: &IssuerSettings| {
-        format!(
-            "mytokens of \"{}\" cannot log in: [exchange] asks for tokens for {}, and the issuer's audiences are {}",
-            issuer.name,
-            exchange.audience,
-            issuer.audiences.join(" ")
-        )
-    };
-    unfit.into_iter().map(|issuer| (kind, text(issuer))).collect()
+    let issuers: Vec<&IssuerSettings> = shared.issuers.iter().filter(in_use).collect();
+    let mut found = Vec::new();
+    for exchange in login.exchanges.iter().filter(|exchange| !exchange.audience.is_empty()) {
+        let accepted = issuers.iter().any(|issuer| accepts(issuer, exchange));
+        for issuer in issuers.iter().filter(|issuer| !accepts(issuer, exchange)) {
+            let kind = if accepted { kinds::EXCHANGE_AUDIENCE_PARTLY } else { kinds::EXCHANGE_AUDIENCE };
+            // Another server may be the one for its mytokens.
+            if accepted && login.exchanges.iter().any(|other| accepts(issuer, other)) {
+                continue;
+            }
+            let text = format!(
+                "mytokens of \"{}\" from the server \"{}\" cannot log in: its [[exchange]] asks for tokens for {}, \
+                 and the issuer's audiences are {}",
+                issuer.name,
+                exchange.server,
+                exchange.audience,
+                issuer.audiences.join(" ")
+            );
+            found.push((kind, text));
+        }
+    }
+    found
+}
+
+/// Whether the issuer's tokens from this exchange can have an audience that is accepted.
+fn accepts(issuer: &IssuerSettings, exchange: &ExchangeSettings) -> bool {
+    // What else than `aud` the tokens will have is not known here.
+    let only_aud = issuer.audience_claims == [AudienceClaim::Aud];
+    let named = exchange.audience.is_empty() || issuer.audiences.contains(&exchange.audience);
+    named || !issuer.require_audience || !only_aud
 }
 
 /// The profiles of which a file wants another audience than the login, or than the first profile of their server, each with a sentence. No
 /// document of a provider or mytoken server says whether one login gives tokens for several audiences (RFC 8707 has no metadata), so this
 /// is no mistake before a token is refused.
 fn of_profiles<'a>(login: Option<&LoginSettings>, jobs: &'a JobsSettings) -> Vec<(&'a str, String)> {
-    let exchange = login.and_then(|login| login.exchange.as_ref()).filter(|exchange| !exchange.audience.is_empty());
+    let exchange_at = |server: &str| {
+        let mut exchanges = login?.exchanges.iter();
+        exchanges.find(|exchange| exchange.server == server && !exchange.audience.is_empty())
+    };
     let differing = jobs.profile.iter().flat_map(|profile| {
         let name = profile.name.as_str();
-        let (expected, whose) = match exchange.filter(|exchange| exchange.server == profile.server) {
+        let (expected, whose) = match exchange_at(&profile.server) {
             Some(exchange) => (&exchange.audience, "logins".to_owned()),
             None => {
                 let first = jobs.profile.iter().find(|first| first.server == profile.server).unwrap_or(profile);
@@ -121,6 +134,22 @@ mod tests {
         ] {
             let rules = rules.replace(' ', "");
             assert_eq!(ids(shared, &format!("{exchange}{rules}"), jobs), expected, "{shared} {rules} {jobs}");
+        }
+        // With two servers.
+        let second = "[[exchange]]\nserver = 'u'\naccept = ['mytoken']\naudience = 'B'\n";
+        let exchanges = format!("[{}{second}", exchange.replace("]\n", "]]\n"));
+        for (shared, rules, jobs, expected) in [
+            (both, "ONETWO", "A", &[][..]),
+            ("ONEaudiences = ['A']", "ONE", "A", &["exchange-audience"]),
+            (
+                "ONEaudiences = ['A']\nTWOaudiences = ['C']",
+                "ONETWO",
+                "A",
+                &["exchange-audience-issuer", "exchange-audience", "exchange-audience"],
+            ),
+            (both, "ONETWO", "A B", &["profile-audience"]),
+        ] {
+            assert_eq!(ids(shared, &format!("{exchanges}{rules}"), jobs), expected, "{shared} {rules} {jobs}");
         }
         assert_eq!(ids("ONEaudiences = ['B']", "ONE", "A A2 B"), ["profile-audience", "profile-audience"]);
         assert_eq!(ids("ONEaudiences = ['B']", "ONE", "A+A A2+A"), ["profile-audience"]);

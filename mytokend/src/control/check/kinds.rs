@@ -132,7 +132,7 @@ kinds! {
     JOBS_NO_PROFILE: "jobs-no-profile", "configuration", Error, "${EDITOR:-vi} /etc/mytoken/jobs.toml   # add a [[profile]]";
     /// `[accounts]` names an account that does not exist.
     ACCOUNT_SETTING: "accounts-unknown", "configuration", Warning, "getent passwd NAME";
-    /// The exchange asks for tokens that no issuer's audiences accept.
+    /// An exchange asks for tokens that no issuer's audiences accept.
     EXCHANGE_AUDIENCE: "exchange-audience", "audience", Error, "grep -n audience /etc/mytoken/mytoken.toml /etc/mytoken/login.toml";
     /// The exchange asks for tokens that some issuers' audiences do not accept.
     EXCHANGE_AUDIENCE_PARTLY: "exchange-audience-issuer", "audience", Warning, "grep -n audience /etc/mytoken/mytoken.toml /etc/mytoken/login.toml";
@@ -202,7 +202,7 @@ kinds! {
     SERVER_SUB_TOKENS: "server-sub-tokens", "mytoken server", Error, "";
     /// A mytoken server does not enforce a restriction of the sub-tokens of jobs, so submissions get no credential. If only logins by `mytoken-ssh` need it: a warning.
     SERVER_RESTRICTION: "server-restriction", "mytoken server", Error, "";
-    /// No provider of a mytoken server lists all scopes that a profile or `[exchange]` asks for.
+    /// No provider of a mytoken server lists all scopes that a profile or `[[exchange]]` asks for.
     SERVER_SCOPE: "server-scope", "mytoken server", Warning, "";
     /// A provider gives no usable answer at the moment.
     ISSUER_UNAVAILABLE: "issuer-unavailable", "issuer", Error, "";

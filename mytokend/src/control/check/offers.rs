@@ -38,9 +38,14 @@ impl<'a> Configured<'a> {
         profile.clauses(self.jobs.map_or(0, |jobs| jobs.cluster.longest()), server.now())
     }
 
+    /// The exchange of logins at this server.
+    fn exchange(self) -> Option<&'a ExchangeSettings> {
+        self.login?.exchanges.iter().find(|exchange| exchange.server == self.server.name)
+    }
+
     /// The exchange, if it accepts transfer codes. mytoken-ssh logs in by them.
     fn redeeming(self) -> Option<&'a ExchangeSettings> {
-        self.login?.exchange.as_ref().filter(|exchange| exchange.accept.contains(&Exchangeable::TransferCode))
+        self.exchange().filter(|exchange| exchange.accept.contains(&Exchangeable::TransferCode))
     }
 }
 
@@ -110,7 +115,7 @@ fn codes(document: &Discovery, configured: Configured<'_>) -> Option<Missing> {
     Some(Missing {
         kind: kinds::SERVER_CODES,
         text: format!(
-            "gives no transfer codes, and [exchange] of login.toml accepts them: mytoken-ssh cannot log in here (its document lacks {lacking})"
+            "gives no transfer codes, and [[exchange]] of login.toml accepts them: mytoken-ssh cannot log in here (its document lacks {lacking})"
         ),
         advice: "ask the server's operator to switch transfer codes on, or leave transfer_code out of accept in login.toml",
     })
@@ -226,7 +231,7 @@ fn scopes(server: &Server<'_>, configured: Configured<'_>) -> Vec<Missing> {
         let issuers = issuers_of_rules(configured.shared, login);
         let is_known = |provider: &&Provider| issuers.iter().any(|issuer| issuer.is(&provider.issuer));
         let known: Vec<&Provider> = all.iter().copied().filter(is_known).collect();
-        missing("[exchange]", unlisted(&known, &login.exchange.as_ref()?.scope))
+        missing("[[exchange]]", unlisted(&known, &configured.exchange()?.scope))
     });
     configured.profiles().filter_map(of_profile).chain(of_login).collect()
 }

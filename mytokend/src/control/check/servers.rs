@@ -166,7 +166,7 @@ fn seconds_ahead(server: SystemTime, here: SystemTime) -> i64 {
 }
 
 pub(super) fn uses(login: &LoginSettings, server: &ServerSettings) -> bool {
-    login.exchange.as_ref().is_some_and(|exchange| exchange.server == server.name)
+    login.exchanges.iter().any(|exchange| exchange.server == server.name)
 }
 
 /// The issuers whose tokens log in.

@@ -223,7 +223,7 @@ fn a_scope_that_no_provider_lists_is_found() {
     let words = "all scopes of the profile \"default\" (missing: compute.read storage.read)";
     assert!(texts(&findings).contains(words), "{}", texts(&findings));
     let findings = found(providers(&[("op", json!(["storage.read"]))]), LOGIN, "");
-    assert!(texts(&findings).contains("all scopes of [exchange] (missing: profile)"), "{}", texts(&findings));
+    assert!(texts(&findings).contains("all scopes of [[exchange]] (missing: profile)"), "{}", texts(&findings));
 }
 
 #[test]

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Logins on a host with two mytoken servers: each token goes to its own server, and nothing to the other one.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
+mod support;
+
+use std::cell::RefCell;
+use std::time::Instant;
+
+use mytoken::server::AccessTokenRequest;
+use mytoken::{Deadline, Secret};
+use mytoken_login::{
+    AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, LoginContext,
+    LoginSettings, Maps, Refusal, Report, TokenService, authenticate,
+};
+use mytoken_wire::clock::FixedClock;
+use serde_json::{Value, json};
+use support::{MYTOKEN_HEADER, NOW, NotAsked, TestKeys, access_token, issuer, mytoken};
+use zeroize::Zeroizing;
+
+const FIRST: &str = "https://first.example.org";
+const SECOND: &str = "https://second.example.org";
+
+const TWO_SERVERS: &str = r#"
+[[exchange]]
+server = "first"
+accept = ["mytoken", "short_token"]
+scope = "openid one"
+audience = "https://one"
+[[exchange]]
+server = "second"
+accept = ["mytoken", "transfer_code"]
+scope = "openid two"
+audience = "https://two"
+[[rule]]
+name = "hpc"
+issuer = "op"
+template = "{preferred_username}"
+"#;
+
+struct Accounts;
+
+impl AccountDatabase for Accounts {
+    fn find(&self, name: &str) -> Result<Option<(u32, u32)>, AccountLookupFailed> {
+        Ok([("alice", 2_001), ("bob", 2_002)].into_iter().find(|known| known.0 == name).map(|(_, uid)| (uid, uid)))
+    }
+}
+
+struct User(String);
+
+impl Conversation for User {
+    fn ask(&mut self, _: &str) -> Result<Zeroizing<Vec<u8>>, ConversationEnded> {
+        Ok(Zeroizing::new(self.0.clone().into_bytes()))
+    }
+
+    fn show(&mut self, _: &str) {}
+}
+
+/// A server that accepts everything. It notes its requests.
+struct Server<'a> {
+    url: &'static str,
+    /// Who issued the mytokens of its codes.
+    redeems: &'static str,
+    requests: &'a RefCell<Vec<String>>,
+}
+
+impl Server<'_> {
+    fn note(&self, request: &str) {
+        self.requests.borrow_mut().push(format!("{}: {request}", self.url.trim_start_matches("https://")));
+    }
+}
+
+impl TokenService for Server<'_> {
+    fn redeem(&self, _: &Secret, _: Deadline) -> Result<Secret, Refusal> {
+        self.note("redeem");
+        Ok(Secret::new(mytoken(MYTOKEN_HEADER, self.redeems, &json!({}))))
+    }
+
+    fn exchange(&self, request: &AccessTokenRequest<'_>, _: bool, _: Deadline) -> Result<Secret, Refusal> {
+        self.note(&format!("exchange {} for {}", request.scope, request.audience));
+        Ok(Secret::new(access_token(&json!({}))))
+    }
+
+    fn revoke(&self, _: &Secret, _: Deadline) -> Result<(), Refusal> {
+        self.note("revoke");
+        Ok(())
+    }
+}
+
+/// A login with this answer and these settings: its report, and the requests that it sent.
+fn log_in_as(user: &str, answer: &str, settings: &str, redeems: &'static str) -> (Report, Vec<String>) {
+    let settings: LoginSettings = toml::from_str(settings).unwrap();
+    let requests = RefCell::default();
+    let (first, second) =
+        (Server { url: FIRST, redeems, requests: &requests }, Server { url: SECOND, redeems, requests: &requests });
+    let context = LoginContext {
+        settings: &settings,
+        issuers: &[issuer("")],
+        servers: &[
+            ConfiguredServer { name: "first", url: FIRST, tokens: &first },
+            ConfiguredServer { name: "second", url: SECOND, tokens: &second },
+        ],
+        accounts: &Accounts,
+        maps: &Maps::default(),
+        keys: &TestKeys::default(),
+        userinfo: &NotAsked,
+        introspection: &NotAsked,
+        clock: &FixedClock(NOW),
+        began: Instant::now(),
+    };
+    let attempt = Attempt { service: "sshd".into(), user: user.into(), rhost: None, host: "login".into() };
+    let report = authenticate(&attempt, &context, &mut User(answer.to_owned()));
+    (report, requests.into_inner())
+}
+
+fn log_in(answer: &str, settings: &str) -> (Result<String, &'static str>, Vec<String>) {
+    let (report, requests) = log_in_as("alice", answer, settings, SECOND);
+    let server = |report: Report| {
+        let accepted = report.outcome.map_err(|refusal| refusal.reason())?;
+        Ok(accepted
+            .credential
+            .renewal
+            .map(|renewal| format!("{} {}", renewal.server, renewal.scope))
+            .unwrap_or_default())
+    };
+    (server(report), requests)
+}
+
+fn mytoken_of(server: &str, changes: &Value) -> String {
+    mytoken(MYTOKEN_HEADER, server, changes)
+}
+
+#[test]
+fn each_token_goes_to_its_own_server() {
+    let short = "aBcDeFgH".repeat(8);
+    for (answer, server, requests) in [
+        (
+            mytoken_of(FIRST, &json!({})),
+            "first openid one",
+            &["first.example.org: exchange openid one for https://one"][..],
+        ),
+        (
+            mytoken_of(SECOND, &json!({})),
+            "second openid two",
+            &["second.example.org: exchange openid two for https://two"],
+        ),
+        (short, "first openid one", &["first.example.org: exchange openid one for https://one"]),
+        (
+            "AbCdEfGh".to_owned(),
+            "second openid two",
+            &["second.example.org: redeem", "second.example.org: exchange openid two for https://two"],
+        ),
+        (access_token(&json!({})), "", &[]),
+    ] {
+        let (outcome, sent) = log_in(&answer, TWO_SERVERS);
+        assert_eq!(
+            (outcome.as_deref(), sent.as_slice()),
+            (Ok(server), requests.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>().as_slice()),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
+fn what_no_server_accepts_is_sent_nowhere() {
+    let only_codes = TWO_SERVERS.replace("\"mytoken\", ", "");
+    let first_only = TWO_SERVERS.replacen("\"mytoken\", ", "", 1);
+    let rotating = json!({"rotation": {"on_AT": true}});
+    for (answer, settings, reason) in [
+        (mytoken_of("https://third.example.org", &json!({})), TWO_SERVERS, "foreign_server"),
+        (mytoken_of("https://first.example.org.evil.example", &json!({})), TWO_SERVERS, "foreign_server"),
+        (mytoken_of(FIRST, &json!({})), &only_codes, "kind_not_accepted"),
+        (mytoken_of(FIRST, &json!({})), &first_only, "kind_not_accepted"),
+        // Both servers' rotating mytokens.
+        (mytoken_of(FIRST, &rotating), TWO_SERVERS, "rotating"),
+        (mytoken_of(SECOND, &rotating), TWO_SERVERS, "rotating"),
+        // A file that was not checked.
+        ("AbCdEfGh".to_owned(), &TWO_SERVERS.replace("short_token", "transfer_code"), "configuration"),
+    ] {
+        assert_eq!(log_in(&answer, settings), (Err(reason), Vec::new()), "{answer}");
+    }
+}
+
+#[test]
+fn the_server_that_redeemed_a_code_revokes_its_mytoken() {
+    let (report, requests) = log_in_as("bob", "AbCdEfGh", TWO_SERVERS, SECOND);
+    assert_eq!(report.outcome.unwrap_err().reason(), "not_mapped");
+    assert_eq!(requests.last().unwrap(), "second.example.org: revoke");
+    // A mytoken of another server is not used, and revoked where it came from.
+    let (report, requests) = log_in_as("alice", "AbCdEfGh", TWO_SERVERS, FIRST);
+    assert_eq!(report.outcome.unwrap_err().reason(), "foreign_server");
+    assert_eq!(requests, ["second.example.org: redeem", "second.example.org: revoke"]);
+}
