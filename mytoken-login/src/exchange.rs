@@ -211,7 +211,7 @@ impl<'a> Exchange<'a> {
             MytokenSource::Entered => (false, false, false),
             MytokenSource::Redeemed { delegated, for_session } => (true, delegated, for_session),
         };
-        let comment = format!("{} {}@{}", attempt.service, attempt.user, attempt.host);
+        let comment = self.settings.comment.fill(attempt);
         let (scope, audience) = (&self.settings.scope, &self.settings.audience);
         let request = AccessTokenRequest { mytoken: &mytoken, scope, audience, comment: &comment };
         let access_token = self.server.tokens.exchange(&request, redeemed, deadline)?;

@@ -178,6 +178,7 @@ mod tests {
             accept = ["mytoken", "short_token", "transfer_code"]
             scope = "openid profile storage.read"
             audience = "https://testbed"
+            comment = "{service} {user}@{host}"
             [session]
             store = "mytoken"
             directory = "run"

@@ -18,10 +18,13 @@ pub struct MissingClaim(
     pub String,
 );
 
+/// A part of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
+    /// Text.
     Literal(String),
-    Claim(String),
+    /// A name in braces.
+    Name(String),
 }
 
 impl AccountTemplate {
@@ -31,19 +34,8 @@ impl AccountTemplate {
     /// A sentence for the administrator when braces do not match, a claim has no name, or the template uses no claim: such a rule would
     /// give everybody the account.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some((literal, tail)) = rest.split_once('{') {
-            push_literal(&mut parts, literal, text)?;
-            let (claim, tail) = tail.split_once('}').ok_or_else(|| format!("a brace is not closed in \"{text}\""))?;
-            if claim.is_empty() || claim.contains('{') {
-                return Err(format!("a claim has no name in \"{text}\""));
-            }
-            parts.push(Part::Claim(claim.to_owned()));
-            rest = tail;
-        }
-        push_literal(&mut parts, rest, text)?;
-        if parts.iter().any(|part| matches!(part, Part::Claim(_))) {
+        let parts = split(text, "claim")?;
+        if parts.iter().any(|part| matches!(part, Part::Name(_))) {
             Ok(Self { text: text.to_owned(), parts })
         } else {
             Err(format!("the template \"{text}\" uses no claim; it would map every identity to one account"))
@@ -53,7 +45,7 @@ impl AccountTemplate {
     /// The names of its claims.
     pub fn claims(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Claim(name) => Some(name.as_str()),
+            Part::Name(name) => Some(name.as_str()),
             Part::Literal(_) => None,
         })
     }
@@ -67,7 +59,7 @@ impl AccountTemplate {
         for part in &self.parts {
             match part {
                 Part::Literal(text) => filled.push_str(text),
-                Part::Claim(name) => match claims.get(name) {
+                Part::Name(name) => match claims.get(name) {
                     Some(Value::String(value)) if !value.is_empty() => filled.push_str(value),
                     _ => return Err(MissingClaim(name.clone())),
                 },
@@ -75,6 +67,23 @@ impl AccountTemplate {
         }
         Ok(filled)
     }
+}
+
+/// Splits a template. `what`: what the names in its braces are.
+pub(crate) fn split(text: &str, what: &str) -> Result<Vec<Part>, String> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some((literal, tail)) = rest.split_once('{') {
+        push_literal(&mut parts, literal, text)?;
+        let (name, tail) = tail.split_once('}').ok_or_else(|| format!("a brace is not closed in \"{text}\""))?;
+        if name.is_empty() || name.contains('{') {
+            return Err(format!("a {what} has no name in \"{text}\""));
+        }
+        parts.push(Part::Name(name.to_owned()));
+        rest = tail;
+    }
+    push_literal(&mut parts, rest, text)?;
+    Ok(parts)
 }
 
 fn push_literal(parts: &mut Vec<Part>, literal: &str, whole: &str) -> Result<(), String> {

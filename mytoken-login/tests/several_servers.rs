@@ -32,6 +32,7 @@ server = "second"
 accept = ["mytoken", "transfer_code"]
 scope = "openid two"
 audience = "https://two"
+comment = "at two, from {rhost}"
 [[rule]]
 name = "hpc"
 issuer = "op"
@@ -77,7 +78,7 @@ impl TokenService for Server<'_> {
     }
 
     fn exchange(&self, request: &AccessTokenRequest<'_>, _: bool, _: Deadline) -> Result<Secret, Refusal> {
-        self.note(&format!("exchange {} for {}", request.scope, request.audience));
+        self.note(&format!("exchange {} for {} ({})", request.scope, request.audience, request.comment));
         Ok(Secret::new(access_token(&json!({}))))
     }
 
@@ -108,7 +109,8 @@ fn log_in_as(user: &str, answer: &str, settings: &str, redeems: &'static str) ->
         clock: &FixedClock(NOW),
         began: Instant::now(),
     };
-    let attempt = Attempt { service: "sshd".into(), user: user.into(), rhost: None, host: "login".into() };
+    let attempt =
+        Attempt { service: "sshd".into(), user: user.into(), rhost: Some("192.0.2.7".into()), host: "login".into() };
     let report = authenticate(&attempt, &context, &mut User(answer.to_owned()));
     (report, requests.into_inner())
 }
@@ -137,18 +139,21 @@ fn each_token_goes_to_its_own_server() {
         (
             mytoken_of(FIRST, &json!({})),
             "first openid one",
-            &["first.example.org: exchange openid one for https://one"][..],
+            &["first.example.org: exchange openid one for https://one (sshd alice@login)"][..],
         ),
         (
             mytoken_of(SECOND, &json!({})),
             "second openid two",
-            &["second.example.org: exchange openid two for https://two"],
+            &["second.example.org: exchange openid two for https://two (at two, from 192.0.2.7)"],
         ),
-        (short, "first openid one", &["first.example.org: exchange openid one for https://one"]),
+        (short, "first openid one", &["first.example.org: exchange openid one for https://one (sshd alice@login)"]),
         (
             "AbCdEfGh".to_owned(),
             "second openid two",
-            &["second.example.org: redeem", "second.example.org: exchange openid two for https://two"],
+            &[
+                "second.example.org: redeem",
+                "second.example.org: exchange openid two for https://two (at two, from 192.0.2.7)",
+            ],
         ),
         (access_token(&json!({})), "", &[]),
     ] {

@@ -9,6 +9,8 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::comment::CommentTemplate;
+
 /// `[[exchange]]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +26,9 @@ pub struct ExchangeSettings {
     /// Audience of the access token; empty: the request names none.
     #[serde(default)]
     pub audience: String,
+    /// What the server's history says about the login.
+    #[serde(default)]
+    pub comment: CommentTemplate,
 }
 
 /// A kind of credential that can be exchanged for an access token.
