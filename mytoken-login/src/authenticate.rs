@@ -20,10 +20,14 @@ use crate::identity::Identity;
 use crate::login_time::LoginTime;
 use crate::mapper::Asked;
 use crate::refusal::Refusal;
+use crate::replay::{TokenName, TokenUse};
 use crate::report::{Accepted, Report, RevocationResult};
 use crate::rules::decide;
-use crate::settings::MapperSettings;
+use crate::settings::{MapperSettings, Replay};
 use crate::validation::{PresentedToken, Validated, is_signed};
+
+/// How long a token without an end is remembered after its use, in seconds.
+const UNKNOWN_END: u64 = 86_400;
 
 /// Asks the user for a token and decides. Shows the user why a login is refused.
 pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation: &mut dyn Conversation) -> Report {
@@ -169,7 +173,8 @@ fn authorize(
     report.observe("audience", claims.audiences.join(" "));
 
     let (exp, good_until) = (claims.exp, claims.good_until);
-    let lifetime = exp.saturating_sub(context.clock.now());
+    let now = context.clock.now();
+    let lifetime = exp.saturating_sub(now);
     let identity = Identity::from(claims);
     let began = Instant::now();
     let settings = context.settings;
@@ -185,8 +190,37 @@ fn authorize(
     report.durations.map = began.elapsed();
     report.rules = decision.rules;
     let rule = decision.verdict?;
+    if renewal.is_none() {
+        let token = TokenUse {
+            name: TokenName::of(&access_token, &identity),
+            uid: account.uid,
+            // Of a token without an end it is not known for how long the provider accepts it.
+            until: if identity.claims.contains_key("exp") {
+                good_until
+            } else {
+                good_until.max(now.saturating_add(UNKNOWN_END))
+            },
+        };
+        use_once(token, context, deadline, report)?;
+    }
     let credential = SessionCredential { access_token, exp, good_until, lifetime, renewal, delegated, for_session };
     Ok(Accepted { account, identity, rule, credential })
+}
+
+/// Records the use of an entered access token, if it can log in once only. This is the last step: a refused login uses no token.
+fn use_once(
+    token: TokenUse<'_>,
+    context: &LoginContext<'_>,
+    deadline: Deadline,
+    report: &mut Report,
+) -> Result<(), Refusal> {
+    if context.settings.login.replay == Replay::Off {
+        return Ok(());
+    }
+    let without = || Refusal::System("only root can record which access tokens have logged in".to_owned());
+    let noted = context.used_tokens.ok_or_else(without)?.use_once(token, context.clock.now(), deadline)?;
+    report.observe("replay", noted.sentence().to_owned());
+    Ok(())
 }
 
 /// Revokes a redeemed mytoken that no session gets. It exists only here and would stay valid for hours.

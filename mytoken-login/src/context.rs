@@ -10,6 +10,7 @@ use crate::accounts::AccountDatabase;
 use crate::mapper::Mappers;
 use crate::maps::Maps;
 use crate::oidc::KeySource;
+use crate::replay::UsedTokenMemory;
 use crate::service::TokenService;
 use crate::settings::LoginSettings;
 use crate::validation::{Validation, Validator};
@@ -48,6 +49,8 @@ pub struct LoginContext<'a> {
     pub userinfo: &'a dyn Validator,
     /// The issuers' introspection endpoints.
     pub introspection: &'a dyn Validator,
+    /// The memory of used access tokens. `None`: there is none, as for a process that is not root.
+    pub used_tokens: Option<&'a dyn UsedTokenMemory>,
     /// The wall clock.
     pub clock: &'a dyn Clock,
     /// When the login began to read the map files. What it takes until the prompt counts for its deadline.

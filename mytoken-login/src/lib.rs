@@ -29,6 +29,7 @@ mod module_arguments;
 pub mod oidc;
 mod refusal;
 mod remote;
+pub mod replay;
 mod report;
 mod resources;
 mod rules;
@@ -72,6 +73,6 @@ pub use server_tokens::ServerTokens;
 pub use service::TokenService;
 pub use settings::{
     AccountSettings, CommandSettings, ExchangeSettings, Exchangeable, LoginSettings, MapperSettings, Mapping,
-    PromptSettings, Rule, SessionDirectory, SessionSettings, SessionStore, UserFileSettings,
+    PromptSettings, Replay, ReplaySettings, Rule, SessionDirectory, SessionSettings, SessionStore, UserFileSettings,
 };
 pub use template::{AccountTemplate, MissingClaim};

@@ -76,6 +76,9 @@ pub enum Refusal {
     /// A token that this connection has sent before. It was refused then, and is not sent again.
     #[error("this token was refused in this connection a moment ago; enter another one, or connect again")]
     Repeated,
+    /// An access token that has logged in on this host before. Only with `replay` of `[login]`.
+    #[error("this access token has logged in here before, and works once on this host; get a new one")]
+    Replayed,
     /// The server refuses the mytoken.
     #[error("the mytoken is expired, revoked or not valid yet")]
     MytokenRefused,
@@ -159,6 +162,10 @@ pub enum Limit {
     Server,
     /// The provider's limit: the provider answered the mytoken server with 429.
     Provider,
+    /// Access tokens of one account whose use is remembered.
+    UsedByAccount,
+    /// Access tokens of all accounts whose use is remembered.
+    UsedOnHost,
 }
 
 /// Level of a log line, as syslog defines it.
@@ -213,6 +220,7 @@ impl Refusal {
             Self::NoAccessTokens => "no_at_capability",
             Self::CodeUnknown => "code_unknown",
             Self::Repeated => "repeated",
+            Self::Replayed => "replayed",
             Self::MytokenRefused => "mytoken_refused",
             Self::Restricted => "usage_restricted",
             Self::ExchangeRefused(_) => "exchange_refused",
@@ -221,6 +229,8 @@ impl Refusal {
             Self::TooManyRequests { limit: Limit::Host, .. } => "budget_host",
             Self::TooManyRequests { limit: Limit::Server, .. } => "server_limit",
             Self::TooManyRequests { limit: Limit::Provider, .. } => "provider_limit",
+            Self::TooManyRequests { limit: Limit::UsedByAccount, .. } => "used_by_account",
+            Self::TooManyRequests { limit: Limit::UsedOnHost, .. } => "used_on_host",
             Self::DeadlinePassed => "late",
             Self::Unavailable(_) => "unavailable",
             Self::ProviderUnavailable => "provider_unavailable",
@@ -256,6 +266,7 @@ impl Refusal {
             | Self::NoAccessTokens
             | Self::CodeUnknown
             | Self::Repeated
+            | Self::Replayed
             | Self::MytokenRefused
             | Self::Restricted
             | Self::ExchangeRefused(_)
@@ -274,6 +285,7 @@ impl Refusal {
             | Self::Conversation
             | Self::Garbage(NotAToken::Empty | NotAToken::SshdJunk | NotAToken::TooShort) => Level::Info,
             Self::Configuration(_) => Level::Critical,
+            Self::TooManyRequests { limit: Limit::UsedOnHost, .. } => Level::Error,
             _ if matches!(self.class(), RefusalClass::Unavailable | RefusalClass::System) => Level::Error,
             _ => Level::Notice,
         }

@@ -57,7 +57,7 @@ pub struct Accepted {
 /// Something that was found about a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
-    /// Its subject: `token`, `signature`, `introspection`, `userinfo`, `clock` or `audience`.
+    /// Its subject: `token`, `signature`, `introspection`, `userinfo`, `clock`, `audience` or `replay`.
     pub about: &'static str,
     /// The observation.
     pub found: String,

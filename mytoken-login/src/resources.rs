@@ -17,6 +17,7 @@ use crate::mapper::HostMappers;
 use crate::maps::Maps;
 use crate::oidc::ProviderKeys;
 use crate::remote::Remote;
+use crate::replay::{Unknown, UsedTokenMemory, UsedTokensFiles};
 use crate::server_tokens::ServerTokens;
 use crate::service::TokenService;
 use crate::settings::LoginSettings;
@@ -31,6 +32,8 @@ pub struct LoginResources {
     cache: Option<DiskCache>,
     /// The ledger of requests. `None`: requests are not counted.
     ledger: Option<LedgerFile>,
+    /// The memory of used access tokens. `None`: there is none.
+    used_tokens: Option<Box<dyn UsedTokenMemory>>,
     /// The agent that hears of requests. `None`: nobody does.
     agent: Option<AgentNotes>,
     /// Where the login comes from.
@@ -54,6 +57,10 @@ impl LoginResources {
             trust: FileTrust::ROOT,
             cache: root.then(cache),
             ledger: root.then(ledger),
+            used_tokens: root.then(|| {
+                let files = if over_ssh { UsedTokensFiles::of_ssh() } else { UsedTokensFiles::of_others() };
+                Box::new(files) as Box<dyn UsedTokenMemory>
+            }),
             // It believes root only.
             agent: root.then(AgentNotes::of_host),
             remote: Remote::of(ssh_connection, rhost),
@@ -61,13 +68,19 @@ impl LoginResources {
         }
     }
 
-    /// For an administrator who tests a token. Nothing is counted: it is not a login.
+    /// For an administrator who tests a token. Nothing is counted or recorded: it is not a login.
     #[must_use]
     pub fn of_administrator() -> Self {
+        let root = Owner::current().uid == 0;
         Self {
             trust: FileTrust::current(),
-            cache: (Owner::current().uid == 0).then(DiskCache::of_host),
+            cache: root.then(DiskCache::of_host),
             ledger: None,
+            used_tokens: Some(if root {
+                Box::new(UsedTokensFiles::of_ssh().looking_only())
+            } else {
+                Box::new(Unknown)
+            }),
             agent: None,
             remote: Remote::of(None, None),
             connection: None,
@@ -114,6 +127,7 @@ impl LoginResources {
             keys: &ProviderKeys::new(&http, self.cache.as_ref(), &SystemClock),
             userinfo: &Userinfo(&requests),
             introspection: &Introspection::new(&requests, self.trust),
+            used_tokens: self.used_tokens.as_deref(),
             clock: &SystemClock,
             began,
         }))

@@ -3,11 +3,13 @@
 
 mod exchange;
 mod mapper;
+mod replay;
 mod rule;
 mod session;
 
 pub use exchange::{ExchangeSettings, Exchangeable};
 pub use mapper::{CommandSettings, MapperSettings, UserFileSettings};
+pub use replay::{Replay, ReplaySettings};
 pub(crate) use rule::STRONG_KEYS;
 pub use rule::{Mapping, Rule};
 pub use session::{SessionDirectory, SessionSettings, SessionStore};
@@ -33,6 +35,8 @@ pub struct LoginSettings {
     pub fail_delay: Duration,
     /// How many requests to the mytoken server unverified logins may cause.
     pub budget: BudgetSettings,
+    /// How often an access token can log in.
+    pub login: ReplaySettings,
     /// The prompt.
     pub prompt: PromptSettings,
     /// Accounts that accept tokens.
@@ -55,6 +59,7 @@ impl Default for LoginSettings {
             deadline: Duration::seconds(20),
             fail_delay: Duration::seconds(2),
             budget: BudgetSettings::default(),
+            login: ReplaySettings::default(),
             prompt: PromptSettings::default(),
             accounts: AccountSettings::default(),
             exchanges: Vec::new(),
@@ -165,6 +170,8 @@ mod tests {
             per_address = 15
             per_host = 60
             window = "300s"
+            [login]
+            replay = "jti"
             [prompt]
             text = "Access Token:"
             chunks = true

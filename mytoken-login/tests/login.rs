@@ -215,6 +215,7 @@ fn run_script(case: &Case, directory: &Path) {
             endpoint: "POST introspection_endpoint",
             answer: &case.provider.introspection,
         },
+        used_tokens: None,
         clock: &FixedClock(NOW),
         began: Instant::now(),
     };

@@ -94,6 +94,7 @@ fn log_in(answer: &str, deadline: &str, look_up: Duration) -> (Report, Vec<(&'st
         keys: &TestKeys::default(),
         userinfo: &NotAsked,
         introspection: &NotAsked,
+        used_tokens: None,
         clock: &FixedClock(NOW),
         began: Instant::now(),
     };

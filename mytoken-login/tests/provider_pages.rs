@@ -228,6 +228,7 @@ fn run(case: &Case) {
         keys: &keys,
         userinfo: &Answer(&case.userinfo),
         introspection: &Answer(&case.introspection),
+        used_tokens: None,
         clock: &clock,
         began: Instant::now(),
     };

@@ -106,6 +106,7 @@ fn log_in_as(user: &str, answer: &str, settings: &str, redeems: &'static str) ->
         keys: &TestKeys::default(),
         userinfo: &NotAsked,
         introspection: &NotAsked,
+        used_tokens: None,
         clock: &FixedClock(NOW),
         began: Instant::now(),
     };

@@ -13,12 +13,12 @@ use super::ledger::Ledger;
 use super::settings::BudgetSettings;
 use crate::runtime_dir::open_private_dir;
 
-/// Directory of the ledger of logins over ssh. It is on a tmpfs and lost at boot, so times in it are seconds since boot.
-const SSH_DIRECTORY: &str = "/run/mytoken/login";
+/// Directory of what is kept of logins over ssh. It is on a tmpfs and lost at boot, so times in it are seconds since boot.
+pub(crate) const SSH_DIRECTORY: &str = "/run/mytoken/login";
 
-/// Directory of the ledger of all other logins. The caller of a set-uid program (su) can stop the program at any time, even while it
+/// Directory of what is kept of all other logins. The caller of a set-uid program (su) can stop the program at any time, even while it
 /// holds the lock or waits for a server. That must not delay logins over ssh.
-const OTHERS_DIRECTORY: &str = "/run/mytoken/login-local";
+pub(crate) const OTHERS_DIRECTORY: &str = "/run/mytoken/login-local";
 
 const FILE_NAME: &str = "ledger";
 

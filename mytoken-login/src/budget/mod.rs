@@ -24,6 +24,7 @@ pub use allowance::{Allowance, RequestProvider};
 pub use backoff::{Backoff, BackoffReason, Backoffs};
 pub use connections::{ConnectionEnd, EndedConnections};
 pub use file::LedgerFile;
+pub(crate) use file::{OTHERS_DIRECTORY, SSH_DIRECTORY};
 pub use ledger::Ledger;
 pub use refused_tokens::RefusedTokens;
 pub use settings::BudgetSettings;

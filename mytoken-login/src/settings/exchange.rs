@@ -133,7 +133,7 @@ mod tests {
 
     fn shared() -> Shared {
         let server = |name: &str, url: &str| format!("[[server]]\nname = '{name}'\nurl = 'https://{url}'\n");
-        let servers = [("a", "a.example.org"), ("b", "b.example.org"), ("again", "A.example.org/")];
+        let servers = [("a", "a.example.org"), ("b", "b.example.org"), ("again", "a.example.org/")];
         toml::from_str(&servers.map(|(name, url)| server(name, url)).concat()).unwrap()
     }
 
@@ -161,13 +161,14 @@ mod tests {
     fn a_drop_in_changes_the_table_or_adds_a_server() {
         use mytoken::config::{FileTrust, read};
 
+        let me = FileTrust::user(nix::unistd::geteuid().as_raw());
+
         let servers = |main: &str, drop_in: &str| {
             let dir = tempfile::tempdir().unwrap();
             std::fs::create_dir(dir.path().join("login.d")).unwrap();
             std::fs::write(dir.path().join("login.toml"), main).unwrap();
             std::fs::write(dir.path().join("login.d/10.toml"), drop_in).unwrap();
-            let settings =
-                read::<LoginSettings>(dir.path(), "login", FileTrust::current()).map_err(|error| error.to_string());
+            let settings = read::<LoginSettings>(dir.path(), "login", me).map_err(|error| error.to_string());
             settings.map(|settings| {
                 settings
                     .exchanges

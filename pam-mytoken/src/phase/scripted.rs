@@ -96,6 +96,7 @@ pub(super) fn log_in(context: &PamContext<'_>, attempt: &Attempt) -> Option<PamE
         settings: &settings,
         issuers: &issuers,
         servers: &[ConfiguredServer { name: "testbed", url: &script.server, tokens: &script }],
+        used_tokens: None,
         accounts: &script,
         maps: &maps,
         mappers: &script,

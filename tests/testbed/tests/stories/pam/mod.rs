@@ -3,6 +3,7 @@
 
 mod broken_configuration;
 mod dead_issuer;
+mod exchanges;
 mod forms;
 mod harm;
 mod hooks;
