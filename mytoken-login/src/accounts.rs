@@ -27,7 +27,15 @@ impl LocalAccount {
     pub fn new(name: &str, uid: u32, gid: u32, settings: &AccountSettings) -> Self {
         Self { name: name.to_owned(), uid, gid, system: uid == 0 || uid < settings.min_uid || RESERVED.contains(&uid) }
     }
+
+    /// An account that does not exist. To the rules it looks like one of a person.
+    pub(crate) fn missing(name: &str) -> Self {
+        Self { name: name.to_owned(), uid: NOBODY, gid: NOBODY, system: false }
+    }
 }
+
+/// The user and group `nobody`.
+const NOBODY: u32 = 65_534;
 
 /// A database of accounts.
 pub trait AccountDatabase {

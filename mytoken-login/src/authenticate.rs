@@ -5,7 +5,7 @@
 //! others get the same prompt. Text that does not have the form of a token is sent nowhere. A mytoken, short token or transfer code is
 //! exchanged once, at one configured server. The access token is verified, and then the rules decide.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mytoken::config::ValidationMode;
 use mytoken::token::NotAToken;
@@ -15,8 +15,9 @@ use crate::accounts::LocalAccount;
 use crate::context::{Attempt, LoginContext};
 use crate::conversation::{self, AskError, Conversation};
 use crate::credential::SessionCredential;
-use crate::exchange::{Obtained, RedeemedMytoken, obtain_access_token};
+use crate::exchange::{Obtained, RedeemedMytoken, exchange_confirmed, obtain_access_token};
 use crate::identity::Identity;
+use crate::link;
 use crate::login_time::LoginTime;
 use crate::mapper::Asked;
 use crate::refusal::Refusal;
@@ -40,15 +41,24 @@ pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation:
         if spent >= context.settings.deadline.get() {
             return Err(Refusal::DeadlinePassed);
         }
-        let token = ask_for_token(context, conversation, &mut report)?;
+        let token = match ask_for_token(context, conversation, &mut report) {
+            Err(Refusal::Empty) if link::is_offered(context) => {
+                return log_in_with_link(attempt, account, context, conversation, &mut report, &mut redeemed);
+            }
+            answer => answer?,
+        };
         let time = LoginTime::after_answer(context.settings.deadline.get(), spent);
         check_token(attempt, account, &token, time, context, &mut report, &mut redeemed)
     });
     if outcome.is_err() {
         report.revocation = revoke(redeemed);
+        if let (Some(link), Some(RevocationResult::Revoked)) = (context.link, &report.revocation) {
+            link.forget();
+        }
     }
     if let Some(refusal) = outcome.as_ref().err().filter(|refusal| refusal.is_shown_to_user()) {
-        conversation.show(&format!("{refusal}{}", report.revocation.as_ref().map_or("", RevocationResult::sentence)));
+        let fate = report.revocation.as_ref().map_or("", |result| result.sentence(report.by_link));
+        conversation.show(&format!("{refusal}{fate}"));
     }
     report.outcome = outcome.map(Box::new);
     report
@@ -99,6 +109,9 @@ fn ask_for_token(
     report: &mut Report,
 ) -> Result<Secret, Refusal> {
     let prompt = &context.settings.prompt;
+    if link::is_offered(context) {
+        conversation.inform(link::HINT);
+    }
     let answer = conversation::ask(conversation, &prompt.text, prompt.chunks);
     report.answered = Some(Instant::now());
     match answer {
@@ -131,7 +144,30 @@ fn check_token<'a>(
     authorize(attempt, account, obtained?, context, deadline, report)
 }
 
-/// The mytoken of a transfer code, and the time of the login that redeemed it.
+/// A login with a link. An account that does not exist is treated like any other until the end: otherwise a person with an identity of this
+/// site would learn which accounts exist.
+fn log_in_with_link<'a>(
+    attempt: &Attempt,
+    account: Option<LocalAccount>,
+    context: &LoginContext<'a>,
+    conversation: &mut dyn Conversation,
+    report: &mut Report,
+    redeemed: &mut Option<Redeemed<'a>>,
+) -> Result<Accepted, Refusal> {
+    let exists = account.is_some();
+    let account = account.unwrap_or_else(|| LocalAccount::missing(&attempt.user));
+    let confirmed = link::wait_for_person(attempt, context, conversation, report);
+    // The time in which the person confirmed does not count.
+    let time = LoginTime::after_answer(context.settings.deadline.get(), Duration::ZERO);
+    report.deadline = Some(time.end());
+    let mut mytoken = None;
+    let obtained = exchange_confirmed(attempt, confirmed?, context, time, report, &mut mytoken);
+    *redeemed = mytoken.map(|mytoken| Redeemed { mytoken, time });
+    let accepted = authorize(account, obtained?, context, time.for_requests_before_revocation(), report)?;
+    if exists { Ok(accepted) } else { Err(Refusal::UserUnknown) }
+}
+
+/// The mytoken of a transfer code or of a link, and the time of the login that redeemed it.
 struct Redeemed<'a> {
     mytoken: RedeemedMytoken<'a>,
     time: LoginTime,

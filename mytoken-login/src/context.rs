@@ -7,6 +7,7 @@ use mytoken::Clock;
 use mytoken::config::IssuerSettings;
 
 use crate::accounts::AccountDatabase;
+use crate::link::LinkService;
 use crate::mapper::Mappers;
 use crate::maps::Maps;
 use crate::oidc::KeySource;
@@ -51,6 +52,8 @@ pub struct LoginContext<'a> {
     pub introspection: &'a dyn Validator,
     /// The memory of used access tokens. `None`: there is none, as for a process that is not root.
     pub used_tokens: Option<&'a dyn UsedTokenMemory>,
+    /// Logins with a link. `None`: there are none.
+    pub link: Option<&'a dyn LinkService>,
     /// The wall clock.
     pub clock: &'a dyn Clock,
     /// When the login began to read the map files. What it takes until the prompt counts for its deadline.

@@ -17,7 +17,20 @@ pub trait Conversation {
 
     /// Shows a message.
     fn show(&mut self, text: &str);
+
+    /// Shows a message that is no error.
+    fn inform(&mut self, text: &str) {
+        self.show(text);
+    }
+
+    /// Longest prompt, in bytes.
+    fn prompt_limit(&self) -> usize {
+        PLAIN_PROMPT
+    }
 }
+
+/// Longest prompt that each application shows, in bytes: classic ones cut at 512 (`PAM_MAX_MSG_SIZE`, SSH-28).
+pub const PLAIN_PROMPT: usize = 500;
 
 /// The conversation ended before an answer came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

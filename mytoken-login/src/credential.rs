@@ -21,8 +21,8 @@ pub struct SessionCredential {
     /// Whether the mytoken of `renewal` was delegated: a transfer code brought it, and it may create sub-tokens.
     #[serde(default)]
     pub delegated: bool,
-    /// Whether it was also made for this session alone, as far as its claims tell (MT-35): nobody else uses it, so it may be revoked when
-    /// the session ends, or when no session gets it.
+    /// Whether it was made for this session alone, by a login with a link, or as far as the claims of a delegated one tell (MT-35): nobody
+    /// else uses it, so it may be revoked when the session ends, or when no session gets it.
     #[serde(default)]
     pub for_session: bool,
 }
@@ -34,9 +34,16 @@ impl SessionCredential {
         self.renewal.as_ref().filter(|_| self.delegated)
     }
 
-    /// The delegated mytoken, if it was made for this session alone.
+    /// The mytoken that was made for this session alone. One of a login with a link may be unable to create sub-tokens; any other is
+    /// delegated.
     #[must_use]
     pub fn own(&self) -> Option<&RenewalCredential> {
-        self.delegated().filter(|_| self.for_session)
+        self.renewal.as_ref().filter(|_| self.for_session)
+    }
+
+    /// The mytoken that is valid for nothing else: when no session gets it, it must be revoked.
+    #[must_use]
+    pub fn revocable(&self) -> Option<&RenewalCredential> {
+        self.own().or_else(|| self.delegated())
     }
 }

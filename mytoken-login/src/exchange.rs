@@ -14,6 +14,7 @@ use mytoken_wire::agent::RenewalCredential;
 use mytoken_wire::issuer_mark;
 
 use crate::context::{Attempt, ConfiguredServer, LoginContext};
+use crate::link::Confirmed;
 use crate::login_time::LoginTime;
 use crate::oidc::Rejection;
 use crate::refusal::Refusal;
@@ -39,7 +40,7 @@ impl<'a> Obtained<'a> {
     }
 }
 
-/// The mytoken of a transfer code, and the server that issued it.
+/// The mytoken of a transfer code or of a link, and the server that issued it.
 pub(crate) struct RedeemedMytoken<'a> {
     pub mytoken: Secret,
     pub server: ConfiguredServer<'a>,
@@ -109,6 +110,31 @@ pub(crate) fn obtain_access_token<'a>(
     obtained
 }
 
+/// The access token for the mytoken that a person has confirmed, from the server that made the link. The mytoken is put into `redeemed` before it is checked or used.
+pub(crate) fn exchange_confirmed<'a>(
+    attempt: &Attempt,
+    confirmed: Confirmed,
+    context: &LoginContext<'a>,
+    time: LoginTime,
+    report: &mut Report,
+    redeemed: &mut Option<RedeemedMytoken<'a>>,
+) -> Result<Obtained<'a>, Refusal> {
+    let began = Instant::now();
+    let Confirmed { granted, request } = confirmed;
+    let exchange = Exchange::without_issuer(context, Exchangeable::Link)?;
+    report.record_token("link", &granted.mytoken, "confirmed in a browser");
+    *redeemed = Some(RedeemedMytoken { mytoken: granted.mytoken.clone(), server: exchange.server });
+    request.check(&granted)?;
+    let Presented::Mytoken(claims) = classify(&granted.mytoken) else {
+        return Err(Refusal::Unavailable("what the server gave for the link is not a mytoken".to_owned()));
+    };
+    check_claims(claims.unverified(), exchange.server.url)?;
+    let source = MytokenSource::Redeemed { delegated: granted.capabilities.has("create_mytoken"), for_session: true };
+    let obtained = exchange.run(attempt, granted.mytoken, source, time.for_requests_before_revocation());
+    report.durations.exchange = began.elapsed();
+    obtained
+}
+
 /// The entered access token of a provider that its mark names. Text that is too short for a token may be a password.
 fn marked_access_token<'a>(
     name: &str,
@@ -145,7 +171,7 @@ fn check_claims(claims: &MytokenClaims, server: &str) -> Result<(), Refusal> {
 enum MytokenSource {
     /// The user entered it and keeps it. The session does not get it.
     Entered,
-    /// The server issued it for a transfer code.
+    /// The server issued it for a transfer code, or for a link.
     Redeemed {
         /// Whether the mytoken may create sub-tokens. Such a mytoken is delegated to the session.
         delegated: bool,

@@ -20,6 +20,7 @@ mod explain;
 mod fail_delay;
 pub mod handover;
 mod identity;
+pub mod link;
 mod log_line;
 mod login_time;
 mod map_file;
@@ -50,7 +51,7 @@ pub use accounts::{AccountDatabase, AccountLookupFailed, LocalAccount, NssAccoun
 pub use authenticate::{authenticate, examine};
 pub use comment::CommentTemplate;
 pub use context::{Attempt, ConfiguredServer, LoginContext};
-pub use conversation::{AskError, Conversation, ConversationEnded, ask};
+pub use conversation::{AskError, Conversation, ConversationEnded, PLAIN_PROMPT, ask};
 pub use credential::SessionCredential;
 pub use explain::explain;
 pub use fail_delay::remaining_fail_delay;
@@ -72,7 +73,8 @@ pub use runtime_dir::open_runtime_dir;
 pub use server_tokens::ServerTokens;
 pub use service::TokenService;
 pub use settings::{
-    AccountSettings, CommandSettings, ExchangeSettings, Exchangeable, LoginSettings, MapperSettings, Mapping,
-    PromptSettings, Replay, ReplaySettings, Rule, SessionDirectory, SessionSettings, SessionStore, UserFileSettings,
+    AccountSettings, CommandSettings, ExchangeSettings, Exchangeable, LinkQr, LinkSettings, LoginSettings,
+    MapperSettings, Mapping, PromptSettings, Replay, ReplaySettings, Rule, SessionDirectory, SessionSettings,
+    SessionStore, UserFileSettings,
 };
 pub use template::{AccountTemplate, MissingClaim};

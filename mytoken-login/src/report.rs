@@ -24,9 +24,11 @@ pub struct Report {
     pub identity: Option<(String, String)>,
     /// The leeway without which the access token would have been rejected.
     pub skew: Option<Skew>,
-    /// Kind of the entered text: `at`, `mt`, `st`, `tc` or `opaque`. A fingerprint follows only if the text is certainly a token: 32 bits
+    /// Kind of the entered text: `at`, `mt`, `st`, `tc` or `opaque`; `link` without one. A fingerprint follows only if the text is certainly a token: 32 bits
     /// of a hash are enough to find a weak password.
     pub token: Option<String>,
+    /// Whether it is a login with a link.
+    pub by_link: bool,
     /// Observations about the token before the rules, for `explain`.
     pub observations: Vec<Observation>,
     /// The result of each rule.
@@ -88,8 +90,12 @@ pub struct StepDurations {
 
 impl RevocationResult {
     /// The sentence after the refusal on the user's screen.
-    pub(crate) fn sentence(&self) -> &'static str {
+    pub(crate) fn sentence(&self, by_link: bool) -> &'static str {
         match self {
+            Self::Revoked if by_link => ". The mytoken of this login was revoked",
+            Self::Failed { .. } if by_link => {
+                ". The mytoken of this login could not be revoked: revoke it at your mytoken server"
+            }
             Self::Revoked => ". Your transfer code is used up, and its mytoken was revoked",
             Self::Failed { .. } => {
                 ". Your transfer code is used up, but its mytoken could not be revoked: revoke it at your mytoken server"
@@ -107,6 +113,7 @@ impl Report {
             identity: None,
             skew: None,
             token: None,
+            by_link: false,
             observations: Vec::new(),
             rules: Vec::new(),
             revocation: None,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Builds the context of a login from the configuration and from what this host keeps between logins.
 
+use std::path::Path;
 use std::time::Instant;
 
 use mytoken::cache::DiskCache;
@@ -13,6 +14,8 @@ use mytoken::{Error, SystemClock};
 use crate::accounts::NssAccounts;
 use crate::budget::{AgentNotes, Allowance, BudgetSettings, LedgerFile};
 use crate::context::{ConfiguredServer, LoginContext};
+use crate::handover::{DIRECTORY, Handover};
+use crate::link::{LinkRecords, LinkServer, LinkService, exchange_for_links};
 use crate::mapper::HostMappers;
 use crate::maps::Maps;
 use crate::oidc::ProviderKeys;
@@ -40,6 +43,10 @@ pub struct LoginResources {
     remote: Remote,
     /// Id of the connection. All attempts in it have the same id.
     connection: Option<String>,
+    /// The address that the login comes from, for the person. `None`: there is nobody to show a link to.
+    origin: Option<String>,
+    /// The records of logins with a link. `None`: nothing is kept.
+    records: Option<Handover>,
 }
 
 impl LoginResources {
@@ -65,6 +72,8 @@ impl LoginResources {
             agent: root.then(AgentNotes::of_host),
             remote: Remote::of(ssh_connection, rhost),
             connection: ssh_connection.map(connection_id),
+            origin: Some(origin(ssh_connection, rhost)),
+            records: root.then(|| Handover::new(Path::new(DIRECTORY), Owner::ROOT)),
         }
     }
 
@@ -84,6 +93,8 @@ impl LoginResources {
             agent: None,
             remote: Remote::of(None, None),
             connection: None,
+            origin: None,
+            records: None,
         }
     }
 
@@ -116,6 +127,13 @@ impl LoginResources {
             .zip(&tokens)
             .map(|((name, url), tokens)| ConfiguredServer { name, url: url.as_str(), tokens })
             .collect();
+        let for_links = exchange_for_links(settings);
+        let for_links =
+            names().zip(&tokens).find(|(name, _)| for_links.is_some_and(|exchange| exchange.server == *name));
+        let records = LinkRecords { records: self.records.as_ref(), clock: &SystemClock };
+        let link = for_links
+            .zip(self.origin.clone())
+            .map(|((_, tokens), origin)| LinkServer::new(tokens, allowance, records, origin, began));
         let requests = ProviderRequests::new(&http, self.cache.as_ref(), &SystemClock, allowance);
         Ok(login(&LoginContext {
             settings,
@@ -128,6 +146,7 @@ impl LoginResources {
             userinfo: &Userinfo(&requests),
             introspection: &Introspection::new(&requests, self.trust),
             used_tokens: self.used_tokens.as_deref(),
+            link: link.as_ref().map(|link| -> &dyn LinkService { link }),
             clock: &SystemClock,
             began,
         }))
@@ -160,9 +179,34 @@ impl LoginResources {
     }
 }
 
+/// The address that a login comes from, as a person knows it. A name, which PAM may have instead, can be chosen by whoever has the zone of
+/// the address.
+fn origin(ssh_connection: Option<&str>, rhost: Option<&str>) -> String {
+    let peer = ssh_connection.and_then(|text| text.split_ascii_whitespace().next());
+    let address = peer.filter(|peer| peer.parse::<std::net::IpAddr>().is_ok());
+    address.or(rhost).unwrap_or("this-host").to_owned()
+}
+
 /// Identifies a connection by `SSH_CONNECTION` and the process of sshd that serves it. With keyboard-interactive each attempt runs in
 /// a child of that process (SSH-01). Without the process, a later connection from the same address and port would count as the same.
 fn connection_id(ssh_connection: &str) -> String {
     let process = Process::parent().map_or_else(String::new, |parent| format!(" {}:{}", parent.pid, parent.start));
     format!("{ssh_connection}{process}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_person_sees_the_address_and_no_name_of_its_zone() {
+        for (connection, rhost, expected) in [
+            (Some("192.0.2.7 51234 198.51.100.1 22"), Some("your-laptop.example.org"), "192.0.2.7"),
+            (Some("2001:db8::7 51234 2001:db8::1 22"), None, "2001:db8::7"),
+            (Some("UNKNOWN 65535 UNKNOWN 65535"), Some("192.0.2.7"), "192.0.2.7"),
+            (None, None, "this-host"),
+        ] {
+            assert_eq!(origin(connection, rhost), expected, "{connection:?} {rhost:?}");
+        }
+    }
 }

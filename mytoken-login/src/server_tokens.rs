@@ -7,7 +7,7 @@ use mytoken::document::{DocumentError, FetchError, MaxAge, SharedDocument};
 use mytoken::http::{HttpClient, LazyClient};
 use mytoken::server::{AccessTokenRequest, Server, refuse_rotation};
 use mytoken::token::unverified_claims;
-use mytoken::urls::{ServerUrl, same_base};
+use mytoken::urls::{IssuerUrl, ServerUrl, same_base};
 use mytoken::{Clock, Deadline, Error, Secret};
 
 use crate::budget::{Allowance, RequestProvider};
@@ -62,7 +62,7 @@ impl<'a> ServerTokens<'a> {
 
     /// The server, by its discovery document. The fetch is not counted: it happens once an hour, or once a minute when it fails,
     /// whatever users enter.
-    fn discover(&self, deadline: Deadline) -> Result<Server<'_>, Refusal> {
+    pub(crate) fn discover(&self, deadline: Deadline) -> Result<Server<'_>, Refusal> {
         let url = self.url.as_str();
         let http = self.http.get()?;
         let fetch = |deadline| match Server::discover_once(http, &self.url, deadline) {
@@ -102,6 +102,26 @@ impl<'a> ServerTokens<'a> {
         send: impl FnOnce(Deadline) -> Result<T, Error>,
     ) -> Result<T, Refusal> {
         self.with_requests(|requests| requests.send(entered, provider, deadline, send))
+    }
+
+    /// Refuses a login with a link while the server gets no requests. Counts nothing.
+    pub(crate) fn check_before_link(&self, deadline: Deadline) -> Result<(), Refusal> {
+        self.with_requests(|requests| requests.check_before(None, deadline))?;
+        self.allowance.check_backoff(self.url.as_str())
+    }
+
+    /// Counts and sends one request of a login with a link. Nothing in it is of the person.
+    pub(crate) fn send_for_link<T>(
+        &self,
+        deadline: Deadline,
+        send: impl FnOnce(Deadline) -> Result<T, Error>,
+    ) -> Result<T, Refusal> {
+        self.send(None, RequestProvider::UNKNOWN, deadline, send)
+    }
+
+    /// The URL of a provider.
+    pub(crate) fn issuer_url(&self, url: &str) -> Result<IssuerUrl, Refusal> {
+        IssuerUrl::parse(url, self.http.get()?.loopback_http()).map_err(|error| Error::from(error).into())
     }
 
     /// The provider that the server asks when it exchanges this mytoken. Its silence must not refuse the holders of other tokens. Only

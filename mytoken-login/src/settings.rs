@@ -2,12 +2,14 @@
 //! The settings of `login.toml`.
 
 mod exchange;
+mod link;
 mod mapper;
 mod replay;
 mod rule;
 mod session;
 
 pub use exchange::{ExchangeSettings, Exchangeable};
+pub use link::{LinkQr, LinkSettings};
 pub use mapper::{CommandSettings, MapperSettings, UserFileSettings};
 pub use replay::{Replay, ReplaySettings};
 pub(crate) use rule::STRONG_KEYS;
@@ -45,6 +47,8 @@ pub struct LoginSettings {
     /// accepted.
     #[serde(rename = "exchange", deserialize_with = "exchange::list_or_table")]
     pub exchanges: Vec<ExchangeSettings>,
+    /// Logins with a link.
+    pub link: LinkSettings,
     /// The session credential.
     pub session: SessionSettings,
     /// Which identity may use which account; tried in order.
@@ -63,6 +67,7 @@ impl Default for LoginSettings {
             prompt: PromptSettings::default(),
             accounts: AccountSettings::default(),
             exchanges: Vec::new(),
+            link: LinkSettings::default(),
             session: SessionSettings::default(),
             rules: Vec::new(),
         }
@@ -89,6 +94,9 @@ impl LoginSettings {
                 ));
             }
         }
+        if let Some(problem) = login.link.problem(&shared.issuers).filter(|_| login.accepts_links()) {
+            return error(problem);
+        }
         if let Some(problem) = login.session.problem() {
             return error(problem.to_owned());
         }
@@ -103,6 +111,12 @@ impl LoginSettings {
             }
         }
         Ok(login)
+    }
+
+    /// Whether a person without a token can log in with a link.
+    #[must_use]
+    pub fn accepts_links(&self) -> bool {
+        self.exchanges.iter().any(|exchange| exchange.accept.contains(&Exchangeable::Link))
     }
 
     /// `services` of `DIR/login.toml`, even when the rest of the configuration is wrong: a mistake must not affect services that are not
@@ -186,6 +200,13 @@ mod tests {
             scope = "openid profile storage.read"
             audience = "https://testbed"
             comment = "{service} {user}@{host}"
+            [link]
+            issuer = "op"
+            hosts = ["this"]
+            lifetime = "8h"
+            create_mytoken = true
+            time = "100s"
+            qr = "always"
             [session]
             store = "mytoken"
             directory = "run"
@@ -298,6 +319,16 @@ mod tests {
             assert!(error.contains(&format!("the key \"{key}\" was replaced by \"store\"")), "{error}");
             assert!(error.contains("login.toml:9"), "{error}");
         }
+    }
+
+    #[test]
+    fn links_are_off_unless_accepted_and_checked_only_then() {
+        assert!(!load(LOGIN).unwrap().accepts_links());
+        let wrong = format!("{LOGIN}[link]\nissuer = 'egi'\n");
+        assert!(load(&wrong).is_ok());
+        let accept = |login: &str| load(&login.replace("server =", "accept = ['link']\nserver ="));
+        assert!(accept(LOGIN).unwrap().accepts_links());
+        assert!(accept(&wrong).unwrap_err().to_string().contains("link.issuer"));
     }
 
     #[test]

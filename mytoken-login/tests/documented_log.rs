@@ -39,11 +39,13 @@ fn reasons() -> BTreeSet<String> {
             .map(|found| found[1].to_owned())
             .collect::<Vec<_>>()
     };
-    let refusals = of("mytoken-login/src/refusal.rs");
+    let refusals = of("mytoken-login/src/refusal/log.rs");
     assert!(refusals.len() > 25, "{refusals:?}");
     let rejections = of("mytoken-login/src/oidc/rejection.rs");
     assert!(rejections.len() > 12, "{rejections:?}");
-    refusals.into_iter().chain(rejections).collect()
+    let links = of("mytoken-login/src/link/refusal.rs");
+    assert!(links.len() > 3, "{links:?}");
+    refusals.into_iter().chain(rejections).chain(links).collect()
 }
 
 /// The table of the page: reason, and whether fail2ban counts it.
@@ -80,6 +82,7 @@ fn report(outcome: Refusal) -> Report {
         identity: None,
         skew: None,
         token: None,
+        by_link: false,
         observations: Vec::new(),
         rules: Vec::new(),
         revocation: None,

@@ -111,7 +111,7 @@ fn a_record_whose_mytoken_is_to_be_revoked_waits_for_the_agent() {
     let (found, problems) = runtime.handover.abandoned(&FixedClock(NOW));
     assert_eq!((found.len(), problems.len()), (1, 0), "the other one waits for its session");
     assert_eq!((found[0].uid, found[0].renewal.mytoken.expose()), (1_001, "the.my.token"));
-    assert!(handle.ends_with(&found[0].id) && !found[0].had_session);
+    assert!(handle.ends_with(&found[0].id) && !found[0].had_session && found[0].verified);
     assert_eq!(runtime.handover.abandoned(&FixedClock(NOW)).0, found, "it stays until the agent has stored it");
     runtime.handover.settle(&found[0]);
     assert_eq!(runtime.record_files().len(), 1);

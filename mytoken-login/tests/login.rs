@@ -5,6 +5,8 @@
 
 #[path = "login/answers.rs"]
 mod answers;
+#[path = "login/link.rs"]
+mod link;
 #[path = "login/script.rs"]
 mod script;
 mod support;
@@ -43,6 +45,7 @@ struct ScriptRun {
     messages: RefCell<Vec<String>>,
     requests: RefCell<Vec<String>>,
     code_used: RefCell<bool>,
+    link: link::State,
     keys: TestKeys,
 }
 
@@ -51,6 +54,7 @@ impl ScriptRun {
         let texts = texts(&case);
         let keys = TestKeys { unavailable: case.options.keys_unavailable, ..TestKeys::default() };
         let prompts = RefCell::new(case.prompt.clone().into());
+        let link = link::State::of(&case);
         Self {
             case,
             texts,
@@ -58,6 +62,7 @@ impl ScriptRun {
             messages: RefCell::default(),
             requests: RefCell::default(),
             code_used: RefCell::new(false),
+            link,
             keys,
         }
     }
@@ -73,6 +78,7 @@ impl Conversation for ScriptedUser<'_> {
         if next.answer == "${gone}" {
             return Err(ConversationEnded);
         }
+        self.0.link.pass(link::PERSON);
         Ok(Zeroizing::new(fill(&self.0.texts, &next.answer).into_bytes()))
     }
 
@@ -216,6 +222,7 @@ fn run_script(case: &Case, directory: &Path) {
             answer: &case.provider.introspection,
         },
         used_tokens: None,
+        link: case.link.is_some().then_some(&run),
         clock: &FixedClock(NOW),
         began: Instant::now(),
     };
@@ -235,6 +242,7 @@ fn run_script(case: &Case, directory: &Path) {
         let delegated = renewed.map(|credential| credential.delegated);
         assert_eq!(delegated, step.delegated, "{about}: delegated");
         if let Some(credential) = credential {
+            assert!(credential.for_session || !run.link.is_left(), "{about}: for this session alone");
             let (exp, leeway) = (credential.exp, issuers[0].leeway.as_secs());
             assert_eq!(credential.good_until, exp + leeway, "{about}: good until");
             assert_eq!(credential.lifetime, exp.saturating_sub(NOW), "{about}: lifetime");
@@ -246,6 +254,7 @@ fn run_script(case: &Case, directory: &Path) {
         let delay = remaining_fail_delay(&report, Duration::from_secs(60), Instant::now());
         assert_eq!(delay.is_zero(), quick, "{about}: delayed for {delay:?}");
     }
+    assert_eq!(run.link.is_left(), case.link.as_ref().is_some_and(|link| link.left), "{about}: left for the agent");
     assert!(run.prompts.borrow().is_empty(), "{about}: expected prompts did not come");
     assert_eq!(*run.messages.borrow(), case.messages, "{about}: messages");
     assert_eq!(*run.requests.borrow(), case.http.requests, "{about}: requests");

@@ -95,6 +95,7 @@ fn log_in(answer: &str, deadline: &str, look_up: Duration) -> (Report, Vec<(&'st
         userinfo: &NotAsked,
         introspection: &NotAsked,
         used_tokens: None,
+        link: None,
         clock: &FixedClock(NOW),
         began: Instant::now(),
     };

@@ -229,6 +229,7 @@ fn run(case: &Case) {
         userinfo: &Answer(&case.userinfo),
         introspection: &Answer(&case.introspection),
         used_tokens: None,
+        link: None,
         clock: &clock,
         began: Instant::now(),
     };

@@ -124,6 +124,7 @@ impl Host {
             keys: &TestKeys::default(),
             userinfo: &Endless,
             introspection: &NotAsked,
+            link: None,
             used_tokens: files.map(|files| files as &dyn UsedTokenMemory),
             clock: &FixedClock(now),
             began: Instant::now(),

@@ -203,7 +203,9 @@ fn the_agent_is_asked_to_revoke_only_the_mytoken_of_this_session_and_only_if_tha
         (true, true, true, Some(true)),
         (true, true, false, None),
         (true, false, true, None),
-        (false, true, true, None),
+        // Of a login with a link, without jobs.
+        (false, true, true, Some(true)),
+        (false, false, true, None),
     ] {
         let mut accepted = accepted();
         (accepted.credential.delegated, accepted.credential.for_session) = (delegated, for_session);

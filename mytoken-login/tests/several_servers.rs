@@ -4,14 +4,16 @@
 
 mod support;
 
-use std::cell::RefCell;
-use std::time::Instant;
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
 
-use mytoken::server::AccessTokenRequest;
+use mytoken::restrictions::Clause;
+use mytoken::server::{AccessTokenRequest, Granted, GrantedKind};
 use mytoken::{Deadline, Secret};
+use mytoken_login::link::{LinkOwner, LinkRequest, LinkService, PollAnswer, StartedLink};
 use mytoken_login::{
-    AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, LoginContext,
-    LoginSettings, Maps, Refusal, Report, TokenService, authenticate,
+    AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, ExchangeSettings,
+    LoginContext, LoginSettings, Maps, Refusal, Report, TokenService, authenticate,
 };
 use mytoken_wire::clock::FixedClock;
 use serde_json::{Value, json};
@@ -88,12 +90,68 @@ impl TokenService for Server<'_> {
     }
 }
 
+/// A person who confirms each link, and takes two seconds for everything.
+struct Links<'a> {
+    /// Who issued the mytokens of the links.
+    redeems: &'static str,
+    requests: &'a RefCell<Vec<String>>,
+    asked: RefCell<Option<LinkRequest>>,
+    time: Cell<u64>,
+}
+
+impl LinkService for Links<'_> {
+    fn start(
+        &self,
+        request: &LinkRequest,
+        exchange: &ExchangeSettings,
+        _: &LinkOwner<'_>,
+        _: Deadline,
+    ) -> Result<StartedLink, Refusal> {
+        self.requests.borrow_mut().push(format!("{}.example.org: link for {}", exchange.server, request.clause.scope));
+        self.asked.replace(Some(request.clone()));
+        let (expires_in, interval) = (Duration::from_secs(300), Duration::from_secs(1));
+        Ok(StartedLink { link: Secret::new("https://mt.example.org/c/LinkCode"), expires_in, interval })
+    }
+
+    fn poll(&self, _: Deadline) -> Result<PollAnswer, Refusal> {
+        let asked = self.asked.borrow().clone().unwrap();
+        Ok(PollAnswer::Granted(Box::new(Granted {
+            mytoken: Secret::new(mytoken(MYTOKEN_HEADER, self.redeems, &json!({}))),
+            kind: GrantedKind::Token,
+            restrictions: vec![Clause { hosts: vec!["192.0.2.1".into()], ..asked.clause }],
+            capabilities: asked.capabilities,
+            rotation: None,
+            expires_at: None,
+            code_expires_at: None,
+            mom_id: String::new(),
+        })))
+    }
+
+    fn abandon(&self, _: Deadline) {
+        self.requests.borrow_mut().push("abandon".to_owned());
+    }
+
+    fn forget(&self) {}
+
+    fn elapsed(&self) -> Duration {
+        self.time.set(self.time.get() + 2);
+        Duration::from_secs(self.time.get())
+    }
+
+    fn sleep(&self, _: Duration) {}
+
+    fn origin(&self) -> String {
+        "192.0.2.7".to_owned()
+    }
+}
+
 /// A login with this answer and these settings: its report, and the requests that it sent.
 fn log_in_as(user: &str, answer: &str, settings: &str, redeems: &'static str) -> (Report, Vec<String>) {
     let settings: LoginSettings = toml::from_str(settings).unwrap();
     let requests = RefCell::default();
     let (first, second) =
         (Server { url: FIRST, redeems, requests: &requests }, Server { url: SECOND, redeems, requests: &requests });
+    let links = Links { redeems, requests: &requests, asked: RefCell::default(), time: Cell::default() };
     let context = LoginContext {
         settings: &settings,
         issuers: &[issuer("")],
@@ -106,6 +164,7 @@ fn log_in_as(user: &str, answer: &str, settings: &str, redeems: &'static str) ->
         keys: &TestKeys::default(),
         userinfo: &NotAsked,
         introspection: &NotAsked,
+        link: Some(&links),
         used_tokens: None,
         clock: &FixedClock(NOW),
         began: Instant::now(),
@@ -196,4 +255,23 @@ fn the_server_that_redeemed_a_code_revokes_its_mytoken() {
     let (report, requests) = log_in_as("alice", "AbCdEfGh", TWO_SERVERS, FIRST);
     assert_eq!(report.outcome.unwrap_err().reason(), "foreign_server");
     assert_eq!(requests, ["second.example.org: redeem", "second.example.org: revoke"]);
+}
+
+#[test]
+fn a_login_with_a_link_is_at_its_server_from_begin_to_end() {
+    let settings = TWO_SERVERS.replace("\"transfer_code\"", "\"transfer_code\", \"link\"");
+    let link = "second.example.org: link for openid two".to_owned();
+    let exchange = "second.example.org: exchange openid two for https://two (at two, from 192.0.2.7)".to_owned();
+    let revoke = "second.example.org: revoke".to_owned();
+    assert_eq!(log_in("", &settings), (Ok("second openid two".to_owned()), vec![link.clone(), exchange.clone()]));
+    let (report, requests) = log_in_as("bob", "", &settings, SECOND);
+    assert_eq!(report.outcome.unwrap_err().reason(), "not_mapped");
+    assert_eq!(requests, [link.clone(), exchange, revoke.clone()]);
+    // A mytoken of another server is not used, and revoked where it came from.
+    let (report, requests) = log_in_as("alice", "", &settings, FIRST);
+    assert_eq!((report.outcome.unwrap_err().reason(), requests), ("foreign_server", vec![link, revoke]));
+    // No server, or two in a file that was not checked: nobody gets a link.
+    for none in [TWO_SERVERS, &settings.replace("\"short_token\"", "\"short_token\", \"link\"")] {
+        assert_eq!(log_in("", none), (Err("empty"), Vec::new()));
+    }
 }

@@ -101,6 +101,7 @@ pub fn after_panic(hook: Hook, method: LoginMethod) -> PamError {
 #[cfg(test)]
 mod tests {
     use mytoken::token::NotAToken;
+    use mytoken_login::link::{Busy, LinkRefusal};
     use mytoken_login::oidc::Rejection;
     use mytoken_login::{Limit, Refusal};
     use mytoken_wire::chunks::ChunkFault;
@@ -152,6 +153,10 @@ mod tests {
             (Refusal::Replayed, PamError::AUTH_ERR),
             (Refusal::TooManyRequests { wait: 1, limit: Limit::UsedByAccount }, PamError::AUTH_ERR),
             (Refusal::TooManyRequests { wait: 1, limit: Limit::UsedOnHost }, PamError::AUTH_ERR),
+            (Refusal::Link(LinkRefusal::Busy(Busy::Account)), PamError::AUTH_ERR),
+            (Refusal::Link(LinkRefusal::Declined), PamError::AUTH_ERR),
+            (Refusal::Link(LinkRefusal::NotConfirmed), PamError::AUTH_ERR),
+            (Refusal::Link(LinkRefusal::Broader(text())), PamError::AUTH_ERR),
             (Refusal::MytokenRefused, PamError::AUTH_ERR),
             (Refusal::Restricted, PamError::AUTH_ERR),
             (Refusal::ExchangeRefused(text()), PamError::AUTH_ERR),

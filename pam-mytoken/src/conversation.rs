@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! PAM's conversation with the user.
 
-use mytoken_login::{Conversation, ConversationEnded};
+use mytoken_login::{Conversation, ConversationEnded, PLAIN_PROMPT};
 use zeroize::Zeroizing;
 
 use crate::context::PamContext;
 use crate::ffi::{self, Style};
 
-/// Longest message, in bytes: classic applications cut at 512 (`PAM_MAX_MSG_SIZE`, SSH-28).
-const TEXT_LIMIT: usize = 500;
+/// Longest prompt over ssh, in bytes: sshd and ssh have no limit, and a link with its QR code has about 2,300.
+const SSH_PROMPT: usize = 8_192;
 
 /// The conversation that the application supplies.
 pub struct PamConversation<'a> {
@@ -29,9 +29,23 @@ impl Conversation for PamConversation<'_> {
     }
 
     fn show(&mut self, text: &str) {
+        self.message(Style::ErrorMessage, text);
+    }
+
+    fn inform(&mut self, text: &str) {
+        self.message(Style::TextInfo, text);
+    }
+
+    fn prompt_limit(&self) -> usize {
+        if self.context.ssh_connection().is_some() { SSH_PROMPT } else { PLAIN_PROMPT }
+    }
+}
+
+impl PamConversation<'_> {
+    fn message(&self, style: Style, text: &str) {
         if !self.context.silent {
-            let end = (0..=text.len().min(TEXT_LIMIT)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-            let _ = ffi::converse(self.context.pam, Style::ErrorMessage, text.get(..end).unwrap_or_default());
+            let end = (0..=text.len().min(PLAIN_PROMPT)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            let _ = ffi::converse(self.context.pam, style, text.get(..end).unwrap_or_default());
         }
     }
 }

@@ -22,6 +22,8 @@ pub enum Style {
     PromptEchoOff = 1,
     /// An error.
     ErrorMessage = 3,
+    /// Another message.
+    TextInfo = 4,
 }
 
 #[repr(C)]

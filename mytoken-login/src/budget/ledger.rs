@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoffs;
 use super::connections::EndedConnections;
+use super::links::WaitingLinks;
 use super::refused_tokens::RefusedTokens;
 use super::settings::BudgetSettings;
 use super::waiting::WaitingLogins;
@@ -41,6 +42,9 @@ pub struct Ledger {
     /// Tokens that were refused.
     #[serde(default, skip_serializing_if = "RefusedTokens::is_empty")]
     pub refused_tokens: RefusedTokens,
+    /// Logins with a link that wait for their person.
+    #[serde(default, skip_serializing_if = "WaitingLinks::is_empty")]
+    pub links: WaitingLinks,
 }
 
 /// An address, and when it sent a request or had a login accepted.
@@ -76,6 +80,7 @@ impl Default for Ledger {
             known: Vec::new(),
             waiting: WaitingLogins::default(),
             refused_tokens: RefusedTokens::default(),
+            links: WaitingLinks::default(),
         }
     }
 }
@@ -170,6 +175,7 @@ impl Ledger {
         self.backoffs.drop_expired(now);
         self.waiting.drop_expired(now);
         self.refused_tokens.drop_expired(now);
+        self.links.drop_expired(now);
         self.known.retain(|known| known.at <= now && now - known.at < KNOWN_AGE);
     }
 

@@ -12,7 +12,7 @@ use super::settings::BudgetSettings;
 use super::waiting::WaitingLogin;
 
 /// How long a login waits for the lock to remove its record. If that fails, the record is removed when its process has ended.
-const REMOVAL_TIME: Duration = Duration::from_millis(500);
+pub(super) const REMOVAL_TIME: Duration = Duration::from_millis(500);
 
 /// The record of a login that has waited long. It is removed when this value is dropped, so not if sshd ends the login before.
 pub struct LongWait<'a> {

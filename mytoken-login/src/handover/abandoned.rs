@@ -6,7 +6,7 @@ use mytoken_wire::agent::RenewalCredential;
 
 use super::kept::UNREADABLE;
 use super::name::{Content, RecordName};
-use super::{Handover, Record, RecordError, SIZE_LIMIT};
+use super::{Handover, Record, RecordError, SIZE_LIMIT, parse_handle};
 
 /// A mytoken that was made for one session, which did not get it or has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub struct Abandoned {
     pub gid: u32,
     /// The mytoken, and the server that revokes it.
     pub renewal: RenewalCredential,
+    /// Whether it is known whose the mytoken is. It is not known for a login with a link that ended before: then this is a mytoken, or the
+    /// polling code of a link, that anybody at a prompt can have caused.
+    pub verified: bool,
     /// Whether the login had a session.
     pub had_session: bool,
     /// The record.
@@ -45,12 +48,15 @@ impl Handover {
                     Err(error) => Err(RecordError::File(error)),
                 };
                 let of_session = name.content() == Content::OfSession;
-                match read.map(|record| (record.uid, record.gid, record.credential.own().cloned())) {
-                    Ok((owner, gid, Some(renewal))) => found.push(Abandoned {
+                match read
+                    .map(|record| (record.is_verified(), record.uid, record.gid, record.credential.own().cloned()))
+                {
+                    Ok((verified, owner, gid, Some(renewal))) => found.push(Abandoned {
                         id: name.id(),
                         uid: owner,
                         gid,
                         renewal,
+                        verified,
                         had_session: of_session,
                         place: (uid.clone(), file),
                     }),
@@ -71,5 +77,15 @@ impl Handover {
         }
         // Fails when the directory is not empty.
         let _ = handover.remove_dir(uid);
+    }
+
+    /// Removes the record with this handle: nothing in it is to be revoked any more.
+    pub fn discard(&self, handle: &str) {
+        let (Some((uid, name)), Some(handover)) = (parse_handle(handle), self.open_existing()) else { return };
+        if let Ok(account) = handover.enter(&uid, self.owner, 0o700) {
+            let _ = account.remove(&name);
+        }
+        // Fails when the directory is not empty.
+        let _ = handover.remove_dir(&uid);
     }
 }

@@ -82,6 +82,11 @@ impl Record {
         }
     }
 
+    /// Whether it is the record of a login whose person is known.
+    pub(super) fn is_verified(&self) -> bool {
+        !self.sub.is_empty()
+    }
+
     /// Whether the access token has expired since the login. The issuer's `leeway` is included, as at the login.
     #[must_use]
     pub fn has_expired(&self, clock: &dyn Clock) -> bool {

@@ -41,6 +41,8 @@ pub enum Exchangeable {
     ShortToken,
     /// A transfer code.
     TransferCode,
+    /// The mytoken that a person confirms in a browser during the login.
+    Link,
 }
 
 impl Exchangeable {
@@ -50,13 +52,14 @@ impl Exchangeable {
             Self::Mytoken => "a mytoken",
             Self::ShortToken => "a short token",
             Self::TransferCode => "a transfer code",
+            Self::Link => "a login with a link",
         }
     }
 
     /// Its name in `accept`, if it does not say which server made it.
     fn without_server(self) -> Option<&'static str> {
         match self {
-            Self::Mytoken => None,
+            Self::Mytoken | Self::Link => None,
             Self::ShortToken => Some("short_token"),
             Self::TransferCode => Some("transfer_code"),
         }
@@ -78,6 +81,13 @@ pub(super) fn problem(exchanges: &[ExchangeSettings], shared: &Shared) -> Option
             if url(one).zip(url(other)).is_some_and(|(one, other)| same_base(&one, &other)) {
                 return Some(format!(
                     "two [[exchange]] have the same mytoken server (\"{}\", \"{}\"): leave one of them",
+                    one.server, other.server
+                ));
+            }
+            if [one, other].iter().all(|exchange| exchange.accept.contains(&Exchangeable::Link)) {
+                return Some(format!(
+                    "\"{}\" and \"{}\" both accept link, but a login with a link is at one mytoken server: leave link \
+                     out of accept of one of these two [[exchange]]",
                     one.server, other.server
                 ));
             }
@@ -188,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_names_no_server_has_one_server_only() {
+    fn a_token_that_names_no_server_and_a_link_have_one_server_only() {
         let accepting = |lists: &[(&str, &str)]| {
             let text: String = lists
                 .iter()
@@ -203,6 +213,8 @@ mod tests {
             (&[("a", "'short_token'"), ("b", "'transfer_code', 'mytoken'")], None),
             (&[("a", all), ("b", all)], Some("\"a\" and \"b\" both accept short_token")),
             (&[("a", "'transfer_code'"), ("b", "'transfer_code'")], Some("leave transfer_code out of accept")),
+            (&[("a", "'link', 'mytoken'"), ("b", "'mytoken'")], None),
+            (&[("a", "'link'"), ("b", "'link', 'mytoken'")], Some("\"a\" and \"b\" both accept link")),
             (&[("a", "'mytoken'"), ("a", "'mytoken'")], Some("have the same mytoken server")),
             (&[("a", "'mytoken'"), ("again", "'mytoken'")], Some("(\"a\", \"again\")")),
             (&[("a", all), ("c", "'mytoken'")], Some("\"c\" is not a [[server]] of mytoken.toml")),

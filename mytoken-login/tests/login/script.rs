@@ -25,6 +25,7 @@ pub struct Case {
     pub http: Http,
     pub server: Server,
     pub provider: Provider,
+    pub link: Option<Link>,
     pub tokens: BTreeMap<String, Token>,
 }
 
@@ -109,6 +110,38 @@ pub struct Server {
 pub struct Provider {
     pub userinfo: Option<toml::Table>,
     pub introspection: Option<toml::Table>,
+}
+
+/// A login with a link. Its person takes 20 s for each answer.
+#[derive(Deserialize, Clone)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// Why no link is made: `the account`, `the address`, `no answer`.
+    #[serde(default)]
+    pub refused: Option<String>,
+    /// Whether the person has thought for long before the first Enter.
+    #[serde(default)]
+    pub late: bool,
+    /// The answers to polls: `pending`, `declined`, `over`, `confirmed`.
+    #[serde(default)]
+    pub polls: Vec<String>,
+    /// The capabilities of the confirmed mytoken.
+    #[serde(default = "at")]
+    pub capabilities: Vec<String>,
+    /// Its addresses.
+    #[serde(default = "address")]
+    pub hosts: Vec<String>,
+    /// Whether something of the login is left for the agent to revoke.
+    #[serde(default)]
+    pub left: bool,
+}
+
+fn at() -> Vec<String> {
+    vec!["AT".to_owned()]
+}
+
+fn address() -> Vec<String> {
+    vec!["192.0.2.1".to_owned()]
 }
 
 /// A token of the script, by name.

@@ -225,10 +225,12 @@ impl Agent {
         lease.until = claims.and_then(|claims| claims.unverified().exp);
         lease.lane = self.configured().service.lane_of(&abandoned.renewal);
         lease.credential = Some(LeaseCredential::Mytoken(abandoned.renewal.clone()));
-        // The login's access token was of it.
-        (lease.proven, lease.revoke_at_end) = (true, true);
+        // The login's access token was of it. Anybody at a prompt can cause a link, so that comes from a part of its own.
+        (lease.proven, lease.revoke_at_end) = (abandoned.verified, true);
         lease.phase = Phase::Ended { due: now, tries: 0, revoke: Some(now) };
-        let text = if abandoned.had_session {
+        let text = if !abandoned.verified {
+            "a login with a link was given up; what was made for it is revoked"
+        } else if abandoned.had_session {
             "the session has ended, of which the agent was not told; its mytoken is revoked"
         } else {
             "the login opened no session; the mytoken that was made for it is revoked"

@@ -198,6 +198,22 @@ fn the_mytoken_of_a_login_without_a_session_is_revoked_if_nobody_else_uses_it() 
 }
 
 #[test]
+fn a_link_that_was_given_up_is_revoked_at_the_cost_of_no_account() {
+    let agent = TestAgent::new();
+    let records = Records::new(&agent);
+    let mut record = login(true, ended());
+    // Nobody knows who the person is. What is revoked is the code of the link.
+    record.sub.clear();
+    record.credential.renewal.as_mut().unwrap().mytoken = Secret::new("Zm9vYmFy");
+    records.handover.store(&record).unwrap();
+    agent.advance(SWEEP);
+    agent.advance(SWEEP);
+    assert_eq!((records.count(), revoked(&agent)), (0, vec!["Zm9vYmFy".to_owned()]));
+    assert_eq!(agent.services.with(|script| script.charges[0].purpose), Purpose::UnverifiedRevocation);
+    assert_eq!(last_event(&agent), (EventKind::Revoked, "the mytoken was revoked".into()));
+}
+
+#[test]
 fn the_mytoken_of_a_session_that_the_agent_did_not_know_is_revoked_after_its_end() {
     let agent = TestAgent::new();
     let records = Records::new(&agent);

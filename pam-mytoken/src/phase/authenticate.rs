@@ -104,7 +104,12 @@ pub(super) fn decide(
     match &report.outcome {
         Ok(accepted) => {
             let is_told = allowance.accept(accepted.account.uid, deadline);
-            if !store_record(context, attempt, accepted, is_told) {
+            let stored = store_record(context, attempt, accepted, is_told);
+            if let Some(link) = login.link.filter(|_| stored) {
+                // The session's record has the mytoken now.
+                link.forget();
+            }
+            if !stored {
                 revocation::revoke_delegated(context, &accepted.credential, deadline);
                 if login.settings.session.required {
                     return codes::authenticate(RefusalClass::System);

@@ -13,9 +13,9 @@ use crate::context::PamContext;
 /// How long a revocation may take. The login waits for it.
 pub const TIME_LIMIT: Duration = Duration::from_secs(3);
 
-/// Revokes the delegated mytoken of `credential`, if there is one, until `deadline`, but at most for [`TIME_LIMIT`]. Logs the result.
+/// Revokes the mytoken of `credential` that is delegated or of a login with a link, if there is one, until `deadline`, but at most for [`TIME_LIMIT`]. Logs the result.
 pub fn revoke_delegated(context: &PamContext<'_>, credential: &SessionCredential, deadline: Deadline) {
-    let Some(renewal) = credential.delegated() else { return };
+    let Some(renewal) = credential.revocable() else { return };
     match revoke(context, &renewal.server, &renewal.mytoken, deadline.at_most(TIME_LIMIT)) {
         Ok(()) => context.log(Level::Info, "the delegated mytoken was revoked: no session gets it"),
         Err(refusal) => {

@@ -107,6 +107,7 @@ pub(super) fn log_in(context: &PamContext<'_>, attempt: &Attempt) -> Option<PamE
             endpoint: "POST introspection_endpoint",
             answer: script.introspection.as_deref(),
         },
+        link: None,
         clock: &FixedClock(script.now),
         began: std::time::Instant::now(),
     };

@@ -52,6 +52,8 @@ kinds! {
     SSHD_PASSWORD: "sshd-password", "sshd", Warning, "";
     /// `LoginGraceTime` ends before the deadline of login.toml, and before a person has pasted a token.
     SSHD_GRACE_TIME: "sshd-login-grace-time", "sshd", Error, "";
+    /// `LoginGraceTime` ends before `time` of `[link]`: a login with a link is cut off while its person confirms.
+    SSHD_LINK_TIME: "sshd-link-time", "sshd", Warning, "";
     /// `MaxStartups` is as shipped.
     SSHD_MAX_STARTUPS: "sshd-max-startups", "sshd", Warning, "";
     /// A `Match` block changes what sshd does with tokens, for other addresses, hosts or ports.
@@ -264,6 +266,7 @@ mod tests {
                 "sshd-authentication-methods",
                 "sshd-password",
                 "sshd-login-grace-time",
+                "sshd-link-time",
                 "sshd-max-startups",
                 "sshd-match",
                 "sshd-accounts-shut-out",

@@ -50,6 +50,9 @@ const MOST_BLOCKS: usize = 50;
 /// What a person needs to paste a token.
 const PERSON: Duration = Duration::from_secs(30);
 
+/// What a login with a link needs after its person has confirmed.
+const AFTER_LINK: Duration = Duration::from_secs(10);
+
 /// A setting that keeps tokens out or is dangerous with them, and that a `Match` block can have.
 struct Closing {
     kind: Kind,
@@ -166,6 +169,7 @@ impl Findings {
         self.effective(host, &sshd, &files, login.deadline.get(), pam_first);
         self.by_connection(host, &sshd, &files, user, pam_first);
         self.root(&sshd, &files, login);
+        self.link_time(&sshd, &files, login);
         let known = self.shut_out(host, &sshd, &files, user, login, mapped);
         self.reload(host, &sshd, &files);
         if known && self.findings.len() == before {
@@ -228,6 +232,21 @@ impl Findings {
         }
     }
 
+    /// A person who logs in with a link has less time than login.toml says.
+    fn link_time(&mut self, sshd: &Effective, files: &Files, login: &LoginSettings) {
+        let time = login.link.time.get();
+        let grace = sshd.grace_time().filter(|grace| login.accepts_links() && *grace < time + AFTER_LINK);
+        if let Some(grace) = grace {
+            let text = format!(
+                "LoginGraceTime is {} s: it ends logins with a link before the {} s of [link] time in login.toml are over",
+                grace.as_secs(),
+                time.as_secs()
+            );
+            let fix = format!("{}   # at least time of [link], and 10 s", files.grep("logingracetime"));
+            self.add_fixed(kinds::SSHD_LINK_TIME, text, fix);
+        }
+    }
+
     /// sshd refuses root's tokens unless `PermitRootLogin` is `yes`.
     fn root(&mut self, sshd: &Effective, files: &Files, login: &LoginSettings) {
         let has_root = |names: &[String]| names.iter().any(|name| name == "root");
@@ -245,9 +264,7 @@ impl Findings {
             let text = "UsePAM is off: sshd asks no PAM module";
             self.setting(host, files, kinds::SSHD_USE_PAM, text, "usepam", pam_first);
         }
-        // 0: no limit.
-        let grace = sshd.get("logingracetime").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
-        if let Some(grace) = grace.filter(|grace| !grace.is_zero() && *grace < deadline + PERSON) {
+        if let Some(grace) = sshd.grace_time().filter(|grace| *grace < deadline + PERSON) {
             let text = format!(
                 "LoginGraceTime is {} s: too short for a deadline of {} s and a person who pastes a token",
                 grace.as_secs(),
@@ -328,6 +345,12 @@ impl Effective {
     /// The first value of a keyword.
     fn get(&self, keyword: &str) -> Option<&str> {
         self.all(keyword).first().map(String::as_str)
+    }
+
+    /// `LoginGraceTime`, if there is a limit.
+    fn grace_time(&self) -> Option<Duration> {
+        let seconds: u64 = self.get("logingracetime")?.parse().ok()?;
+        (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
     fn is(&self, keyword: &str, value: &str) -> bool {

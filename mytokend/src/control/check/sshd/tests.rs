@@ -281,6 +281,19 @@ fn each_setting_that_keeps_tokens_out_is_found_alone() {
     assert!(findings.findings[1].fix.as_ref().unwrap().starts_with("ssh-keygen -A "), "{findings:?}");
 }
 
+#[test]
+fn a_login_with_a_link_needs_its_time() {
+    let login =
+        |accept: &str, time: u64| format!("[exchange]\nserver = 'm'\naccept = [{accept}]\n[link]\ntime = '{time}s'\n");
+    let with =
+        |grace: u64, login: &str| found_with(Ran::Output(HEALTHY.replace("time 120", &format!("time {grace}"))), login);
+    assert_eq!(with(120, &login("'link'", 100)), Vec::<String>::new());
+    assert_eq!(with(109, &login("'link'", 100)), ["sshd-link-time"]);
+    assert_eq!(with(120, &login("'link'", 300)), ["sshd-link-time"]);
+    assert_eq!(with(0, &login("'link'", 300)), Vec::<String>::new(), "no limit");
+    assert_eq!(with(120, &login("'mytoken'", 300)), Vec::<String>::new(), "not accepted");
+}
+
 /// `sshd -t` says nothing about PAM, and with `UsePAM yes` its stacks can keep everybody out.
 #[test]
 fn pam_is_switched_on_after_its_stacks_are_right() {
