@@ -42,6 +42,7 @@ mod fairness;
 mod installation;
 mod jobs;
 mod leaks;
+mod link_login;
 mod login;
 mod login_configuration;
 mod login_harm;
