@@ -68,7 +68,7 @@ impl UsedTokensFiles {
             NotRecorded::Host { wait } => Refusal::TooManyRequests { wait, limit: Limit::UsedOnHost },
         })?;
         let bytes = serde_json::to_vec(&tokens).map_err(|error| unusable(&self.own, &error.to_string()))?;
-        directory.write_locked(FILE_NAME, &bytes, self.owner, 0o600).map_err(system)
+        directory.write_locked(FILE_NAME, &bytes, self.owner, 0o600).map_err(|error| system(&error))
     }
 
     /// Fails if the token is in this directory's file. A file is always replaced as a whole, so this needs no lock.
@@ -79,7 +79,7 @@ impl UsedTokensFiles {
 
     /// A damaged file is not an empty one: each of its tokens could log in again.
     fn read(&self, directory: &Directory) -> Result<UsedTokens, Refusal> {
-        match directory.read(FILE_NAME, self.owner, 0o600, SIZE_LIMIT).map_err(system)? {
+        match directory.read(FILE_NAME, self.owner, 0o600, SIZE_LIMIT).map_err(|error| system(&error))? {
             None => Ok(UsedTokens::default()),
             Some(bytes) => UsedTokens::parse(&bytes).ok_or_else(|| {
                 unusable(directory.path(), "it is damaged: remove it, and tokens that were used can log in again")
@@ -88,7 +88,7 @@ impl UsedTokensFiles {
     }
 
     fn open(&self, path: &Path) -> Result<Directory, Refusal> {
-        open_private_dir(path, self.owner).map_err(system)
+        open_private_dir(path, self.owner).map_err(|error| system(&error))
     }
 
     fn lock(&self, directory: &Directory, deadline: Deadline) -> Result<Lock, Refusal> {
@@ -119,9 +119,9 @@ fn at(unix: u64) -> Now {
 
 fn unusable(directory: &Path, reason: &str) -> Refusal {
     let path = directory.join(FILE_NAME).display().to_string();
-    system(FileError::Unusable { path, reason: reason.to_owned() })
+    system(&FileError::Unusable { path, reason: reason.to_owned() })
 }
 
-fn system(error: FileError) -> Refusal {
+fn system(error: &FileError) -> Refusal {
     Refusal::System(error.to_string())
 }
