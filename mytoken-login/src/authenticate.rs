@@ -19,7 +19,7 @@ use crate::exchange::{Obtained, RedeemedMytoken, exchange_confirmed, obtain_acce
 use crate::identity::Identity;
 use crate::link;
 use crate::login_time::LoginTime;
-use crate::mapper::Asked;
+use crate::mapper::{Asked, Given};
 use crate::refusal::Refusal;
 use crate::replay::{TokenName, TokenUse};
 use crate::report::{Accepted, Report, RevocationResult};
@@ -141,7 +141,7 @@ fn check_token<'a>(
     let obtained = obtain_access_token(attempt, token, context, time, report, &mut mytoken);
     *redeemed = mytoken.map(|mytoken| Redeemed { mytoken, time });
     let deadline = if redeemed.is_some() { time.for_requests_before_revocation() } else { time.for_requests() };
-    authorize(attempt, account, obtained?, context, deadline, report)
+    authorize(attempt, Requested::Existing(account), obtained?, context, deadline, report)
 }
 
 /// A login with a link. An account that does not exist is treated like any other until the end: otherwise a person with an identity of this
@@ -155,7 +155,7 @@ fn log_in_with_link<'a>(
     redeemed: &mut Option<Redeemed<'a>>,
 ) -> Result<Accepted, Refusal> {
     let exists = account.is_some();
-    let account = account.unwrap_or_else(|| LocalAccount::missing(&attempt.user));
+    let account = account.map_or_else(|| Requested::missing(&attempt.user), Requested::Existing);
     let confirmed = link::wait_for_person(attempt, context, conversation, report);
     // The time in which the person confirmed does not count.
     let time = LoginTime::after_answer(context.settings.deadline.get(), Duration::ZERO);
@@ -163,7 +163,7 @@ fn log_in_with_link<'a>(
     let mut mytoken = None;
     let obtained = exchange_confirmed(attempt, confirmed?, context, time, report, &mut mytoken);
     *redeemed = mytoken.map(|mytoken| Redeemed { mytoken, time });
-    let accepted = authorize(account, obtained?, context, time.for_requests_before_revocation(), report)?;
+    let accepted = authorize(attempt, account, obtained?, context, time.for_requests_before_revocation(), report)?;
     if exists { Ok(accepted) } else { Err(Refusal::UserUnknown) }
 }
 
@@ -173,10 +173,24 @@ struct Redeemed<'a> {
     time: LoginTime,
 }
 
+/// The requested account.
+enum Requested {
+    /// It exists on this host.
+    Existing(LocalAccount),
+    /// It does not, and the login is refused at the end. The rules see an account like that of a person, and no mapper is asked.
+    Missing(LocalAccount),
+}
+
+impl Requested {
+    fn missing(name: &str) -> Self {
+        Self::Missing(LocalAccount::missing(name))
+    }
+}
+
 /// Verifies the access token and applies the rules.
 fn authorize(
     attempt: &Attempt,
-    account: LocalAccount,
+    requested: Requested,
     obtained: Obtained<'_>,
     context: &LoginContext<'_>,
     deadline: Deadline,
@@ -214,15 +228,19 @@ fn authorize(
     let identity = Identity::from(claims);
     let began = Instant::now();
     let settings = context.settings;
+    let (Requested::Existing(account) | Requested::Missing(account)) = &requested;
     let asked = Asked {
         identity: &identity,
-        account: &account,
+        account,
         access_token: &access_token,
         service: &attempt.service,
         rhost: attempt.rhost.as_deref(),
     };
-    let ask = |mapper: &MapperSettings| context.mappers.mapper(mapper).gives(&asked, deadline);
-    let decision = decide(&identity, &account, &settings.rules, settings.accounts.names, context.maps, &ask);
+    let ask = |mapper: &MapperSettings| match requested {
+        Requested::Existing(_) => context.mappers.mapper(mapper).gives(&asked, deadline),
+        Requested::Missing(_) => Ok(Given::Nothing("is not asked: there is no such account".to_owned())),
+    };
+    let decision = decide(&identity, account, &settings.rules, settings.accounts.names, context.maps, &ask);
     report.durations.map = began.elapsed();
     report.rules = decision.rules;
     let rule = decision.verdict?;
@@ -240,6 +258,7 @@ fn authorize(
         use_once(token, context, deadline, report)?;
     }
     let credential = SessionCredential { access_token, exp, good_until, lifetime, renewal, delegated, for_session };
+    let (Requested::Existing(account) | Requested::Missing(account)) = requested;
     Ok(Accepted { account, identity, rule, credential })
 }
 

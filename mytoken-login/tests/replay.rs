@@ -121,6 +121,7 @@ impl Host {
             servers: &[ConfiguredServer { name: "testbed", url: SERVER, tokens: &tokens }],
             accounts: &Accounts,
             maps: &Maps::default(),
+            mappers: &NotAsked,
             keys: &TestKeys::default(),
             userinfo: &Endless,
             introspection: &NotAsked,

@@ -161,6 +161,7 @@ fn log_in_as(user: &str, answer: &str, settings: &str, redeems: &'static str) ->
         ],
         accounts: &Accounts,
         maps: &Maps::default(),
+        mappers: &NotAsked,
         keys: &TestKeys::default(),
         userinfo: &NotAsked,
         introspection: &NotAsked,

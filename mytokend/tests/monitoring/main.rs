@@ -39,6 +39,7 @@ fn status() -> BrokerStatus {
             other_address: 35,
         },
         configuration: ConfigurationState { read: 1_799_000_000, trouble: None, refused: None },
+        failing: Vec::new(),
         budgets: vec![BudgetStatus {
             server: "https://mytoken.example.org".into(),
             requests: 100,

@@ -30,6 +30,9 @@ fn run_asking(claims: &str, account: &str, rules: &[Rule], answers: &[Answer]) -
     (decision, asked.get())
 }
 
+/// Claims, account, rules, answers of the mappers that are asked, result.
+type Row<'a> = (&'a str, &'a str, Vec<&'a String>, Vec<Answer>, &'a str);
+
 #[test]
 fn a_mapper_is_asked_only_when_its_rule_needs_it() {
     let alice = r#"{"preferred_username":"alice","groups":["/hpc"]}"#;
@@ -40,7 +43,7 @@ fn a_mapper_is_asked_only_when_its_rule_needs_it() {
     let given = || Ok(Given::Account);
     let late = || Err(Refusal::DeadlinePassed);
     #[rustfmt::skip]
-    let table: Vec<(&str, &str, Vec<&String>, Vec<Answer>, &str)> = vec![
+    let table: Vec<Row<'_>> = vec![
         // claims, account, rules, answers of the mappers that are asked, result
         (alice, "alice", vec![&own], vec![given()], "accept"),
         (alice, "alice", vec![&own], vec![nothing()], "not_mapped"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which `ansible-playbook` plays the role: that of this machine, or one from PyPI if there is none or it is too old for Debian 13.
+//! Which `ansible-playbook` plays the role: that of this machine, or one from `PyPI` if there is none or it is too old for Debian 13.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,7 +29,7 @@ fn find() -> Option<PathBuf> {
     found.or_else(|| from_pypi("ansible", "ansible-core>=2.18,<2.20").filter(is_new))
 }
 
-/// The program of a version from PyPI, which needs Python 3.11 or 3.12, in a directory of the target directory.
+/// The program of a version from `PyPI`, which needs Python 3.11 or 3.12, in a directory of the target directory.
 pub fn from_pypi(directory: &str, version: &str) -> Option<PathBuf> {
     let environment = paths::target().join(directory);
     let is_done = |command: &mut Command| command.status().is_ok_and(|status| status.success());
