@@ -145,11 +145,16 @@ fn set_handler(signal: c_int, handler: libc::sighandler_t) -> Result<(), Errno> 
     checked(unsafe { libc::sigaction(signal, action, ptr::null_mut()) }).map(drop)
 }
 
-/// Sets all signals to their default action, also those that the host ignores: exec would keep that.
+/// Sets all signals to their default action, also those that the host ignores: exec would keep that. Not by libc, which refuses to touch
+/// the two signals that it keeps for itself; a process may have inherited them as ignored, too.
 pub(crate) fn reset_signals() {
+    // All zeros are the default action in the kernel's structure, which is smaller than this.
+    let default = [0_u64; 8];
+    let none = ptr::null::<u64>();
     for signal in 1..=64 {
-        // KILL and STOP cannot be set, and libc keeps two for itself; their handlers do not survive exec.
-        let _ = set_handler(signal, libc::SIG_DFL);
+        let signal: c_long = signal;
+        // SAFETY: the kernel reads one action, and writes none; its set of signals has 8 bytes. KILL and STOP are refused.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8_usize) };
     }
 }
 
