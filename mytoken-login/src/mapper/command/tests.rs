@@ -58,8 +58,8 @@ fn root() -> bool {
 
 #[test]
 fn only_the_name_of_the_account_gives_it() {
-    for (output, expected) in [
-        (&b"alice"[..], Ok(Given::Account)),
+    let table: &[(&[u8], Result<Given, Refusal>)] = &[
+        (b"alice", Ok(Given::Account)),
         (b"alice\n", Ok(Given::Account)),
         (b"alice\n\n", nothing("printed more than one line")),
         (b"alice\nbob\n", nothing("printed more than one line")),
@@ -73,8 +73,9 @@ fn only_the_name_of_the_account_gives_it() {
         (b"bob\n", nothing("gives \"bob\"")),
         (b"", nothing("printed nothing")),
         (b"\n", nothing("printed nothing")),
-    ] {
-        assert_eq!(Ok(compare(output, "alice")), expected, "{:?}", String::from_utf8_lossy(output));
+    ];
+    for (output, expected) in table {
+        assert_eq!(Ok(compare(output, "alice")), *expected, "{:?}", String::from_utf8_lossy(output));
     }
 }
 
