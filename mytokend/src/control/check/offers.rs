@@ -47,6 +47,11 @@ impl<'a> Configured<'a> {
     fn redeeming(self) -> Option<&'a ExchangeSettings> {
         self.exchange().filter(|exchange| exchange.accept.contains(&Exchangeable::TransferCode))
     }
+
+    /// Whether people log in with a link of this server.
+    fn gives_links(self) -> bool {
+        self.exchange().is_some_and(|exchange| exchange.accept.contains(&Exchangeable::Link))
+    }
 }
 
 /// Something that is needed here, and that the server does not offer.
@@ -66,7 +71,7 @@ impl Findings {
             revocation(document, configured),
             codes(document, configured),
             tokeninfo(document, configured),
-            login_flow(document),
+            login_flow(document, configured),
             sub_tokens(document, configured),
         ];
         let several = restrictions(server, configured).into_iter().chain(scopes(server, configured));
@@ -82,13 +87,14 @@ fn lacking(members: &[(&'static str, bool)]) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-/// Agents revoke the sub-tokens of jobs, and logins the mytoken of a transfer code that no session gets.
+/// Agents revoke the sub-tokens of jobs, and logins the mytoken of a transfer code or of a link that no session gets.
 fn revocation(document: &Discovery, configured: Configured<'_>) -> Option<Missing> {
     if document.revocation_endpoint.is_some() {
         return None;
     }
     let jobs = configured.profiles().next().map(|_| "the sub-tokens of ended jobs stay valid until they expire");
-    let logins = configured.redeeming().map(|_| "the mytokens of refused logins stay valid until they expire");
+    let logins = (configured.redeeming().is_some() || configured.gives_links())
+        .then_some("the mytokens of refused logins stay valid until they expire");
     let harm: Vec<&str> = jobs.into_iter().chain(logins).collect();
     let (level, harm) = if harm.is_empty() {
         (Severity::Warning, "mytoken-ssh logout cannot revoke a mytoken".to_owned())
@@ -133,13 +139,22 @@ fn tokeninfo(document: &Discovery, configured: Configured<'_>) -> Option<Missing
     })
 }
 
-/// Users get their first mytoken by `mytoken-ssh login`.
-fn login_flow(document: &Discovery) -> Option<Missing> {
+/// Users get their first mytoken by `mytoken-ssh login`, and a login with a link uses the same flow.
+fn login_flow(document: &Discovery, configured: Configured<'_>) -> Option<Missing> {
     let lacking = lacking(&[
         ("the grant oidc_flow with authorization_code", document.grants(Grant::OidcFlow)),
         ("the grant polling_code", document.grants(Grant::PollingCode)),
         ("the response type token", delivers_tokens(document)),
     ])?;
+    if configured.gives_links() {
+        return Some(Missing {
+            kind: Kind { level: Severity::Error, ..kinds::SERVER_LOGIN_FLOW },
+            text: format!(
+                "does not list {lacking}: nobody can log in with a link, and mytoken-ssh login gets no mytoken there"
+            ),
+            advice: "ask the server's operator to switch it on, or leave link out of accept in login.toml",
+        });
+    }
     Some(Missing {
         kind: kinds::SERVER_LOGIN_FLOW,
         text: format!("does not list {lacking}: mytoken-ssh login gets no mytoken there"),

@@ -28,6 +28,11 @@ fn without_codes() -> String {
     LOGIN.replace("scope =", "accept = ['mytoken']\nscope =")
 }
 
+/// A login.toml that accepts links only.
+fn with_links() -> String {
+    LOGIN.replace("scope =", "accept = ['link']\nscope =")
+}
+
 fn document() -> Value {
     let captures: Value = serde_json::from_str(include_str!("../../../../../tests/captures/discovery.json")).unwrap();
     let text = captures["scenarios"][0]["steps"][0]["response"]["json"].to_string();
@@ -94,12 +99,28 @@ fn a_server_without_revocation_is_found() {
         ("", "", Severity::Warning, "logout"),
         (&*without_codes(), "", Severity::Warning, "logout"),
         (LOGIN, "", Severity::Error, "refused logins"),
+        (&*with_links(), "", Severity::Error, "refused logins"),
         ("", JOBS, Severity::Error, "ended jobs"),
         ("", &JOBS.replace("server = 't'", "server = 'other'"), Severity::Warning, "logout"),
     ] {
         let findings = found(changed("revocation_endpoint", json!(null)), login, jobs);
         assert_eq!(ids(&findings), [(id, level)], "{login}{jobs}");
         assert!(texts(&findings).contains(words), "{}", texts(&findings));
+    }
+}
+
+#[test]
+fn a_server_without_the_flow_of_links_is_an_error_where_logins_take_them() {
+    for grants in
+        [json!(["oidc_flow", "mytoken", "transfer_code"]), json!(["mytoken", "transfer_code", "polling_code"])]
+    {
+        for (login, level, words) in
+            [(with_links(), Severity::Error, "log in with a link"), (without_codes(), Severity::Warning, "mytoken-ssh")]
+        {
+            let findings = found(changed(GRANTS, grants.clone()), &login, "");
+            assert_eq!(ids(&findings), [("server-login-flow", level)], "{login}");
+            assert!(texts(&findings).contains(words), "{}", texts(&findings));
+        }
     }
 }
 
