@@ -245,6 +245,9 @@ impl<'a> Exchange<'a> {
         let claims = unverified_claims(&mytoken);
         let provider = claims.as_ref().map(|claims| claims.unverified().oidc_iss.as_str());
         let issuer = issuer_of_exchange(self.issuers, provider).filter(|_| !is_signed(&access_token));
+        if issuer.is_none() && !is_signed(&access_token) {
+            return Err(Refusal::Opaque);
+        }
         let server = self.settings.server.clone();
         let renewal = RenewalCredential { server, mytoken, scope: scope.clone(), audience: audience.clone() };
         Ok(Obtained { access_token, renewal: Some(renewal), delegated, for_session, issuer })

@@ -189,6 +189,7 @@ fn each_claim_has_its_result() {
         (json!({"iss": "https://evil.example"}), "issuer_unknown"),
         (json!({"iss": "https://op.example.org.evil.example"}), "issuer_unknown"),
         (json!({"iss": ["https://op.example.org"]}), "claim_missing"),
+        (json!({"cnf": {"jkt": "x"}}), "wrong_kind"),
         (json!({"nonce": "n"}), "accepted"), // typ at+jwt: Keycloak before 24 does that
         (json!({"at_hash": "x"}), "wrong_kind"),
         (json!({"c_hash": "x"}), "wrong_kind"),

@@ -34,6 +34,10 @@ pub(crate) fn check_claimed_kind(claims: &Map<String, Value>, by_header: bool) -
     if ["token_type", "token_use"].into_iter().any(|name| is(name, "refresh_token") || is(name, "refresh")) {
         return Err(Rejection::WrongKind("a refresh token"));
     }
+    // Only the client that holds the key may use it (RFC 9449, RFC 8705), and it proves that to the service, which this one cannot ask for.
+    if has("cnf") || is("token_type", "DPoP") {
+        return Err(Rejection::WrongKind("a token that only its own client may use"));
+    }
     if has("events") {
         return Err(Rejection::WrongKind("a logout token"));
     }

@@ -7,7 +7,7 @@ use mytoken::{Deadline, Secret};
 use serde_json::{Map, Value};
 
 use super::client::{ClientForm, client_form};
-use super::provider::{ProviderRequests, unavailable};
+use super::provider::{ProviderRequests, is_about_token, unavailable};
 use super::{PresentedToken, Validator};
 use crate::oidc::{ProviderEndpoint, Rejection, strict_object};
 use crate::refusal::Refusal;
@@ -81,7 +81,9 @@ fn claims(answer: &HttpAnswer, issuer: &str) -> Result<Map<String, Value>, Refus
         status @ (401 | 403) => Err(unavailable(answered(&format!(
             "refuses this site's client (status {status}); compare client_id, client_auth and the secret or key"
         )))),
-        400 => Err(Rejection::ValidationRefused(answered("answered with status 400")).into()),
+        status if is_about_token(status) => {
+            Err(Rejection::ValidationRefused(answered(&format!("answered with status {status}"))).into())
+        }
         status => Err(unavailable(answered(&format!("answered with status {status}")))),
     }
 }

@@ -6,7 +6,7 @@ use mytoken::config::IssuerSettings;
 use mytoken::http::{ANSWER_LIMIT, HttpAnswer};
 use serde_json::{Map, Value};
 
-use super::provider::{ProviderRequests, unavailable};
+use super::provider::{ProviderRequests, is_about_token, unavailable};
 use super::{PresentedToken, Validator};
 use crate::oidc::{ProviderEndpoint, Rejection, strict_object};
 use crate::refusal::Refusal;
@@ -41,9 +41,8 @@ fn claims(answer: &HttpAnswer, issuer: &str) -> Result<Map<String, Value>, Refus
         200 => strict_object(&answer.body)
             .ok_or_else(|| unavailable(format!("the userinfo endpoint of {issuer} did not answer with a JSON object"))),
         401 => Err(Rejection::Inactive.into()),
-        400 | 403 => Err(Rejection::ValidationRefused(format!(
-            "the userinfo endpoint of {issuer} answered with status {}",
-            answer.status
+        status if is_about_token(status) || status == 403 => Err(Rejection::ValidationRefused(format!(
+            "the userinfo endpoint of {issuer} answered with status {status}"
         ))
         .into()),
         status => Err(unavailable(format!("the userinfo endpoint of {issuer} answered with status {status}"))),
