@@ -25,6 +25,12 @@ const BROKEN: &[(&str, &str, i32)] = &[
     ),
     ("echo 'PasswordAuthentication yes' >/etc/ssh/sshd_config.d/01-broken.conf", "sshd-password", 1),
     ("echo 'LoginGraceTime 30' >/etc/ssh/sshd_config.d/01-broken.conf", "sshd-login-grace-time", 2),
+    (
+        "mkdir /etc/mytoken/login.d; printf '[exchange]\\naccept = [\"link\"]\\n' >/etc/mytoken/login.d/link.toml; \
+         echo 'LoginGraceTime 60' >/etc/ssh/sshd_config.d/01-broken.conf",
+        "sshd-link-time",
+        1,
+    ),
     // Of this keyword the last line counts, in sid the first.
     (
         "for n in 01 99; do echo 'MaxStartups 10:30:100' >/etc/ssh/sshd_config.d/$n-broken.conf; done",
