@@ -113,7 +113,7 @@ fn somebody_with_only_ssh_logs_in_by_link_and_submits_a_job_at_once() -> Result<
                      \"198.18.0.0/15\", \"198.51.100.0/24\", \"192.0.2.0/24\"]";
         accept_links(site, &format!("create_mytoken = true\n{hosts}\n[session]\nrevoke_at_logout = true"))?;
         let work = "'id -un; stat -c %a $MYTOKEN_FILE; cp $MYTOKEN_FILE token; \
-                    srun -n1 sh -c \"wc -l <\\$BEARER_TOKEN_FILE\"'";
+                    srun --mytoken -n1 sh -c \"wc -l <\\$BEARER_TOKEN_FILE\"'";
         let waiting = Waiting::begin(site, &format!("testbed {work}"), "C.UTF-8")?;
         let code = waiting.link.rsplit('/').next().unwrap_or_default().to_owned();
         people::browser(site, "alice", &waiting.link)?;
