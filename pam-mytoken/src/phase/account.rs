@@ -24,10 +24,13 @@ fn state(context: &PamContext<'_>) -> AccountState {
     let claimant = Claimant { user: &user, service: &service, process: Process::own() };
     match records().read(&handle, &claimant, &SystemClock) {
         Ok(record) if record.has_expired(&SystemClock) => {
-            // No session follows that would take the record.
-            let _ = records().take(&handle, &claimant, &SystemClock);
             context.log(Level::Notice, &format!("user={} the token has expired since the login", escape_field(&user)));
-            revocation::revoke_delegated(context, &record.credential, Deadline::after(revocation::TIME_LIMIT));
+            let is_revoked =
+                revocation::revoke_delegated(context, &record.credential, Deadline::after(revocation::TIME_LIMIT));
+            // No session follows that would take the record. With a mytoken that could not be revoked it stays for the agent.
+            if is_revoked {
+                let _ = records().take(&handle, &claimant, &SystemClock);
+            }
             AccountState::Expired
         }
         Ok(_) => AccountState::Valid,

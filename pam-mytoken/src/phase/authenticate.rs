@@ -110,6 +110,7 @@ pub(super) fn decide(
                 link.forget();
             }
             if !stored {
+                // The record could not be stored, so it cannot be left to the agent either. A failure is in the log.
                 revocation::revoke_delegated(context, &accepted.credential, deadline);
                 if login.settings.session.required {
                     return codes::authenticate(RefusalClass::System);

@@ -64,9 +64,18 @@ fn without(is_required: bool) -> PamError {
     if is_required { codes::without_required_credential() } else { codes::session(LoginMethod::Token) }
 }
 
+/// Revokes the mytoken of a record that was taken, for the session gets nothing of it.
 fn give_up(context: &PamContext<'_>, record: &Record, warn: &dyn Fn(String), reason: &str) {
     warn(reason.to_owned());
-    revocation::revoke_delegated(context, &record.credential, Deadline::after(revocation::TIME_LIMIT));
+    let is_revoked = revocation::revoke_delegated(context, &record.credential, Deadline::after(revocation::TIME_LIMIT));
+    match revocation::leave_to_agent(&records(), record, is_revoked) {
+        Ok(true) => context.log(Level::Info, "the record of the login stays: the agent revokes its mytoken"),
+        Ok(false) => {}
+        Err(error) => {
+            let line = format!("the record of the login cannot be left to the agent: {error}");
+            context.log(Level::Warning, &line);
+        }
+    }
 }
 
 fn settings(context: &PamContext<'_>) -> Result<SessionSettings, mytoken::Error> {
