@@ -242,17 +242,52 @@ impl Agent {
     }
 }
 
-/// Whether the mytoken of a session that ends is to be revoked. Another session may have the same one, if its user has copied it; then that
-/// one revokes it.
+/// Whether the mytoken of a session that ends is to be revoked. Another session may have the same one and revoke it at its own end. One that
+/// does not do that does not count: its user has entered a copy, and it may be a thief's.
 fn is_to_be_revoked(table: &LeaseTable, lease: &Lease) -> bool {
     let Some(LeaseCredential::Mytoken(own)) = lease.credential.as_ref().filter(|_| lease.revoke_at_end) else {
         return false;
     };
     let has_same = |other: &Lease| match &other.credential {
         Some(LeaseCredential::Mytoken(theirs)) => {
-            other.key != lease.key && other.is_running() && theirs.mytoken == own.mytoken
+            let is_other = other.key != lease.key && other.is_running();
+            is_other && other.revoke_at_end && theirs.mytoken == own.mytoken
         }
         _ => false,
     };
     !table.leases().any(has_same)
+}
+
+#[cfg(test)]
+mod tests {
+    use mytoken::Secret;
+    use mytoken_wire::agent::RenewalCredential;
+
+    use super::*;
+
+    const OWNER: Owner = Owner { uid: 1, gid: 1 };
+
+    /// A running session with the mytoken `m.y.t`.
+    fn session(id: char, revoke_at_end: bool) -> Lease {
+        let key = LeaseKey::Session(std::iter::repeat_n(id, 32).collect());
+        let mut lease = Lease::new(key, OWNER, "session", 0);
+        (lease.phase, lease.revoke_at_end) = (Phase::Refused, revoke_at_end);
+        lease.credential = Some(LeaseCredential::Mytoken(RenewalCredential {
+            server: "testbed".into(),
+            mytoken: Secret::new("m.y.t"),
+            scope: String::new(),
+            audience: String::new(),
+        }));
+        lease
+    }
+
+    #[test]
+    fn only_another_session_that_revokes_the_mytoken_defers_its_revocation() {
+        for (other_revokes, is_revoked) in [(true, false), (false, true)] {
+            let mut table = LeaseTable::default();
+            table.insert(session('a', true));
+            table.insert(session('b', other_revokes));
+            assert_eq!(is_to_be_revoked(&table, &session('a', true)), is_revoked, "{other_revokes}");
+        }
+    }
 }
