@@ -2,8 +2,9 @@
 //! The processes of a login: by the audit session that `pam_loginuid` begins, and by the scope that logind makes for it. Both are inherited,
 //! also by what `nohup`, `tmux` and `mosh` leave behind, and a user cannot change them.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,31 +39,58 @@ pub struct Login {
     pub first: u32,
 }
 
-/// The mark of a process; `None` if it has none.
-#[must_use]
-pub fn mark_of(pid: u32) -> Option<LoginMark> {
-    let audit = fs::read_to_string(format!("/proc/{pid}/sessionid")).ok().and_then(|text| parse_audit(&text));
-    let scope = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok().and_then(|text| parse_scope(&text));
-    (audit.is_some() || scope.is_some()).then_some(LoginMark { audit, scope })
+/// The mark of the process with this directory in `/proc`; `None` if it has none.
+///
+/// # Errors
+/// Its files cannot be read now, for example because this process has no descriptor left.
+pub fn mark_of(process: &Path) -> io::Result<Option<LoginMark>> {
+    let audit = read(&process.join("sessionid"))?.and_then(|text| parse_audit(&text));
+    let scope = read(&process.join("cgroup"))?.and_then(|text| parse_scope(&text));
+    Ok((audit.is_some() || scope.is_some()).then_some(LoginMark { audit, scope }))
 }
 
-/// For each of the logins, whether a process of it runs.
+/// For each of the logins, whether a process of it runs. `proc` is `/proc`. A process that cannot be looked at now may be of any login: the
+/// end of a session cannot be taken back.
 #[must_use]
-pub fn running(logins: &[Login], is_running: impl Fn(u32) -> bool) -> Vec<bool> {
+pub fn running(logins: &[Login], proc: &Path, is_running: impl Fn(u32) -> bool) -> Vec<bool> {
+    let Ok(entries) = fs::read_dir(proc) else { return vec![true; logins.len()] };
     let mut found = vec![false; logins.len()];
-    for entry in fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok) {
+    for entry in entries {
+        let Ok(entry) = entry else { return vec![true; logins.len()] };
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(uid) = entry.metadata().map(|process| process.uid()) else { continue };
-        let is_of = |login: &Login| login.uid == uid && login.first != pid;
-        if !logins.iter().any(is_of) {
+        let uid = match entry.metadata() {
+            Ok(process) => Some(process.uid()),
+            Err(error) if is_gone(&error) => continue,
+            Err(_) => None,
+        };
+        let is_of = |login: &Login| uid.is_none_or(|uid| login.uid == uid) && login.first != pid;
+        if !logins.iter().any(is_of) || !is_running(pid) {
             continue;
         }
-        let Some(mark) = mark_of(pid).filter(|_| is_running(pid)) else { continue };
+        let mark = mark_of(&entry.path());
+        let has_mark = |login: &Login| match &mark {
+            Ok(mark) => mark.as_ref().is_some_and(|mark| login.mark.is_shared_by(mark)),
+            Err(_) => true,
+        };
         for (login, found) in logins.iter().zip(&mut found) {
-            *found |= is_of(login) && login.mark.is_shared_by(&mark);
+            *found |= is_of(login) && has_mark(login);
         }
     }
     found
+}
+
+/// Whether an error of a file in `/proc` means that there is no such process. Another one can mean that this process has no descriptor left.
+#[must_use]
+pub fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
+
+/// The file's text; `None` if there is no such file or process.
+fn read(file: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(file) {
+        Err(error) if is_gone(&error) => Ok(None),
+        text => text.map(Some),
+    }
 }
 
 /// The largest number means that no login has begun.
@@ -125,14 +153,35 @@ mod tests {
 
     #[test]
     fn only_running_processes_of_the_user_count() {
-        let Some(mark) = mark_of(std::process::id()) else {
-            // No login has begun here: then nothing is found either.
-            let login = Login { mark: LoginMark::default(), uid: nix::unistd::getuid().as_raw(), first: 0 };
-            return assert_eq!(running(&[login], |_| true), [false]);
-        };
+        let proc = Path::new("/proc");
         let uid = nix::unistd::getuid().as_raw();
+        let Some(mark) = mark_of(&proc.join("self")).unwrap() else {
+            // No login has begun here: then nothing is found either.
+            return assert_eq!(
+                running(&[Login { mark: LoginMark::default(), uid, first: 0 }], proc, |_| true),
+                [false]
+            );
+        };
         let login = |uid| Login { mark: mark.clone(), uid, first: 0 };
-        assert_eq!(running(&[login(uid), login(uid + 1)], |_| true), [true, false]);
-        assert_eq!(running(&[login(uid)], |_| false), [false]);
+        assert_eq!(running(&[login(uid), login(uid + 1)], proc, |_| true), [true, false]);
+        assert_eq!(running(&[login(uid)], proc, |_| false), [false]);
+    }
+
+    #[test]
+    fn a_login_lasts_while_its_processes_cannot_be_looked_at() {
+        let proc = tempfile::tempdir().unwrap();
+        let uid = nix::unistd::getuid().as_raw();
+        let mark = LoginMark { audit: Some(7), scope: None };
+        let logins = [uid, uid + 1].map(|uid| Login { mark: mark.clone(), uid, first: 0 });
+        let process = proc.path().join("4242");
+        fs::create_dir(&process).unwrap();
+        assert_eq!(running(&logins, proc.path(), |_| true), [false, false], "it has no mark");
+        fs::write(process.join("sessionid"), "8").unwrap();
+        assert_eq!(running(&logins, proc.path(), |_| true), [false, false], "of another login");
+        fs::remove_file(process.join("sessionid")).unwrap();
+        // A directory is one of the files that cannot be read.
+        fs::create_dir(process.join("sessionid")).unwrap();
+        assert_eq!(running(&logins, proc.path(), |_| true), [true, false]);
+        assert_eq!(running(&logins, &proc.path().join("4242/sessionid/x"), |_| true), [true, true]);
     }
 }

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
-use super::login_processes::{Login, LoginMark, mark_of, running};
+use super::login_processes::{Login, LoginMark, is_gone, mark_of, running};
 
 /// The processes of this node, as far as the agent looks at them.
 pub trait ProcessTable: Send + Sync {
@@ -25,7 +26,7 @@ pub trait ProcessTable: Send + Sync {
     /// By what the processes of the login of this process are known.
     fn login_of(&self, pid: u32) -> Option<LoginMark>;
 
-    /// For each of the logins, whether a process of it runs.
+    /// For each of the logins, whether a process of it runs. One that cannot be looked at now counts as running.
     fn have_processes(&self, logins: &[Login]) -> Vec<bool>;
 }
 
@@ -56,11 +57,15 @@ impl ProcessTable for HostProcesses {
     }
 
     fn login_of(&self, pid: u32) -> Option<LoginMark> {
-        mark_of(pid)
+        mark_of(&Path::new("/proc").join(pid.to_string())).ok().flatten()
     }
 
     fn have_processes(&self, logins: &[Login]) -> Vec<bool> {
-        running(logins, |pid| self.start_time(pid).is_some())
+        let is_running = |pid| match read_stat(pid) {
+            Ok(stat) => parse_start_time(&stat).is_some(),
+            Err(error) => !is_gone(&error),
+        };
+        running(logins, Path::new("/proc"), is_running)
     }
 }
 
@@ -72,8 +77,7 @@ fn read_stat(pid: u32) -> io::Result<String> {
 fn shows_end(stat: io::Result<String>, start: u64) -> bool {
     match stat {
         Ok(stat) => parse_start_time(&stat) != Some(start),
-        // Only these two mean that there is no such process. Another one can mean that this process has no descriptor left.
-        Err(error) => error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH),
+        Err(error) => is_gone(&error),
     }
 }
 
