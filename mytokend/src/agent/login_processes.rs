@@ -20,11 +20,14 @@ pub struct LoginMark {
 }
 
 impl LoginMark {
-    /// Whether a process with `other` belongs to this login.
+    /// Whether a process with `other` belongs to this login. If both have a scope, it decides: without `pam_loginuid`, and with `su`, a
+    /// login has the audit session of the one in which it, or sshd, was started.
     #[must_use]
     pub fn is_shared_by(&self, other: &Self) -> bool {
-        let same_audit = self.audit.is_some() && self.audit == other.audit;
-        same_audit || self.scope.is_some() && self.scope == other.scope
+        match (&self.scope, &other.scope) {
+            (Some(own), Some(theirs)) => own == theirs,
+            _ => self.audit.is_some() && self.audit == other.audit,
+        }
     }
 }
 
@@ -136,13 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn a_process_belongs_to_a_login_by_one_of_both_marks() {
+    fn a_process_belongs_to_a_login_by_the_scope_or_else_by_the_audit_session() {
         let mark = |audit: Option<u32>, scope: Option<&str>| LoginMark { audit, scope: scope.map(str::to_owned) };
         let login = mark(Some(7), Some("/a"));
         for (other, expected) in [
             (mark(Some(7), None), true),
             (mark(None, Some("/a")), true),
             (mark(Some(8), Some("/a")), true),
+            (mark(Some(7), Some("/b")), false),
             (mark(Some(8), Some("/b")), false),
             (mark(None, None), false),
         ] {
