@@ -8,7 +8,7 @@ use mytoken::Deadline;
 use mytoken::private_files::{Directory, FileError, Owner, as_user};
 use mytoken::random::random;
 use mytoken_wire::Handle;
-use mytoken_wire::agent::{self, AgentError, RenewalCredential, SessionEnd, SessionPlace, SessionStart};
+use mytoken_wire::agent::{self, AgentError, RenewalCredential, SessionEnd, SessionEnded, SessionPlace, SessionStart};
 
 use crate::handover::Record;
 use crate::runtime_dir::open_runtime_dir;
@@ -160,10 +160,10 @@ pub fn register(
     agent::ask(socket, &start, deadline).map(drop)
 }
 
-/// Tells the agent that the session has ended.
+/// Tells the agent that the session has ended. Its answer says whether the session's files stay.
 ///
 /// # Errors
 /// Why the agent did not confirm it. The agent also watches the monitor process and finds out by itself.
-pub fn unregister(socket: &Path, session: &str, deadline: Deadline) -> Result<(), AgentError> {
-    agent::ask(socket, &SessionEnd { session: session.to_owned() }, deadline).map(drop)
+pub fn unregister(socket: &Path, session: &str, deadline: Deadline) -> Result<SessionEnded, AgentError> {
+    agent::ask(socket, &SessionEnd { session: session.to_owned() }, deadline)
 }

@@ -23,6 +23,10 @@ pub enum Answer {
     Permit(Permitted),
     /// To [`ReplacePending`](super::ReplacePending).
     HandedOver(HandedOver),
+    /// To [`SessionEnd`](super::SessionEnd). Modules of earlier releases take it as `Done`.
+    #[serde(rename = "done")]
+    #[cfg_attr(fuzzing, serde(skip_deserializing))]
+    SessionEnded(SessionEnded),
     /// To all other requests.
     Done {},
     /// A refusal, with a sentence that says why.
@@ -121,6 +125,21 @@ impl UsedUp {
 }
 
 impl FromAnswer for Permitted {
+    fn from_answer(line: &AnswerLine<'_>) -> Result<Self, Malformed> {
+        line.deserialized()
+    }
+}
+
+/// What the agent does with a session whose end it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SessionEnded {
+    /// Whether the session's files stay: it lasts, or they are retained. The agent removes them later. False also for a session that it does
+    /// not know. Agents of earlier releases do not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<bool>,
+}
+
+impl FromAnswer for SessionEnded {
     fn from_answer(line: &AnswerLine<'_>) -> Result<Self, Malformed> {
         line.deserialized()
     }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::envelope::VERSION;
 use super::{
     HandedOver, JobEnd, JobStart, Permit, Permitted, Register, Renew, Replace, ReplacePending, Retire, Revoke,
-    SessionEnd, SessionStart, Started, Status, StatusQuery, Submitted,
+    SessionEnd, SessionEnded, SessionStart, Started, Status, StatusQuery, Submitted,
 };
 use crate::Malformed;
 use crate::members::{self, Document, Json, short_number, text};
@@ -73,7 +73,7 @@ impl Call for SessionStart {
 
 impl Call for SessionEnd {
     const NAME: &'static str = "session_end";
-    type Answer = Done;
+    type Answer = SessionEnded;
 }
 
 impl Call for Renew {
@@ -241,6 +241,11 @@ mod tests {
         let status = Status { node: "n1".into(), version, keys, refused_reload, ..Status::default() };
         assert_eq!(read::<StatusQuery>(Answer::Status(status.clone())), Some(status));
         assert_eq!(read::<JobEnd>(Answer::Done {}), Some(Done {}));
+        let ended = SessionEnded { lasts: Some(true) };
+        assert_eq!(read::<SessionEnd>(Answer::SessionEnded(ended)), Some(ended));
+        // The module of an earlier release reads it as a confirmation, and the agent of one tells nothing more.
+        assert_eq!(read::<JobEnd>(Answer::SessionEnded(ended)), Some(Done {}));
+        assert_eq!(read::<SessionEnd>(Answer::Done {}), Some(SessionEnded::default()));
         for used_up in [UsedUp::User, UsedUp::Host, UsedUp::All] {
             let permitted = Permitted { wait: Some(1200), used_up };
             assert_eq!(read::<Permit>(Answer::Permit(permitted)), Some(permitted));

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Login sessions: their begin and their end, and the mytokens of logins that never opened one.
 
+use mytoken::Secret;
 use mytoken::private_files::Owner;
 use mytoken_login::handover::Abandoned;
 use mytoken_wire::Handle;
-use mytoken_wire::agent::{Answer, EventKind, SessionEnd, SessionStart};
+use mytoken_wire::agent::{Answer, EventKind, SessionEnd, SessionEnded, SessionStart};
 
 use super::file_queue::FilePlace;
 use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, Phase};
@@ -94,7 +95,8 @@ impl Agent {
             // If it takes longer, the threads for files tell it.
             self.wait_for_removal(&place);
         }
-        Answer::Done {}
+        let lasts = self.leases().get(&key).is_some_and(Lease::is_running);
+        Answer::SessionEnded(SessionEnded { lasts: Some(lasts) })
     }
 
     /// Removes the session's mytoken or has it revoked, and has its files removed. Returns where they are, if the session has run.
@@ -208,8 +210,16 @@ impl Agent {
         }
         for abandoned in found {
             let key = LeaseKey::Session(abandoned.id.clone());
-            let is_taken = self.leases().get(&key).is_some();
-            if !is_taken {
+            let (is_taken, session) = {
+                let table = self.leases();
+                (table.get(&key).is_some(), session_that_revokes(&table, &abandoned.renewal.mytoken, &key))
+            };
+            if let Some(session) = session.filter(|_| !is_taken) {
+                // The module stored the record because the answer of the agent came too late.
+                if self.changes.has_stored(&session) {
+                    self.runtime_dir.settle_abandoned(&abandoned);
+                }
+            } else if !is_taken {
                 self.revoke_abandoned(&abandoned, &key);
             } else if self.changes.has_stored(&key) {
                 self.runtime_dir.settle_abandoned(&abandoned);
@@ -248,19 +258,22 @@ fn is_to_be_revoked(table: &LeaseTable, lease: &Lease) -> bool {
     let Some(LeaseCredential::Mytoken(own)) = lease.credential.as_ref().filter(|_| lease.revoke_at_end) else {
         return false;
     };
-    let has_same = |other: &Lease| match &other.credential {
+    session_that_revokes(table, &own.mytoken, &lease.key).is_none()
+}
+
+/// A running session, other than `except`, that revokes this mytoken at its end.
+fn session_that_revokes(table: &LeaseTable, mytoken: &Secret, except: &LeaseKey) -> Option<LeaseKey> {
+    let revokes = |other: &&Lease| match &other.credential {
         Some(LeaseCredential::Mytoken(theirs)) => {
-            let is_other = other.key != lease.key && other.is_running();
-            is_other && other.revoke_at_end && theirs.mytoken == own.mytoken
+            other.key != *except && other.is_running() && other.revoke_at_end && theirs.mytoken == *mytoken
         }
         _ => false,
     };
-    !table.leases().any(has_same)
+    table.leases().find(revokes).map(|other| other.key.clone())
 }
 
 #[cfg(test)]
 mod tests {
-    use mytoken::Secret;
     use mytoken_wire::agent::RenewalCredential;
 
     use super::*;
@@ -288,6 +301,21 @@ mod tests {
             table.insert(session('a', true));
             table.insert(session('b', other_revokes));
             assert_eq!(is_to_be_revoked(&table, &session('a', true)), is_revoked, "{other_revokes}");
+        }
+    }
+
+    #[test]
+    fn a_running_session_revokes_the_mytoken_of_a_record_only_at_its_own_end() {
+        let record = LeaseKey::Session("c".repeat(32));
+        for (revokes, is_running, found) in [(true, true, true), (false, true, false), (true, false, false)] {
+            let mut table = LeaseTable::default();
+            let mut running = session('a', revokes);
+            if !is_running {
+                running.phase = Phase::Finished { due: 0 };
+            }
+            table.insert(running);
+            let of = |text: &str| session_that_revokes(&table, &Secret::new(text), &record).is_some();
+            assert_eq!((of("m.y.t"), of("another")), (found, false));
         }
     }
 }

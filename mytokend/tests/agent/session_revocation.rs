@@ -23,8 +23,9 @@ fn revoked_at_end(session: &TestSession) -> SessionStart {
     SessionStart { revoke_at_end: true, ..session.start(Some("m.y.t")) }
 }
 
-fn end(agent: &TestAgent, session: &str) {
-    agent.ask(&SessionEnd { session: session.into() }).unwrap();
+/// Returns whether the session's files stay.
+fn end(agent: &TestAgent, session: &str) -> Option<bool> {
+    agent.ask(&SessionEnd { session: session.into() }).unwrap().lasts
 }
 
 fn revoked(agent: &TestAgent) -> Vec<String> {
@@ -274,7 +275,7 @@ fn a_session_lasts_while_a_process_of_its_login_runs() {
         let mut agent = TestAgent::new();
         let (session, left) = lingering(&agent);
         if is_told {
-            end(&agent, ID);
+            assert_eq!((end(&agent, ID), end(&agent, OTHER)), (Some(true), Some(false)));
         }
         session.end_monitor();
         agent.advance(SWEEP);
@@ -290,6 +291,28 @@ fn a_session_lasts_while_a_process_of_its_login_runs() {
         agent.advance(SWEEP);
         assert!(!session.directory.exists());
     }
+}
+
+/// The answer at its begin came too late, so the module has left a record as for an agent that is away.
+#[test]
+fn the_mytoken_of_a_session_that_lasts_stays_although_a_record_of_it_is_there() {
+    let agent = TestAgent::new();
+    let records = Records::new(&agent);
+    let session = TestSession::new(&agent);
+    agent.processes.join_login(session.monitor, 5);
+    send(&agent, &SessionStart { linger: true, ..revoked_at_end(&session) });
+    let left = agent.processes.start();
+    agent.processes.join_login(left, 5);
+    records.handover.store_for_end(&login(true, ended()), ended()).unwrap();
+    assert_eq!(end(&agent, ID), Some(true));
+    session.end_monitor();
+    agent.advance(SWEEP);
+    agent.advance(SWEEP);
+    assert_eq!((records.count(), agent.revoked()), (0, 0));
+    agent.processes.end(left);
+    agent.advance(SWEEP);
+    agent.advance(SETTLE);
+    assert_eq!(revoked(&agent), ["m.y.t"]);
 }
 
 #[test]

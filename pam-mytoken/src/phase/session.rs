@@ -10,7 +10,7 @@ use mytoken::{Deadline, SystemClock};
 use mytoken_login::handover::{Claimant, Record};
 use mytoken_login::session::{Installed, Sessions, register, revoked_at_end, unregister};
 use mytoken_login::{Level, LoginSettings, Process, SessionSettings, escape_field};
-use mytoken_wire::agent::SessionPlace;
+use mytoken_wire::agent::{SessionEnded, SessionPlace};
 use mytoken_wire::paths::{AGENT_SOCKET, RUNTIME};
 use pamsm::PamError;
 
@@ -94,7 +94,7 @@ fn register_session(context: &PamContext<'_>, record: &Record, settings: &Sessio
     let deadline = Deadline::after(AGENT_TIME_LIMIT);
     let agent = register(Path::new(AGENT_SOCKET), record, settings, installed, std::process::id(), deadline);
     let place = if installed.place == SessionPlace::User { "user" } else { "run" };
-    // Without the agent nobody would remove the files later.
+    // Without the agent nobody would remove the files later. At the end its answer counts, if it gives one.
     let is_agents = (settings.retain || settings.linger) && agent.is_ok();
     let fate = if is_agents { "leave" } else { "remove" };
     context.store_session(&format!("{}:{}:{}:{place}:{fate}", installed.session, record.uid, record.gid));
@@ -157,17 +157,45 @@ pub fn close_session(context: &PamContext<'_>) -> PamError {
         (parts.next(), parts.next().map(str::parse), parts.next().map(str::parse))
     {
         // The agent comes first: it must not write into a directory that is being removed. Without an agent there is no writer.
-        if let Err(error) = unregister(Path::new(AGENT_SOCKET), session, Deadline::after(AGENT_TIME_LIMIT)) {
+        let answer = unregister(Path::new(AGENT_SOCKET), session, Deadline::after(AGENT_TIME_LIMIT));
+        if let Err(error) = &answer {
             context.log(Level::Debug, &error.to_string());
         }
         let place = if parts.next() == Some("user") { SessionPlace::User } else { SessionPlace::Run };
-        if parts.next() != Some("leave") {
+        if !files_stay(answer.ok(), parts.next() == Some("leave")) {
             sessions().remove(session, Owner { uid, gid }, place);
         }
     }
     codes::session(LoginMethod::Token)
 }
 
+/// Whether the session's files stay at its end, as the agent says. It may know the session although its answer at the begin came too late,
+/// or have lost it since. `planned` is what follows from the begin: for an agent that is away or does not tell.
+fn files_stay(answer: Option<SessionEnded>, planned: bool) -> bool {
+    answer.and_then(|answer| answer.lasts).unwrap_or(planned)
+}
+
 fn sessions() -> Sessions {
     Sessions::new(Path::new(RUNTIME), Owner::ROOT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agents_answer_decides_whether_the_files_of_a_session_stay() {
+        for (lasts, planned, stay) in [
+            // The answer at the begin came too late.
+            (Some(true), false, true),
+            // The agent has lost the session, and would never remove its files.
+            (Some(false), true, false),
+            // An agent of an earlier release.
+            (None, true, true),
+            (None, false, false),
+        ] {
+            assert_eq!(files_stay(Some(SessionEnded { lasts }), planned), stay, "{lasts:?} {planned}");
+        }
+        assert!(files_stay(None, true) && !files_stay(None, false), "no agent");
+    }
 }
