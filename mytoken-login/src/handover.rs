@@ -24,7 +24,7 @@ use name::{Content, RecordName};
 pub use abandoned::Abandoned;
 pub use kept::UNREADABLE;
 pub use record::{Claimant, Record, RecordError};
-pub use sweep::ACCOUNT_LIMIT;
+pub use sweep::{ACCOUNT_LIMIT, LEFT_LIMIT};
 
 /// The directory of the records.
 pub const DIRECTORY: &str = "/run/mytoken/handover";
@@ -52,7 +52,7 @@ impl Handover {
     /// Stores the record and returns its handle for the PAM environment.
     ///
     /// # Errors
-    /// [`FileError::Unusable`], also when there are [`ACCOUNT_LIMIT`] records of this account already.
+    /// [`FileError::Unusable`], also when [`ACCOUNT_LIMIT`] records of this account wait for their session already.
     pub fn store(&self, record: &Record) -> Result<String, FileError> {
         let content = if record.credential.own().is_some() { Content::Revocable } else { Content::Plain };
         self.store_as(content, record, &record.processes)
@@ -62,7 +62,7 @@ impl Handover {
     /// record and revokes the mytoken that was made for the session.
     ///
     /// # Errors
-    /// [`FileError::Unusable`].
+    /// [`FileError::Unusable`], also when [`LEFT_LIMIT`] records of this account wait for the agent already.
     pub fn store_for_end(&self, record: &Record, session: Process) -> Result<(), FileError> {
         self.store_as(Content::OfSession, record, &[session]).map(drop)
     }
@@ -82,8 +82,10 @@ impl Handover {
             path: self.directory.display().to_string(),
             reason: error.to_string(),
         })?;
-        let write =
-            || self.make_account_directory(record.uid, record.created)?.write_new(&name, &bytes, self.owner, 0o600);
+        // No login waits for a record of a session, or for one that no process can take.
+        let is_left = content == Content::OfSession || processes.is_empty();
+        let make = || self.make_account_directory(record.uid, record.created, is_left);
+        let write = || make()?.write_new(&name, &bytes, self.owner, 0o600);
         // A sweep can remove the account's directory while it is empty, but not twice in a row.
         write().or_else(|_| write())?;
         Ok(format!("f:{}:{name}", record.uid))

@@ -5,9 +5,10 @@
 mod session_fixture;
 
 use std::fs;
+use std::path::PathBuf;
 
 use mytoken_login::Process;
-use mytoken_login::handover::{ACCOUNT_LIMIT, Record, RecordError};
+use mytoken_login::handover::{ACCOUNT_LIMIT, LEFT_LIMIT, Record, RecordError};
 use mytoken_wire::clock::FixedClock;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 use session_fixture::{NOW, Runtime, accepted, claimant};
@@ -136,13 +137,35 @@ fn a_record_that_another_login_asks_for_stays_for_the_agent() {
 }
 
 #[test]
-fn a_record_without_an_agent_makes_room_for_logins() {
+fn records_for_the_agent_take_no_place_of_a_login_and_none_is_lost() {
     let runtime = Runtime::new();
     for _ in 0..ACCOUNT_LIMIT {
         runtime.handover.store(&own_record(1_001, NOW, &[ended()])).unwrap();
+        runtime.handover.store_for_end(&own_record(1_001, NOW, &[ended()]), running()).unwrap();
+        runtime.handover.store_for_revocation(&own_record(1_001, NOW, &[ended()])).unwrap();
     }
+    for _ in 0..ACCOUNT_LIMIT {
+        runtime.handover.store(&own_record(1_001, NOW, &[running()])).unwrap();
+    }
+    assert!(runtime.handover.store(&own_record(1_001, NOW, &[running()])).is_err(), "no more logins at once");
+    runtime.handover.store_for_revocation(&own_record(1_001, NOW, &[ended()])).unwrap();
+    assert_eq!(runtime.handover.abandoned(&FixedClock(NOW)).0.len(), 2 * ACCOUNT_LIMIT + 1);
+}
+
+#[test]
+fn without_an_agent_the_oldest_records_make_room() {
+    let runtime = Runtime::new();
+    runtime.handover.store_for_end(&own_record(1_001, NOW - 9, &[ended()]), running()).unwrap();
+    let oldest = runtime.handover.store(&own_record(1_001, NOW - 1, &[ended()])).unwrap();
+    for _ in 2..LEFT_LIMIT {
+        runtime.handover.store_for_revocation(&own_record(1_001, NOW, &[])).unwrap();
+    }
+    assert!(runtime.record_file(&oldest).exists());
     runtime.handover.store(&own_record(1_001, NOW, &[running()])).unwrap();
-    assert_eq!(runtime.record_files().len(), 1);
+    assert!(!runtime.record_file(&oldest).exists());
+    assert_eq!(runtime.record_files().len(), LEFT_LIMIT);
+    let is_of_session = |file: &PathBuf| file.file_name().unwrap().to_string_lossy().starts_with('s');
+    assert_eq!(runtime.record_files().iter().filter(|file| is_of_session(file)).count(), 1, "its session runs");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! The name of a record decides; no record is opened. One whose mytoken is to be revoked stays for the agent, which reads it
 //! ([`Handover::abandoned`]). Without an agent it is removed after [`REVOCABLE_LIMIT`]; its mytoken is then valid until it expires.
 //!
-//! A login checks the records of its own account, at most [`ACCOUNT_LIMIT`]. Once a minute a login also checks a few records of other
+//! A login checks the records of its own account, at most [`ACCOUNT_LIMIT`] and [`LEFT_LIMIT`]. Once a minute a login also checks a few records of other
 //! accounts, unless the agent does it.
 
 use mytoken::Clock;
@@ -15,8 +15,13 @@ use super::kept::UNREADABLE;
 use super::name::{Content, RecordName};
 use super::record::AGE_LIMIT;
 
-/// Maximum number of records of one account. A record exists for some milliseconds, until its session takes it.
+/// Maximum number of records of one account that wait for their session. Such a record exists for some milliseconds, or, for a login with a
+/// link, until its person has confirmed it.
 pub const ACCOUNT_LIMIT: usize = 64;
+
+/// Maximum number of records of one account that wait for the agent. They take no place of the logins. The records of links that were given
+/// up are those of the account `nobody`; the budget of requests permits far fewer between two sweeps of the agent.
+pub const LEFT_LIMIT: usize = 512;
 
 /// How long a record whose mytoken is to be revoked waits for the agent, in seconds.
 const REVOCABLE_LIMIT: u64 = 24 * 3600;
@@ -93,34 +98,73 @@ impl Handover {
         }
     }
 
-    /// Makes the directory of an account, and room for one more record in it.
-    pub(super) fn make_account_directory(&self, uid: u32, now: u64) -> Result<Directory, FileError> {
+    /// Makes the directory of an account, and room for one more record in it. `is_left`: the record is for the agent from its begin.
+    pub(super) fn make_account_directory(&self, uid: u32, now: u64, is_left: bool) -> Result<Directory, FileError> {
         let handover = self.open()?;
         let account = handover.make(&uid.to_string(), self.owner, 0o700)?;
         let names = account.names()?;
-        if names.len() >= ACCOUNT_LIMIT {
-            // So many wait only where no agent runs, and then nobody revokes their mytokens.
-            let removed = remove_orphans(&account, &names, now, |_| true);
-            if names.len() - removed >= ACCOUNT_LIMIT {
-                return Err(FileError::Unusable {
-                    path: account.path().display().to_string(),
-                    reason: format!("{ACCOUNT_LIMIT} logins of this account are waiting for their session already"),
-                });
-            }
+        if names.len() < ACCOUNT_LIMIT {
+            return Ok(account);
+        }
+        remove_orphans(&account, &names, now, |_| false);
+        let names = account.names()?;
+        let (left, others): (Vec<_>, Vec<_>) = names
+            .iter()
+            .map(|name| (name, name.parse::<RecordName>().ok()))
+            .partition(|(_, record)| record.as_ref().is_some_and(|record| is_for_agent(record, now)));
+        let left = make_room_for_agent(&account, left, now);
+        let (full, what) = if is_left {
+            (left >= LEFT_LIMIT, format!("{LEFT_LIMIT} records of this account are waiting for the agent already"))
+        } else {
+            let waiting = format!("{ACCOUNT_LIMIT} logins of this account are waiting for their session already");
+            (others.len() >= ACCOUNT_LIMIT, waiting)
+        };
+        if full {
+            return Err(FileError::Unusable { path: account.path().display().to_string(), reason: what });
         }
         Ok(account)
     }
 }
 
+/// Whether the agent will revoke the mytoken of the record, now or at the end of its session. No login waits for it.
+fn is_for_agent(record: &RecordName, now: u64) -> bool {
+    match record.content() {
+        Content::Plain => false,
+        Content::Revocable => record.is_obsolete(now),
+        Content::OfSession => true,
+    }
+}
+
+/// Removes the oldest records for the agent, except those of sessions that run, until there is room for one more. So many wait only where
+/// no agent runs, and then nobody revokes their mytokens. Returns how many are left.
+fn make_room_for_agent(account: &Directory, left: Vec<(&String, Option<RecordName>)>, now: u64) -> usize {
+    let surplus = (left.len() + 1).saturating_sub(LEFT_LIMIT);
+    if surplus == 0 {
+        return left.len();
+    }
+    let count = left.len();
+    let mut obsolete: Vec<(u64, &String)> = left
+        .into_iter()
+        .filter_map(|(name, record)| {
+            record.filter(|record| record.is_obsolete(now)).map(|record| (record.age(now), name))
+        })
+        .collect();
+    obsolete.sort_unstable();
+    let oldest = obsolete.into_iter().rev().take(surplus);
+    count - oldest.filter(|(_, name)| account.remove(name).unwrap_or(false)).count()
+}
+
 /// Removes records that are too old or that no process can take any more; those with a mytoken to revoke only if `is_given_up` says so.
-/// Returns how many.
-fn remove_orphans(account: &Directory, names: &[String], now: u64, is_given_up: impl Fn(&RecordName) -> bool) -> usize {
+fn remove_orphans(account: &Directory, names: &[String], now: u64, is_given_up: impl Fn(&RecordName) -> bool) {
     let obsolete = |name: &&String| match name.parse::<RecordName>() {
         Ok(record) => record.is_obsolete(now) && (record.content() == Content::Plain || is_given_up(&record)),
         // An incomplete file whose writer died, or a file of another program. A writer needs less than ten minutes.
         Err(()) => age_on_disk(account, name, now) > AGE_LIMIT,
     };
-    names.iter().filter(obsolete).filter(|name| account.remove(name).unwrap_or(false)).count()
+    for name in names.iter().filter(obsolete) {
+        // The next sweep tries it again.
+        let _ = account.remove(name);
+    }
 }
 
 fn age_on_disk(directory: &Directory, name: &str, now: u64) -> u64 {
