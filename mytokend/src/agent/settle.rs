@@ -29,6 +29,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(240);
 /// Longest pause between two attempts to revoke.
 const LONGEST_REVOCATION_PAUSE: Duration = Duration::from_secs(3_600);
 
+/// Why the revocation of a mytoken that does not say when it expires is given up.
+const NEVER_REVOKED: &str = "could not be revoked for a day, and does not say when it expires";
+
 /// How much later than the node before it a node revokes.
 const RANK_DELAY: Duration = Duration::from_secs(600);
 
@@ -134,17 +137,18 @@ impl Agent {
             let progress = lease.progress.filter(|_| lease.is_followed_here());
             let expired = self.is_expired(lease);
             let about = (lease.credential.clone(), lease.ends, (lease.uid, lease.removing && tries < FILES_FIRST));
-            Some((about, expired, ((held, times), progress), (due, tries, revoke)))
+            let ended = expired.then_some("has expired");
+            let ended = ended.or_else(|| lease.is_never_revoked(self.now()).then_some(NEVER_REVOKED));
+            Some((about, ended, ((held, times), progress), (due, tries, revoke)))
         });
-        let Some(((credential, ends, (uid, has_files)), expired, (held, before), (ended, tries, revoke))) = copied
-        else {
+        let Some(((credential, ends, (uid, has_files)), over, (held, before), (ended, tries, revoke))) = copied else {
             return;
         };
         let now = self.now();
         let (mut leaders, mut progress, mut known) = (None, None, None);
         let settlement = match credential {
-            Some(credential) if expired => {
-                let text = format!("the {} has expired", revocation::word(&credential));
+            Some(credential) if over.is_some() => {
+                let text = format!("the {} {}", revocation::word(&credential), over.unwrap_or_default());
                 Settlement::Finished(EventKind::Kept, text)
             }
             // The user can make the removal hang (KERN-01), and the revocation must not wait for ever.
@@ -249,6 +253,8 @@ impl Agent {
         let settle_delay = self.configured().intervals.settle_delay;
         let pause =
             |tries: u32, longest: Duration| millis(settle_delay.saturating_mul(1 << tries.min(12)).min(longest));
+        // The first attempt: what does not say when it ends is not tried for ever.
+        let first = |revoke: Option<u64>| Some(revoke.map_or(now, |first| first.min(now)));
         let after = |pause: u64, tries, revoke| Phase::Ended { due: now.saturating_add(pause), tries, revoke };
         match settlement {
             Settlement::Finished(kind, text) => {
@@ -289,14 +295,14 @@ impl Agent {
                 let word = lease.credential.as_ref().map_or("sub-token", revocation::word);
                 let text = format!("the {word} was not revoked: {reason}; the agent tries again");
                 self.record(lease, Level::Warning, EventKind::Retry, text);
-                lease.phase = after(pause(tries, LONGEST_REVOCATION_PAUSE), tries, Some(now));
+                lease.phase = after(pause(tries, LONGEST_REVOCATION_PAUSE), tries, first(revoke));
             }
             Settlement::Waits(wait, text) => {
                 if lease.reason.as_deref() != Some(&text) {
                     self.record(lease, Level::Info, EventKind::Retry, text.clone());
                     lease.reason = Some(text);
                 }
-                lease.phase = after(millis(wait).max(millis(settle_delay)), tries, Some(now));
+                lease.phase = after(millis(wait).max(millis(settle_delay)), tries, first(revoke));
             }
         }
     }

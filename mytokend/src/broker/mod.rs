@@ -236,7 +236,7 @@ impl Broker {
         }
         let mut state = self.state();
         let service = self.service();
-        state.forget(elapsed, |server| service.server_time(server));
+        state.forget(elapsed, |at| self.earliest_time_at(at), |server| service.server_time(server));
         self.replaced.note(jobs, |key| state.submissions.contains_key(key));
         drop(state);
         for (key, is_alone) in over {

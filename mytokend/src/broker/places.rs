@@ -59,12 +59,18 @@ impl State {
     /// This host's clock does not count: a jump of it would drop the submissions of all jobs, or keep them for years. The server's counts,
     /// if it is known, and the whole life of the sub-token, which nobody can use for longer than that after it came here. A sub-token that
     /// is to be revoked is forgotten by the latter alone: until then, only the server's answer says that nobody can use it any more.
-    pub(super) fn forget(&mut self, elapsed: Duration, server_time: impl Fn(&str) -> Option<u64>) {
+    /// `time_at` tells the time of day on this host, Unix seconds, at an elapsed time, for a sub-token that does not say when it was made.
+    pub(super) fn forget(
+        &mut self,
+        elapsed: Duration,
+        time_at: impl Fn(Duration) -> u64,
+        server_time: impl Fn(&str) -> Option<u64>,
+    ) {
         let mut times: HashMap<String, Option<u64>> = HashMap::new();
         self.submissions.retain(|_, own| {
             let known_since = *own.known_since.get_or_insert(elapsed);
             let Admitted { made, exp, .. } = own.admitted;
-            let life = Duration::from_secs(exp.saturating_sub(made).saturating_add(AFTER_EXPIRY));
+            let life = life(made, exp, || time_at(known_since));
             let is_past = elapsed.saturating_sub(known_since) > life;
             match own.end {
                 End::Settled { since } => elapsed.saturating_sub(since) <= REMEMBERED,
@@ -83,6 +89,12 @@ impl State {
         self.places = Places::of(self.submissions.values());
         self.revoked.forget(elapsed);
     }
+}
+
+/// How long a sub-token is kept that came here at `known_at`. `made` is 0 in texts that an earlier release has sealed.
+fn life(made: u64, exp: u64, known_at: impl Fn() -> u64) -> Duration {
+    let begin = if made == 0 { known_at() } else { made };
+    Duration::from_secs(exp.saturating_sub(begin).saturating_add(AFTER_EXPIRY))
 }
 
 /// The submission with this key. It is made if there is room for one that `host` brings; empty if that is not known.
@@ -107,4 +119,21 @@ pub(super) fn submission<'s>(
         state.places.take(host);
     }
     state.submissions.get_mut(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sub_token_that_does_not_say_when_it_was_made_lives_from_when_it_came() {
+        for (made, exp, known_at, expected) in [
+            (1_000, 5_000, 9_999, 4_000),
+            (0, 1_800_003_600, 1_800_000_000, 3_600),
+            // It had expired.
+            (0, 1_800_000_000, 1_800_003_600, 0),
+        ] {
+            assert_eq!(life(made, exp, || known_at), Duration::from_secs(expected + AFTER_EXPIRY), "{made} {known_at}");
+        }
+    }
 }

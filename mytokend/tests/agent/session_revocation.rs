@@ -78,6 +78,24 @@ fn a_revocation_that_failed_is_repeated_after_a_restart() {
 }
 
 #[test]
+fn the_revocation_of_a_mytoken_that_does_not_say_when_it_ends_is_given_up_after_a_day() {
+    let agent = TestAgent::new();
+    let session = TestSession::new(&agent);
+    send(&agent, &revoked_at_end(&session));
+    agent.services.with(|script| script.revocation_failure = Some(outage()));
+    end(&agent, ID);
+    for _ in 0..23 {
+        agent.advance(Duration::from_secs(3_600));
+    }
+    assert_eq!(last_event(&agent).0, EventKind::Retry);
+    for _ in 0..3 {
+        agent.advance(Duration::from_secs(3_600));
+    }
+    assert_eq!(last_event(&agent).0, EventKind::Kept);
+    assert!(!fs::read_to_string(state_file(&agent)).unwrap().contains("m.y.t"));
+}
+
+#[test]
 fn a_mytoken_that_is_not_renewed_any_more_is_revoked_too() {
     let agent = TestAgent::new();
     let session = TestSession::new(&agent);

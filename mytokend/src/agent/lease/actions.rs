@@ -1,10 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The next action of a lease and its time.
 
-use super::{Action, Lease, NamedFile, OpenRequests, Phase};
+use super::{Action, Lease, LeaseKey, NamedFile, OpenRequests, Phase};
 use crate::jobs::remove_at;
 
+/// For this time, in milliseconds, the agent tries to revoke what does not say when it ends.
+const LONGEST_WITHOUT_END: u64 = 86_400_000;
+
 impl Lease {
+    /// Whether the mytoken of a session could not be revoked for so long that the agent gives up, at `now`, Unix milliseconds. Nobody knows
+    /// when it expires, so nothing else would end the attempts.
+    #[must_use]
+    pub fn is_never_revoked(&self, now: u64) -> bool {
+        let is_session = matches!(self.key, LeaseKey::Session(_));
+        let first = match self.phase {
+            Phase::Ended { tries, revoke, .. } if tries > 0 => revoke,
+            _ => None,
+        };
+        is_session && self.until.is_none() && first.is_some_and(|first| now.saturating_sub(first) > LONGEST_WITHOUT_END)
+    }
+
     /// The next action and its time. While a worker thread processes the lease, only an expired token is removed, and a further request
     /// is sent when one has no answer for a long time.
     #[must_use]

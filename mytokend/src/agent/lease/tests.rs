@@ -97,6 +97,20 @@ fn an_end_that_no_broker_understands_is_given_up_after_days() {
 }
 
 #[test]
+fn the_revocation_of_a_session_without_an_end_is_given_up_after_a_day() {
+    let day = 86_400_000;
+    let ended = |tries| Phase::Ended { due: 0, tries, revoke: Some(1_000) };
+    let mut lease = lease(ended(9), None);
+    assert!(!lease.is_never_revoked(u64::MAX), "a job");
+    lease.key = LeaseKey::Session("a".repeat(32));
+    assert!(!lease.is_never_revoked(1_000 + day) && lease.is_never_revoked(1_001 + day));
+    lease.until = Some(5);
+    assert!(!lease.is_never_revoked(u64::MAX), "it expires");
+    (lease.until, lease.phase) = (None, ended(0));
+    assert!(!lease.is_never_revoked(u64::MAX), "it was not tried");
+}
+
+#[test]
 fn an_old_token_that_could_not_be_replaced_expires_at_its_own_time() {
     let mut lease = lease(Phase::Active { due: 900_000 }, Some(1_000));
     lease.add_job(8, 5, None, 1);
