@@ -252,7 +252,8 @@ impl TestAgent {
 
     pub fn begin(&mut self) {
         let me = Owner::current();
-        let runtime_dir = RuntimeDir::open(&self.dir.path().join("mytoken"), me).unwrap();
+        let runtime_dir =
+            RuntimeDir::open(&self.dir.path().join("mytoken"), me).unwrap().with_users(&self.dir.path().join("users"));
         let (clock, processes) = (Arc::new(self.clock.clone()), Box::new(self.processes.clone()));
         let (configured, log) = (configured(&self.services), Log::stderr("test"));
         let agent = Agent::new("n1".into(), configured, runtime_dir, clock, processes, log).unwrap();

@@ -81,6 +81,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use mytoken::private_files::Owner;
+    use mytoken_wire::agent::SessionPlace;
 
     use super::*;
     use crate::agent::recovery::looks::Look;
@@ -114,9 +115,10 @@ mod tests {
             }
             let owner = |uid| Owner { uid, gid: 7 };
             Ok(vec![match place {
-                Place::Sessions(uid) => {
-                    (LeaseKey::Session(session(uid)), Left::Session(LeftToken { owner: owner(uid), exp: 2_000 }))
-                }
+                Place::Sessions(uid) => (
+                    LeaseKey::Session(session(uid)),
+                    Left::Session(LeftToken { owner: owner(uid), exp: 2_000, place: SessionPlace::Run }),
+                ),
                 Place::Job(job) => {
                     let left = LeftInJob { owner: owner(job), main: Some(2_000), files: Vec::new() };
                     (LeaseKey::Job(job), Left::Job(left))
@@ -128,7 +130,7 @@ mod tests {
     /// A runtime directory with a session and a job of each of three users, whose leases are lost.
     fn lost_leases(dir: &tempfile::TempDir) -> RuntimeDir {
         let path = dir.path().join("mytoken");
-        let runtime_dir = RuntimeDir::open(&path, Owner::current()).unwrap();
+        let runtime_dir = RuntimeDir::open(&path, Owner::current()).unwrap().with_users(&path.join("users"));
         for uid in [1, 2, 3] {
             fs::create_dir_all(path.join(format!("sessions/{uid}"))).unwrap();
             let record = path.join(format!("state/session-{}.json", session(uid)));

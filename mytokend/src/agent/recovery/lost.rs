@@ -127,6 +127,9 @@ fn lease_of_token(key: LeaseKey, left: Left, why: &str, now: u64) -> Lease {
     let why = format!("{why}{advice}");
     lease.refuse(now, why.clone());
     lease.lacks_credential = true;
+    if let Left::Session(left) = &left {
+        lease.place = left.place;
+    }
     if let (LeaseKey::Job(job), Left::Job(left)) = (&lease.key, left) {
         let job = *job;
         lease.add_job(job, gid, None, now);
@@ -146,6 +149,8 @@ fn lease_of_token(key: LeaseKey, left: Left, why: &str, now: u64) -> Lease {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use mytoken_wire::agent::SessionPlace;
+
     use super::*;
     use crate::agent::lease::Action;
     use crate::agent::runtime_dir::{LeftInJob, LeftToken};
@@ -157,7 +162,7 @@ pub(super) mod tests {
         let owner = Owner { uid: 7, gid: 7 };
         let left = match key {
             LeaseKey::Job(_) => Left::Job(LeftInJob { owner, main: Some(2_000), files: Vec::new() }),
-            _ => Left::Session(LeftToken { owner, exp: 2_000 }),
+            _ => Left::Session(LeftToken { owner, exp: 2_000, place: SessionPlace::User }),
         };
         lease_of_token(key, left, "because", NOW)
     }
@@ -167,6 +172,8 @@ pub(super) mod tests {
         for key in [LeaseKey::Job(1), LeaseKey::Session("0".repeat(32))] {
             let lease = of_token(key);
             assert_eq!(lease.next_action(), Some((1_999_750, Action::Expire)), "{lease:?}");
+            let is_session = matches!(lease.key, LeaseKey::Session(_));
+            assert_eq!(lease.place == SessionPlace::User, is_session, "it is removed where it was found");
             assert!(lease.reason.is_some_and(|reason| reason.starts_with("because")));
         }
     }

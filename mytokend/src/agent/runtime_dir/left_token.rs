@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Access tokens of jobs and sessions that have no readable lease. They stay until they expire: the job or session may still run.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -10,6 +11,7 @@ use mytoken::Secret;
 use mytoken::private_files::{Directory, FileError, Owner, as_user};
 use mytoken::token::{Presented, TOKEN_LIMIT, classify};
 use mytoken_wire::FileName;
+use mytoken_wire::agent::SessionPlace;
 use mytoken_wire::paths::named_token_file;
 use mytoken_wire::token_file;
 
@@ -19,13 +21,15 @@ use super::{RuntimeDir, SessionDir, number, token_name};
 /// (WLCG profile).
 const OPAQUE_LIFETIME: u64 = 6 * 3600;
 
-/// An access token without a lease.
+/// The access token of a session without a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeftToken {
     /// Owner of the file.
     pub owner: Owner,
     /// When it expires, Unix seconds.
     pub exp: u64,
+    /// Where its session's directory is.
+    pub place: SessionPlace,
 }
 
 /// An access token in a file of which its lease knows nothing.
@@ -91,8 +95,8 @@ impl RuntimeDir {
         let mut left: Option<LeftInJob> = None;
         for file in directory.names()? {
             let Some((uid, name)) = token_file(&file) else { continue };
-            let Some(found) = left_token(&directory, &file, uid, 0o400, now) else { continue };
-            let left = left.get_or_insert_with(|| LeftInJob { owner: found.owner, main: None, files: Vec::new() });
+            let Some((owner, found)) = found_token(&directory, &file, uid, 0o400, now) else { continue };
+            let left = left.get_or_insert_with(|| LeftInJob { owner, main: None, files: Vec::new() });
             match name {
                 _ if left.owner.uid != uid => {}
                 None => left.main = Some(found.exp),
@@ -139,19 +143,22 @@ impl RuntimeDir {
         })
     }
 
-    /// The users who have a directory for sessions.
+    /// The users who have a directory for sessions, or a runtime directory of their own, where there may be one.
     ///
     /// # Errors
     /// [`FileError::Unusable`].
-    pub fn session_users(&self) -> Result<Vec<u32>, FileError> {
-        if !self.root.has("sessions")? {
-            return Ok(Vec::new());
+    pub fn session_users(&self) -> Result<BTreeSet<u32>, FileError> {
+        // Without logind there is none.
+        let own = fs::read_dir(&self.users).into_iter().flatten().filter_map(Result::ok);
+        let mut users: BTreeSet<u32> = own.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
+        if self.root.has("sessions")? {
+            let names = self.root.enter("sessions", self.owner, 0o711)?.names()?;
+            users.extend(names.iter().filter_map(|name| number(name)));
         }
-        let names = self.root.enter("sessions", self.owner, 0o711)?.names()?;
-        Ok(names.iter().filter_map(|name| number(name)).collect())
+        Ok(users)
     }
 
-    /// The access tokens of those of these sessions that are in the directory of user `uid`. `now` is Unix seconds.
+    /// The access tokens of those of these sessions that are in the directories of user `uid`. `now` is Unix seconds.
     ///
     /// # Errors
     /// [`FileError::Unusable`], [`FileError::Identity`].
@@ -161,8 +168,30 @@ impl RuntimeDir {
         sessions: &[String],
         now: u64,
     ) -> Result<Vec<(String, LeftToken)>, FileError> {
-        let (all, name) = (self.root.enter("sessions", self.owner, 0o711)?, uid.to_string());
-        let path = all.path().join(&name);
+        let [run, user] = [SessionPlace::Run, SessionPlace::User].map(|place| self.left_at(place, uid, sessions, now));
+        match (run, user) {
+            (Ok(mut found), Ok(more)) => {
+                found.extend(more);
+                Ok(found)
+            }
+            // A directory that its user has changed hides no token in the other one.
+            (Ok(found), Err(_)) | (Err(_), Ok(found)) if !found.is_empty() => Ok(found),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    fn left_at(
+        &self,
+        place: SessionPlace,
+        uid: u32,
+        sessions: &[String],
+        now: u64,
+    ) -> Result<Vec<(String, LeftToken)>, FileError> {
+        let path = match place {
+            SessionPlace::Run => self.root.path().join("sessions"),
+            SessionPlace::User => self.users.clone(),
+        }
+        .join(uid.to_string());
         let gid = match fs::symlink_metadata(&path) {
             Ok(meta) => meta.gid(),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -171,14 +200,15 @@ impl RuntimeDir {
             }
         };
         let owner = Owner { uid, gid };
+        let Some(own) = self.own_sessions(SessionDir { owner, session: "", place })? else { return Ok(Vec::new()) };
         as_user(owner, || {
-            let own = all.enter(&name, owner, 0o700)?;
             let mut found = Vec::new();
             for session in sessions {
                 // The user may have changed the directory of one session; that costs no other one.
                 let Ok(true) = own.has(session) else { continue };
                 let Ok(directory) = own.enter(session, owner, 0o700) else { continue };
-                let left = left_token(&directory, &token_name(uid), uid, 0o600, now);
+                let left = found_token(&directory, &token_name(uid), uid, 0o600, now);
+                let left = left.map(|(owner, found)| LeftToken { owner, exp: found.exp, place });
                 found.extend(left.map(|left| (session.clone(), left)));
             }
             Ok(found)
@@ -195,12 +225,7 @@ fn token_file(name: &str) -> Option<(u32, Option<FileName>)> {
     }
 }
 
-/// The access token of user `uid` in the file `name` of `directory`.
-fn left_token(directory: &Directory, name: &str, uid: u32, mode: u32, now: u64) -> Option<LeftToken> {
-    found_token(directory, name, uid, mode, now).map(|(owner, found)| LeftToken { owner, exp: found.exp })
-}
-
-/// The same with its text, and the owner of the file.
+/// The access token of user `uid` in the file `name` of `directory`, and the owner of the file.
 fn found_token(directory: &Directory, name: &str, uid: u32, mode: u32, now: u64) -> Option<(Owner, FoundToken)> {
     let meta = fs::symlink_metadata(directory.path().join(name)).ok().filter(|meta| meta.uid() == uid)?;
     let owner = Owner { uid, gid: meta.gid() };
@@ -235,8 +260,11 @@ fn latest_end(written: u64, now: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use mytoken_login::user_runtime_dir::user_sessions;
 
     use super::*;
 
@@ -248,12 +276,13 @@ mod tests {
     fn the_tokens_of_sessions_are_found_without_their_leases() {
         let dir = tempfile::tempdir().unwrap();
         let (own, session) = (Owner::current(), "0".repeat(32));
-        let runtime = RuntimeDir::open(&dir.path().join("mytoken"), own).unwrap();
-        assert_eq!(runtime.session_users(), Ok(Vec::new()));
+        let users = dir.path().join("users");
+        let runtime = RuntimeDir::open(&dir.path().join("mytoken"), own).unwrap().with_users(&users);
+        assert_eq!(runtime.session_users(), Ok(BTreeSet::new()));
         let sessions = runtime.root.make("sessions", own, 0o711).unwrap();
         sessions.make("of-nobody", own, 0o700).unwrap();
         let user = sessions.make(&own.uid.to_string(), own, 0o700).unwrap();
-        assert_eq!(runtime.session_users(), Ok(vec![own.uid]));
+        assert_eq!(runtime.session_users(), Ok([own.uid].into()));
         let directory = user.make(&session, own, 0o700).unwrap();
         let asked = ["1".repeat(32), "2".repeat(32), session.clone()];
         let look = || runtime.left_in_sessions(own.uid, &asked, 5);
@@ -262,9 +291,30 @@ mod tests {
         // Of another session, which the user has opened to others.
         let changed = user.make(&asked[0], own, 0o755).unwrap();
         changed.write(&token_name(own.uid), b"an-opaque-access-token", own, 0o600).unwrap();
-        assert_eq!(look(), Ok(vec![(session, LeftToken { owner: own, exp: 5 + OPAQUE_LIFETIME })]));
+        assert_eq!(
+            look(),
+            Ok(vec![(session, LeftToken { owner: own, exp: 5 + OPAQUE_LIFETIME, place: SessionPlace::Run })])
+        );
         assert_eq!(runtime.left_in_sessions(own.uid, &asked[1..2], 5), Ok(Vec::new()));
         assert_eq!(runtime.left_in_sessions(own.uid + 1, &asked, 5), Ok(Vec::new()), "there is no such directory");
+    }
+
+    #[test]
+    fn a_token_in_the_users_own_runtime_directory_is_found_without_its_lease() {
+        // The only file system in memory that every user of every host can use.
+        let users = tempfile::tempdir_in("/dev/shm").unwrap();
+        let (dir, own, session) = (tempfile::tempdir().unwrap(), Owner::current(), "0".repeat(32));
+        let runtime = RuntimeDir::open(&dir.path().join("mytoken"), own).unwrap().with_users(users.path());
+        let above = users.path().join(own.uid.to_string());
+        fs::create_dir(&above).unwrap();
+        fs::set_permissions(&above, fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(runtime.session_users(), Ok([own.uid].into()));
+        let look = || runtime.left_in_sessions(own.uid, std::slice::from_ref(&session), 5);
+        assert_eq!(look(), Ok(Vec::new()));
+        let directory = user_sessions(users.path(), own, true).unwrap().unwrap().make(&session, own, 0o700).unwrap();
+        directory.write(&token_name(own.uid), b"an-opaque-access-token", own, 0o600).unwrap();
+        let left = LeftToken { owner: own, exp: 5 + OPAQUE_LIFETIME, place: SessionPlace::User };
+        assert_eq!(look(), Ok(vec![(session.clone(), left)]));
     }
 
     #[test]

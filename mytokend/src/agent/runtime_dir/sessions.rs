@@ -75,7 +75,7 @@ impl RuntimeDir {
     }
 
     /// The directory above those of the sessions of one user, if there is one.
-    fn own_sessions(&self, session: SessionDir<'_>) -> Result<Option<Directory>, FileError> {
+    pub(super) fn own_sessions(&self, session: SessionDir<'_>) -> Result<Option<Directory>, FileError> {
         let SessionDir { owner, place, .. } = session;
         if place == SessionPlace::User {
             // logind removes it with the user's last session.
