@@ -2,6 +2,9 @@
 //! What is asked for by a login with a link: a mytoken for one session, with few rights, and with a name that tells the person what is
 //! confirmed. Pure.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use mytoken::capabilities::{AT, CREATE_MYTOKEN, Capabilities};
 use mytoken::restrictions::Clause;
 use mytoken::server::{Granted, GrantedKind};
@@ -69,7 +72,7 @@ impl LinkRequest {
     /// The refusal of the login.
     pub(crate) fn check(&self, granted: &Granted) -> Result<(), Refusal> {
         let broader = granted.broader_than(std::slice::from_ref(&self.clause), &self.capabilities);
-        if let Some(what) = broader {
+        if let Some(what) = broader.or_else(|| self.further_places(&granted.restrictions)) {
             return Err(LinkRefusal::Broader(what).into());
         }
         if granted.rotates() {
@@ -80,6 +83,27 @@ impl LinkRequest {
         }
         Ok(())
     }
+
+    /// What of clauses that are each within [`Self::clause`] admits more places than this host. Any single address is within `this`, so
+    /// whoever has the link could add one on the consent page, also in a clause of its own. If the only address is not this host's, the
+    /// exchange from here fails.
+    fn further_places(&self, granted: &[Clause]) -> Option<String> {
+        let [clause] = granted else { return Some("more than one clause".to_owned()) };
+        let mut named = self.clause.clone();
+        named.hosts.retain(|host| !host.eq_ignore_ascii_case("this"));
+        let is_named = |host: &String| {
+            let alone = Clause { hosts: vec![host.clone()], ..clause.clone() };
+            !named.hosts.is_empty() && alone.is_within(&named)
+        };
+        let addresses: BTreeSet<String> =
+            clause.hosts.iter().filter(|host| !is_named(host)).map(|host| one_spelling(host)).collect();
+        (addresses.len() > 1).then(|| "restriction hosts".to_owned())
+    }
+}
+
+/// An address in one spelling.
+fn one_spelling(host: &str) -> String {
+    host.parse::<IpAddr>().map_or_else(|_| host.to_owned(), |address| address.to_canonical().to_string())
 }
 
 /// `ssh session alice@login.example.org from 192.0.2.7`. Whoever gets a link from somebody else sees here that it is not the own login.
@@ -152,27 +176,65 @@ mod tests {
         assert!(more.capabilities.has("create_mytoken") && !more.capabilities.has("tokeninfo"));
     }
 
-    #[test]
-    fn only_what_was_asked_for_or_less_is_taken() {
-        let asked = request(&LinkSettings::default());
-        let clause = Clause { hosts: vec!["192.0.2.1".into()], ..asked.clause.clone() };
-        let granted = |clause: Option<Clause>, capabilities: &str| Granted {
+    fn granted(capabilities: &str) -> Granted {
+        Granted {
             mytoken: Secret::new("x"),
             kind: GrantedKind::Token,
-            restrictions: clause.into_iter().collect(),
+            restrictions: Vec::new(),
             capabilities: Capabilities::parse(capabilities).unwrap(),
             rotation: None,
             expires_at: None,
             code_expires_at: None,
             mom_id: String::new(),
+        }
+    }
+
+    #[test]
+    fn this_host_is_one_address() {
+        let two_networks = LinkSettings {
+            hosts: vec!["this".into(), "198.51.100.0/24".into(), "2001:db8::/32".into()],
+            ..LinkSettings::default()
         };
-        assert_eq!(asked.check(&granted(Some(clause.clone()), "AT")), Ok(()), "the server puts the address for `this`");
+        let (narrow, wide) = (request(&LinkSettings::default()), request(&two_networks));
+        let check = |asked: &LinkRequest, clauses: &[&[&str]]| {
+            let clause = |hosts: &&[&str]| Clause {
+                hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+                ..asked.clause.clone()
+            };
+            asked.check(&Granted { restrictions: clauses.iter().map(clause).collect(), ..granted("AT") })
+        };
+        for hosts in [&["192.0.2.1"][..], &["192.0.2.1", "192.0.2.1"], &["192.0.2.1", "::ffff:192.0.2.1"]] {
+            assert_eq!(check(&narrow, &[hosts]), Ok(()), "{hosts:?}");
+        }
+        let named = &["192.0.2.1", "198.51.100.0/24", "198.51.100.7", "2001:db8::/48"][..];
+        assert_eq!(check(&wide, &[named]), Ok(()));
+        let broader: [(&LinkRequest, &[&[&str]]); 4] = [
+            (&narrow, &[&["192.0.2.1", "203.0.113.9"]]),
+            (&narrow, &[&["192.0.2.1"], &["203.0.113.9"]]),
+            (&wide, &[&["192.0.2.1", "203.0.113.9", "198.51.100.7"]]),
+            (&wide, &[&["192.0.2.1"], &["203.0.113.9"]]),
+        ];
+        for (asked, clauses) in broader {
+            let checked = check(asked, clauses);
+            assert!(matches!(checked, Err(Refusal::Link(LinkRefusal::Broader(_)))), "{clauses:?}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_asked_for_or_less_is_taken() {
+        let asked = request(&LinkSettings::default());
+        let clause = Clause { hosts: vec!["192.0.2.1".into()], ..asked.clause.clone() };
+        let given = |clause: Option<Clause>, capabilities: &str| Granted {
+            restrictions: clause.into_iter().collect(),
+            ..granted(capabilities)
+        };
+        assert_eq!(asked.check(&given(Some(clause.clone()), "AT")), Ok(()), "the server puts the address for `this`");
         let shorter = Clause { exp: Some(2_000), ..clause.clone() };
-        assert_eq!(asked.check(&granted(Some(shorter), "AT")), Ok(()));
+        assert_eq!(asked.check(&given(Some(shorter), "AT")), Ok(()));
         let longer = Clause { exp: Some(1_000 + 8 * 3_600 + 1), ..clause.clone() };
         let everywhere = Clause { hosts: Vec::new(), ..clause.clone() };
         let network = Clause { hosts: vec!["0.0.0.0/1".into()], ..clause.clone() };
-        for (given, capabilities) in [
+        for (clauses, capabilities) in [
             (None, "AT"),
             (Some(clause.clone()), "AT create_mytoken"),
             (Some(clause.clone()), "AT tokeninfo"),
@@ -181,13 +243,13 @@ mod tests {
             (Some(network), "AT"),
             (Some(Clause { audience: Vec::new(), ..clause.clone() }), "AT"),
         ] {
-            let checked = asked.check(&granted(given.clone(), capabilities));
-            assert!(matches!(checked, Err(Refusal::Link(LinkRefusal::Broader(_)))), "{given:?} {capabilities:?}");
+            let checked = asked.check(&given(clauses.clone(), capabilities));
+            assert!(matches!(checked, Err(Refusal::Link(LinkRefusal::Broader(_)))), "{clauses:?} {capabilities:?}");
         }
         let on_at: Rotation = serde_json::from_str(r#"{"on_AT":true}"#).unwrap();
-        let rotating = Granted { rotation: Some(on_at), ..granted(Some(clause.clone()), "AT") };
+        let rotating = Granted { rotation: Some(on_at), ..given(Some(clause.clone()), "AT") };
         assert_eq!(asked.check(&rotating), Err(Refusal::Rotating));
-        let code = Granted { kind: GrantedKind::TransferCode, ..granted(Some(clause), "AT") };
+        let code = Granted { kind: GrantedKind::TransferCode, ..given(Some(clause), "AT") };
         assert!(matches!(asked.check(&code), Err(Refusal::Unavailable(_))));
     }
 }
