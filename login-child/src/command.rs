@@ -69,7 +69,7 @@ pub enum Ran {
 /// Runs a command, and ends it at the deadline.
 ///
 /// # Errors
-/// [`Errno`] if no child can be made, an argument has a NUL character, or the input is too long.
+/// [`Errno`] if no child can be made or it is lost (`ECHILD`), an argument has a NUL character, or the input is too long.
 pub fn run(command: &Command<'_>, deadline: Deadline) -> Result<Ran, Errno> {
     let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno::EINVAL);
     let program = text(command.program.as_os_str().as_bytes())?;
@@ -91,7 +91,12 @@ pub fn run(command: &Command<'_>, deadline: Deadline) -> Result<Ran, Errno> {
             Message::TimedOut | Message::File { .. } | Message::Read => {}
         }
     }
-    Ok(if collected.too_much { Ran::TooMuch } else { Ran::TimedOut })
+    match (collected.too_much, deadline.remaining()) {
+        (true, _) => Ok(Ran::TooMuch),
+        (false, None) => Ok(Ran::TimedOut),
+        // Somebody has killed the supervisor: the caller of a set-uid program can do that.
+        (false, Some(_)) => Err(Errno::ECHILD),
+    }
 }
 
 /// A pipe that holds the whole input and has no writer: nobody has to write while the command runs, and a command that does not read it

@@ -272,6 +272,44 @@ pub(crate) fn reset_directory() -> Result<(), Errno> {
     checked(unsafe { libc::chdir(c"/".as_ptr()) }).map(drop)
 }
 
+/// Sets usual limits and the usual priority: the caller of a set-uid program chooses those of the host, and could so choose what fails in a
+/// command. Without the right to raise a hard limit the soft one is at
+/// most that.
+pub(crate) fn reset_limits() {
+    let none = libc::RLIM_INFINITY;
+    let limits = [
+        (libc::RLIMIT_NPROC, none, none),
+        (libc::RLIMIT_NOFILE, 1024, 4096),
+        (libc::RLIMIT_FSIZE, none, none),
+        (libc::RLIMIT_AS, none, none),
+        (libc::RLIMIT_DATA, none, none),
+        (libc::RLIMIT_STACK, 8 << 20, none),
+        (libc::RLIMIT_CPU, none, none),
+        (libc::RLIMIT_CORE, 0, 0),
+    ];
+    for (resource, soft, hard) in limits {
+        let mut limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+        // SAFETY: setrlimit(2) reads the structure.
+        if unsafe { libc::setrlimit(resource, &raw const limit) } == 0 {
+            continue;
+        }
+        // SAFETY: getrlimit(2) writes the structure.
+        unsafe { libc::getrlimit(resource, &raw mut limit) };
+        limit.rlim_cur = soft.min(limit.rlim_max);
+        // SAFETY: as above.
+        unsafe { libc::setrlimit(resource, &raw const limit) };
+    }
+    // SAFETY: setpriority(2) takes any numbers; 0 is this process.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
+}
+
+/// Leaves the session keyring of the host for an empty one. As root: a user's own quota could be used up. A kernel may have no keyrings.
+pub(crate) fn leave_keyring() {
+    const JOIN_SESSION_KEYRING: c_long = 1;
+    // SAFETY: this command of keyctl(2) takes a name; without one it makes a keyring.
+    unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, ptr::null::<libc::c_char>()) };
+}
+
 /// Executes a program with an empty environment. Returns only if that fails. `arguments` ends with a null pointer.
 pub(crate) fn execute(program: &CStr, arguments: &[*const libc::c_char]) -> Errno {
     let environment = [ptr::null::<libc::c_char>()];

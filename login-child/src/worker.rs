@@ -18,6 +18,8 @@ pub(crate) fn begin(user: Option<User>) -> Result<(), Errno> {
     raw::begin_session()?;
     raw::reset_signals();
     raw::reset_directory()?;
+    raw::reset_limits();
+    raw::leave_keyring();
     if let Some(user) = user {
         raw::become_user(user)?;
     }

@@ -135,3 +135,10 @@ fn a_command_runs_as_another_user_without_any_right_of_root() {
     assert_eq!(lines[5], ["CapPrm:", nothing]);
     assert_eq!(lines[6], ["CapEff:", nothing]);
 }
+
+#[test]
+fn a_supervisor_that_is_killed_is_no_timeout() {
+    let arguments = ["-c".to_owned(), "kill -KILL $PPID; sleep 60".to_owned()];
+    let command = Command { program: Path::new(SHELL), arguments: &arguments, user: None, input: b"", output_limit: 9 };
+    assert_eq!(run(&command, soon()), Err(Errno::ECHILD));
+}

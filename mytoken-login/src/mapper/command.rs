@@ -82,7 +82,14 @@ impl CommandMapper<'_> {
                 self.settings.run_as
             ))),
             Ran::NotStarted(errno) => {
-                Err(Refusal::Configuration(format!("{program} cannot be executed: {}", errno.desc())))
+                let reason = format!("{program} cannot be executed: {}", errno.desc());
+                // A stack may ignore a wrong configuration, so it is one only if nobody but root can cause it.
+                Err(match errno {
+                    Errno::ENOENT | Errno::EACCES | Errno::ENOEXEC | Errno::ENOTDIR | Errno::ELOOP => {
+                        Refusal::Configuration(reason)
+                    }
+                    _ => Refusal::System(reason),
+                })
             }
         }
     }

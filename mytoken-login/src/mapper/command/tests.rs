@@ -111,6 +111,20 @@ fn a_command_that_does_not_end_is_an_outage_only_within_its_own_time() {
 }
 
 #[test]
+fn what_is_short_for_the_moment_is_no_wrong_configuration() {
+    let settings = settings("true");
+    let mapper = CommandMapper { settings: &settings, trust: FileTrust::ROOT };
+    for errno in [Errno::ENOENT, Errno::EACCES, Errno::ENOEXEC, Errno::ENOTDIR, Errno::ELOOP, Errno::EPERM] {
+        let answer = mapper.answer(Ran::NotStarted(errno), "alice", false);
+        assert!(matches!(answer, Err(Refusal::Configuration(_))), "{answer:?}");
+    }
+    for errno in [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE, Errno::EIO, Errno::ETXTBSY] {
+        let answer = mapper.answer(Ran::NotStarted(errno), "alice", false);
+        assert!(matches!(answer, Err(Refusal::System(_))), "{answer:?}");
+    }
+}
+
+#[test]
 fn a_command_reads_the_identity_and_not_the_token() {
     if !root() {
         return;
