@@ -98,6 +98,9 @@ fn what_a_login_has_made_is_kept_for_revocation_until_it_is_forgotten() {
         assert!(matches!(link.poll(soon()), Ok(PollAnswer::Granted(_))));
         let [whole] = &records(place)[..] else { panic!("{:?}", records(place)) };
         assert_eq!(whole["renewal"]["mytoken"], own.expose(), "the code is used up");
+        let (found, _) = Handover::new(place, Owner::current()).abandoned(&FixedClock(NOW + 601));
+        assert_eq!((found.len(), found[0].is_proven()), (1, true), "a person has confirmed it");
+        assert_ne!(found[0].until(), Some(NOW + 300), "it has an end of its own");
         assert!(ledger.read(&BudgetSettings::default()).unwrap().0.links.is_empty(), "it waits no longer");
         link.forget();
         assert_eq!(records(place), Vec::<Value>::new());
@@ -124,6 +127,8 @@ fn a_link_that_is_given_up_is_revoked_or_left_for_the_agent() {
         assert!(handover.abandoned(&FixedClock(NOW)).0.is_empty(), "its process runs");
         let (found, _) = handover.abandoned(&FixedClock(NOW + 601));
         assert_eq!((found.len(), found[0].renewal.mytoken.expose(), found[0].verified), (1, "Zm9vYmFy", false));
+        // Nobody can use it after that, so it costs no request.
+        assert_eq!((found[0].until(), found[0].is_proven()), (Some(NOW + 300), false));
     });
 }
 

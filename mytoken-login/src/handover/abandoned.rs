@@ -2,6 +2,7 @@
 //! Records whose mytoken is to be revoked, because no session takes it, or because the session has ended.
 
 use mytoken::Clock;
+use mytoken::token::unverified_claims;
 use mytoken_wire::agent::RenewalCredential;
 
 use super::kept::UNREADABLE;
@@ -24,8 +25,31 @@ pub struct Abandoned {
     pub verified: bool,
     /// Whether the login had a session.
     pub had_session: bool,
+    /// When the record was written, Unix seconds.
+    created: u64,
     /// The record.
     place: (String, String),
+}
+
+/// How long the polling code of a link is valid, in seconds (MT-30).
+const CODE_LIFETIME: u64 = 300;
+
+impl Abandoned {
+    /// When it ends by itself, Unix seconds. `None`: that is not known. A polling code does not say when it ends.
+    #[must_use]
+    pub fn until(&self) -> Option<u64> {
+        match unverified_claims(&self.renewal.mytoken) {
+            Some(claims) => claims.unverified().exp,
+            None if self.verified => None,
+            None => Some(self.created.saturating_add(CODE_LIFETIME)),
+        }
+    }
+
+    /// Whether a person has confirmed it. Anybody at a prompt can cause a polling code, but not the mytoken.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.verified || unverified_claims(&self.renewal.mytoken).is_some()
+    }
 }
 
 impl Handover {
@@ -57,6 +81,7 @@ impl Handover {
                         gid,
                         renewal,
                         verified,
+                        created: name.created(),
                         had_session: of_session,
                         place: (uid.clone(), file),
                     }),

@@ -57,6 +57,11 @@ impl RecordName {
         self.content
     }
 
+    /// When it was written, Unix seconds.
+    pub(super) const fn created(&self) -> u64 {
+        self.created
+    }
+
     /// The random bits, as 32 hexadecimal digits.
     pub(super) fn id(&self) -> String {
         format!("{:032x}", self.random)

@@ -231,12 +231,11 @@ impl Agent {
         let now = self.now();
         let owner = Owner { uid: abandoned.uid, gid: abandoned.gid };
         let mut lease = Lease::new(key.clone(), owner, "session", now);
-        let claims = mytoken::token::unverified_claims(&abandoned.renewal.mytoken);
-        lease.until = claims.and_then(|claims| claims.unverified().exp);
+        lease.until = abandoned.until();
         lease.lane = self.configured().service.lane_of(&abandoned.renewal);
         lease.credential = Some(LeaseCredential::Mytoken(abandoned.renewal.clone()));
-        // The login's access token was of it. Anybody at a prompt can cause a link, so that comes from a part of its own.
-        (lease.proven, lease.revoke_at_end) = (abandoned.verified, true);
+        // Anybody at a prompt can cause a link, so its revocation comes from a part of its own.
+        (lease.proven, lease.revoke_at_end) = (abandoned.is_proven(), true);
         lease.phase = Phase::Ended { due: now, tries: 0, revoke: Some(now) };
         let text = if !abandoned.verified {
             "a login with a link was given up; what was made for it is revoked"
