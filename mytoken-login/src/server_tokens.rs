@@ -5,7 +5,7 @@
 use mytoken::cache::DiskCache;
 use mytoken::document::{DocumentError, FetchError, MaxAge, SharedDocument};
 use mytoken::http::{HttpClient, LazyClient};
-use mytoken::server::{AccessTokenRequest, Server, refuse_rotation};
+use mytoken::server::{AccessTokenRequest, Server, ServerError, refuse_rotation};
 use mytoken::token::unverified_claims;
 use mytoken::urls::{IssuerUrl, ServerUrl, same_base};
 use mytoken::{Clock, Deadline, Error, Secret};
@@ -175,6 +175,10 @@ impl TokenService for ServerTokens<'_> {
         // Neither a backoff nor the budget stops a revocation: this host caused the mytoken.
         self.allowance.count_revocation(self.url.as_str(), deadline);
         // Its sub-tokens stay: they can be older than this login.
-        Ok(self.discover(deadline)?.revoke(mytoken, false, deadline)?)
+        match self.discover(deadline)?.revoke(mytoken, false, deadline) {
+            // Nobody can use it any more.
+            Err(Error::Server(ServerError::TokenRefused { .. })) => Ok(()),
+            revoked => Ok(revoked?),
+        }
     }
 }

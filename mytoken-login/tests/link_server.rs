@@ -117,6 +117,14 @@ fn a_link_that_is_given_up_is_revoked_or_left_for_the_agent() {
         assert_eq!(server.requests()[1].json()["token"], "Zm9vYmFy");
         assert_eq!(records(place), Vec::<Value>::new());
     });
+    // The code has expired: the agent has nothing to revoke.
+    let over = Reply::json(401, &json!({"error": "invalid_token"}));
+    let server = MytokenServer::with_replies(vec![started(), over]);
+    with_login(&server, &BudgetSettings::default(), |link, place, _| {
+        start(link).unwrap();
+        link.abandon(soon());
+        assert_eq!((server.requests().len(), records(place).len()), (2, 0));
+    });
     let server = MytokenServer::with_replies(vec![started(), Reply::json(500, &json!({}))]);
     with_login(&server, &BudgetSettings::default(), |link, place, _| {
         start(link).unwrap();
