@@ -156,6 +156,7 @@ mod tests {
             (Refusal::Link(LinkRefusal::Busy(Busy::Account)), PamError::AUTH_ERR),
             (Refusal::Link(LinkRefusal::Declined), PamError::AUTH_ERR),
             (Refusal::Link(LinkRefusal::NotConfirmed), PamError::AUTH_ERR),
+            (Refusal::Link(LinkRefusal::AnswerLost), PamError::AUTH_ERR),
             (Refusal::Link(LinkRefusal::Broader(text())), PamError::AUTH_ERR),
             (Refusal::MytokenRefused, PamError::AUTH_ERR),
             (Refusal::Restricted, PamError::AUTH_ERR),

@@ -175,6 +175,7 @@ fn run(
     let first = Ask::Link { qr: qr == LinkQr::Always };
     let mut flow = Flow::new(started.interval, end, first, qr == LinkQr::OnRequest, now);
     let mut step = Step::Ask(first);
+    let mut was_silent = false;
     loop {
         let event = match step {
             Step::Ask(ask) => {
@@ -190,11 +191,15 @@ fn run(
                 Ok(PollAnswer::Pending) => Event::Pending,
                 Ok(PollAnswer::Granted(granted)) => return Ok(*granted),
                 Ok(PollAnswer::Declined) => return Err(LinkRefusal::Declined.into()),
+                Ok(PollAnswer::Over) if was_silent => return Err(LinkRefusal::AnswerLost.into()),
                 Ok(PollAnswer::Over) => return Err(LinkRefusal::NotConfirmed.into()),
                 Err(refusal @ Refusal::TooManyRequests { wait, .. }) => {
                     Event::TooMany { wait: Duration::from_secs(wait), refusal }
                 }
-                Err(refusal @ Refusal::Unavailable(_)) => Event::Silent(refusal),
+                Err(refusal @ Refusal::Unavailable(_)) => {
+                    was_silent = true;
+                    Event::Silent(refusal)
+                }
                 Err(refusal) => return Err(refusal),
             },
             Step::End(refusal) => return Err(refusal),

@@ -18,6 +18,12 @@ pub enum LinkRefusal {
     /// Nobody confirmed in time, or the provider refused.
     #[error("the login was not confirmed in the browser in time; try again")]
     NotConfirmed,
+    /// The link is over, and an earlier answer of the server was lost. It may have been the mytoken, which nobody here knows then.
+    #[error(
+        "the mytoken server did not answer, and the link is not valid any more; if you have confirmed it, a mytoken of that name may \
+         exist: revoke it on the server's page, and try again"
+    )]
+    AnswerLost,
     /// The person, or the server, changed the rights on the consent page.
     #[error("the confirmed mytoken has more rights than this host asked for ({0}); confirm without changes")]
     Broader(
@@ -45,6 +51,7 @@ impl LinkRefusal {
             Self::Busy(_) => "link_busy",
             Self::Declined => "link_declined",
             Self::NotConfirmed => "link_not_confirmed",
+            Self::AnswerLost => "link_answer_lost",
             Self::Broader(_) => "link_broader",
         }
     }
@@ -57,7 +64,7 @@ impl LinkRefusal {
             Self::Busy(Busy::Address) => Some("the address".to_owned()),
             Self::Busy(Busy::Host) => Some("the host".to_owned()),
             Self::Broader(what) => Some(what.clone()),
-            Self::Declined | Self::NotConfirmed => None,
+            Self::Declined | Self::NotConfirmed | Self::AnswerLost => None,
         }
     }
 }

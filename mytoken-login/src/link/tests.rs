@@ -178,6 +178,9 @@ fn a_server_that_is_silent_twice_ends_the_login() {
     assert_eq!((outcome, polled), (Err(Refusal::Unavailable("x".into())), vec![10, 25]));
     let (outcome, ..) = log_in(vec![silent(), confirmed()], vec![Some((10, ""))]);
     assert_eq!(outcome, Ok(granted()));
+    // A mytoken that was in the lost answer is known to nobody here.
+    let (outcome, ..) = log_in(vec![silent(), Ok(PollAnswer::Over)], vec![Some((10, ""))]);
+    assert_eq!(outcome, Err(LinkRefusal::AnswerLost.into()));
     let (outcome, ..) = log_in(vec![Err(Refusal::Configuration("x".into()))], vec![Some((10, ""))]);
     assert_eq!(outcome, Err(Refusal::Configuration("x".into())), "nothing to wait for");
 }
