@@ -16,8 +16,8 @@ use skipped::skip;
 /// Columns of a terminal.
 const WIDTH: usize = 80;
 
-/// Long options of other programs that pages name.
-const OTHERS: [&str; 3] = ["mytoken", "jobid", "overlap"];
+/// Long options of other programs that pages name, one of them in an example of a site's own command.
+const OTHERS: [&str; 4] = ["mytoken", "jobid", "overlap", "strict"];
 
 fn folder(name: &str) -> PathBuf {
     manual::packaging().join(name)
