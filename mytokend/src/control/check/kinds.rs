@@ -198,7 +198,7 @@ kinds! {
     SERVER_CODES: "server-transfer-codes", "mytoken server", Warning, "";
     /// A mytoken server tells nothing about mytokens: after a refused login `mytoken-ssh` warns of a mytoken that is already revoked.
     SERVER_TOKENINFO: "server-tokeninfo", "mytoken server", Warning, "";
-    /// A mytoken server does not list what `mytoken-ssh login` needs to get a mytoken.
+    /// A mytoken server does not list what `mytoken-ssh login` needs to get a mytoken. An error if people log in here with its link.
     SERVER_LOGIN_FLOW: "server-login-flow", "mytoken server", Warning, "";
     /// A mytoken server does not list what submissions need to make sub-tokens.
     SERVER_SUB_TOKENS: "server-sub-tokens", "mytoken server", Error, "";
