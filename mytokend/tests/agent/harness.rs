@@ -39,6 +39,8 @@ pub const NOW: u64 = 1_800_000_000;
 pub struct ServiceScript {
     /// Every request for a token fails with this.
     pub failure: Option<RequestFailure>,
+    /// How many requests for an access token it has answered.
+    pub token_failures: usize,
     pub files: FileScript,
     pub held_start: crate::runs::HeldStart,
     /// Requests for tokens wait while this is set.
@@ -167,7 +169,10 @@ impl CredentialService for FakeServices {
         });
         assert!(!panics, "on purpose");
         self.wait_while(|script| script.hold_tokens || (held.0 && script.hold_first) || (held.1 && script.hold_lane));
-        let (failure, left) = self.with(|script| (script.failure.clone(), script.left));
+        let (failure, left) = self.with(|script| {
+            script.token_failures += usize::from(script.failure.is_some());
+            (script.failure.clone(), script.left)
+        });
         failure.map_or(Ok(()), Err)?;
         let left = left.unwrap_or(LIFETIME.try_into().unwrap()).try_into().unwrap_or(0);
         Ok(IssuedToken { token: Secret::new(format!("token-{number}")), left, lifetime: LIFETIME })
