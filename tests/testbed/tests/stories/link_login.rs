@@ -121,7 +121,7 @@ fn somebody_with_only_ssh_logs_in_by_link_and_submits_a_job_at_once() -> Result<
         let (status, seen) = waiting.enter(site)?;
         assert_eq!(status, 0, "{seen}");
         assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
-        for part in ["No token? Press Enter", "\u{2588}", "alice\r\n600\r\n0\r\n"] {
+        for part in ["No token? Press Enter", "\u{2588}", "alice\r\n600\r\n", "\r\n0\r\n"] {
             assert!(seen.contains(part), "no {part:?}:\n{seen}");
         }
         let log = decisions(site)?;
