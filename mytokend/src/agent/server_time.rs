@@ -8,7 +8,7 @@ use std::time::Duration;
 use mytoken::http::clock_difference;
 
 use super::Agent;
-use super::lease::{Lease, server};
+use super::lease::{Lease, LeaseCredential, server};
 use super::lease_table::Task;
 use crate::jobs::{Window, windows};
 use crate::log::Level;
@@ -21,6 +21,16 @@ const LARGEST_DIFFERENCE: u64 = 86_400;
 
 /// Time between two lines about the same server's clock.
 const PAUSE: Duration = Duration::from_secs(3_600);
+
+/// Whether the end of a lease is a time of this host's clock: that of what was made here. The polling code of a link does not say when it ends,
+/// so this host has counted that.
+fn ends_by_this_clock(lease: &Lease) -> bool {
+    let is_code = match &lease.credential {
+        Some(LeaseCredential::Mytoken(renewal)) => mytoken::token::unverified_claims(&renewal.mytoken).is_none(),
+        _ => false,
+    };
+    lease.is_followed_here() || is_code
+}
 
 impl Agent {
     /// The time of day at the server of a lease, Unix seconds. This host's, while the server has not told it.
@@ -39,8 +49,7 @@ impl Agent {
     pub(super) fn is_expired(&self, lease: &Lease) -> bool {
         let here = self.now() / 1000;
         let now = match self.known_server_time(lease) {
-            // The end of what was made here is a time of this host's clock.
-            _ if lease.is_followed_here() => here,
+            _ if ends_by_this_clock(lease) => here,
             Some(at_server) => at_server,
             None => here.saturating_sub(LARGEST_DIFFERENCE),
         };

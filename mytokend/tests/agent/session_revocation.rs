@@ -233,6 +233,24 @@ fn a_link_that_was_given_up_is_revoked_at_the_cost_of_no_account() {
 }
 
 #[test]
+fn the_code_of_a_link_that_was_given_up_is_not_kept_for_a_day() {
+    let agent = TestAgent::new();
+    let records = Records::new(&agent);
+    let mut record = login(true, ended());
+    record.sub.clear();
+    record.credential.renewal.as_mut().unwrap().mytoken = Secret::new("Zm9vYmFy");
+    records.handover.store(&record).unwrap();
+    agent.services.with(|script| script.revocation_failure = Some(outage()));
+    agent.advance(SWEEP);
+    agent.advance(SWEEP);
+    assert_eq!(last_event(&agent).0, EventKind::Retry);
+    for _ in 0..2 {
+        agent.advance(Duration::from_secs(3_600));
+    }
+    assert_eq!(last_event(&agent).0, EventKind::Kept, "it cannot be used any more");
+}
+
+#[test]
 fn the_mytoken_of_a_session_that_the_agent_did_not_know_is_revoked_after_its_end() {
     let agent = TestAgent::new();
     let records = Records::new(&agent);
