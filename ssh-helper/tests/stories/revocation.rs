@@ -149,7 +149,7 @@ fn a_mytoken_that_cannot_be_revoked_causes_a_warning_with_its_lifetime_and_what_
         " minutes. ",
         "mytoken-ssh logout",
         site.mytoken_url(),
-        "\"ssh alice@testbed\"",
+        "\"ssh session alice@testbed\"",
     ] {
         assert!(messages.contains(part), "{part}: {messages}");
     }
