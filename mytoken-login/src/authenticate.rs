@@ -3,7 +3,8 @@
 //!
 //! The order is part of its security. A service or account that does not accept tokens is left to other modules without a prompt. All
 //! others get the same prompt. Text that does not have the form of a token is sent nowhere. A mytoken, short token or transfer code is
-//! exchanged once, at one configured server. The access token is verified, and then the rules decide.
+//! exchanged once, at one configured server. A one-time password goes to motley_cue and nowhere else. The access token is verified, and
+//! then the rules decide.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use crate::identity::Identity;
 use crate::link;
 use crate::login_time::LoginTime;
 use crate::mapper::{Asked, Given};
+use crate::one_time_password::{self, is_one_time_password};
 use crate::refusal::Refusal;
 use crate::replay::{TokenName, TokenUse};
 use crate::report::{Accepted, Report, RevocationResult};
@@ -137,6 +139,9 @@ fn check_token<'a>(
     // The deadline counts from the answer. sshd limits how long the user may take for it (SSH-10).
     report.deadline = Some(time.end());
     let account = account.ok_or(Refusal::UserUnknown)?;
+    if is_one_time_password(token) {
+        return one_time_password::log_in(account, token, context, time.for_requests(), report);
+    }
     let mut mytoken = None;
     let obtained = obtain_access_token(attempt, token, context, time, report, &mut mytoken);
     *redeemed = mytoken.map(|mytoken| Redeemed { mytoken, time });
@@ -259,7 +264,7 @@ fn authorize(
     }
     let credential = SessionCredential { access_token, exp, good_until, lifetime, renewal, delegated, for_session };
     let (Requested::Existing(account) | Requested::Missing(account)) = requested;
-    Ok(Accepted { account, identity, rule, credential })
+    Ok(Accepted { account, identity: Some(identity), rule, credential: Some(credential) })
 }
 
 /// Records the use of an entered access token, if it can log in once only. This is the last step: a refused login uses no token.

@@ -16,6 +16,7 @@ use mytoken_wire::issuer_mark;
 use crate::context::{Attempt, ConfiguredServer, LoginContext};
 use crate::link::Confirmed;
 use crate::login_time::LoginTime;
+use crate::mapper::ONE_TIME_PASSWORD;
 use crate::oidc::Rejection;
 use crate::refusal::Refusal;
 use crate::report::Report;
@@ -70,6 +71,8 @@ pub(crate) fn obtain_access_token<'a>(
             report.record_without_fingerprint("opaque", "opaque text");
             only_issuer(context.issuers).map(|issuer| Obtained::entered(token, Some(issuer)))
         }
+        // Never to a provider with opaque tokens: only motley_cue knows what it means (`one_time_password`).
+        Presented::OneTimePassword => Err(Refusal::KindNotAccepted(ONE_TIME_PASSWORD)),
         Presented::Mytoken(claims) => {
             report.record_token("mt", token, "mytoken (JWT)");
             Exchange::for_mytoken(context, claims.unverified()).and_then(|exchange| {
@@ -147,7 +150,9 @@ fn marked_access_token<'a>(
         Presented::TransferCode => return Err(Refusal::Garbage(NotAToken::TooShort)),
         Presented::Mytoken(_) => return Err(Rejection::WrongKind("a mytoken").into()),
         Presented::AccessToken(_) => report.record_token("at", token, "access token (JWT)"),
-        Presented::Opaque | Presented::ShortToken => report.record_without_fingerprint("opaque", "opaque text"),
+        Presented::Opaque | Presented::ShortToken | Presented::OneTimePassword => {
+            report.record_without_fingerprint("opaque", "opaque text");
+        }
     }
     named_issuer(context.issuers, name).map(|issuer| Obtained::entered(token, Some(issuer)))
 }

@@ -25,7 +25,7 @@ pub fn explain(report: &Report, attempt: &Attempt) -> String {
     for RuleResult { rule, outcome, skipped } in &report.rules {
         let mark = match outcome {
             RuleOutcome::Account { .. } => "✓",
-            RuleOutcome::NotTried | RuleOutcome::OtherIssuer { .. } => "-",
+            RuleOutcome::NotTried | RuleOutcome::NeedsToken | RuleOutcome::OtherIssuer { .. } => "-",
             _ => "✗",
         };
         let requested = match outcome {

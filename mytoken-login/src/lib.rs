@@ -28,6 +28,7 @@ pub mod mapper;
 mod maps;
 mod module_arguments;
 pub mod oidc;
+mod one_time_password;
 mod refusal;
 mod remote;
 pub mod replay;
@@ -37,6 +38,7 @@ mod rules;
 mod runtime_dir;
 mod server_tokens;
 mod service;
+mod service_state;
 pub mod session;
 mod settings;
 #[cfg(test)]
@@ -72,9 +74,10 @@ pub use rules::{
 pub use runtime_dir::open_runtime_dir;
 pub use server_tokens::ServerTokens;
 pub use service::TokenService;
+pub use service_state::ServiceState;
 pub use settings::{
     AccountSettings, CommandSettings, ExchangeSettings, Exchangeable, LinkQr, LinkSettings, LoginSettings,
-    MapperSettings, Mapping, PromptSettings, Replay, ReplaySettings, Rule, SessionDirectory, SessionSettings,
-    SessionStore, UserFileSettings,
+    MapperSettings, Mapping, MotleyCueSettings, PromptSettings, Replay, ReplaySettings, Rule, SessionDirectory,
+    SessionSettings, SessionStore, UserFileSettings,
 };
 pub use template::{AccountTemplate, MissingClaim};

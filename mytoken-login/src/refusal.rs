@@ -14,6 +14,7 @@ use mytoken_wire::chunks::ChunkFault;
 
 use crate::link::LinkRefusal;
 use crate::oidc::Rejection;
+use crate::service_state::ServiceState;
 
 mod class;
 mod log;
@@ -59,7 +60,7 @@ pub enum Refusal {
     /// The configuration does not accept this kind of token.
     #[error("{0} is not accepted here")]
     KindNotAccepted(
-        /// "a mytoken", "a short token", "a transfer code".
+        /// "a mytoken", "a short token", "a transfer code", "a one-time password of motley_cue".
         &'static str,
     ),
     /// A mytoken of another server than the configured one. It was sent nowhere.
@@ -143,6 +144,18 @@ pub enum Refusal {
         /// The requirement, from the configuration.
         String,
     ),
+    /// The account is the identity's, or may become it, but motley_cue does not want it to be used.
+    #[error("{0}")]
+    NotActive(
+        /// Its state.
+        ServiceState,
+    ),
+    /// motley_cue does not know the one-time password, or does not accept the token behind it.
+    #[error("the one-time password is unknown or already used, or you may not use this service; log in again")]
+    OneTimePasswordRefused(
+        /// For the log.
+        String,
+    ),
     /// The configuration cannot be used.
     #[error("login with tokens is misconfigured on this host; tell its administrator")]
     Configuration(
@@ -186,7 +199,9 @@ impl Refusal {
             Self::Token(Rejection::KeysUnavailable(_) | Rejection::ValidationUnavailable(_))
             | Self::Unavailable(_)
             | Self::ProviderUnavailable => RefusalClass::Unavailable,
-            Self::Token(Rejection::Scope(_)) | Self::NotMapped { .. } | Self::Requirement(_) => RefusalClass::Forbidden,
+            Self::Token(Rejection::Scope(_)) | Self::NotMapped { .. } | Self::Requirement(_) | Self::NotActive(_) => {
+                RefusalClass::Forbidden
+            }
             Self::Configuration(_) => RefusalClass::Misconfigured,
             Self::Conversation => RefusalClass::Conversation,
             Self::System(_) => RefusalClass::System,
@@ -207,6 +222,7 @@ impl Refusal {
             | Self::MytokenRefused
             | Self::Restricted
             | Self::ExchangeRefused(_)
+            | Self::OneTimePasswordRefused(_)
             | Self::TooManyRequests { .. }
             | Self::DeadlinePassed
             | Self::Token(_) => RefusalClass::Rejected,

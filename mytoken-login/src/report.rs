@@ -24,8 +24,8 @@ pub struct Report {
     pub identity: Option<(String, String)>,
     /// The leeway without which the access token would have been rejected.
     pub skew: Option<Skew>,
-    /// Kind of the entered text: `at`, `mt`, `st`, `tc` or `opaque`; `link` without one. A fingerprint follows only if the text is certainly a token: 32 bits
-    /// of a hash are enough to find a weak password.
+    /// Kind of the entered text: `at`, `mt`, `st`, `tc`, `otp` or `opaque`; `link` without one. A fingerprint follows
+    /// only if the text is certainly a token: 32 bits of a hash are enough to find a weak password.
     pub token: Option<String>,
     /// Whether it is a login with a link.
     pub by_link: bool,
@@ -48,12 +48,12 @@ pub struct Report {
 pub struct Accepted {
     /// The account.
     pub account: LocalAccount,
-    /// The identity that may use it.
-    pub identity: Identity,
+    /// The identity that may use it. `None` after a login by a one-time password: only motley_cue knows it.
+    pub identity: Option<Identity>,
     /// Name of the rule that gives the account.
     pub rule: String,
-    /// The credential for its session.
-    pub credential: SessionCredential,
+    /// The credential for its session. `None` after a login by a one-time password: there is no access token.
+    pub credential: Option<SessionCredential>,
 }
 
 /// Something that was found about a token.

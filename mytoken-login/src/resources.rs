@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
-use mytoken::http::LazyClient;
+use mytoken::http::{HttpSettings, LazyClient};
 use mytoken::private_files::Owner;
 use mytoken::urls::ServerUrl;
 use mytoken::{Error, SystemClock};
@@ -16,7 +16,7 @@ use crate::budget::{AgentNotes, Allowance, BudgetSettings, LedgerFile};
 use crate::context::{ConfiguredServer, LoginContext};
 use crate::handover::{DIRECTORY, Handover};
 use crate::link::{LinkRecords, LinkServer, LinkService, exchange_for_links};
-use crate::mapper::HostMappers;
+use crate::mapper::{HostMappers, MotleyCueRequests};
 use crate::maps::Maps;
 use crate::oidc::ProviderKeys;
 use crate::remote::Remote;
@@ -135,13 +135,17 @@ impl LoginResources {
             .zip(self.origin.clone())
             .map(|((_, tokens), origin)| LinkServer::new(tokens, allowance, records, origin, began));
         let requests = ProviderRequests::new(&http, self.cache.as_ref(), &SystemClock, allowance);
+        // The rules are root's, and so is what they say about plain http to this host.
+        let motley_cue_settings = HttpSettings { loopback_http: true, ..http_settings.clone() };
+        let motley_cue_http = LazyClient::new(&motley_cue_settings);
+        let motley_cue = MotleyCueRequests::new(&motley_cue_http, allowance);
         Ok(login(&LoginContext {
             settings,
             issuers: &shared.issuers,
             servers: &servers,
             accounts: &NssAccounts,
             maps: &Maps::load(&settings.rules, self.trust),
-            mappers: &HostMappers::new(self.trust),
+            mappers: &HostMappers::new(self.trust, &motley_cue),
             keys: &ProviderKeys::new(&http, self.cache.as_ref(), &SystemClock),
             userinfo: &Userinfo(&requests),
             introspection: &Introspection::new(&requests, self.trust),

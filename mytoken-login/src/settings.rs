@@ -4,6 +4,7 @@
 mod exchange;
 mod link;
 mod mapper;
+mod motley_cue;
 mod replay;
 mod rule;
 mod session;
@@ -11,6 +12,7 @@ mod session;
 pub use exchange::{ExchangeSettings, Exchangeable};
 pub use link::{LinkQr, LinkSettings};
 pub use mapper::{CommandSettings, MapperSettings, UserFileSettings};
+pub use motley_cue::MotleyCueSettings;
 pub use replay::{Replay, ReplaySettings};
 pub(crate) use rule::STRONG_KEYS;
 pub use rule::{Mapping, Rule};
@@ -93,6 +95,9 @@ impl LoginSettings {
                     rule.name, rule.issuer
                 ));
             }
+        }
+        if let Some(problem) = login.otp_problem() {
+            return error(problem);
         }
         if let Some(problem) = login.link.problem(&shared.issuers).filter(|_| login.accepts_links()) {
             return error(problem);
@@ -237,9 +242,14 @@ mod tests {
             command = ["/usr/libexec/mapper", "arg"]
             run_as = "nobody"
             timeout = "5s"
+            [[rule]]
+            name = "motley_cue"
+            issuer = "op"
+            motley_cue = "https://login.example.org:8443"
+            otp = true
         "#;
         let settings: LoginSettings = toml::from_str(text).unwrap();
-        assert_eq!(settings.rules.len(), 3);
+        assert_eq!(settings.rules.len(), 4);
         assert_eq!(settings.exchanges[0].accept.len(), 3);
     }
 

@@ -68,8 +68,9 @@ fn a_record_expires_after_ten_minutes() {
 #[test]
 fn a_token_that_only_the_leeway_accepts_is_valid_in_the_account_phase() {
     let mut late = accepted();
-    (late.credential.exp, late.credential.good_until) = (NOW - 10, NOW + 20);
-    let record = Record::new(&late, "sshd", Vec::new(), &CLOCK);
+    let credential = late.credential.as_mut().unwrap();
+    (credential.exp, credential.good_until) = (NOW - 10, NOW + 20);
+    let record = Record::new(&late, "sshd", Vec::new(), &CLOCK).unwrap();
     assert!(!record.has_expired(&CLOCK) && record.has_expired(&FixedClock(NOW + 20)));
 }
 

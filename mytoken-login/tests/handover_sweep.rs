@@ -27,7 +27,7 @@ fn ended() -> Process {
 fn record(uid: u32, created: u64, processes: &[Process]) -> Record {
     let mut accepted = accepted();
     accepted.account.uid = uid;
-    Record::new(&accepted, "sshd", processes.to_vec(), &FixedClock(created))
+    Record::new(&accepted, "sshd", processes.to_vec(), &FixedClock(created)).unwrap()
 }
 
 #[test]
@@ -96,8 +96,9 @@ fn the_records_of_an_account_are_limited_and_others_are_not_affected() {
 /// The record of a login whose mytoken was made for its session alone.
 fn own_record(uid: u32, created: u64, processes: &[Process]) -> Record {
     let mut accepted = accepted();
-    (accepted.account.uid, accepted.credential.for_session) = (uid, true);
-    Record::new(&accepted, "sshd", processes.to_vec(), &FixedClock(created))
+    accepted.account.uid = uid;
+    accepted.credential.as_mut().unwrap().for_session = true;
+    Record::new(&accepted, "sshd", processes.to_vec(), &FixedClock(created)).unwrap()
 }
 
 #[test]

@@ -28,7 +28,8 @@ use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable, Reje
 use mytoken_login::validation::{PresentedToken, Validator};
 use mytoken_login::{
     AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, Level,
-    LoginContext, LoginSettings, MapperSettings, Maps, Refusal, TokenService, authenticate, remaining_fail_delay,
+    LocalAccount, LoginContext, LoginSettings, MapperSettings, Maps, MotleyCueSettings, Refusal, TokenService,
+    authenticate, remaining_fail_delay,
 };
 use mytoken_wire::clock::FixedClock;
 use regex_lite::Regex;
@@ -144,6 +145,19 @@ impl Mappers for ScriptRun {
     fn mapper<'a>(&'a self, settings: &'a MapperSettings) -> Box<dyn Mapper + 'a> {
         Box::new(ScriptedMapper { run: self, settings })
     }
+
+    fn redeem(
+        &self,
+        settings: &MotleyCueSettings,
+        account: &LocalAccount,
+        password: &Secret,
+        deadline: Deadline,
+    ) -> Result<Given, Refusal> {
+        self.requests.borrow_mut().push(format!("redeem at {}", settings.url));
+        assert_eq!(account.name, self.case.options.user);
+        assert!(password.expose() == self.texts["one_time_password"] && deadline.remaining().is_some());
+        mapper_answer(&self.case.options.mapper)
+    }
 }
 
 impl Mapper for ScriptedMapper<'_> {
@@ -237,7 +251,8 @@ fn run_script(case: &Case, directory: &Path) {
             logged.push((report.level().name(), line));
         }
         logged.extend(report.mapper_lines(&attempt).into_iter().map(|(level, line)| (level.name(), line)));
-        let credential = report.outcome.as_ref().ok().map(|accepted| &accepted.credential);
+        let credential = report.outcome.as_ref().ok().and_then(|accepted| accepted.credential.as_ref());
+        assert_eq!(credential.is_some(), step.expect == "SUCCESS" && step.record, "{about}: record");
         let renewed = credential.filter(|credential| credential.renewal.is_some());
         let delegated = renewed.map(|credential| credential.delegated);
         assert_eq!(delegated, step.delegated, "{about}: delegated");

@@ -60,7 +60,7 @@ fn a_session_gets_a_mytoken_only_when_it_is_delegated_and_configured() {
     ] {
         let runtime = Runtime::new();
         let mut accepted = accepted();
-        accepted.credential.delegated = delegated;
+        accepted.credential.as_mut().unwrap().delegated = delegated;
         let settings = SessionSettings { store, ..SessionSettings::default() };
         let installed = runtime.sessions.install(&record_of(&accepted), &settings).unwrap();
         assert_eq!(installed.is_some(), bearer || mytoken, "{store:?}");
@@ -183,7 +183,7 @@ fn the_agent_gets_the_mytoken_and_the_expiry_and_lifetime_of_the_access_token() 
     let without = json!({"v": 1, "call": "session_start", "session": installed.session, "uid": me.uid, "gid": me.gid,
         "pid": 4_242, "exp": NOW + 3_600, "lifetime": 3_500, "told": true});
     let mut by_access_token = accepted();
-    by_access_token.credential.renewal = None;
+    by_access_token.credential.as_mut().unwrap().renewal = None;
     assert_eq!(registration(&record_of(&by_access_token), &settings, &installed), without);
     let own = Installed { place: SessionPlace::User, ..installed.clone() };
     assert_eq!(registration(&record(), &settings, &own)["place"], "user");
@@ -208,7 +208,8 @@ fn the_agent_is_asked_to_revoke_only_the_mytoken_of_this_session_and_only_if_tha
         (false, false, true, None),
     ] {
         let mut accepted = accepted();
-        (accepted.credential.delegated, accepted.credential.for_session) = (delegated, for_session);
+        let credential = accepted.credential.as_mut().unwrap();
+        (credential.delegated, credential.for_session) = (delegated, for_session);
         let settings = SessionSettings { revoke_at_logout, ..SessionSettings::default() };
         let message = registration(&record_of(&accepted), &settings, &installed);
         assert_eq!(message.get("revoke_at_end").and_then(Value::as_bool), expected, "{delegated} {for_session}");

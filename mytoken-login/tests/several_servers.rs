@@ -182,7 +182,7 @@ fn log_in(answer: &str, settings: &str) -> (Result<String, &'static str>, Vec<St
         let accepted = report.outcome.map_err(|refusal| refusal.reason())?;
         Ok(accepted
             .credential
-            .renewal
+            .and_then(|credential| credential.renewal)
             .map(|renewal| format!("{} {}", renewal.server, renewal.scope))
             .unwrap_or_default())
     };

@@ -103,7 +103,7 @@ mod tests {
     use mytoken::token::NotAToken;
     use mytoken_login::link::{Busy, LinkRefusal};
     use mytoken_login::oidc::Rejection;
-    use mytoken_login::{Limit, Refusal};
+    use mytoken_login::{Limit, Refusal, ServiceState};
     use mytoken_wire::chunks::ChunkFault;
 
     use super::*;
@@ -167,6 +167,10 @@ mod tests {
             (Refusal::ProviderUnavailable, PamError::AUTHINFO_UNAVAIL),
             (Refusal::NotMapped { account: text(), maps_to: None }, PamError::PERM_DENIED),
             (Refusal::Requirement(text()), PamError::PERM_DENIED),
+            (Refusal::NotActive(ServiceState::Suspended), PamError::PERM_DENIED),
+            (Refusal::NotActive(ServiceState::Limited), PamError::PERM_DENIED),
+            (Refusal::NotActive(ServiceState::Pending), PamError::PERM_DENIED),
+            (Refusal::OneTimePasswordRefused(text()), PamError::AUTH_ERR),
             (Refusal::Configuration(text()), PamError::SERVICE_ERR),
             (Refusal::Conversation, PamError::CONV_ERR),
             (Refusal::System(text()), PamError::SYSTEM_ERR),

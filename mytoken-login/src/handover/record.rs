@@ -63,23 +63,24 @@ impl Record {
         if record.v == VERSION { Ok(record) } else { Err(RecordError::Malformed) }
     }
 
-    /// The record of an accepted login. `processes` may open its session.
+    /// The record of an accepted login. `processes` may open its session. `None`: the login has nothing for its session.
     #[must_use]
-    pub fn new(accepted: &Accepted, service: &str, processes: Vec<Process>, clock: &dyn Clock) -> Self {
-        Self {
+    pub fn new(accepted: &Accepted, service: &str, processes: Vec<Process>, clock: &dyn Clock) -> Option<Self> {
+        let (identity, credential) = accepted.identity.as_ref().zip(accepted.credential.as_ref())?;
+        Some(Self {
             v: VERSION,
             user: accepted.account.name.clone(),
             uid: accepted.account.uid,
             gid: accepted.account.gid,
             service: service.to_owned(),
-            issuer: accepted.identity.issuer.clone(),
-            sub: accepted.identity.sub.clone(),
+            issuer: identity.issuer.clone(),
+            sub: identity.sub.clone(),
             rule: accepted.rule.clone(),
-            credential: accepted.credential.clone(),
+            credential: credential.clone(),
             untold: false,
             created: clock.now(),
             processes,
-        }
+        })
     }
 
     /// Whether it is the record of a login whose person is known.

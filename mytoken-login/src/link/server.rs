@@ -70,11 +70,12 @@ impl<'a> LinkServer<'a> {
         let Some(records) = self.records.records else { return Ok(()) };
         let mut state = self.state.borrow_mut();
         let Some((accepted, service, handle)) = &mut state.kept else { return Ok(()) };
-        if let Some(renewal) = &mut accepted.credential.renewal {
+        if let Some(renewal) = accepted.credential.as_mut().and_then(|credential| credential.renewal.as_mut()) {
             renewal.mytoken = secret.clone();
         }
         let process = Process::own().into_iter().collect();
-        let stored = records.store(&Record::new(accepted, service, process, self.records.clock))?;
+        let Some(record) = Record::new(accepted, service, process, self.records.clock) else { return Ok(()) };
+        let stored = records.store(&record)?;
         if let Some(earlier) = handle.replace(stored) {
             records.discard(&earlier);
         }
@@ -104,7 +105,7 @@ fn unfinished(owner: &LinkOwner<'_>, exchange: &ExchangeSettings) -> Accepted {
         Identity { issuer: nobody(), iss: nobody(), sub: nobody(), scopes: Vec::new(), claims: Map::default() };
     // The account's own budget at the agent must not pay for what strangers begin.
     let account = LocalAccount::missing(owner.account);
-    Accepted { account, identity, rule: "link".to_owned(), credential }
+    Accepted { account, identity: Some(identity), rule: "link".to_owned(), credential: Some(credential) }
 }
 
 impl LinkService for LinkServer<'_> {

@@ -6,6 +6,7 @@
 
 mod command;
 mod identities;
+mod motley_cue;
 mod user_file;
 
 use mytoken::config::FileTrust;
@@ -17,7 +18,9 @@ use user_file::UserFileMapper;
 use crate::accounts::LocalAccount;
 use crate::identity::Identity;
 use crate::refusal::Refusal;
-use crate::settings::MapperSettings;
+use crate::settings::{MapperSettings, MotleyCueSettings};
+use motley_cue::MotleyCueMapper;
+pub use motley_cue::MotleyCueRequests;
 
 /// The question to a mapper: may this identity use this account?
 #[derive(Clone, Copy)]
@@ -60,28 +63,57 @@ pub trait Mapper {
 pub trait Mappers {
     /// The mapper of a rule with these settings.
     fn mapper<'a>(&'a self, settings: &'a MapperSettings) -> Box<dyn Mapper + 'a>;
-}
 
-/// The mappers of this host.
-#[derive(Debug, Clone, Copy)]
-pub struct HostMappers {
-    trust: FileTrust,
-}
-
-impl HostMappers {
-    /// `trust`: who may own the programs that rules name.
-    #[must_use]
-    pub fn new(trust: FileTrust) -> Self {
-        Self { trust }
+    /// Asks motley_cue whether the account is that of the holder of a one-time password. Nobody else gets it. It is used up by that.
+    ///
+    /// # Errors
+    /// As [`Mapper::gives`]; also if the password is not known.
+    fn redeem(
+        &self,
+        settings: &MotleyCueSettings,
+        account: &LocalAccount,
+        password: &Secret,
+        deadline: Deadline,
+    ) -> Result<Given, Refusal> {
+        let _ = (settings, account, password, deadline);
+        Err(Refusal::KindNotAccepted(ONE_TIME_PASSWORD))
     }
 }
 
-impl Mappers for HostMappers {
+/// What a one-time password is called in sentences.
+pub(crate) const ONE_TIME_PASSWORD: &str = "a one-time password of motley_cue";
+
+/// The mappers of this host.
+pub struct HostMappers<'a> {
+    trust: FileTrust,
+    motley_cue: &'a MotleyCueRequests<'a>,
+}
+
+impl<'a> HostMappers<'a> {
+    /// `trust`: who may own the programs that rules name. `motley_cue`: this login's requests to it.
+    #[must_use]
+    pub fn new(trust: FileTrust, motley_cue: &'a MotleyCueRequests<'a>) -> Self {
+        Self { trust, motley_cue }
+    }
+}
+
+impl Mappers for HostMappers<'_> {
     fn mapper<'a>(&'a self, settings: &'a MapperSettings) -> Box<dyn Mapper + 'a> {
         match settings {
             MapperSettings::UserFile(file) => Box::new(UserFileMapper(file)),
             MapperSettings::Command(settings) => Box::new(CommandMapper { settings, trust: self.trust }),
+            MapperSettings::MotleyCue(settings) => Box::new(MotleyCueMapper { settings, requests: self.motley_cue }),
         }
+    }
+
+    fn redeem(
+        &self,
+        settings: &MotleyCueSettings,
+        account: &LocalAccount,
+        password: &Secret,
+        deadline: Deadline,
+    ) -> Result<Given, Refusal> {
+        self.motley_cue.redeem(settings, &account.name, password, deadline)
     }
 }
 

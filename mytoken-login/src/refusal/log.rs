@@ -5,6 +5,7 @@ use mytoken::token::NotAToken;
 
 use super::{Limit, Refusal, RefusalClass};
 use crate::oidc::Rejection;
+use crate::service_state::ServiceState;
 
 /// Level of a log line, as syslog defines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,10 @@ impl Refusal {
             Self::ProviderUnavailable => "provider_unavailable",
             Self::NotMapped { .. } => "not_mapped",
             Self::Requirement(_) => "requirement",
+            Self::NotActive(ServiceState::Suspended) => "suspended",
+            Self::NotActive(ServiceState::Limited) => "limited",
+            Self::NotActive(ServiceState::Pending) => "pending",
+            Self::OneTimePasswordRefused(_) => "otp_refused",
             Self::Configuration(_) => "configuration",
             Self::Conversation => "conversation",
             Self::System(_) => "system",
@@ -105,6 +110,7 @@ impl Refusal {
             | Self::Configuration(what)
             | Self::System(what)
             | Self::ExchangeRefused(what)
+            | Self::OneTimePasswordRefused(what)
             | Self::Requirement(what)
             | Self::Token(
                 Rejection::KeysUnavailable(what)

@@ -15,6 +15,7 @@ pub use assurance::{AssuranceExpression, AssuranceFault};
 pub use claim_path::ClaimPath;
 pub use outcome::RuleOutcome;
 pub use requirement::Requirement;
+pub(crate) use verdict::refusal;
 
 use crate::account_name::{AccountName, NameForm};
 use crate::accounts::LocalAccount;
@@ -22,10 +23,10 @@ use crate::identity::Identity;
 use crate::mapper::{Ask, Given};
 use crate::maps::Maps;
 use crate::refusal::Refusal;
+use crate::service_state::ServiceState;
 use crate::settings::{Mapping, Rule};
 use crate::template::MissingClaim;
 use values::Skipped;
-use verdict::refusal;
 
 /// A decision and its explanation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +48,10 @@ pub struct RuleResult {
     pub skipped: Vec<String>,
 }
 
-/// Decides whether `identity` may use `account`. Rules are tried in order. The first one that gives this account and whose requirements
-/// are met decides. `names` is the form of the names that templates may give. `ask` is called only for rules whose requirements are met.
+/// Decides whether `identity` may use `account`. Rules are tried in order. The first one that gives this account and
+/// whose requirements are met decides, unless motley_cue has said before that the account is suspended or limited: an
+/// earlier rule that says so is final. `names` is the form of the names that templates may give. `ask` is called only
+/// for rules whose requirements are met.
 #[must_use]
 pub fn decide(
     identity: &Identity,
@@ -60,13 +63,15 @@ pub fn decide(
 ) -> Decision {
     let mut results = Vec::new();
     let mut winner = None;
+    let mut is_blocked = false;
     for rule in rules {
         let mut skipped = Skipped::default();
-        let outcome = if winner.is_some() {
+        let outcome = if winner.is_some() || is_blocked {
             RuleOutcome::NotTried
         } else {
             apply(rule, identity, account, names, maps, ask, &mut skipped)
         };
+        is_blocked |= matches!(outcome, RuleOutcome::Blocked { .. });
         if matches!(outcome, RuleOutcome::Account { .. }) {
             winner = Some(rule.name.clone());
         }
@@ -123,6 +128,8 @@ fn apply(
             Mapping::Asked(mapper) => match ask(mapper) {
                 Ok(Given::Account) => RuleOutcome::Account { by },
                 Ok(Given::Nothing(reason)) => RuleOutcome::NotGiven { by, reason },
+                // An account that does not exist yet can still be given by another rule.
+                Err(Refusal::NotActive(state)) if state != ServiceState::Pending => RuleOutcome::Blocked { by, state },
                 Err(refusal) => RuleOutcome::NoAnswer { by, refusal },
             },
             Mapping::Template(_) | Mapping::File(_) => RuleOutcome::Account { by },

@@ -4,6 +4,7 @@
 use super::requirement::Requirement;
 use crate::account_name::AccountName;
 use crate::refusal::Refusal;
+use crate::service_state::ServiceState;
 use crate::settings::{Mapping, STRONG_KEYS};
 
 /// What a rule gives to an identity.
@@ -48,6 +49,8 @@ pub enum RuleOutcome {
         /// The first missing requirement.
         requirement: Requirement,
     },
+    /// Not tried: it needs an access token, and the user entered a one-time password.
+    NeedsToken,
     /// Nothing: only a map file gives system accounts.
     SystemAccount,
     /// Nothing: the map file gives the system account, but the rule has no strong requirement.
@@ -58,6 +61,13 @@ pub enum RuleOutcome {
         by: Mapping,
         /// Why, a clause without subject.
         reason: String,
+    },
+    /// Nothing: motley_cue does not want the account to be used. No later rule is tried.
+    Blocked {
+        /// The mapper.
+        by: Mapping,
+        /// The state of the account.
+        state: ServiceState,
     },
     /// Nothing: there is no answer of the mapper.
     NoAnswer {
@@ -85,8 +95,10 @@ impl std::fmt::Display for RuleOutcome {
             Self::NotInFile { by } => write!(f, "{by} has no line for the identity"),
             Self::RequirementMissing { requirement } => write!(f, "{requirement} missing"),
             Self::SystemAccount => f.write_str("gives no system account; only a rule with a map file does"),
+            Self::NeedsToken => f.write_str("not tried: it needs an access token"),
             Self::AsksTooLittle => write!(f, "asks for too little to give a system account: add {STRONG_KEYS}"),
             Self::NotGiven { by, reason } => write!(f, "{by} {reason}"),
+            Self::Blocked { by, state } => write!(f, "{by} says that the account is {}", state.as_str()),
             Self::NoAnswer { by, refusal } => {
                 write!(f, "no answer of {by}: {}", refusal.detail().unwrap_or_else(|| refusal.to_string()))
             }

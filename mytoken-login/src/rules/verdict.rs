@@ -6,9 +6,16 @@ use super::outcome::RuleOutcome;
 use crate::accounts::LocalAccount;
 use crate::refusal::Refusal;
 
-/// The most helpful refusal: a missing requirement, else an unusable map file or rule, else that of a mapper that does not answer, else the
+/// The most helpful refusal: that motley_cue does not want the account to be used, else a missing requirement, else an unusable map file or rule, else that of a mapper that does not answer, else the
 /// account that the identity maps to.
-pub(super) fn refusal(results: &[RuleResult], account: &LocalAccount) -> Refusal {
+pub(crate) fn refusal(results: &[RuleResult], account: &LocalAccount) -> Refusal {
+    let blocked = results.iter().find_map(|result| match result.outcome {
+        RuleOutcome::Blocked { state, .. } => Some(state),
+        _ => None,
+    });
+    if let Some(state) = blocked {
+        return Refusal::NotActive(state);
+    }
     let mut maps_to = None;
     let mut unusable = None;
     let mut unanswered = None;

@@ -5,6 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use mytoken::config::Duration;
 
+use super::motley_cue::MotleyCueSettings;
+
 /// A mapper of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MapperSettings {
@@ -12,6 +14,8 @@ pub enum MapperSettings {
     UserFile(UserFileSettings),
     /// A command of the administrator.
     Command(CommandSettings),
+    /// motley_cue.
+    MotleyCue(MotleyCueSettings),
 }
 
 /// `user_file` of `[[rule]]`.
@@ -100,6 +104,7 @@ impl std::fmt::Display for MapperSettings {
         match self {
             Self::UserFile(file) => write!(f, "user file {}", file.path.display()),
             Self::Command(command) => write!(f, "command {}", command.program.display()),
+            Self::MotleyCue(settings) => write!(f, "motley_cue {}", settings.url),
         }
     }
 }

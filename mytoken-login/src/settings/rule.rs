@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use mytoken::config::Duration;
+use mytoken::urls::ServerUrl;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::mapper::{CommandSettings, MapperSettings, UserFileSettings};
+use super::motley_cue;
 use crate::rules::{AarcEntitlement, AarcForm, AssuranceExpression, ClaimPath, Requirement};
 use crate::template::AccountTemplate;
 
@@ -25,6 +27,9 @@ pub struct Rule {
     /// What the identity must have besides, all of it.
     pub requirements: Vec<Requirement>,
 }
+
+/// The error about a rule with no mapping or several.
+const ONE_MAPPING: &str = "it needs exactly one of template, map_file, user_file, command and motley_cue";
 
 /// What makes a rule open system accounts, for sentences.
 pub(crate) const STRONG_KEYS: &str = "require_acr, or require_claims with acr or amr";
@@ -60,6 +65,8 @@ struct RuleTable {
     command: Option<Vec<String>>,
     run_as: Option<String>,
     timeout: Option<Duration>,
+    motley_cue: Option<ServerUrl>,
+    otp: Option<bool>,
     #[serde(default)]
     require_groups: Vec<String>,
     #[serde(default = "usual_group_claims")]
@@ -95,29 +102,44 @@ impl TryFrom<RuleTable> for Rule {
     fn try_from(table: RuleTable) -> Result<Self, String> {
         let requirements = table.requirements().map_err(|fault| format!("rule \"{}\": {fault}", table.name))?;
         let (name, issuer) = (table.name.clone(), table.issuer.clone());
-        let mapping = table.mapping().map_err(|fault| format!("rule \"{name}\": {fault}"))?;
+        let has_requirements = !requirements.is_empty();
+        let mapping = table.mapping(has_requirements).map_err(|fault| format!("rule \"{name}\": {fault}"))?;
         Ok(Self { name, issuer, mapping, requirements })
     }
 }
 
 impl RuleTable {
     /// How the rule maps.
-    fn mapping(self) -> Result<Mapping, String> {
+    fn mapping(self, has_requirements: bool) -> Result<Mapping, String> {
         if self.command.is_none() && (self.run_as.is_some() || self.timeout.is_some()) {
             return Err("run_as and timeout belong to command".to_owned());
         }
-        match (self.template, self.map_file, self.user_file, self.command) {
-            (Some(template), None, None, None) => Ok(Mapping::Template(template)),
-            (None, Some(path), None, None) if path.is_absolute() => Ok(Mapping::File(path)),
-            (None, Some(path), None, None) => Err(format!("map_file \"{}\" is not an absolute path", path.display())),
+        if self.motley_cue.is_none() && self.otp.is_some() {
+            return Err("otp belongs to motley_cue".to_owned());
+        }
+        let only = match (self.template, self.map_file, self.user_file, self.command) {
+            (Some(template), None, None, None) => Some(Mapping::Template(template)),
+            (None, Some(path), None, None) if path.is_absolute() => Some(Mapping::File(path)),
+            (None, Some(path), None, None) => {
+                return Err(format!("map_file \"{}\" is not an absolute path", path.display()));
+            }
             (None, None, Some(path), None) => {
-                Ok(Mapping::Asked(MapperSettings::UserFile(UserFileSettings::new(path)?)))
+                Some(Mapping::Asked(MapperSettings::UserFile(UserFileSettings::new(path)?)))
             }
             (None, None, None, Some(words)) => {
                 let command = CommandSettings::new(words, self.run_as, self.timeout)?;
-                Ok(Mapping::Asked(MapperSettings::Command(command)))
+                Some(Mapping::Asked(MapperSettings::Command(command)))
             }
-            _ => Err("it needs exactly one of template, map_file, user_file and command".to_owned()),
+            (None, None, None, None) => None,
+            _ => return Err(ONE_MAPPING.to_owned()),
+        };
+        match (only, self.motley_cue) {
+            (Some(mapping), None) => Ok(mapping),
+            (None, Some(url)) => {
+                let settings = motley_cue::of_rule(url, self.otp.unwrap_or(false), has_requirements)?;
+                Ok(Mapping::Asked(MapperSettings::MotleyCue(settings)))
+            }
+            _ => Err(ONE_MAPPING.to_owned()),
         }
     }
 

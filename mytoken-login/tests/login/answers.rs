@@ -4,8 +4,8 @@
 use mytoken::Error;
 use mytoken::http::HttpError;
 use mytoken::server::ServerError;
-use mytoken_login::Refusal;
 use mytoken_login::mapper::Given;
+use mytoken_login::{Refusal, ServiceState};
 
 /// The answer to an exchange, if it has this name.
 pub fn exchange_error(name: &str, server: &str) -> Option<Error> {
@@ -50,9 +50,13 @@ pub fn mapper_answer(name: &str) -> Result<Given, Refusal> {
     match name {
         "account" => Ok(Given::Account),
         "silent" => Err(Refusal::Unavailable("the command did not end within 5s".to_owned())),
+        "unknown password" => Err(Refusal::OneTimePasswordRefused("motley_cue answered with status 401".to_owned())),
         "late" => Err(Refusal::DeadlinePassed),
         "broken" => Err(Refusal::System("/home/alice/ids was not read within 5 s".to_owned())),
         "missing" => Err(Refusal::Configuration("/usr/libexec/mapper cannot be executed".to_owned())),
+        word if ServiceState::of(word).is_some() => {
+            Err(ServiceState::of(word).map_or(Refusal::Empty, Refusal::NotActive))
+        }
         reason => Ok(Given::Nothing(reason.to_owned())),
     }
 }

@@ -68,6 +68,13 @@ pub struct Run {
     /// Of an accepted login with a mytoken: whether the mytoken is delegated to the session.
     #[serde(default)]
     pub delegated: Option<bool>,
+    /// Whether an accepted login has something for its session.
+    #[serde(default = "yes")]
+    pub record: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize, Clone)]

@@ -71,6 +71,7 @@ pub fn texts(case: &Case) -> BTreeMap<String, String> {
     texts.insert("access_token".into(), access_token(&json!({})));
     texts.insert("transfer_code".into(), TRANSFER_CODE.into());
     texts.insert("short_token".into(), "aBcDeFgH".repeat(8));
+    texts.insert("one_time_password".into(), "0123456789abcdef".repeat(8));
     texts.insert("opaque".into(), "opaque-access-token-0123456789".into());
     texts.insert("mytoken".into(), mytoken(&toml::Table::new()));
     // What sshd passes on for accounts that must not log in: text of the answer's length, never the answer (SSH-04).

@@ -19,15 +19,15 @@ pub fn accepted() -> Accepted {
     let me = Owner::current();
     Accepted {
         account: LocalAccount { name: "alice".into(), uid: me.uid, gid: me.gid, system: false },
-        identity: Identity {
+        identity: Some(Identity {
             issuer: "op".into(),
             iss: "https://op.example.org".into(),
             sub: "s-1".into(),
             scopes: Vec::new(),
             claims: serde_json::Map::new(),
-        },
+        }),
         rule: "hpc".into(),
-        credential: SessionCredential {
+        credential: Some(SessionCredential {
             access_token: Secret::new("the.access.token"),
             exp: NOW + 3_600,
             good_until: NOW + 3_630,
@@ -40,7 +40,7 @@ pub fn accepted() -> Accepted {
             }),
             delegated: true,
             for_session: false,
-        },
+        }),
     }
 }
 
@@ -51,7 +51,7 @@ pub fn record() -> Record {
 
 /// The record of a login. This process may take it.
 pub fn record_of(accepted: &Accepted) -> Record {
-    Record::new(accepted, "sshd", vec![Process::own().unwrap()], &FixedClock(NOW))
+    Record::new(accepted, "sshd", vec![Process::own().unwrap()], &FixedClock(NOW)).unwrap()
 }
 
 /// The login that owns [`record`].

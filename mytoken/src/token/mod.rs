@@ -27,6 +27,9 @@ const CODE_LENGTH: usize = 8;
 /// Lengths of short tokens. The server's operator chooses the length: at least 32, by default 64. More than 128 is not expected.
 const SHORT_TOKEN_LENGTHS: std::ops::RangeInclusive<usize> = 32..=128;
 
+/// Length of a one-time password of motley_cue: SHA-512 in hexadecimal digits (MC-03).
+const ONE_TIME_PASSWORD_LENGTH: usize = 128;
+
 /// Shortest opaque token. A shorter text is more likely a password, which must not be sent anywhere.
 const OPAQUE_MIN: usize = 16;
 
@@ -37,6 +40,9 @@ pub enum Presented {
     AccessToken(Jwt),
     /// Visible characters without structure: possibly an opaque access token.
     Opaque,
+    /// 128 hexadecimal digits in lower case: possibly the one-time password that motley_cue keeps for an access token
+    /// which is too long for a prompt (MC-03). Only motley_cue knows the token behind it.
+    OneTimePassword,
     /// A mytoken as JWT, with its claims. Boxed, because the claims are large.
     Mytoken(Box<UnverifiedClaims>),
     /// The short alias of a mytoken: 32 to 128 letters of the server's alphabet.
@@ -120,6 +126,7 @@ fn classify_opaque(text: &str) -> Presented {
     match text.len() {
         CODE_LENGTH if letters => Presented::TransferCode,
         length if letters && SHORT_TOKEN_LENGTHS.contains(&length) => Presented::ShortToken,
+        ONE_TIME_PASSWORD_LENGTH if text.bytes().all(is_lower_hex) => Presented::OneTimePassword,
         OPAQUE_MIN.. => Presented::Opaque,
         _ => Presented::Garbage(NotAToken::TooShort),
     }
@@ -128,6 +135,10 @@ fn classify_opaque(text: &str) -> Presented {
 /// Whether a byte is in the alphabet of short tokens and transfer codes: letters except `l` and `I`.
 fn is_code_letter(byte: u8) -> bool {
     byte.is_ascii_alphabetic() && byte != b'l' && byte != b'I'
+}
+
+fn is_lower_hex(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
 /// The claims of a mytoken in JWT form; `None` for any other text. They are not verified: use them to read one's own token, never to

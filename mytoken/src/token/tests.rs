@@ -24,6 +24,7 @@ fn form(text: &str) -> &'static str {
     match classify(&Secret::new(text)) {
         Presented::AccessToken(_) => "access token",
         Presented::Opaque => "opaque",
+        Presented::OneTimePassword => "one-time password",
         Presented::Mytoken(_) => "mytoken",
         Presented::ShortToken => "short token",
         Presented::TransferCode => "transfer code",
@@ -63,6 +64,12 @@ fn texts_are_classified_by_their_form() {
         (letters.get(..31).unwrap().into(), "opaque"),
         (format!("{letters}l"), "opaque"),
         ("opaque-access-token-0123456789".into(), "opaque"),
+        ("0a".repeat(64), "one-time password"),
+        ("0A".repeat(64), "opaque"),
+        ("0a".repeat(63), "opaque"),
+        (format!("{}0", "0a".repeat(64)), "opaque"),
+        (format!("{}0g", "0a".repeat(63)), "opaque"),
+        ("a".repeat(128), "short token"), // letters only: no such hash will occur
         ("a.b.c".into(), "too short for a token"),
         ("ya29.abcdefghijklmnop".into(), "opaque"),
         ("aaaaaaaa.bbbbbbbb.cccccccc".into(), "opaque"), // no JSON in the header

@@ -121,8 +121,8 @@ fn check(token: Secret, written: Option<u64>, now: u64) -> Result<Secret, String
             )),
             _ => Ok(token),
         },
-        // Nothing shows when an opaque token expires, and some have the form of a short token.
-        Presented::Opaque | Presented::ShortToken => Ok(token),
+        // Nothing shows when an opaque token expires, and some have the form of a short token or one-time password.
+        Presented::Opaque | Presented::ShortToken | Presented::OneTimePassword => Ok(token),
         Presented::Mytoken(_) => Err("it holds a mytoken, which no program must get as an access token".to_owned()),
         Presented::TransferCode => Err("it holds no access token".to_owned()),
         Presented::Garbage(why) => Err(format!("it holds no access token ({})", why.as_str())),

@@ -146,15 +146,15 @@ fn files_that_cannot_be_removed_delay_a_revocation_by_a_minute_only() {
 fn login(for_session: bool, process: Process) -> Record {
     let accepted = Accepted {
         account: LocalAccount { name: "alice".into(), uid: me().uid, gid: me().gid, system: false },
-        identity: Identity {
+        identity: Some(Identity {
             issuer: "op".into(),
             iss: "https://op.example.org".into(),
             sub: "s-1".into(),
             scopes: Vec::new(),
             claims: serde_json::Map::new(),
-        },
+        }),
         rule: "hpc".into(),
-        credential: SessionCredential {
+        credential: Some(SessionCredential {
             access_token: Secret::new("the.access.token"),
             exp: NOW + LIFETIME,
             good_until: NOW + LIFETIME,
@@ -167,9 +167,9 @@ fn login(for_session: bool, process: Process) -> Record {
             }),
             delegated: true,
             for_session,
-        },
+        }),
     };
-    Record::new(&accepted, "sshd", vec![process], &FixedClock(NOW))
+    Record::new(&accepted, "sshd", vec![process], &FixedClock(NOW)).unwrap()
 }
 
 struct Records {

@@ -111,7 +111,9 @@ pub(super) fn decide(
             }
             if !stored {
                 // The record could not be stored, so it cannot be left to the agent either. A failure is in the log.
-                revocation::revoke_delegated(context, &accepted.credential, deadline);
+                if let Some(credential) = &accepted.credential {
+                    revocation::revoke_delegated(context, credential, deadline);
+                }
                 if login.settings.session.required {
                     return codes::authenticate(RefusalClass::System);
                 }
@@ -132,7 +134,11 @@ fn store_record(context: &PamContext<'_>, attempt: &Attempt, accepted: &Accepted
     let records = records();
     records.sweep(&SystemClock);
     let processes = [Process::own(), Process::parent()].into_iter().flatten().collect();
-    let mut record = Record::new(accepted, &attempt.service, processes, &SystemClock);
+    let Some(mut record) = Record::new(accepted, &attempt.service, processes, &SystemClock) else {
+        let line = format!("user={} session without credential: a one-time password", escape_field(&attempt.user));
+        context.log(Level::Debug, &line);
+        return true;
+    };
     record.untold = !is_told;
     let problem = match records.store(&record) {
         Ok(handle) if context.export(VARIABLE, &handle) => return true,

@@ -20,8 +20,8 @@ use mytoken_login::mapper::{self, Given, Mapper, Mappers};
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable, Rejection};
 use mytoken_login::validation::{PresentedToken, Validator};
 use mytoken_login::{
-    AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, LoginContext, LoginSettings, MapFile,
-    MapperSettings, Maps, Refusal, TokenService,
+    AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, LocalAccount, LoginContext, LoginSettings,
+    MapFile, MapperSettings, Maps, MotleyCueSettings, Refusal, TokenService,
 };
 use mytoken_wire::clock::FixedClock;
 use pamsm::PamError;
@@ -124,6 +124,17 @@ impl Script {
 impl Mappers for Script {
     fn mapper<'a>(&'a self, settings: &'a MapperSettings) -> Box<dyn Mapper + 'a> {
         Box::new(ScriptedMapper { script: self, settings })
+    }
+
+    fn redeem(
+        &self,
+        settings: &MotleyCueSettings,
+        _: &LocalAccount,
+        _: &Secret,
+        _: Deadline,
+    ) -> Result<Given, Refusal> {
+        self.note(&format!("redeem at {}", settings.url));
+        answers::mapper_answer(&self.mapper)
     }
 }
 

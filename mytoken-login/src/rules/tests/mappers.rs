@@ -2,6 +2,7 @@
 //! When mappers are asked, and what follows from their answers.
 
 use super::*;
+use crate::service_state::ServiceState;
 
 const OWN: &str = "user_file = '.config/mytoken/authorized_identities'";
 const COMMAND: &str = "command = ['/usr/libexec/mapper']\nrun_as = 'nobody'";
@@ -81,6 +82,30 @@ fn the_mapper_of_another_issuer_is_not_asked() {
     let other = toml::from_str::<Rule>(&format!("name = 'r'\nissuer = 'egi'\n{OWN}")).unwrap();
     let (decision, asked) = run_asking("{}", "alice", &[other], &[]);
     assert_eq!((reason(&decision), asked), ("not_mapped", 0));
+}
+
+#[test]
+fn an_account_that_motley_cue_has_suspended_is_given_by_no_later_rule() {
+    let alice = r#"{"preferred_username":"alice"}"#;
+    let motley_cue = rule("motley_cue = 'https://mc.example.org'");
+    let (group, template) =
+        (rule(&format!("{OWN}\nrequire_groups = ['/x']")), rule("template = '{preferred_username}'"));
+    let refused = |state| -> Answer { Err(Refusal::NotActive(state)) };
+    for (state, expected) in [
+        (ServiceState::Suspended, "suspended"),
+        (ServiceState::Limited, "limited"),
+        // There may be another account of the same person.
+        (ServiceState::Pending, "accept"),
+    ] {
+        let rules = [group.clone(), motley_cue.clone(), template.clone()];
+        let (decision, asked) = run_asking(alice, "alice", &rules, &[refused(state)]);
+        assert_eq!((reason(&decision), asked), (expected, 1), "{state:?}: {:?}", decision.rules);
+    }
+    let (decision, _) = run_asking(alice, "alice", &[motley_cue.clone()], &[refused(ServiceState::Pending)]);
+    assert_eq!(reason(&decision), "pending");
+    let rules = [template, motley_cue];
+    let (decision, asked) = run_asking(alice, "alice", &rules, &[]);
+    assert_eq!((reason(&decision), asked), ("accept", 0), "an earlier rule is final");
 }
 
 #[test]

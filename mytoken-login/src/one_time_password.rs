@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A login by a one-time password of motley_cue.
+//!
+//! mccli sends the SHA-512 of an access token that is too long for a prompt, and motley_cue keeps the token behind it
+//! (MC-03). So there is no access token here, no identity and no claim: motley_cue alone decides, and the session gets
+//! no credential.
+
+use std::time::Instant;
+
+use mytoken::token::{Presented, classify};
+use mytoken::{Deadline, Secret};
+
+use crate::accounts::LocalAccount;
+use crate::context::LoginContext;
+use crate::mapper::{Given, ONE_TIME_PASSWORD};
+use crate::refusal::Refusal;
+use crate::report::{Accepted, Report};
+use crate::rules::{RuleOutcome, RuleResult, refusal};
+use crate::service_state::ServiceState;
+use crate::settings::Rule;
+
+/// Whether the text has the form of a one-time password.
+pub(crate) fn is_one_time_password(token: &Secret) -> bool {
+    matches!(classify(token), Presented::OneTimePassword)
+}
+
+/// Asks the motley_cue that gets one-time passwords. Without one the password is sent nowhere.
+pub(crate) fn log_in(
+    account: LocalAccount,
+    password: &Secret,
+    context: &LoginContext<'_>,
+    deadline: Deadline,
+    report: &mut Report,
+) -> Result<Accepted, Refusal> {
+    // It is no password of a person: its hash reveals nothing. motley_cue logs the same eight digits.
+    report.record_token("otp", password, "128 hexadecimal digits: a one-time password of motley_cue");
+    let Some((rule, settings)) = context.settings.one_time_passwords() else {
+        return Err(Refusal::KindNotAccepted(ONE_TIME_PASSWORD));
+    };
+    let by = rule.mapping.clone();
+    let began = Instant::now();
+    let mut refused = None;
+    let outcome = if account.system {
+        refused = Some(Refusal::KindNotAccepted(ONE_TIME_PASSWORD));
+        RuleOutcome::SystemAccount
+    } else {
+        match context.mappers.redeem(settings, &account, password, deadline) {
+            Ok(Given::Account) => RuleOutcome::Account { by },
+            Ok(Given::Nothing(reason)) => RuleOutcome::NotGiven { by, reason },
+            Err(Refusal::NotActive(state)) if state != ServiceState::Pending => RuleOutcome::Blocked { by, state },
+            Err(refusal) => {
+                refused = Some(refusal.clone());
+                RuleOutcome::NoAnswer { by, refusal }
+            }
+        }
+    };
+    report.durations.map = began.elapsed();
+    let is_given = matches!(outcome, RuleOutcome::Account { .. });
+    report.rules = results(&context.settings.rules, rule, &outcome);
+    match refused {
+        None if is_given => Ok(Accepted { account, identity: None, rule: rule.name.clone(), credential: None }),
+        None => Err(refusal(&report.rules, &account)),
+        Some(refusal) => Err(refusal),
+    }
+}
+
+/// The result of each rule: the others need an access token.
+fn results(rules: &[Rule], asked: &Rule, outcome: &RuleOutcome) -> Vec<RuleResult> {
+    let of = |rule: &Rule| if std::ptr::eq(rule, asked) { outcome.clone() } else { RuleOutcome::NeedsToken };
+    rules.iter().map(|rule| RuleResult { rule: rule.name.clone(), outcome: of(rule), skipped: Vec::new() }).collect()
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `motley_cue` and `otp` of `[[rule]]`.
+
+use mytoken::urls::ServerUrl;
+
+use super::rule::{Mapping, Rule};
+use super::{LoginSettings, MapperSettings};
+
+/// motley_cue, as a rule asks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MotleyCueSettings {
+    /// Its URL, without a path of its interface: https, or http to this host.
+    pub url: ServerUrl,
+    /// Whether it also gets the one-time passwords that mccli sends instead of long tokens.
+    pub otp: bool,
+}
+
+impl LoginSettings {
+    /// Where a one-time password is sent to: the rule, and its motley_cue. `None`: nowhere.
+    #[must_use]
+    pub fn one_time_passwords(&self) -> Option<(&Rule, &MotleyCueSettings)> {
+        self.motley_cues().find(|(_, settings)| settings.otp)
+    }
+
+    /// The rules that ask motley_cue.
+    pub fn motley_cues(&self) -> impl Iterator<Item = (&Rule, &MotleyCueSettings)> {
+        self.rules.iter().filter_map(|rule| match &rule.mapping {
+            Mapping::Asked(MapperSettings::MotleyCue(settings)) => Some((rule, settings)),
+            _ => None,
+        })
+    }
+
+    /// What is wrong with the rules that get one-time passwords.
+    pub(super) fn otp_problem(&self) -> Option<String> {
+        let (first, settings) = self.one_time_passwords()?;
+        if self.session.required {
+            return Some(format!(
+                "rule \"{}\": otp = true lets people in without an access token, and session.required asks for the \
+                 files of one: choose one of them",
+                first.name
+            ));
+        }
+        let mut others = self.motley_cues().filter(|(_, other)| other.otp && other.url != settings.url);
+        others.next().map(|(other, _)| {
+            format!(
+                "the rules \"{}\" and \"{}\" have otp = true and different motley_cue: a one-time password does not say \
+                 whose it is, and must be sent to one place only",
+                first.name, other.name
+            )
+        })
+    }
+}
+
+/// The settings of a rule with these keys.
+///
+/// # Errors
+/// What is wrong, for the administrator.
+pub(super) fn of_rule(url: ServerUrl, otp: bool, has_requirements: bool) -> Result<MotleyCueSettings, String> {
+    if otp && has_requirements {
+        return Err(
+            "otp = true cannot be used with require_groups, require_entitlements, require_scopes, require_acr, \
+                    require_claims or require_assurance: a one-time password has no claims. Give the rule with \
+                    otp = true no requirement, or leave otp out"
+                .to_owned(),
+        );
+    }
+    Ok(MotleyCueSettings { url, otp })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<LoginSettings, String> {
+        let settings: LoginSettings = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        settings.otp_problem().map_or(Ok(settings), Err)
+    }
+
+    fn rule(lines: &str) -> String {
+        format!("[[rule]]\nname = 'mc'\nissuer = 'op'\n{lines}\n")
+    }
+
+    #[test]
+    fn a_rule_names_motley_cue_by_https_or_on_this_host() {
+        for (url, kept) in [
+            ("https://mc.example.org", Some("https://mc.example.org")),
+            ("https://mc.example.org:8443/", Some("https://mc.example.org:8443")),
+            ("http://localhost:8080", Some("http://localhost:8080")),
+            ("http://127.0.0.1:8080", Some("http://127.0.0.1:8080")),
+            ("http://[::1]:8080", Some("http://[::1]:8080")),
+            ("http://mc.example.org", None),
+            ("mc.example.org", None),
+            ("https://mc.example.org?x", None),
+            ("https://user@mc.example.org", None),
+        ] {
+            let settings = load(&rule(&format!("motley_cue = '{url}'")));
+            let found = settings.as_ref().ok().and_then(|settings| settings.motley_cues().next());
+            assert_eq!(found.map(|(_, settings)| settings.url.as_str()), kept, "{url}: {settings:?}");
+            assert!(found.is_none_or(|(_, settings)| !settings.otp));
+        }
+        for wrong in
+            ["motley_cue = 'https://e.org'\ntemplate = '{sub}'", "template = '{sub}'\notp = true", "otp = false"]
+        {
+            assert!(load(&rule(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_one_time_password_has_one_place_and_no_claims() {
+        let (one, two) = ("motley_cue = 'https://one.org'\notp = true", "motley_cue = 'https://two.org'\notp = true");
+        let settings = load(&format!("{}{}", rule("motley_cue = 'https://zero.org'"), rule(one))).unwrap();
+        assert_eq!(settings.one_time_passwords().unwrap().1.url.as_str(), "https://one.org");
+        assert!(load(&format!("{}{}", rule(one), rule(one))).is_ok(), "the same place for two issuers");
+        let error = |text: &str| load(text).unwrap_err();
+        assert!(error(&format!("{}{}", rule(one), rule(two))).contains("one place only"));
+        assert!(error(&rule(&format!("{one}\nrequire_groups = ['hpc']"))).contains("has no claims"));
+        assert!(error(&format!("[session]\nrequired = true\n{}", rule(one))).contains("choose one of them"));
+        assert!(load(&rule("template = '{sub}'")).unwrap().one_time_passwords().is_none());
+    }
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Questions to motley_cue, whatever it answers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+#[path = "../../mytoken/tests/fake/mod.rs"]
+mod fake;
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use fake::{Fake, Reply, Request};
+use mytoken::config::FileTrust;
+use mytoken::http::{HttpSettings, LazyClient, Roots};
+use mytoken::private_files::Owner;
+use mytoken::{Deadline, Secret};
+use mytoken_login::budget::{Allowance, BudgetSettings, Ledger, LedgerFile};
+use mytoken_login::mapper::{Asked, Given, HostMappers, Mappers, MotleyCueRequests};
+use mytoken_login::{
+    Identity, LocalAccount, MapperSettings, MotleyCueSettings, Refusal, RefusalClass, Remote, ServiceState,
+};
+use serde_json::json;
+
+const TOKEN: &str = "the.access.token";
+
+/// motley_cue with one answer to questions about accounts, and the host that asks.
+struct MotleyCue {
+    server: Fake,
+    answer: Arc<Mutex<Reply>>,
+    dir: tempfile::TempDir,
+    budget: BudgetSettings,
+}
+
+/// What the host asks with.
+#[derive(Clone, Copy)]
+enum With {
+    /// The access token that the user entered.
+    Entered,
+    /// An access token that this login got for an entered mytoken.
+    Exchanged,
+    OneTimePassword,
+}
+
+impl MotleyCue {
+    fn new(answer: Reply) -> Self {
+        let answer = Arc::new(Mutex::new(answer));
+        let played = Arc::clone(&answer);
+        let server = Fake::plain(move |request| match request.path.as_str() {
+            "/info" => Reply::json(200, &json!({"supported_OPs": []})),
+            path if path.starts_with("/verify_user?") => played.lock().unwrap().clone(),
+            _ => Reply::new(404, "text/plain", ""),
+        });
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("roots"), fake::authority("127.0.0.1", false).0).unwrap();
+        Self { server, answer, dir, budget: BudgetSettings::default() }
+    }
+
+    fn ledger_file(&self) -> LedgerFile {
+        LedgerFile::new(&self.dir.path().join("mytoken/login"), Owner::current())
+    }
+
+    fn ledger(&self) -> Ledger {
+        self.ledger_file().read(&self.budget).unwrap().0
+    }
+
+    /// A login of its own, as `name`, in this connection.
+    fn log_in(&self, with: With, name: &str, connection: &str, time: Duration) -> Result<Given, Refusal> {
+        let roots = Roots::File(Path::new(self.dir.path()).join("roots"));
+        let http_settings = HttpSettings { roots, loopback_http: true, ..HttpSettings::default() };
+        let http = LazyClient::new(&http_settings);
+        let ledger = self.ledger_file();
+        let remote = Remote::of(None, Some("192.0.2.1"));
+        let allowance = Allowance::new(Some(&ledger), &self.budget, remote, Some(connection));
+        let requests = MotleyCueRequests::new(&http, &allowance);
+        let mappers = HostMappers::new(FileTrust::user(nix::unistd::geteuid().as_raw()), &requests);
+        let url = mytoken::urls::ServerUrl::parse(&self.server.url(""), true).unwrap();
+        let settings = MotleyCueSettings { url, otp: true };
+        let account = LocalAccount { name: name.to_owned(), uid: 2_001, gid: 2_001, system: false };
+        let identity = Identity {
+            issuer: "op".into(),
+            iss: "https://op.example.org".into(),
+            sub: "s-1".into(),
+            scopes: Vec::new(),
+            claims: serde_json::Map::new(),
+        };
+        let access_token = Secret::new(TOKEN);
+        let deadline = Deadline::after(time);
+        if matches!(with, With::Exchanged) {
+            allowance.record_sent(&Secret::new("the.my.token"));
+        }
+        let given = match with {
+            With::OneTimePassword => mappers.redeem(&settings, &account, &Secret::new("0a".repeat(64)), deadline),
+            With::Entered | With::Exchanged => {
+                let (account, access_token) = (&account, &access_token);
+                let asked = Asked { identity: &identity, account, access_token, service: "sshd", rhost: None };
+                mappers.mapper(&MapperSettings::MotleyCue(settings)).gives(&asked, deadline)
+            }
+        };
+        match &given {
+            Ok(Given::Account) => allowance.refund(deadline),
+            Ok(Given::Nothing(_)) => {
+                let refusal = Refusal::NotMapped { account: name.to_owned(), maps_to: None };
+                allowance.record_refusal(&refusal, deadline);
+            }
+            Err(refusal) => allowance.record_refusal(refusal, deadline),
+        }
+        given
+    }
+
+    fn entered(&self, name: &str) -> Result<Given, Refusal> {
+        self.log_in(With::Entered, name, "connection", Duration::from_secs(60))
+    }
+
+    fn questions(&self) -> Vec<Request> {
+        self.server.requests().into_iter().filter(|request| request.path.starts_with("/verify_user")).collect()
+    }
+}
+
+fn state(state: &str, verified: bool) -> Reply {
+    Reply::json(200, &json!({"state": state, "verified": verified}))
+}
+
+/// A word for each result.
+fn word(given: &Result<Given, Refusal>) -> String {
+    match given {
+        Ok(Given::Account) => "account".to_owned(),
+        Ok(Given::Nothing(reason)) => format!("nothing: {reason}"),
+        Err(refusal) => format!("{} {:?}", refusal.reason(), refusal.class()),
+    }
+}
+
+#[test]
+fn only_a_verified_and_deployed_account_is_given() {
+    let no_account = |state: &str| format!("nothing: has no account for the identity (state {state})");
+    let other = "nothing: says that the account is not the identity's".to_owned();
+    for (answer, expected) in [
+        (state("deployed", true), "account".to_owned()),
+        (state("deployed", false), other.clone()),
+        (state("suspended", true), "suspended Forbidden".to_owned()),
+        (state("suspended", false), other.clone()),
+        (state("limited", true), "limited Forbidden".to_owned()),
+        (state("limited", false), other),
+        (state("pending", false), "pending Forbidden".to_owned()),
+        (state("pending", true), "pending Forbidden".to_owned()),
+        (state("not_deployed", false), no_account("not_deployed")),
+        (state("not_deployed", true), no_account("not_deployed")),
+        (state("rejected", true), no_account("rejected")),
+        (state("unknown", true), no_account("unknown")),
+        (Reply::json(200, &json!({"state": "deployed", "verified": true, "more": [1]})), "account".to_owned()),
+    ] {
+        let about = String::from_utf8_lossy(&answer.body).into_owned();
+        let motley_cue = MotleyCue::new(answer);
+        assert_eq!(word(&motley_cue.entered("alice")), expected, "{about}");
+        let [question] = &motley_cue.questions()[..] else { panic!("{:?}", motley_cue.server.requests()) };
+        assert_eq!((question.method.as_str(), question.path.as_str()), ("GET", "/verify_user?username=alice"));
+        assert_eq!(question.header("authorization"), Some(format!("Bearer {TOKEN}").as_str()));
+    }
+    assert_eq!(ServiceState::of("deployed"), None);
+}
+
+#[test]
+fn each_other_answer_gives_nothing() {
+    let json = |value| Reply::json(200, &value);
+    for (answer, expected) in [
+        (
+            Reply::json(401, &json!({"error": "Unauthenticated"})),
+            "nothing: does not accept the identity's access token (status 401)",
+        ),
+        (
+            Reply::json(403, &json!({"detail": "Forbidden"})),
+            "nothing: does not accept the identity's access token (status 403)",
+        ),
+        (Reply::json(400, &json!({})), "unavailable Unavailable"),
+        (Reply::json(404, &json!({"detail": "Not Found"})), "unavailable Unavailable"),
+        (Reply::json(500, &json!({"state": "deployed", "verified": true})), "unavailable Unavailable"),
+        (Reply::json(502, &json!({})), "unavailable Unavailable"),
+        (Reply::json(201, &json!({"state": "deployed", "verified": true})), "unavailable Unavailable"),
+        (Reply::json(429, &json!({})).header("Retry-After", "7"), "server_limit Rejected"),
+        (state("deployed", true).header("Location", "/"), "account"),
+        (Reply::new(302, "text/plain", "").header("Location", "https://evil.example/"), "unavailable Unavailable"),
+        (Reply::new(200, "text/html", "<html>"), "unavailable Unavailable"),
+        (json(json!({"state": "deployed"})), "unavailable Unavailable"),
+        (json(json!({"verified": true})), "unavailable Unavailable"),
+        (json(json!({"state": "deployed", "verified": "true"})), "unavailable Unavailable"),
+        (json(json!({"state": ["deployed"], "verified": true})), "unavailable Unavailable"),
+        (json(json!({"state": "Deployed", "verified": true})), "unavailable Unavailable"),
+        (json(json!([{"state": "deployed", "verified": true}])), "unavailable Unavailable"),
+        (
+            Reply::new(200, "application/json", r#"{"verified":false,"state":"deployed","verified":true}"#),
+            "unavailable Unavailable",
+        ),
+        (Reply::new(200, "application/json", "x".repeat(70 * 1024)), "unavailable Unavailable"),
+        (Reply::hang_up(), "unavailable Unavailable"),
+    ] {
+        let about = format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body[..answer.body.len().min(60)]));
+        let motley_cue = MotleyCue::new(answer);
+        assert_eq!(word(&motley_cue.entered("alice")), expected, "{about}");
+        assert_eq!(motley_cue.questions().len(), 1, "{about}: {:?}", motley_cue.server.requests());
+    }
+}
+
+#[test]
+fn a_name_cannot_change_the_question() {
+    let motley_cue = MotleyCue::new(state("deployed", true));
+    assert_eq!(motley_cue.entered("a&username=b@e.org #"), Ok(Given::Account));
+    assert_eq!(motley_cue.questions()[0].path, "/verify_user?username=a%26username%3Db%40e.org%20%23");
+}
+
+#[test]
+fn a_slow_motley_cue_is_an_outage_within_the_deadline() {
+    let slow = Reply { silence: Duration::from_secs(8), ..state("deployed", true) };
+    let motley_cue = MotleyCue::new(slow);
+    let began = Instant::now();
+    let given = motley_cue.log_in(With::Entered, "alice", "one", Duration::from_secs(3));
+    assert_eq!(given.as_ref().unwrap_err().class(), RefusalClass::Unavailable, "{given:?}");
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // The next login from this address does not wait for it again.
+    let began = Instant::now();
+    let given = motley_cue.log_in(With::Entered, "alice", "two", Duration::from_secs(3));
+    assert_eq!(given.unwrap_err().reason(), "unavailable");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(motley_cue.questions().len(), 1);
+}
+
+#[test]
+fn questions_are_counted_like_exchanges() {
+    let mut motley_cue = MotleyCue::new(state("deployed", false));
+    motley_cue.budget.per_address = 2;
+    for (number, expected) in [(0, "nothing"), (1, "nothing"), (2, "budget_address")] {
+        let given = motley_cue.log_in(With::Entered, "bob", &number.to_string(), Duration::from_secs(60));
+        assert!(word(&given).starts_with(expected), "{number}: {given:?}");
+    }
+    assert_eq!(motley_cue.questions().len(), 2);
+    // An accepted login costs nothing.
+    let motley_cue = MotleyCue::new(state("deployed", true));
+    assert_eq!(motley_cue.entered("alice"), Ok(Given::Account));
+    let mut fresh = MotleyCue::new(state("deployed", true));
+    fresh.budget.per_address = 1;
+    for number in 0..3 {
+        let given = fresh.log_in(With::Entered, "alice", &number.to_string(), Duration::from_secs(60));
+        assert_eq!(given, Ok(Given::Account), "{number}");
+    }
+}
+
+#[test]
+fn a_token_is_asked_about_once_in_a_connection() {
+    let motley_cue = MotleyCue::new(state("not_deployed", false));
+    for (with, again) in
+        [(With::Entered, "repeated"), (With::OneTimePassword, "repeated"), (With::Exchanged, "nothing")]
+    {
+        let connection = match with {
+            With::Entered => "entered",
+            With::Exchanged => "exchanged",
+            With::OneTimePassword => "otp",
+        };
+        let log_in = || motley_cue.log_in(with, "alice", connection, Duration::from_secs(60));
+        assert!(word(&log_in()).starts_with("nothing"), "{connection}");
+        assert!(word(&log_in()).starts_with(again), "{connection}: what was entered is the mytoken");
+    }
+    let ledger = motley_cue.ledger();
+    assert!(ledger.refused_tokens.contains("exchanged", &Secret::new("the.my.token"), mytoken_wire::clock::uptime()));
+}
+
+#[test]
+fn a_one_time_password_is_sent_as_the_bearer() {
+    let motley_cue = MotleyCue::new(state("deployed", true));
+    let log_in =
+        |connection: &str| motley_cue.log_in(With::OneTimePassword, "alice", connection, Duration::from_secs(60));
+    assert_eq!(log_in("one"), Ok(Given::Account));
+    let bearer = motley_cue.questions()[0].header("authorization").unwrap().to_owned();
+    assert_eq!(bearer, format!("Bearer {}", "0a".repeat(64)));
+    for (status, expected) in [(401, "otp_refused"), (403, "otp_refused"), (500, "unavailable")] {
+        *motley_cue.answer.lock().unwrap() = Reply::json(status, &json!({}));
+        let refusal = log_in(&status.to_string()).unwrap_err();
+        assert_eq!(refusal.reason(), expected, "{status}");
+        assert!(!refusal.to_string().contains("0a0a"));
+    }
+}
