@@ -20,6 +20,8 @@ mod explain;
 mod fail_delay;
 pub mod handover;
 mod identity;
+mod key_logins;
+mod last_logins;
 pub mod link;
 mod log_line;
 mod login_time;
@@ -58,6 +60,8 @@ pub use credential::SessionCredential;
 pub use explain::explain;
 pub use fail_delay::remaining_fail_delay;
 pub use identity::Identity;
+pub use key_logins::{KeyLogin, KeyLoginRules};
+pub use last_logins::{LastLogin, LastLogins};
 pub use log_line::escape_field;
 pub use map_file::{LineError, MapFile};
 pub use maps::{MapFileUnusable, Maps};
@@ -76,8 +80,8 @@ pub use server_tokens::ServerTokens;
 pub use service::TokenService;
 pub use service_state::ServiceState;
 pub use settings::{
-    AccountSettings, CommandSettings, ExchangeSettings, Exchangeable, LinkQr, LinkSettings, LoginSettings,
-    MapperSettings, Mapping, MotleyCueSettings, PromptSettings, Replay, ReplaySettings, Rule, SessionDirectory,
-    SessionSettings, SessionStore, UserFileSettings,
+    AccountPhaseSettings, AccountSettings, CommandSettings, ExchangeSettings, Exchangeable, KeyLogins, LinkQr,
+    LinkSettings, LoginSettings, MapperSettings, Mapping, MotleyCueSettings, PromptSettings, Replay, ReplaySettings,
+    Rule, SessionDirectory, SessionSettings, SessionStore, UserFileSettings,
 };
 pub use template::{AccountTemplate, MissingClaim};

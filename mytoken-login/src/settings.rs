@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The settings of `login.toml`.
 
+mod account;
 mod exchange;
 mod link;
 mod mapper;
@@ -9,6 +10,7 @@ mod replay;
 mod rule;
 mod session;
 
+pub use account::{AccountPhaseSettings, KeyLogins};
 pub use exchange::{ExchangeSettings, Exchangeable};
 pub use link::{LinkQr, LinkSettings};
 pub use mapper::{CommandSettings, MapperSettings, UserFileSettings};
@@ -45,6 +47,8 @@ pub struct LoginSettings {
     pub prompt: PromptSettings,
     /// Accounts that accept tokens.
     pub accounts: AccountSettings,
+    /// Logins without a token.
+    pub account: AccountPhaseSettings,
     /// The servers that exchange mytokens, short tokens and transfer codes for access tokens. Without one, only access tokens are
     /// accepted.
     #[serde(rename = "exchange", deserialize_with = "exchange::list_or_table")]
@@ -68,6 +72,7 @@ impl Default for LoginSettings {
             login: ReplaySettings::default(),
             prompt: PromptSettings::default(),
             accounts: AccountSettings::default(),
+            account: AccountPhaseSettings::default(),
             exchanges: Vec::new(),
             link: LinkSettings::default(),
             session: SessionSettings::default(),
@@ -95,6 +100,12 @@ impl LoginSettings {
                     rule.name, rule.issuer
                 ));
             }
+        }
+        if login.account.key_logins == KeyLogins::MotleyCue && login.motley_cues().next().is_none() {
+            return error(
+                "account.key_logins = \"motley_cue\" needs a rule with motley_cue: without one nobody asks it"
+                    .to_owned(),
+            );
         }
         if let Some(problem) = login.otp_problem() {
             return error(problem);
@@ -199,6 +210,9 @@ mod tests {
             deny = ["root"]
             allow_system = []
             names = "posix"
+            [account]
+            key_logins = "recent-login:24h"
+            exempt = ["admin"]
             [[exchange]]
             server = "testbed"
             accept = ["mytoken", "short_token", "transfer_code"]
@@ -313,6 +327,14 @@ mod tests {
         assert!(load(&format!("{}{FILE}", allow("root"))).is_ok());
         assert!(load(&allow("backup")).is_ok());
         assert!(load(&format!("{}{FILE}{FILE}require_acr = ['2']\n", allow("backup"))).is_ok());
+    }
+
+    #[test]
+    fn key_logins_by_motley_cue_need_a_rule_that_asks_it() {
+        let account = "[account]\nkey_logins = 'motley_cue'\n";
+        assert!(load(&format!("{account}{LOGIN}")).unwrap_err().to_string().contains("needs a rule with motley_cue"));
+        let rule = "[[rule]]\nname = 'm'\nissuer = 'op'\nmotley_cue = 'https://e.org'\n";
+        assert!(load(&format!("{account}{LOGIN}{rule}")).is_ok());
     }
 
     #[test]

@@ -50,6 +50,14 @@ pub enum AccountState {
     /// The record cannot be used: it belongs to another login (another module changed the user), is too old or missing, or another version
     /// of this module wrote it.
     RecordUnusable,
+    /// A login without a token, and motley_cue has refused the account.
+    AccountRefused,
+    /// A login without a token, and there was none with a token, or too long ago.
+    NoRecentLogin,
+    /// A login without a token, and what is known about the account cannot be read.
+    LastLoginUnreadable,
+    /// A login without a token, and the rule for such logins cannot be understood.
+    RuleUnusable,
 }
 
 /// For `acct_mgmt`.
@@ -57,8 +65,10 @@ pub fn account(state: AccountState) -> PamError {
     match state {
         AccountState::NotByToken => PamError::IGNORE,
         AccountState::Valid => PamError::SUCCESS,
-        AccountState::Expired => PamError::ACCT_EXPIRED,
-        AccountState::RecordUnusable => PamError::PERM_DENIED,
+        AccountState::Expired | AccountState::AccountRefused => PamError::ACCT_EXPIRED,
+        AccountState::RecordUnusable | AccountState::NoRecentLogin => PamError::PERM_DENIED,
+        AccountState::LastLoginUnreadable => PamError::SYSTEM_ERR,
+        AccountState::RuleUnusable => PamError::SERVICE_ERR,
     }
 }
 
@@ -188,6 +198,10 @@ mod tests {
         assert_eq!(account(AccountState::Valid), PamError::SUCCESS);
         assert_eq!(account(AccountState::Expired), PamError::ACCT_EXPIRED);
         assert_eq!(account(AccountState::RecordUnusable), PamError::PERM_DENIED);
+        assert_eq!(account(AccountState::AccountRefused), PamError::ACCT_EXPIRED);
+        assert_eq!(account(AccountState::NoRecentLogin), PamError::PERM_DENIED);
+        assert_eq!(account(AccountState::LastLoginUnreadable), PamError::SYSTEM_ERR);
+        assert_eq!(account(AccountState::RuleUnusable), PamError::SERVICE_ERR);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
@@ -40,6 +40,38 @@ pub fn read_list_leniently(dir: &Path, name: &str, trust: FileTrust, key: &str) 
     let drop_ins = drop_ins(&dir.join(format!("{name}.d")), trust).unwrap_or_default();
     let texts = drop_ins.iter().rev().chain([&main]).filter_map(|file| trust.read(file).ok());
     texts.into_iter().find_map(|text| parse_list(&text, key))
+}
+
+/// Reads one key of a table (or of tables in it) from the last file that has it, of `DIR/NAME.toml` and its drop-ins. `None`: no file that
+/// can be read has it. Mistakes elsewhere in the files are ignored; [`read`] reports them.
+///
+/// # Errors
+/// The value is not of this type: a sentence for the log.
+pub fn read_key_leniently<T: DeserializeOwned>(
+    dir: &Path,
+    name: &str,
+    trust: FileTrust,
+    path: &[&str],
+) -> Option<Result<T, String>> {
+    let main = dir.join(format!("{name}.toml"));
+    let drop_ins = drop_ins(&dir.join(format!("{name}.d")), trust).unwrap_or_default();
+    let texts = drop_ins.iter().rev().chain([&main]).filter_map(|file| Some((file, trust.read(file).ok()?)));
+    texts.into_iter().find_map(|(file, text)| {
+        let read = parse_key(&text, path)?;
+        Some(read.map_err(|problem| format!("{}: {problem}", file.display())))
+    })
+}
+
+fn parse_key<T: DeserializeOwned>(text: &str, path: &[&str]) -> Option<Result<T, String>> {
+    let (table, _mistakes) = DeTable::parse_recoverable(text);
+    let (key, tables) = path.split_last()?;
+    let mut inner = table.get_ref();
+    for name in tables {
+        let DeValue::Table(next) = inner.get(*name)?.get_ref() else { return None };
+        inner = next;
+    }
+    let value = inner.get(*key)?.clone();
+    Some(T::deserialize(value.into_deserializer()).map_err(|error| problem(error.message())))
 }
 
 fn parse_list(text: &str, key: &str) -> Option<Vec<String>> {
@@ -322,6 +354,28 @@ mod tests {
         std::fs::write(dir.path().join("login.d/20.toml"), "[prompt]").unwrap();
         std::fs::write(dir.path().join("login.d/30.toml"), b"\xff").unwrap();
         assert_eq!(services().as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn one_key_is_read_whatever_else_is_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = FileTrust::user(nix::unistd::geteuid().as_raw());
+        let level = || read_key_leniently::<u32>(dir.path(), "login", me, &["accounts", "min_uid"]);
+        assert_eq!(level(), None);
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        for text in ["", "min_uid = 5", "accounts = 5", "[accounts]\nmin = 5"] {
+            write("login.toml", text);
+            assert_eq!(level(), None, "{text}");
+        }
+        write("login.toml", "???\nx = \n[accounts]\nmin_uid = 5\n[[rule");
+        assert_eq!(level(), Some(Ok(5)));
+        std::fs::create_dir(dir.path().join("login.d")).unwrap();
+        write("login.d/10.toml", "[accounts]\nmin_uid = 7");
+        write("login.d/20.toml", "[accounts]\ndeny = []");
+        assert_eq!(level(), Some(Ok(7)), "the last file that has it");
+        write("login.d/10.toml", "[accounts]\nmin_uid = 'x'");
+        let problem = level().unwrap().unwrap_err();
+        assert!(problem.contains("login.d/10.toml: "), "{problem}");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 //! `acct_mgmt`: whether the result of `authenticate` is still valid.
 //!
-//! It accepts without reading the configuration: logins by key come here too and must not depend on it.
+//! Logins by key come here too. They must not depend on the configuration, unless it has a rule for them (`key_login`).
 
 use mytoken::{Deadline, SystemClock};
 use mytoken_login::handover::Claimant;
 use mytoken_login::{Level, Process, escape_field};
 use pamsm::PamError;
 
+use super::key_login;
 use super::records::records;
 use super::revocation;
 use crate::codes::{self, AccountState};
@@ -19,7 +20,7 @@ pub fn account(context: &PamContext<'_>) -> PamError {
 }
 
 fn state(context: &PamContext<'_>) -> AccountState {
-    let Some(handle) = context.handle() else { return AccountState::NotByToken };
+    let Some(handle) = context.handle() else { return key_login::state(context) };
     let (user, service) = (context.user().unwrap_or_default(), context.service());
     let claimant = Claimant { user: &user, service: &service, process: Process::own() };
     match records().read(&handle, &claimant, &SystemClock) {

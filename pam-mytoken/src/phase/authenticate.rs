@@ -12,6 +12,7 @@ use mytoken_login::{
 };
 use pamsm::PamError;
 
+use super::key_login;
 use super::records::records;
 use super::revocation;
 use crate::codes;
@@ -99,6 +100,7 @@ pub(super) fn decide(
     for problem in login.maps.problems().iter().filter(|_| !report.rules.is_empty()) {
         context.log(Level::Error, problem);
     }
+    key_login::record(context, login.settings, &report, &attempt.user);
     // Without an answer there is nothing to record, so nothing waits.
     let deadline = report.deadline.unwrap_or_else(|| Deadline::after(Duration::ZERO));
     match &report.outcome {

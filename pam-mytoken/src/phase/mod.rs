@@ -4,6 +4,7 @@
 mod account;
 mod authenticate;
 mod credentials;
+mod key_login;
 mod records;
 mod revocation;
 #[cfg(feature = "scripted")]

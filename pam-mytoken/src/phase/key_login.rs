@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+//! Logins over ssh without a token, and what logins with one leave for them.
+
+use mytoken::config::FileTrust;
+use mytoken::{Clock, SystemClock};
+use mytoken_login::{
+    AccountDatabase, Conversation, KeyLogin, KeyLoginRules, KeyLogins, LastLogins, Level, LocalAccount, LoginSettings,
+    MapperSettings, Mapping, NssAccounts, Refusal, Report, ServiceState, escape_field,
+};
+
+use crate::codes::AccountState;
+use crate::context::PamContext;
+use crate::conversation::PamConversation;
+
+/// Decides about a login without a token. The caller of `su` and `sudo` is logged in already, so only logins over ssh matter.
+pub fn state(context: &PamContext<'_>) -> AccountState {
+    if context.ssh_connection().is_none() {
+        return AccountState::NotByToken;
+    }
+    let Some(rules) = KeyLoginRules::read(&context.arguments.config, FileTrust::ROOT) else {
+        return AccountState::NotByToken;
+    };
+    let service = context.service();
+    let is_listed = match &context.arguments.services {
+        Some(services) => services.contains(&service),
+        None => rules.is_for(&service),
+    };
+    let user = context.user().unwrap_or_default();
+    // sshd refuses an account that does not exist.
+    let Some((uid, gid)) = NssAccounts.find(&user).ok().flatten().filter(|_| is_listed) else {
+        return AccountState::NotByToken;
+    };
+    let account = rules.account(&user, uid, gid);
+    let decided = rules.decide(&account, || LastLogins::of_host().read(&account), SystemClock.now());
+    let (level, state) = match decided {
+        KeyLogin::Allowed => return AccountState::NotByToken,
+        KeyLogin::Refused { .. } => (Level::Notice, AccountState::AccountRefused),
+        KeyLogin::NotRecent { .. } => (Level::Notice, AccountState::NoRecentLogin),
+        KeyLogin::Unreadable(_) => (Level::Error, AccountState::LastLoginUnreadable),
+        KeyLogin::Misconfigured(_) => (Level::Critical, AccountState::RuleUnusable),
+    };
+    if let Some((reason, sentence)) = decided.reason().zip(decided.sentence()) {
+        context.log(level, &format!("user={} login without token refused: {reason}", escape_field(&user)));
+        PamConversation::new(context).show(&sentence);
+    }
+    state
+}
+
+/// Keeps what a login with a token over ssh has shown about its account, if a rule for logins without one needs it. The
+/// caller of `su` could stop it while it holds the lock.
+pub fn record(context: &PamContext<'_>, settings: &LoginSettings, report: &Report, user: &str) {
+    if settings.account.key_logins == KeyLogins::Ignore || context.ssh_connection().is_none() {
+        return;
+    }
+    let (logins, now) = (LastLogins::of_host(), SystemClock.now());
+    let kept = match &report.outcome {
+        Ok(accepted) => logins.accepted(&accepted.account, is_by_motley_cue(settings, &accepted.rule), now),
+        // An account that waits for its approval is not the holder's yet.
+        Err(Refusal::NotActive(state)) if *state != ServiceState::Pending => {
+            let Some(uid) = report.uid else { return };
+            logins.refused(&LocalAccount::new(user, uid, uid, &settings.accounts), *state, now)
+        }
+        Err(_) => return,
+    };
+    if let Err(error) = kept {
+        context.log(Level::Warning, &format!("user={} the login is not recorded: {error}", escape_field(user)));
+    }
+}
+
+fn is_by_motley_cue(settings: &LoginSettings, name: &str) -> bool {
+    let is_asked = |mapping: &Mapping| matches!(mapping, Mapping::Asked(MapperSettings::MotleyCue(_)));
+    settings.rules.iter().any(|rule| rule.name == name && is_asked(&rule.mapping))
+}
