@@ -19,6 +19,7 @@ pub mod kinds_slurm;
 pub mod kinds_user;
 mod map_files;
 mod mappers;
+mod motley_cue;
 mod node_answer;
 mod node_differences;
 mod node_keys;
@@ -215,6 +216,9 @@ fn check_with(
         findings.ok("network", "no request was sent to providers and mytoken servers (--offline)");
         Vec::new()
     } else {
+        if let Some(login) = &login {
+            findings.motley_cues(&shared, login);
+        }
         findings.network(&shared, login.as_ref(), jobs.as_ref())
     };
     findings.agent(socket, jobs.as_ref(), trust);

@@ -154,6 +154,10 @@ kinds! {
     MAPPER_PROGRAM: "mapper-program", "mapper", Error, "namei -l PROGRAM";
     /// `run_as` of a rule's `command` is no account of this host, or has uid 0.
     MAPPER_USER: "mapper-run-as", "mapper", Error, "getent passwd NAME";
+    /// motley_cue of a rule does not answer, or something else does.
+    MOTLEY_CUE: "motley-cue", "mapper", Error, "";
+    /// motley_cue does not trust the provider of a rule that asks it.
+    MOTLEY_CUE_ISSUER: "motley-cue-issuer", "mapper", Warning, "";
     /// The look-up of an account or group failed, or needed more than 5 s. The accounts after it were not looked up.
     NSS: "nss-no-answer", "accounts", Warning, "";
     /// The cluster's public key is missing or cannot be used.
