@@ -15,7 +15,7 @@ pub struct Options {
     pub systemd: bool,
     /// Whether the site can hold a second machine, with files of its own ([`crate::drive::cluster`]).
     pub second_machine: bool,
-    /// Whether the root has Python too, for the story of the Ansible role.
+    /// Whether the root has Python too, for the stories of the Ansible role and of motley_cue.
     pub python: bool,
     /// Whether the root of a story that boots systemd also has fail2ban.
     pub fail2ban: bool,

@@ -119,6 +119,13 @@ impl Recipe {
         Self::with_packages(&format!("{release}-fail2ban"), release, &packages.collect::<Vec<_>>())
     }
 
+    /// The root of a site with Python.
+    #[must_use]
+    pub fn python_site(release: Release) -> Self {
+        let packages: Vec<&str> = SITE_PACKAGES.iter().copied().chain(["python3"]).collect();
+        Self::with_packages(&format!("{release}-python"), release, &packages)
+    }
+
     /// The root of a site with the data clients and storage servers of Debian.
     #[must_use]
     pub fn clients_site(release: Release) -> Self {

@@ -44,6 +44,7 @@ impl Site {
             (false, _, _) if options.data_clients => Recipe::clients_site,
             (false, _, _) if options.ssh_clients => Recipe::ssh_clients_site,
             (false, _, _) if options.accounting => Recipe::accounting_site,
+            (false, true, _) => Recipe::python_site,
             (false, _, _) => Recipe::site,
             (true, false, false) => Recipe::systemd_site,
             (true, true, _) => Recipe::ansible_site,

@@ -41,6 +41,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("docs/admin/install.md", "run by the_plugin_is_switched_on_and_off"),
     ("docs/admin/logs.md", "run by the story of fail2ban"),
     ("docs/admin/monitoring.md", "not run: they need a broker; the stories of broker read its metrics in this way"),
+    ("docs/admin/motley-cue.md", "not run: no kernel of the tests has SELinux"),
     ("docs/admin/network.md", "run by both_ways_of_the_module_and_the_ways_back"),
     ("docs/admin/removal.md", "run by an_upgrade_and_a_removal"),
     ("docs/admin/selinux.md", "not run: no kernel of the tests has SELinux"),

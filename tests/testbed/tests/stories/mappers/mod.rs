@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rules whose mapper is asked, on a real sshd: a file of the account's owner, and a command.
 
+mod motley_cue;
+
 use std::time::{Duration, Instant};
 
 use testbed::drive::tokens;
