@@ -8,22 +8,24 @@
 
 use std::time::{Duration, Instant};
 
-use mytoken::config::ValidationMode;
 use mytoken::token::NotAToken;
 use mytoken::{Deadline, Secret};
 
 use crate::accounts::LocalAccount;
+use crate::checks::{Checks, Setting, Subject};
 use crate::context::{Attempt, LoginContext};
 use crate::conversation::{self, AskError, Conversation};
 use crate::credential::SessionCredential;
-use crate::exchange::{Obtained, RedeemedMytoken, exchange_confirmed, obtain_access_token};
+use crate::exchange::{
+    Obtained, RedeemedMytoken, exchange_confirmed, obtain_access_token, record_answer, record_confirmation,
+};
 use crate::identity::Identity;
 use crate::link;
 use crate::login_time::LoginTime;
 use crate::mapper::{Asked, Given};
 use crate::one_time_password::{self, is_one_time_password};
 use crate::refusal::Refusal;
-use crate::replay::{TokenName, TokenUse};
+use crate::replay::{Noted, TokenName, TokenUse};
 use crate::report::{Accepted, Report, RevocationResult};
 use crate::rules::decide;
 use crate::settings::{MapperSettings, Replay};
@@ -36,7 +38,7 @@ const UNKNOWN_END: u64 = 86_400;
 pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation: &mut dyn Conversation) -> Report {
     let mut report = Report::new();
     let mut redeemed = None;
-    let outcome = find_account(attempt, context).and_then(|account| {
+    let outcome = find_account(attempt, context, &mut report.checks).and_then(|account| {
         report.uid = account.as_ref().map(|account| account.uid);
         let spent = context.began.elapsed();
         // After such a long look-up the answer would come too late in any case.
@@ -62,8 +64,7 @@ pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation:
         let fate = report.revocation.as_ref().map_or("", |result| result.sentence(report.by_link));
         conversation.show(&format!("{refusal}{fate}"));
     }
-    report.outcome = outcome.map(Box::new);
-    report
+    finish(report, outcome)
 }
 
 /// Decides about `token` without a conversation, for `mytokenctl explain`.
@@ -72,7 +73,7 @@ pub fn examine(attempt: &Attempt, token: &Secret, context: &LoginContext<'_>) ->
     let mut report = Report::new();
     report.answered = Some(Instant::now());
     let mut redeemed = None;
-    let outcome = find_account(attempt, context).and_then(|account| {
+    let outcome = find_account(attempt, context, &mut report.checks).and_then(|account| {
         report.uid = account.as_ref().map(|account| account.uid);
         if token.is_empty() {
             return Err(Refusal::Empty);
@@ -82,26 +83,48 @@ pub fn examine(attempt: &Attempt, token: &Secret, context: &LoginContext<'_>) ->
     });
     // No session follows, so a redeemed mytoken is revoked even when the token is accepted.
     report.revocation = revoke(redeemed);
+    finish(report, outcome)
+}
+
+fn finish(mut report: Report, outcome: Result<Accepted, Refusal>) -> Report {
+    if let Some(refusal) = outcome.as_ref().err().filter(|_| report.rules.is_empty()) {
+        report.checks.close(refusal);
+    }
     report.outcome = outcome.map(Box::new);
     report
 }
 
 /// Finds the account, if service and account accept tokens. `None`: it does not exist. The login goes on, so that the user does not
 /// learn that.
-fn find_account(attempt: &Attempt, context: &LoginContext<'_>) -> Result<Option<LocalAccount>, Refusal> {
+pub(crate) fn find_account(
+    attempt: &Attempt,
+    context: &LoginContext<'_>,
+    checks: &mut Checks,
+) -> Result<Option<LocalAccount>, Refusal> {
     let settings = context.settings;
+    let mut not_handled = |subject, why: &'static str, key| {
+        checks.failed(subject, why.to_owned(), Some(Setting::Login(key)));
+        Err(Refusal::NotHandled(why))
+    };
     if !settings.services.contains(&attempt.service) {
-        return Err(Refusal::NotHandled("the service is not listed"));
+        return not_handled(Subject::Service, "the service is not listed", &["services"]);
     }
     if settings.accounts.deny.contains(&attempt.user) {
-        return Err(Refusal::NotHandled("the account is denied"));
+        return not_handled(Subject::Account, "the account is denied", &["accounts", "deny"]);
     }
     let found = context.accounts.find(&attempt.user).map_err(|error| Refusal::System(error.to_string()))?;
-    let Some((uid, gid)) = found else { return Ok(None) };
+    let Some((uid, gid)) = found else {
+        checks.failed(Subject::Account, "this host has no such account".to_owned(), None);
+        return Ok(None);
+    };
     let account = LocalAccount::new(&attempt.user, uid, gid, &settings.accounts);
     if account.system && !settings.accounts.allow_system.contains(&attempt.user) {
-        return Err(Refusal::NotHandled("the account is a system account"));
+        let key = &["accounts", "allow_system"];
+        return not_handled(Subject::Account, "the account is a system account", key);
     }
+    let key: &[&str] = if account.system { &["accounts", "allow_system"] } else { &["accounts", "min_uid"] };
+    let kind = if account.system { ", a system account" } else { "" };
+    checks.passed(Subject::Account, format!("uid {uid}{kind}"), Some(Setting::Login(key)));
     Ok(Some(account))
 }
 
@@ -145,6 +168,7 @@ fn check_token<'a>(
     let mut mytoken = None;
     let obtained = obtain_access_token(attempt, token, context, time, report, &mut mytoken);
     *redeemed = mytoken.map(|mytoken| Redeemed { mytoken, time });
+    record_answer(&obtained, &mut report.checks);
     let deadline = if redeemed.is_some() { time.for_requests_before_revocation() } else { time.for_requests() };
     authorize(attempt, Requested::Existing(account), obtained?, context, deadline, report)
 }
@@ -161,12 +185,17 @@ fn log_in_with_link<'a>(
 ) -> Result<Accepted, Refusal> {
     let exists = account.is_some();
     let account = account.map_or_else(|| Requested::missing(&attempt.user), Requested::Existing);
+    for subject in [Subject::Link, Subject::Exchange] {
+        report.checks.plan(subject);
+    }
     let confirmed = link::wait_for_person(attempt, context, conversation, report);
+    record_confirmation(confirmed.as_ref().err(), &mut report.checks);
     // The time in which the person confirmed does not count.
     let time = LoginTime::after_answer(context.settings.deadline.get(), Duration::ZERO);
     report.deadline = Some(time.end());
     let mut mytoken = None;
     let obtained = exchange_confirmed(attempt, confirmed?, context, time, report, &mut mytoken);
+    record_answer(&obtained, &mut report.checks);
     *redeemed = mytoken.map(|mytoken| Redeemed { mytoken, time });
     let accepted = authorize(attempt, account, obtained?, context, time.for_requests_before_revocation(), report)?;
     if exists { Ok(accepted) } else { Err(Refusal::UserUnknown) }
@@ -202,30 +231,19 @@ fn authorize(
     report: &mut Report,
 ) -> Result<Accepted, Refusal> {
     let Obtained { access_token, renewal, delegated, for_session, issuer } = obtained;
+    if renewal.is_none() && context.settings.login.replay != Replay::Off {
+        report.checks.plan(Subject::Replay);
+    }
     let began = Instant::now();
     let presented = PresentedToken { token: &access_token, entered: renewal.is_none(), issuer };
-    let validated = context.validation().check(presented, deadline);
+    let validated = context.validation().check_and_record(presented, deadline, &mut report.checks);
     report.durations.verify = began.elapsed();
-    let Validated { claims, asked: modes } = validated?;
+    let Validated { claims, .. } = validated?;
     if renewal.is_none() && !is_signed(&access_token) {
-        report.record_token("at", &access_token, "accepted by the provider");
+        report.record_token("at", &access_token, "opaque access token, accepted by the provider");
     }
     report.identity = Some((claims.issuer.clone(), claims.sub.clone()));
-    if !claims.signed.is_empty() {
-        report.observe("signature", claims.signed.clone());
-    }
-    for mode in modes {
-        let (about, found) = match mode {
-            ValidationMode::Introspection => ("introspection", "the provider says that it is active"),
-            _ => ("userinfo", "the provider says whose it is"),
-        };
-        report.observe(about, found.to_owned());
-    }
     report.skew = claims.skew;
-    if let Some(skew) = claims.skew {
-        report.observe("clock", skew.sentence());
-    }
-    report.observe("audience", claims.audiences.join(" "));
 
     let (exp, good_until) = (claims.exp, claims.good_until);
     let now = context.clock.now();
@@ -278,8 +296,17 @@ fn use_once(
         return Ok(());
     }
     let without = || Refusal::System("only root can record which access tokens have logged in".to_owned());
-    let noted = context.used_tokens.ok_or_else(without)?.use_once(token, context.clock.now(), deadline)?;
-    report.observe("replay", noted.sentence().to_owned());
+    let memory = context.used_tokens.ok_or_else(without);
+    let noted = memory.and_then(|memory| memory.use_once(token, context.clock.now(), deadline));
+    let by = Some(Setting::Login(&["login", "replay"]));
+    match noted {
+        Ok(noted @ Noted::NotChecked) => report.checks.warned(Subject::Replay, noted.sentence().to_owned(), by),
+        Ok(noted) => report.checks.passed(Subject::Replay, noted.sentence().to_owned(), by),
+        Err(refusal) => {
+            report.checks.failed(Subject::Replay, refusal.whole_sentence(), by);
+            return Err(refusal);
+        }
+    }
     Ok(())
 }
 

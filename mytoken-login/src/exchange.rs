@@ -13,8 +13,9 @@ use mytoken::{Deadline, Secret};
 use mytoken_wire::agent::RenewalCredential;
 use mytoken_wire::issuer_mark;
 
+use crate::checks::{CheckVerdict, Checks, Setting, Subject};
 use crate::context::{Attempt, ConfiguredServer, LoginContext};
-use crate::link::Confirmed;
+use crate::link::{Confirmed, LinkRefusal};
 use crate::login_time::LoginTime;
 use crate::mapper::ONE_TIME_PASSWORD;
 use crate::oidc::Rejection;
@@ -75,7 +76,7 @@ pub(crate) fn obtain_access_token<'a>(
         Presented::OneTimePassword => Err(Refusal::KindNotAccepted(ONE_TIME_PASSWORD)),
         Presented::Mytoken(claims) => {
             report.record_token("mt", token, "mytoken (JWT)");
-            Exchange::for_mytoken(context, claims.unverified()).and_then(|exchange| {
+            Exchange::for_mytoken(context, claims.unverified(), &mut report.checks).and_then(|exchange| {
                 check_claims(claims.unverified(), exchange.server.url)?;
                 if !may_be_mytoken(token, context.clock.now()) {
                     return Err(Refusal::MytokenRefused);
@@ -85,13 +86,13 @@ pub(crate) fn obtain_access_token<'a>(
         }
         Presented::ShortToken => {
             report.record_without_fingerprint("st", "short token");
-            Exchange::without_issuer(context, Exchangeable::ShortToken)
+            Exchange::without_issuer(context, Exchangeable::ShortToken, &mut report.checks)
                 .and_then(|exchange| exchange.run(attempt, token.clone(), MytokenSource::Entered, time.for_requests()))
                 .inspect(|_| report.record_token("st", token, "accepted by the server"))
         }
         Presented::TransferCode => {
             report.record_without_fingerprint("tc", "transfer code");
-            Exchange::without_issuer(context, Exchangeable::TransferCode).and_then(|exchange| {
+            Exchange::without_issuer(context, Exchangeable::TransferCode, &mut report.checks).and_then(|exchange| {
                 // The mytoken must be revoked if the login is refused, even by silence.
                 let deadline = time.for_requests_before_revocation();
                 let mytoken = exchange.server.tokens.redeem(token, deadline)?;
@@ -124,10 +125,10 @@ pub(crate) fn exchange_confirmed<'a>(
 ) -> Result<Obtained<'a>, Refusal> {
     let began = Instant::now();
     let Confirmed { granted, request } = confirmed;
-    let exchange = Exchange::without_issuer(context, Exchangeable::Link)?;
+    let exchange = Exchange::without_issuer(context, Exchangeable::Link, &mut report.checks)?;
     report.record_token("link", &granted.mytoken, "confirmed in a browser");
     *redeemed = Some(RedeemedMytoken { mytoken: granted.mytoken.clone(), server: exchange.server });
-    request.check(&granted)?;
+    request.check(&granted).inspect_err(|refusal| record_confirmation(Some(refusal), &mut report.checks))?;
     let Presented::Mytoken(claims) = classify(&granted.mytoken) else {
         return Err(Refusal::Unavailable("what the server gave for the link is not a mytoken".to_owned()));
     };
@@ -155,6 +156,31 @@ fn marked_access_token<'a>(
         }
     }
     named_issuer(context.issuers, name).map(|issuer| Obtained::entered(token, Some(issuer)))
+}
+
+/// Records whether the person has confirmed a login with a link. A refusal replaces what was recorded before.
+pub(crate) fn record_confirmation(refusal: Option<&Refusal>, checks: &mut Checks) {
+    let Some(refusal) = refusal else {
+        let by = Some(Setting::Login(&["link"]));
+        return checks.passed(Subject::Link, "confirmed in a browser".to_owned(), by);
+    };
+    let by = match refusal {
+        Refusal::Link(LinkRefusal::NotConfirmed) => Setting::Login(&["link", "time"]),
+        _ => Setting::Login(&["link"]),
+    };
+    checks.failed(Subject::Link, refusal.whole_sentence(), Some(by));
+}
+
+/// Records what became of the exchange, if a server was chosen for one.
+pub(crate) fn record_answer(obtained: &Result<Obtained<'_>, Refusal>, checks: &mut Checks) {
+    let chosen = checks.find(Subject::Exchange).filter(|check| check.verdict == CheckVerdict::Noted);
+    let Some((server, by)) = chosen.map(|check| (check.found.clone(), check.by.clone())) else { return };
+    match obtained {
+        Ok(_) => checks.passed(Subject::Exchange, format!("{server} gave an access token"), by),
+        // The server gave a mytoken, but not the one that this host had asked for.
+        Err(Refusal::Link(_)) => {}
+        Err(refusal) => checks.failed(Subject::Exchange, format!("{server}: {}", refusal.whole_sentence()), by),
+    }
 }
 
 /// Checks a mytoken before it is sent anywhere. Its claims are not verified: a false claim only leads to a refusal, here or by the server.
@@ -186,7 +212,10 @@ enum MytokenSource {
 }
 
 /// An exchange at a configured server.
+#[derive(Clone, Copy)]
 struct Exchange<'a> {
+    /// Its place in the list of the settings.
+    index: usize,
     settings: &'a ExchangeSettings,
     server: ConfiguredServer<'a>,
     issuers: &'a [IssuerSettings],
@@ -196,9 +225,9 @@ impl<'a> Exchange<'a> {
     /// All that are configured.
     fn configured(context: &LoginContext<'a>) -> impl Iterator<Item = Self> + 'a {
         let (servers, issuers) = (context.servers, context.issuers);
-        context.settings.exchanges.iter().filter_map(move |settings| {
+        context.settings.exchanges.iter().enumerate().filter_map(move |(index, settings)| {
             let server = servers.iter().find(|server| server.name == settings.server)?;
-            Some(Self { settings, server: *server, issuers })
+            Some(Self { index, settings, server: *server, issuers })
         })
     }
 
@@ -207,27 +236,58 @@ impl<'a> Exchange<'a> {
     }
 
     /// The exchange at the server that the claims of a mytoken name, if that one is configured and accepts mytokens.
-    fn for_mytoken(context: &LoginContext<'a>, claims: &MytokenClaims) -> Result<Self, Refusal> {
+    fn for_mytoken(context: &LoginContext<'a>, claims: &MytokenClaims, checks: &mut Checks) -> Result<Self, Refusal> {
         let kind = Exchangeable::Mytoken;
-        if !Self::configured(context).any(|exchange| exchange.accepts(kind)) {
-            return Err(Refusal::KindNotAccepted(kind.phrase()));
-        }
         let own = Self::configured(context).find(|exchange| same_base(exchange.server.url, &claims.iss));
-        let own = own.ok_or(Refusal::ForeignServer)?;
-        if own.accepts(kind) { Ok(own) } else { Err(Refusal::KindNotAccepted(kind.phrase())) }
+        let chosen = match own {
+            _ if !Self::configured(context).any(|exchange| exchange.accepts(kind)) => {
+                Err(Refusal::KindNotAccepted(kind.phrase()))
+            }
+            None => Err(Refusal::ForeignServer),
+            Some(own) if !own.accepts(kind) => Err(Refusal::KindNotAccepted(kind.phrase())),
+            Some(own) => Ok(own),
+        };
+        Self::record(chosen, own, context, checks)
     }
 
     /// The exchange for a kind that does not tell its server. Only one may accept it: another server would learn a token that is not its
     /// own.
-    fn without_issuer(context: &LoginContext<'a>, kind: Exchangeable) -> Result<Self, Refusal> {
+    fn without_issuer(context: &LoginContext<'a>, kind: Exchangeable, checks: &mut Checks) -> Result<Self, Refusal> {
         let mut accepting = Self::configured(context).filter(|exchange| exchange.accepts(kind));
-        match (accepting.next(), accepting.next()) {
+        let chosen = match (accepting.next(), accepting.next()) {
             (Some(exchange), None) => Ok(exchange),
             (None, _) => Err(Refusal::KindNotAccepted(kind.phrase())),
             (Some(_), Some(_)) => {
                 Err(Refusal::Configuration(format!("more than one [[exchange]] accepts {}", kind.phrase())))
             }
+        };
+        Self::record(chosen, None, context, checks)
+    }
+
+    /// Records the choice. `own`: the exchange at the server that made the mytoken. Without it a refusal is about the only exchange, or
+    /// about all of them.
+    fn record(
+        chosen: Result<Self, Refusal>,
+        own: Option<Self>,
+        context: &LoginContext<'a>,
+        checks: &mut Checks,
+    ) -> Result<Self, Refusal> {
+        match &chosen {
+            Ok(exchange) => {
+                let by = Setting::Exchange { index: exchange.index, key: "server" };
+                checks.noted(Subject::Exchange, format!("mytoken server \"{}\"", exchange.settings.server), Some(by));
+            }
+            Err(refusal) => {
+                let only = Self::configured(context).next().filter(|_| context.settings.exchanges.len() == 1);
+                let by = match (refusal, own.or(only)) {
+                    (Refusal::KindNotAccepted(_), Some(one)) => Setting::Exchange { index: one.index, key: "accept" },
+                    (Refusal::ForeignServer, Some(one)) => Setting::Exchange { index: one.index, key: "server" },
+                    _ => Setting::Login(&["exchange"]),
+                };
+                checks.failed(Subject::Exchange, refusal.to_string(), Some(by));
+            }
         }
+        chosen
     }
 
     /// Sends one request and never repeats it: a second request could consume a second use.

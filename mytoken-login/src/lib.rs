@@ -10,6 +10,8 @@ mod account_name;
 mod accounts;
 mod authenticate;
 pub mod budget;
+mod checks;
+mod claims_decision;
 mod comment;
 mod context;
 mod conversation;
@@ -17,13 +19,16 @@ mod counted_requests;
 mod credential;
 mod exchange;
 mod explain;
+mod explain_lines;
 mod fail_delay;
+mod failure_line;
 pub mod handover;
 mod identity;
 mod key_logins;
 mod last_logins;
 pub mod link;
 mod log_line;
+mod logged_decision;
 mod login_time;
 mod map_file;
 pub mod mapper;
@@ -53,23 +58,27 @@ pub mod validation;
 pub use account_name::{AccountName, InvalidAccountName, NameForm};
 pub use accounts::{AccountDatabase, AccountLookupFailed, LocalAccount, NssAccounts};
 pub use authenticate::{authenticate, examine};
+pub use checks::{Check, CheckVerdict, Checks, Setting, Subject};
+pub use claims_decision::{ClaimsDecision, examine_claims};
 pub use comment::CommentTemplate;
 pub use context::{Attempt, ConfiguredServer, LoginContext};
 pub use conversation::{AskError, Conversation, ConversationEnded, PLAIN_PROMPT, ask};
 pub use credential::SessionCredential;
-pub use explain::explain;
+pub use explain::{Explanation, SettingPlaces};
 pub use fail_delay::remaining_fail_delay;
+pub use failure_line::failure_line;
 pub use identity::Identity;
 pub use key_logins::{KeyLogin, KeyLoginRules};
 pub use last_logins::{LastLogin, LastLogins};
 pub use log_line::escape_field;
+pub use logged_decision::LoggedDecision;
 pub use map_file::{LineError, MapFile};
 pub use maps::{MapFileUnusable, Maps};
 pub use module_arguments::ModuleArguments;
 pub use mytoken::Process;
 pub use refusal::{Level, Limit, Refusal, RefusalClass};
 pub use remote::Remote;
-pub use report::{Accepted, Observation, Report, RevocationResult, StepDurations};
+pub use report::{Accepted, Report, RevocationResult, StepDurations};
 pub use resources::LoginResources;
 pub use rules::{
     AarcEntitlement, AarcFault, AarcForm, AssuranceExpression, AssuranceFault, ClaimPath, Decision, Requirement,
@@ -81,7 +90,7 @@ pub use service::TokenService;
 pub use service_state::ServiceState;
 pub use settings::{
     AccountPhaseSettings, AccountSettings, CommandSettings, ExchangeSettings, Exchangeable, KeyLogins, LinkQr,
-    LinkSettings, LoginSettings, MapperSettings, Mapping, MotleyCueSettings, PromptSettings, Replay, ReplaySettings,
-    Rule, SessionDirectory, SessionSettings, SessionStore, UserFileSettings,
+    LinkSettings, LogSettings, LoginSettings, MapperSettings, Mapping, MotleyCueSettings, PromptSettings, Replay,
+    ReplaySettings, Rule, SessionDirectory, SessionSettings, SessionStore, UserFileSettings,
 };
 pub use template::{AccountTemplate, MissingClaim};

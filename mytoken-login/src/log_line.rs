@@ -76,7 +76,8 @@ pub fn escape_field(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { escape(text, VALUE_LIMIT, |byte| byte.is_ascii_graphic()) }
 }
 
-fn quote(text: &str) -> String {
+/// Quotes a text: a line has it whole or cut, and nothing in it ends the quotation.
+pub(crate) fn quote(text: &str) -> String {
     format!("\"{}\"", escape(text, TEXT_LIMIT, |byte| byte.is_ascii_graphic() || byte == b' '))
 }
 

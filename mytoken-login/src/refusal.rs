@@ -17,6 +17,7 @@ use crate::oidc::Rejection;
 use crate::service_state::ServiceState;
 
 mod class;
+mod guess;
 mod log;
 
 pub use class::RefusalClass;

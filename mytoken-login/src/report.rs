@@ -7,6 +7,7 @@ use mytoken::token::fingerprint;
 use mytoken::{Deadline, Secret};
 
 use crate::accounts::LocalAccount;
+use crate::checks::{Checks, Subject};
 use crate::credential::SessionCredential;
 use crate::identity::Identity;
 use crate::oidc::Skew;
@@ -29,8 +30,8 @@ pub struct Report {
     pub token: Option<String>,
     /// Whether it is a login with a link.
     pub by_link: bool,
-    /// Observations about the token before the rules, for `explain`.
-    pub observations: Vec<Observation>,
+    /// The checks before and after the rules, for `explain`.
+    pub checks: Checks,
     /// The result of each rule.
     pub rules: Vec<RuleResult>,
     /// The revocation of the mytoken that was redeemed for a refused login.
@@ -54,15 +55,6 @@ pub struct Accepted {
     pub rule: String,
     /// The credential for its session. `None` after a login by a one-time password: there is no access token.
     pub credential: Option<SessionCredential>,
-}
-
-/// Something that was found about a token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Observation {
-    /// Its subject: `token`, `signature`, `introspection`, `userinfo`, `clock`, `audience` or `replay`.
-    pub about: &'static str,
-    /// The observation.
-    pub found: String,
 }
 
 /// The revocation of a mytoken that was redeemed for a login which was refused.
@@ -114,7 +106,7 @@ impl Report {
             skew: None,
             token: None,
             by_link: false,
-            observations: Vec::new(),
+            checks: Checks::default(),
             rules: Vec::new(),
             revocation: None,
             answered: None,
@@ -135,17 +127,16 @@ impl Report {
     /// Records kind and fingerprint of the entered text. It is certainly a token.
     pub(crate) fn record_token(&mut self, kind: &str, token: &Secret, found: &str) {
         self.token = Some(format!("{kind}:{}", fingerprint(token)));
-        self.observe("token", found.to_owned());
+        self.record_kind(found);
     }
 
     /// Records only the kind of the entered text. It may be a password.
     pub(crate) fn record_without_fingerprint(&mut self, kind: &str, found: &str) {
         self.token = Some(kind.to_owned());
-        self.observe("token", found.to_owned());
+        self.record_kind(found);
     }
 
-    /// Records something about the token, for `explain`.
-    pub(crate) fn observe(&mut self, about: &'static str, found: String) {
-        self.observations.push(Observation { about, found });
+    fn record_kind(&mut self, found: &str) {
+        self.checks.noted(Subject::Token, found.to_owned(), None);
     }
 }

@@ -4,6 +4,7 @@
 mod account;
 mod exchange;
 mod link;
+mod log;
 mod mapper;
 mod motley_cue;
 mod replay;
@@ -13,6 +14,7 @@ mod session;
 pub use account::{AccountPhaseSettings, KeyLogins};
 pub use exchange::{ExchangeSettings, Exchangeable};
 pub use link::{LinkQr, LinkSettings};
+pub use log::LogSettings;
 pub use mapper::{CommandSettings, MapperSettings, UserFileSettings};
 pub use motley_cue::MotleyCueSettings;
 pub use replay::{Replay, ReplaySettings};
@@ -57,6 +59,8 @@ pub struct LoginSettings {
     pub link: LinkSettings,
     /// The session credential.
     pub session: SessionSettings,
+    /// The log.
+    pub log: LogSettings,
     /// Which identity may use which account; tried in order.
     #[serde(rename = "rule")]
     pub rules: Vec<Rule>,
@@ -76,6 +80,7 @@ impl Default for LoginSettings {
             exchanges: Vec::new(),
             link: LinkSettings::default(),
             session: SessionSettings::default(),
+            log: LogSettings::default(),
             rules: Vec::new(),
         }
     }
@@ -233,6 +238,8 @@ mod tests {
             linger = false
             retain = false
             required = false
+            [log]
+            failure_line = false
             [[rule]]
             name = "hpc"
             issuer = "op"

@@ -12,7 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use mytoken_login::{Attempt, Refusal, Report, RevocationResult, StepDurations};
+use mytoken::token::NotAToken;
+use mytoken_login::link::{Busy, LinkRefusal};
+use mytoken_login::oidc::Rejection;
+use mytoken_login::{Attempt, Checks, Limit, Refusal, Report, RevocationResult, StepDurations, failure_line};
+use mytoken_wire::chunks::ChunkFault;
 use regex_lite::Regex;
 use serde_json::Value;
 
@@ -83,7 +87,7 @@ fn report(outcome: Refusal) -> Report {
         skew: None,
         token: None,
         by_link: false,
-        observations: Vec::new(),
+        checks: Checks::default(),
         rules: Vec::new(),
         revocation: None,
         answered: Some(Instant::now()),
@@ -124,6 +128,81 @@ fn the_filter_reads_what_the_product_writes() {
     assert_eq!(&filter.captures(&line).unwrap()["host"], "2001:db8::7", "{line}");
     let line = logged(&report(Refusal::Unavailable("x".into())).log_line(&attempt("alice")));
     assert!(!filter.is_match(&line), "{line}");
+}
+
+#[test]
+fn the_failure_line_is_for_the_refusals_that_fail2ban_counts() {
+    let refusals = [
+        Refusal::NotHandled("x"),
+        Refusal::Empty,
+        Refusal::UserUnknown,
+        Refusal::Opaque,
+        Refusal::OpaqueIssuer,
+        Refusal::KindNotAccepted("a mytoken"),
+        Refusal::ForeignServer,
+        Refusal::Rotating,
+        Refusal::NoAccessTokens,
+        Refusal::CodeUnknown,
+        Refusal::Repeated,
+        Refusal::Replayed,
+        Refusal::MytokenRefused,
+        Refusal::Restricted,
+        Refusal::ExchangeRefused("x".into()),
+        Refusal::DeadlinePassed,
+        Refusal::Unavailable("x".into()),
+        Refusal::ProviderUnavailable,
+        Refusal::NotMapped { account: "a".into(), maps_to: None },
+        Refusal::Requirement("x".into()),
+        Refusal::Configuration("x".into()),
+        Refusal::Conversation,
+        Refusal::System("x".into()),
+    ];
+    let garbage = [NotAToken::TooLong, NotAToken::Cut, NotAToken::TooShort, NotAToken::BrokenJwt, NotAToken::SshdJunk];
+    let rejections = [
+        Rejection::Malformed,
+        Rejection::IssuerUnknown,
+        Rejection::Algorithm,
+        Rejection::Critical,
+        Rejection::WrongKind("x"),
+        Rejection::KeyUnknown,
+        Rejection::KeyUnfit,
+        Rejection::Signature,
+        Rejection::Expired,
+        Rejection::NotYetValid,
+        Rejection::TooOld,
+        Rejection::Claim("sub"),
+        Rejection::Audience,
+        Rejection::Scope("x".into()),
+        Rejection::Inactive,
+        Rejection::ClaimsDiffer("sub"),
+        Rejection::ValidationRefused("x".into()),
+        Rejection::ValidationUnavailable("x".into()),
+        Rejection::KeysUnavailable("x".into()),
+    ];
+    let limits = [Limit::Address, Limit::Host, Limit::Server, Limit::Provider, Limit::UsedByAccount, Limit::UsedOnHost];
+    let links = [
+        LinkRefusal::Busy(Busy::Host),
+        LinkRefusal::Declined,
+        LinkRefusal::NotConfirmed,
+        LinkRefusal::Broader("x".into()),
+    ];
+    let all = refusals
+        .into_iter()
+        .chain(garbage.map(Refusal::Garbage))
+        .chain(rejections.map(Refusal::Token))
+        .chain(limits.map(|limit| Refusal::TooManyRequests { wait: 1, limit }))
+        .chain(links.map(Refusal::Link))
+        .chain([Refusal::Chunks(ChunkFault::Order)]);
+    let (documented, mut seen) = (documented(), BTreeSet::new());
+    for refusal in all {
+        assert_eq!(Some(&refusal.is_guess()), documented.get(refusal.reason()), "{PAGE}: {}", refusal.reason());
+        seen.insert(refusal.reason());
+    }
+    let seen: BTreeSet<String> = seen.into_iter().map(str::to_owned).collect();
+    assert_eq!(seen, reasons(), "every reason is tried here");
+    // The filter does not count this line, too.
+    let line = logged(&failure_line(&attempt("alice"), (0, 0), Some("ssh"), None));
+    assert!(!filter().is_match(&line), "{line}");
 }
 
 /// The lines of a real host, each with what the filter must find: the address, or nothing.

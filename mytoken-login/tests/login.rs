@@ -27,9 +27,9 @@ use mytoken_login::mapper::{Asked as Question, Given, Mapper, Mappers};
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable, Rejection};
 use mytoken_login::validation::{PresentedToken, Validator};
 use mytoken_login::{
-    AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, Level,
-    LocalAccount, LoginContext, LoginSettings, MapperSettings, Maps, MotleyCueSettings, Refusal, TokenService,
-    authenticate, remaining_fail_delay,
+    AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, Explanation,
+    Level, LocalAccount, LoginContext, LoginSettings, MapperSettings, Maps, MotleyCueSettings, Refusal, SettingPlaces,
+    TokenService, authenticate, remaining_fail_delay,
 };
 use mytoken_wire::clock::FixedClock;
 use regex_lite::Regex;
@@ -240,7 +240,7 @@ fn run_script(case: &Case, directory: &Path) {
         clock: &FixedClock(NOW),
         began: Instant::now(),
     };
-    let mut logged = Vec::new();
+    let (mut logged, mut explained) = (Vec::new(), String::new());
     for step in &case.run {
         assert_eq!(step.phase, "authenticate", "{about}");
         let report = authenticate(&attempt, &context, &mut ScriptedUser(&run));
@@ -251,6 +251,14 @@ fn run_script(case: &Case, directory: &Path) {
             logged.push((report.level().name(), line));
         }
         logged.extend(report.mapper_lines(&attempt).into_iter().map(|(level, line)| (level.name(), line)));
+        let explanation = Explanation::of(&report, &attempt, &settings, &SettingPlaces::default());
+        explained += &explanation.screen();
+        let details = explanation.log_lines();
+        assert!(!details.is_empty() || code == "PAM_CONV_ERR", "{about}");
+        for line in details {
+            assert!(line.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "{about}: {line}");
+            explained += &line;
+        }
         let credential = report.outcome.as_ref().ok().and_then(|accepted| accepted.credential.as_ref());
         assert_eq!(credential.is_some(), step.expect == "SUCCESS" && step.record, "{about}: record");
         let renewed = credential.filter(|credential| credential.renewal.is_some());
@@ -285,7 +293,7 @@ fn run_script(case: &Case, directory: &Path) {
         assert!(line.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "{about}: {line}");
     }
     // No text that was entered is shown or logged.
-    let shown = format!("{logged:?}{:?}", run.messages.borrow());
+    let shown = format!("{logged:?}{:?}{explained}", run.messages.borrow());
     for (name, part) in secret_parts(&run.texts) {
         assert!(!shown.contains(part), "{about}: {name} is shown: {shown}");
     }

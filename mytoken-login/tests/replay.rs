@@ -14,8 +14,9 @@ use mytoken::{Deadline, Secret};
 use mytoken_login::replay::{ACCOUNT_LIMIT, Now, TokenName, TokenUse, UsedTokenMemory, UsedTokens, UsedTokensFiles};
 use mytoken_login::validation::{PresentedToken, Validator};
 use mytoken_login::{
-    AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, LoginContext,
-    LoginSettings, Maps, Refusal, Report, TokenService, authenticate, examine,
+    AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, Explanation,
+    LoginContext, LoginSettings, Maps, Refusal, Report, Setting, SettingPlaces, Subject, TokenService, authenticate,
+    examine,
 };
 use mytoken_wire::clock::{FixedClock, uptime};
 use serde_json::{Map, Value, json};
@@ -240,10 +241,26 @@ fn a_test_of_a_token_tells_and_uses_nothing() {
     };
     let report = explain();
     assert_eq!(result(&report), Ok(()));
-    let replay = report.observations.iter().find(|observation| observation.about == "replay").unwrap();
+    let explained = |report: &Report, user: &str| {
+        let settings: LoginSettings = toml::from_str(ONCE).unwrap();
+        let places = SettingPlaces::default();
+        let screen = Explanation::of(report, &attempt(user), &settings, &places).screen();
+        let after_rule = screen.lines().skip_while(|line| !line.contains(" rule ")).nth(1);
+        after_rule.unwrap().to_owned()
+    };
+    let replay = report.checks.find(Subject::Replay).unwrap();
+    assert_eq!(explained(&report, "alice"), format!("\u{2713} replay          {}", replay.found));
+    assert_eq!(replay.by, Some(Setting::Login(&["login", "replay"])));
     assert!(replay.found.contains("has not logged in") && replay.found.contains("nothing was recorded"), "{replay:?}");
     assert_eq!(host.log_in("alice", &token), Ok(()), "the test did not use it");
-    assert_eq!(result(&explain()), refused("replayed"));
+    let again = explain();
+    assert!(
+        explained(&again, "alice").starts_with("\u{2717} replay          this access token has logged in here before")
+    );
+    assert_eq!(result(&again), refused("replayed"));
+    let others = host
+        .with_context(Some(&looking), NOW, |context| examine(&attempt("bob"), &Secret::new(token.as_str()), context));
+    assert_eq!(explained(&others, "bob"), "- replay          not reached");
 }
 
 #[test]

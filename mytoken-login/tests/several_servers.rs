@@ -7,13 +7,14 @@ mod support;
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
+use mytoken::config::FileTrust;
 use mytoken::restrictions::Clause;
 use mytoken::server::{AccessTokenRequest, Granted, GrantedKind};
 use mytoken::{Deadline, Secret};
 use mytoken_login::link::{LinkOwner, LinkRequest, LinkService, PollAnswer, StartedLink};
 use mytoken_login::{
     AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, Conversation, ConversationEnded, ExchangeSettings,
-    LoginContext, LoginSettings, Maps, Refusal, Report, TokenService, authenticate,
+    Explanation, LoginContext, LoginSettings, Maps, Refusal, Report, SettingPlaces, TokenService, authenticate,
 };
 use mytoken_wire::clock::FixedClock;
 use serde_json::{Value, json};
@@ -170,10 +171,23 @@ fn log_in_as(user: &str, answer: &str, settings: &str, redeems: &'static str) ->
         clock: &FixedClock(NOW),
         began: Instant::now(),
     };
-    let attempt =
-        Attempt { service: "sshd".into(), user: user.into(), rhost: Some("192.0.2.7".into()), host: "login".into() };
-    let report = authenticate(&attempt, &context, &mut User(answer.to_owned()));
+    let report = authenticate(&attempt(user), &context, &mut User(answer.to_owned()));
     (report, requests.into_inner())
+}
+
+fn attempt(user: &str) -> Attempt {
+    Attempt { service: "sshd".into(), user: user.into(), rhost: Some("192.0.2.7".into()), host: "login".into() }
+}
+
+/// The lines of the explanation of a login with this answer, with single blanks.
+fn explained(answer: &str, settings: &str, redeems: &'static str) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("login.toml"), settings).unwrap();
+    let places = SettingPlaces::read(dir.path(), FileTrust::user(nix::unistd::geteuid().as_raw()), &[]);
+    let (report, _) = log_in_as("alice", answer, settings, redeems);
+    let explanation = Explanation::of(&report, &attempt("alice"), &toml::from_str(settings).unwrap(), &places);
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    explanation.screen().lines().map(words).collect()
 }
 
 fn log_in(answer: &str, settings: &str) -> (Result<String, &'static str>, Vec<String>) {
@@ -275,4 +289,57 @@ fn a_login_with_a_link_is_at_its_server_from_begin_to_end() {
     for none in [TWO_SERVERS, &settings.replace("\"short_token\"", "\"short_token\", \"link\"")] {
         assert_eq!(log_in("", none), (Err("empty"), Vec::new()));
     }
+}
+
+#[test]
+fn the_explanation_names_the_server_and_its_line() {
+    let first_only = TWO_SERVERS.replacen("\"mytoken\", ", "", 1);
+    for (answer, settings, line) in [
+        (
+            mytoken_of(SECOND, &json!({})),
+            TWO_SERVERS,
+            "\u{2713} exchange login.toml:8 mytoken server \"second\" gave an access token",
+        ),
+        (
+            mytoken_of(SECOND, &json!({"rotation": {"on_AT": true}})),
+            TWO_SERVERS,
+            "\u{2717} exchange login.toml:8 mytoken server \"second\": this mytoken rotates",
+        ),
+        (
+            mytoken_of("https://third.example.org", &json!({})),
+            TWO_SERVERS,
+            "\u{2717} exchange login.toml:2 this mytoken was issued by a mytoken server that is not accepted",
+        ),
+        (mytoken_of(FIRST, &json!({})), &first_only, "\u{2717} exchange login.toml:4 a mytoken is not accepted here"),
+        (access_token(&json!({})), TWO_SERVERS, "\u{2713} issuer "),
+    ] {
+        let lines = explained(&answer, settings, SECOND);
+        assert!(lines[2].starts_with(line), "{line}\n{lines:#?}");
+    }
+}
+
+#[test]
+fn a_link_is_a_check_before_the_exchange() {
+    let settings = TWO_SERVERS.replace("\"transfer_code\"", "\"transfer_code\", \"link\"") + "[link]\ntime = \"60s\"\n";
+    let lines = explained("", &settings, SECOND);
+    let expected = [
+        "token confirmed in a browser",
+        "\u{2713} link login.toml:17 confirmed in a browser",
+        "\u{2713} exchange login.toml:8 mytoken server \"second\" gave an access token",
+    ];
+    assert_eq!(lines[1..4], expected, "{lines:#?}");
+    let foreign = explained("", &settings, FIRST);
+    assert!(
+        foreign[3].starts_with("\u{2717} exchange login.toml:8 mytoken server \"second\": this mytoken was"),
+        "{foreign:#?}"
+    );
+    let late = explained("", &settings.replace("60s", "6s"), SECOND);
+    assert_eq!(
+        late[2..4],
+        [
+            "\u{2717} link login.toml:18 the login was not confirmed in the browser in time; try again",
+            "- exchange not reached"
+        ],
+        "{late:#?}"
+    );
 }

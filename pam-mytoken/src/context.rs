@@ -5,8 +5,10 @@
 use std::ffi::CStr;
 
 use mytoken_login::handover::VARIABLE;
-use mytoken_login::{Level, LoginResources, ModuleArguments};
+use mytoken_login::{Attempt, Level, LoginResources, ModuleArguments, failure_line};
 use pamsm::{LogLvl, Pam, PamFlags, PamLibExt, PamResult};
+
+use crate::ffi;
 
 /// Name of the module data that `open_session` stores for `close_session`.
 const SESSION: &str = "pam_mytoken_session";
@@ -40,6 +42,13 @@ impl<'a> PamContext<'a> {
     /// PAM's remote host.
     pub fn rhost(&self) -> Option<String> {
         owned(self.pam.get_rhost()).filter(|rhost| !rhost.is_empty())
+    }
+
+    /// Logs a refusal in the form of `pam_unix`, for scanners. At its level, too: notice.
+    pub fn log_failure(&self, attempt: &Attempt) {
+        let users = (nix::unistd::getuid().as_raw(), nix::unistd::geteuid().as_raw());
+        let ruser = owned(self.pam.get_ruser());
+        self.log(Level::Notice, &failure_line(attempt, users, ffi::terminal(self.pam).as_deref(), ruser.as_deref()));
     }
 
     /// `SSH_CONNECTION` of the PAM environment: client address and port, server address and port. sshd sets it in every phase (SSH-07).

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-//! PAM's conversation. The only other unsafe code of the module is its allocator, in `wiping`.
+//! PAM's conversation, and the item that `pamsm` does not read. The only other unsafe code of the module is its allocator, in `wiping`.
 //!
 //! The conversation of `pamsm` neither frees nor wipes the answer: the token would stay in the heap of sshd's monitor for the whole
 //! session. It also dereferences a null pointer when an application gives no answer (SSH-27).
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 mytoken_wire::version_note!();
 
 const PAM_SUCCESS: c_int = 0;
+const PAM_TTY: c_int = 3;
 const PAM_CONV: c_int = 5;
 
 /// Kind of a message (`pam_conv(3)`).
@@ -52,18 +53,36 @@ unsafe extern "C" {
     fn pam_get_item(handle: *const c_void, item: c_int, value: *mut *const c_void) -> c_int;
 }
 
+/// PAM's handle.
+fn handle(pam: &Pam) -> *const c_void {
+    // SAFETY: `Pam` is `repr(transparent)` over the handle, a `*const c_void`, which libpam gave to the hook and keeps valid until
+    // the hook returns; `pam` cannot outlive it.
+    unsafe { std::mem::transmute_copy::<Pam, *const c_void>(pam) }
+}
+
+/// PAM's terminal. sshd gives `ssh`, because there is none yet.
+pub fn terminal(pam: &Pam) -> Option<String> {
+    let mut item: *const c_void = ptr::null();
+    // SAFETY: the handle is valid and `item` is a place for one pointer (pam_get_item(3)).
+    let code = unsafe { pam_get_item(handle(pam), PAM_TTY, &raw mut item) };
+    if code != PAM_SUCCESS || item.is_null() {
+        return None;
+    }
+    // SAFETY: for PAM_TTY the item is a C string that libpam owns and keeps until the item is set again, which does not happen
+    // during this call. It is copied.
+    let text = unsafe { CStr::from_ptr(item.cast()) };
+    text.to_str().ok().map(str::to_owned)
+}
+
 /// Shows one message or prompt. The answer is a copy; the application's original is wiped and freed. `None`: there is no answer.
 ///
 /// # Errors
 /// `CONV_ERR` when there is no conversation or it fails.
 pub fn converse(pam: &Pam, style: Style, text: &str) -> Result<Option<Zeroizing<Vec<u8>>>, PamError> {
     let text = CString::new(text).map_err(|_| PamError::CONV_ERR)?;
-    // SAFETY: `Pam` is `repr(transparent)` over the handle, a `*const c_void`, which libpam gave to the hook and keeps valid until
-    // the hook returns; `pam` cannot outlive it.
-    let handle = unsafe { std::mem::transmute_copy::<Pam, *const c_void>(pam) };
     let mut item: *const c_void = ptr::null();
     // SAFETY: the handle is valid and `item` is a place for one pointer (pam_get_item(3)).
-    let code = unsafe { pam_get_item(handle, PAM_CONV, &raw mut item) };
+    let code = unsafe { pam_get_item(handle(pam), PAM_CONV, &raw mut item) };
     if code != PAM_SUCCESS || item.is_null() {
         return Err(PamError::CONV_ERR);
     }

@@ -67,8 +67,14 @@ struct Host {
 
 impl Host {
     fn new(case: &Case, arguments: &str) -> Self {
+        Self::with_login(case, arguments, "")
+    }
+
+    /// A host whose `login.toml` has these lines more.
+    fn with_login(case: &Case, arguments: &str, more: &str) -> Self {
         let directory = trusted_directory();
         let login = std::fs::read_to_string(scripts().join("settings").join(&case.options.login)).unwrap();
+        let login = format!("{login}\n{more}");
         let changes = serde_json::to_value(&case.server.access_token).unwrap();
         let at = |name: &str| directory.path().join(name).display().to_string();
         // The text form of JSON is one of TOML too.
@@ -180,6 +186,52 @@ fn check_log(case: &Case, printed: &Printed, debug: bool, about: &str) {
     }
     let calls = details.iter().filter(|(_, line)| line.starts_with("authenticate: ")).count();
     assert_eq!(calls, case.run.len(), "{about}: {details:?}");
+    check_explanation(case, &details, about);
+}
+
+/// Each decision is explained by one line for each check and rule, and every line has its five fields and no other form.
+fn check_explanation(case: &Case, details: &[(&str, &str)], about: &str) {
+    let form = Regex::new(
+        r#"^check user=\S+ what=\S+ verdict=(?:passed|failed|warned|noted) config=\S+ found="[^"=\\]*(?:\\x[0-9a-f]{2}[^"=\\]*)*(?:\.\.\.)?"$"#,
+    );
+    let form = form.unwrap();
+    let checks: Vec<&str> = details.iter().map(|(_, line)| *line).filter(|line| line.starts_with("check ")).collect();
+    assert!(checks.iter().all(|line| form.is_match(line)), "{about}: {checks:#?}");
+    let last = case.run.last().map_or("", |run| run.expect.as_str());
+    let of = |what: &str| checks.iter().filter(|line| line.contains(what)).count();
+    if last == "SUCCESS" {
+        assert!(of(" verdict=passed ") > 5 && of(" what=rule:") > 0, "{about}: {checks:#?}");
+        assert!(
+            of(" what=token ") >= 1 && of(" what=times ") >= 1 && of(" what=audience ") >= 1,
+            "{about}: {checks:#?}"
+        );
+    } else {
+        assert!(of(" verdict=failed ") >= 1 || of(" what=rule:") > 0, "{about}: {checks:#?}");
+    }
+}
+
+#[test]
+fn guesses_are_told_to_scanners_only_if_the_site_says_so() {
+    let lines = |answer: &str, server: script::Server, setting: &str| {
+        let prompt = Prompt { text: "Access Token:".into(), answer: answer.into() };
+        let host = Host::with_login(&Case { prompt: vec![prompt], server, ..Case::default() }, "", setting);
+        let printed = host.run(&[], &["rhost=192.0.2.7", "tries=1"]);
+        assert!(printed.success, "{}{}", printed.output, printed.errors);
+        let logged = printed.after("log").into_iter().filter(|line| line.contains("authentication failure;"));
+        logged.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let usual = script::Server::default;
+    let on = "[log]\nfailure_line = true\n";
+    let guess = lines("nonsense of somebody", usual(), on);
+    assert_eq!(guess.len(), 1, "{guess:?}");
+    let form = Regex::new(
+        r"^notice authentication failure; logname= uid=\d+ euid=\d+ tty=\S* ruser=\S* rhost=192\.0\.2\.7  user=alice$",
+    );
+    assert!(form.unwrap().is_match(&guess[0]), "{guess:?}");
+    assert_eq!(lines("nonsense of somebody", usual(), ""), [""; 0], "it is off by default");
+    assert_eq!(lines("${access_token}", usual(), on), [""; 0], "an accepted login");
+    let expired = script::Server { answers: Some("401".into()), ..usual() };
+    assert_eq!(lines("${short_token}", expired, on), [""; 0], "an honest user's mytoken has expired");
 }
 
 #[test]

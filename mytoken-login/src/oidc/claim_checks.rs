@@ -2,11 +2,13 @@
 //! The claims of an access token against the settings of its issuer.
 
 use mytoken::config::IssuerSettings;
+use mytoken::time_format::duration;
 use serde_json::{Map, Value};
 
 use super::claims::{AccessTokenClaims, SCOPE_CLAIMS, date, scopes};
 use super::skew::{Leeway, Skew};
 use super::{Rejection, audience};
+use crate::checks::{Checks, Setting, Subject};
 
 /// Whether the dates that every signed access token has may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,24 +29,30 @@ struct Times {
     skew: Option<Skew>,
 }
 
+/// What the claims of a token are compared with.
+#[derive(Clone, Copy)]
+pub(crate) struct Expected<'a> {
+    /// The issuer's settings.
+    pub issuer: &'a IssuerSettings,
+    /// Unix seconds.
+    pub now: u64,
+    /// Which dates must be there.
+    pub dates: Dates,
+}
+
 /// Checks the claims of a validated token.
 pub(crate) fn check_claims(
     all: Map<String, Value>,
-    issuer: &IssuerSettings,
+    expected: Expected<'_>,
     iss: String,
     signed: String,
-    now: u64,
-    dates: Dates,
+    checks: &mut Checks,
 ) -> Result<AccessTokenClaims, Rejection> {
-    let Times { exp, iat, skew } = check_times(&all, issuer, now, dates)?;
-    if !audience::is_accepted(&all, issuer) {
-        return Err(Rejection::Audience);
-    }
-    let scopes = scopes(&all);
-    if let Some(missing) = missing_scope(&scopes, issuer) {
-        return Err(missing);
-    }
-    let sub = required_text(&all, "sub")?;
+    let Expected { issuer, now, dates } = expected;
+    let Times { exp, iat, skew } = check_times(&all, expected, checks)?;
+    check_audience(&all, issuer, checks)?;
+    let scopes = check_scopes(&all, issuer, checks)?;
+    let sub = check_subject(&all, checks)?;
     let assumed = match dates {
         Dates::Required => 0,
         Dates::Optional { lifetime } => lifetime,
@@ -55,23 +63,93 @@ pub(crate) fn check_claims(
     Ok(AccessTokenClaims { issuer, iss, sub, exp, good_until, iat, skew, audiences, scopes, signed, all })
 }
 
-/// Checks what a token says before its provider is asked about it: a token that would be refused in any case costs no request.
+/// Checks the claims like [`check_claims`], but goes on after a check that fails. Returns the first rejection.
+pub(crate) fn check_every_claim(
+    all: &Map<String, Value>,
+    expected: Expected<'_>,
+    checks: &mut Checks,
+) -> Result<(), Rejection> {
+    let times = check_times(all, expected, checks).map(|_| ());
+    let audience = check_audience(all, expected.issuer, checks);
+    let scopes = check_scopes(all, expected.issuer, checks).map(|_| ());
+    let subject = check_subject(all, checks).map(|_| ());
+    times.and(audience).and(scopes).and(subject)
+}
+
+/// Checks what a token says before its provider is asked about it: a token that would be refused in any case costs no request. What
+/// passes is checked again afterwards, so only refusals are recorded.
 pub(crate) fn check_before_request(
     all: &Map<String, Value>,
     issuer: &IssuerSettings,
     now: u64,
+    checks: &mut Checks,
 ) -> Result<(), Rejection> {
-    check_times(all, issuer, now, Dates::Optional { lifetime: 0 })?;
-    // The provider may tell a claim that is not in the token.
-    let tells_audience = issuer.audience_claims.iter().all(|claim| all.contains_key(claim.name()));
-    if tells_audience && !audience::is_accepted(all, issuer) {
-        return Err(Rejection::Audience);
+    let expected = Expected { issuer, now, dates: Dates::Optional { lifetime: 0 } };
+    let mut early = checks.clone();
+    let result = check_told(all, expected, &mut early);
+    if result.is_err() {
+        *checks = early;
     }
-    let tells_scopes = SCOPE_CLAIMS.into_iter().any(|name| all.contains_key(name));
-    missing_scope(&scopes(all), issuer).filter(|_| tells_scopes).map_or(Ok(()), Err)
+    result
 }
 
-fn check_times(all: &Map<String, Value>, issuer: &IssuerSettings, now: u64, dates: Dates) -> Result<Times, Rejection> {
+/// Checks what the token tells. Its provider may tell what is missing.
+fn check_told(all: &Map<String, Value>, expected: Expected<'_>, checks: &mut Checks) -> Result<(), Rejection> {
+    check_times(all, expected, checks)?;
+    if expected.issuer.audience_claims.iter().all(|claim| all.contains_key(claim.name())) {
+        check_audience(all, expected.issuer, checks)?;
+    }
+    if SCOPE_CLAIMS.into_iter().any(|name| all.contains_key(name)) {
+        check_scopes(all, expected.issuer, checks)?;
+    }
+    Ok(())
+}
+
+fn check_times(all: &Map<String, Value>, expected: Expected<'_>, checks: &mut Checks) -> Result<Times, Rejection> {
+    let Expected { issuer, now, .. } = expected;
+    let found = times(all, expected);
+    match &found {
+        Ok(times) => {
+            let left = times.exp.map_or_else(
+                || "the provider does not say when it expires".to_owned(),
+                |exp| if exp > now { format!("expires in {}", duration(exp - now)) } else { expired(exp, now) },
+            );
+            checks.passed(Subject::Times, left, Some(Setting::of(issuer, "leeway")));
+            if let Some(skew) = times.skew {
+                checks.warned(Subject::Clock, skew.sentence(), None);
+            }
+        }
+        Err(rejection) => {
+            let (key, dates) = match rejection {
+                Rejection::TooOld => ("max_age", vec!["iat"]),
+                Rejection::NotYetValid => ("leeway", vec!["nbf", "iat"]),
+                _ => ("leeway", vec!["exp"]),
+            };
+            let told: String = dates
+                .into_iter()
+                .filter_map(|name| date(all, name).ok().flatten().map(|at| format!("; {name} is {}", beside(at, now))))
+                .collect();
+            checks.failed(Subject::Times, format!("{rejection}{told}"), Some(Setting::of(issuer, key)));
+        }
+    }
+    found
+}
+
+fn expired(exp: u64, now: u64) -> String {
+    format!("expired {} ago", duration(now - exp))
+}
+
+/// A time beside this host's clock.
+fn beside(at: u64, now: u64) -> String {
+    if at > now {
+        format!("in {} by this host's clock", duration(at - now))
+    } else {
+        format!("{} ago by this host's clock", duration(now - at))
+    }
+}
+
+fn times(all: &Map<String, Value>, expected: Expected<'_>) -> Result<Times, Rejection> {
+    let Expected { issuer, now, dates } = expected;
     let required = |found: Option<u64>, name: &'static str| match (found, dates) {
         (None, Dates::Required) => Err(Rejection::Claim(name)),
         (found, _) => Ok(found),
@@ -99,9 +177,53 @@ fn check_times(all: &Map<String, Value>, issuer: &IssuerSettings, now: u64, date
     Ok(Times { exp, iat, skew: leeway.used() })
 }
 
-fn missing_scope(scopes: &[String], issuer: &IssuerSettings) -> Option<Rejection> {
-    let missing = issuer.required_scopes.iter().find(|scope| !scopes.contains(scope))?;
-    Some(Rejection::Scope(missing.clone()))
+fn check_audience(all: &Map<String, Value>, issuer: &IssuerSettings, checks: &mut Checks) -> Result<(), Rejection> {
+    let found = match audience::audiences(all, issuer) {
+        none if none.is_empty() => "none".to_owned(),
+        some => some.join(" "),
+    };
+    if !issuer.require_audience {
+        let by = Some(Setting::of(issuer, "require_audience"));
+        checks.warned(Subject::Audience, format!("not checked; the token is for: {found}"), by);
+        return Ok(());
+    }
+    let by = Some(Setting::of(issuer, "audiences"));
+    if audience::is_accepted(all, issuer) {
+        checks.passed(Subject::Audience, found, by);
+        return Ok(());
+    }
+    checks.failed(Subject::Audience, format!("for: {found}; accepted: {}", issuer.audiences.join(" ")), by);
+    Err(Rejection::Audience)
+}
+
+fn check_scopes(
+    all: &Map<String, Value>,
+    issuer: &IssuerSettings,
+    checks: &mut Checks,
+) -> Result<Vec<String>, Rejection> {
+    let scopes = scopes(all);
+    let by = Some(Setting::of(issuer, "required_scopes"));
+    match issuer.required_scopes.iter().find(|scope| !scopes.contains(scope)) {
+        Some(missing) => {
+            checks.failed(Subject::Scope, format!("{missing} is missing; held: {}", scopes.join(" ")), by);
+            Err(Rejection::Scope(missing.clone()))
+        }
+        None => {
+            let required = issuer.required_scopes.join(" ");
+            let found = if required.is_empty() { "none required".to_owned() } else { required };
+            checks.passed(Subject::Scope, found, by);
+            Ok(scopes)
+        }
+    }
+}
+
+fn check_subject(all: &Map<String, Value>, checks: &mut Checks) -> Result<String, Rejection> {
+    let sub = required_text(all, "sub");
+    match &sub {
+        Ok(sub) => checks.passed(Subject::Identity, sub.clone(), None),
+        Err(rejection) => checks.failed(Subject::Identity, rejection.to_string(), None),
+    }
+    sub
 }
 
 /// A required claim that is text and not empty.

@@ -46,7 +46,7 @@ pub fn string_list<'a>(claims: &'a Map<String, Value>, name: &str) -> Vec<&'a st
 pub(super) const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
 
 /// The scopes of all [`SCOPE_CLAIMS`]: each is a string of scopes separated by blanks, or a list of such strings.
-pub(super) fn scopes(claims: &Map<String, Value>) -> Vec<String> {
+pub(crate) fn scopes(claims: &Map<String, Value>) -> Vec<String> {
     let texts = SCOPE_CLAIMS.into_iter().flat_map(|name| string_list(claims, name));
     texts.flat_map(str::split_ascii_whitespace).map(str::to_owned).collect()
 }

@@ -7,9 +7,11 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use super::ConfigError;
-use super::FileTrust;
 use super::merge::merge;
+use super::{ConfigError, FileTrust};
+
+mod places;
+pub use places::{ConfigPlaces, EntryPlace};
 
 /// A file and its text.
 struct Source {
@@ -24,12 +26,15 @@ struct Source {
 /// # Errors
 /// [`ConfigError`].
 pub fn read<T: DeserializeOwned>(dir: &Path, name: &str, trust: FileTrust) -> Result<T, ConfigError> {
+    parse(&sources(dir, name, trust)?)
+}
+
+fn sources(dir: &Path, name: &str, trust: FileTrust) -> Result<Vec<Source>, ConfigError> {
     let main = dir.join(format!("{name}.toml"));
-    let mut sources = vec![Source { text: trust.read(&main)?, file: main }];
-    for file in drop_ins(&dir.join(format!("{name}.d")), trust)? {
-        sources.push(Source { text: trust.read(&file)?, file });
-    }
-    parse(&sources)
+    let main = Source { text: trust.read(&main)?, file: main };
+    let drop_ins = drop_ins(&dir.join(format!("{name}.d")), trust)?.into_iter();
+    let drop_ins = drop_ins.map(|file| Ok(Source { text: trust.read(&file)?, file }));
+    std::iter::once(Ok(main)).chain(drop_ins).collect()
 }
 
 /// Reads one list of texts from the last file that has it, of `DIR/NAME.toml` and its drop-ins. Mistakes elsewhere in the files, and files

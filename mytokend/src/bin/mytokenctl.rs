@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ use mytokend::control::launch::BEARER_TOKEN_FILE;
 use mytokend::control::node::{BrokerNodes, Outcome, enrol, list};
 use mytokend::control::standard_input::{read_code, read_token};
 use mytokend::control::{
-    broker_ca, broker_status, budgets, explain, explain_submission, key::Keys, keygen, logins::Logins, profile,
-    replace, run, status, with_token,
+    broker_ca, broker_status, budgets, explain, explain_submission, key::Keys, keygen, last_refusal, logins::Logins,
+    profile, replace, run, status, with_token,
 };
 use mytokend::privacy;
 use mytokend::submit::{UserEnvironment, forget_shared};
@@ -112,7 +113,12 @@ fn main() -> ExitCode {
             show_attachment(&config, &profile, required, json)
         }
         ControlCommand::WithToken { command } => Ok(run_with_token(&command)),
-        ControlCommand::Explain { user, config, .. } => show_explanation(&user.unwrap_or_default(), &config),
+        ControlCommand::Explain { last: Some(account), .. } => {
+            last_refusal::show(&account, times).map(|text| show_decision(&text, true))
+        }
+        ControlCommand::Explain { user, claims, config, .. } => {
+            show_explanation(&user.unwrap_or_default(), claims.as_deref(), &config)
+        }
     };
     result.unwrap_or_else(|error| {
         eprintln!("mytokenctl: {error}");
@@ -140,12 +146,7 @@ fn not_checked(done: Result<ExitCode, String>) -> Result<ExitCode, String> {
     }))
 }
 
-fn show_status(
-    socket: &std::path::Path,
-    query: StatusQuery,
-    json: bool,
-    times: TimeFormat,
-) -> Result<ExitCode, String> {
+fn show_status(socket: &Path, query: StatusQuery, json: bool, times: TimeFormat) -> Result<ExitCode, String> {
     let found = ask(socket, &query, Deadline::after(Duration::from_secs(5))).map_err(|error| error.to_string())?;
     if json {
         let report = status::Report::of(&found, &status::account);
@@ -166,7 +167,7 @@ fn show_status(
 /// Sends a request that changes something, and shows what became of the jobs and sessions. `is_done` says whether a condition is what the
 /// caller wanted.
 fn show_result<C: Call<Answer = Status>>(
-    socket: &std::path::Path,
+    socket: &Path,
     request: &C,
     times: TimeFormat,
     is_done: impl Fn(&Condition) -> bool,
@@ -179,11 +180,7 @@ fn show_result<C: Call<Answer = Status>>(
 }
 
 /// Gives jobs new credentials, and says for each what was done.
-fn replace_credentials(
-    config: &std::path::Path,
-    job: Option<JobName>,
-    profile: Option<&str>,
-) -> Result<ExitCode, String> {
+fn replace_credentials(config: &Path, job: Option<JobName>, profile: Option<&str>) -> Result<ExitCode, String> {
     let done = replace::replace(config, job, profile)?;
     for (line, replaced) in &done {
         if *replaced {
@@ -195,7 +192,7 @@ fn replace_credentials(
     Ok(if done.iter().all(|(_, replaced)| *replaced) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn show_logins(config: &std::path::Path, json: bool) -> Result<ExitCode, String> {
+fn show_logins(config: &Path, json: bool) -> Result<ExitCode, String> {
     let logins = Logins::read(config).map_err(|error| error.to_string())?;
     if json {
         print(&serde_json::to_string_pretty(&logins).map_err(|error| error.to_string())?);
@@ -205,7 +202,7 @@ fn show_logins(config: &std::path::Path, json: bool) -> Result<ExitCode, String>
     Ok(ExitCode::SUCCESS)
 }
 
-fn make_keys(dir: &std::path::Path) -> Result<ExitCode, String> {
+fn make_keys(dir: &Path) -> Result<ExitCode, String> {
     let id = keygen::keygen(dir, &host_name()).map_err(|error| error.to_string())?;
     let (public, private) = (dir.join(keygen::PUBLIC), dir.join(keygen::PRIVATE));
     print(&format!("key pair {id}"));
@@ -214,7 +211,7 @@ fn make_keys(dir: &std::path::Path) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn make_authority(config: &std::path::Path, dir: Option<&std::path::Path>) -> Result<ExitCode, String> {
+fn make_authority(config: &Path, dir: Option<&Path>) -> Result<ExitCode, String> {
     let made = broker_ca::make(config, FileTrust::current(), dir, SystemClock.now())?;
     print("authority of the brokers");
     print(&format!("  {}   for all brokers and nodes (mode 0644)", made.certificate.display()));
@@ -231,7 +228,7 @@ fn make_authority(config: &std::path::Path, dir: Option<&std::path::Path>) -> Re
     Ok(ExitCode::SUCCESS)
 }
 
-fn show_broker(runtime_dir: &std::path::Path, json: bool, times: TimeFormat) -> Result<ExitCode, String> {
+fn show_broker(runtime_dir: &Path, json: bool, times: TimeFormat) -> Result<ExitCode, String> {
     let found = match broker_status::ask(runtime_dir) {
         Ok(found) => found,
         Err(error) => {
@@ -270,7 +267,7 @@ fn change_nodes(command: NodeCommand, times: TimeFormat) -> Result<ExitCode, Str
     }
 }
 
-fn show_nodes(config: &std::path::Path, json: bool, times: TimeFormat) -> Result<ExitCode, String> {
+fn show_nodes(config: &Path, json: bool, times: TimeFormat) -> Result<ExitCode, String> {
     let nodes = BrokerNodes::open(config)?.list();
     if json {
         print(&serde_json::to_string_pretty(&list::Report::of(&nodes)).map_err(|error| error.to_string())?);
@@ -317,19 +314,24 @@ fn show_findings(findings: &check::Findings, json: bool) -> Result<ExitCode, Str
     Ok(ExitCode::from(findings.exit_status()))
 }
 
-fn show_explanation(user: &str, config: &std::path::Path) -> Result<ExitCode, String> {
-    let token = read_token()?;
-    let (explanation, accepted) = explain::explain(config, user, &token).map_err(|error| error.to_string())?;
-    print(explanation.trim_end());
-    Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+fn show_explanation(user: &str, claims: Option<&Path>, config: &Path) -> Result<ExitCode, String> {
+    let (explanation, accepted) = match claims {
+        Some(file) => explain::explain_claims(config, user, file)?,
+        None => explain::explain(config, user, &read_token()?).map_err(|error| error.to_string())?,
+    };
+    Ok(show_decision(&explanation, accepted))
 }
 
-fn show_submission(profile: &str, config: &std::path::Path, times: TimeFormat) -> Result<ExitCode, String> {
+fn show_decision(text: &str, good: bool) -> ExitCode {
+    print(text.trim_end());
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn show_submission(profile: &str, config: &Path, times: TimeFormat) -> Result<ExitCode, String> {
     let mytoken = read_token()?;
     let (explanation, requested) = explain_submission::explain(config, profile, &mytoken, &SystemClock, times)
         .map_err(|error| error.to_string())?;
-    print(explanation.trim_end());
-    Ok(if requested { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(show_decision(&explanation, requested))
 }
 
 fn show_profiles(command: ProfileCommand, times: TimeFormat) -> Result<ExitCode, String> {
@@ -344,11 +346,10 @@ fn show_profiles(command: ProfileCommand, times: TimeFormat) -> Result<ExitCode,
         }
     }
     .map_err(|error| error.to_string())?;
-    print(text.trim_end());
-    Ok(if requested { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(show_decision(&text, requested))
 }
 
-fn show_attachment(config: &std::path::Path, profile: &str, required: bool, json: bool) -> Result<ExitCode, String> {
+fn show_attachment(config: &Path, profile: &str, required: bool, json: bool) -> Result<ExitCode, String> {
     let created = attach(config, profile, required)?;
     for note in &created.notes {
         eprintln!("mytokenctl: {note}");
@@ -369,7 +370,7 @@ fn host_name() -> String {
 }
 
 /// Runs the command with a token that is kept fresh.
-fn run_command(config: &std::path::Path, profile: &str, command: &[OsString]) -> ExitCode {
+fn run_command(config: &Path, profile: &str, command: &[OsString]) -> ExitCode {
     let ended = run::run(config, profile, &host_name(), command).unwrap_or_else(|error| {
         eprintln!("mytokenctl: {error}");
         error.exit_status()

@@ -182,10 +182,17 @@ pub enum ControlCommand {
     /// Explains the decision about a login with the token on standard input. This costs a mytoken one use, and a transfer code is used up
     Explain {
         /// The account
-        #[arg(long, value_name = "NAME", required_unless_present = "submission")]
+        #[arg(long, value_name = "NAME", required_unless_present_any = ["submission", "last"])]
         user: Option<String>,
+        /// Explains instead the decision about a token with the claims in this file (a JSON object). Nothing is sent, and no signature is
+        /// checked
+        #[arg(long, value_name = "FILE", requires = "user")]
+        claims: Option<PathBuf>,
+        /// Shows instead the last refused login of this account by the log of sshd, and what to do (root)
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["user", "claims", "submission"])]
+        last: Option<String>,
         /// Explains instead what sbatch would request with the mytoken on standard input. Nothing is made, and the mytoken is not sent
-        #[arg(long, value_name = "PROFILE", num_args = 0..=1, default_missing_value = DEFAULT, conflicts_with = "user")]
+        #[arg(long, value_name = "PROFILE", num_args = 0..=1, default_missing_value = DEFAULT, conflicts_with_all = ["user", "claims"])]
         submission: Option<String>,
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]

@@ -13,6 +13,7 @@ pub mod explain;
 pub mod explain_submission;
 pub mod key;
 pub mod keygen;
+pub mod last_refusal;
 pub mod launch;
 pub mod logins;
 pub mod node;

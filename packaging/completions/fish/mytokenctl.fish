@@ -107,6 +107,8 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l only-rea
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -l json -d 'Print JSON'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l user -d 'The account' -r
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l claims -d 'Explains instead the decision about a token with the claims in this file (a JSON object). Nothing is sent, and no signature is checked' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l last -d 'Shows instead the last refused login of this account by the log of sshd, and what to do (root)' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l submission -d 'Explains instead what sbatch would request with the mytoken on standard input. Nothing is made, and the mytoken is not sent' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -l config -d 'Directory of the configuration' -r -F
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand explain" -s h -l help -d 'Print help'

@@ -8,7 +8,8 @@ use mytoken::{Deadline, SystemClock};
 use mytoken_login::budget::{Allowance, ConnectionEnd};
 use mytoken_login::handover::{Record, VARIABLE};
 use mytoken_login::{
-    Accepted, Attempt, Level, LoginContext, LoginSettings, Process, RefusalClass, escape_field, remaining_fail_delay,
+    Accepted, Attempt, Explanation, Level, LoginContext, LoginSettings, Process, RefusalClass, Report, SettingPlaces,
+    escape_field, remaining_fail_delay,
 };
 use pamsm::PamError;
 
@@ -96,6 +97,7 @@ pub(super) fn decide(
     for (level, line) in report.mapper_lines(attempt) {
         context.log(level, &line);
     }
+    explain(context, attempt, login, &report);
     // Only for logins whose rules were tried.
     for problem in login.maps.problems().iter().filter(|_| !report.rules.is_empty()) {
         context.log(Level::Error, problem);
@@ -123,10 +125,24 @@ pub(super) fn decide(
             PamError::SUCCESS
         }
         Err(refusal) => {
+            if login.settings.log.failure_line && refusal.is_guess() {
+                context.log_failure(attempt);
+            }
             allowance.record_refusal(refusal, deadline);
             std::thread::sleep(remaining_fail_delay(&report, login.settings.fail_delay.get(), Instant::now()));
             codes::authenticate(refusal.class())
         }
+    }
+}
+
+/// Logs each check and rule, with the argument `debug`. The configuration is read again only for this: a login needs no lines of it.
+fn explain(context: &PamContext<'_>, attempt: &Attempt, login: &LoginContext<'_>, report: &Report) {
+    if !context.arguments.debug {
+        return;
+    }
+    let places = SettingPlaces::read(&context.arguments.config, FileTrust::ROOT, login.issuers);
+    for line in Explanation::of(report, attempt, login.settings, &places).log_lines() {
+        context.log(Level::Debug, &line);
     }
 }
 

@@ -105,6 +105,12 @@ fn wrong_tokens_get_an_address_banned_and_honest_mistakes_do_not() -> Result<()>
         let refusals = machine.sh("journalctl -b --no-pager -g 'pam_mytoken.*reason=not_mapped' | grep -c refuse")?;
         assert_eq!(refusals.stdout.trim(), (BANNED_AFTER + 1).to_string(), "{refusals:?}");
         assert_eq!(counted(machine)?, 0);
+        let last = machine.sh("mytokenctl explain --last alice")?.ok()?.stdout;
+        let about_token = format!("from {}\nreason          not_mapped\n", honest.address());
+        assert!(last.contains(&about_token) && last.contains("\ndetails         maps to bob\n"), "{last}");
+        assert!(last.contains("\nsource          the journal: sshd"), "{last}");
+        let none = machine.sh("mytokenctl explain --last bob")?;
+        assert!(!none.success() && none.stderr.contains("no refused login of \"bob\" in the journal"), "{none:?}");
 
         // The last one alone: a connection that is open when the address is banned hangs.
         refused_logins(site, attacker, FORGED, BANNED_AFTER - 1)?;

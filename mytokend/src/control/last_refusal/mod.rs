@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytokenctl explain --last`: the last refused login of an account by the log of this host, and what to do.
+
+mod advice;
+mod journal;
+mod lines;
+mod text_log;
+
+use std::fmt::Write as _;
+
+use mytoken::time_format::TimeFormat;
+use mytoken_login::LoggedDecision;
+use mytoken_wire::printable;
+
+/// The programs whose lines are read: sshd, and since OpenSSH 9.8 its process for one connection.
+const PROGRAMS: [&str; 2] = ["sshd", "sshd-session"];
+
+/// When a line was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Moment {
+    /// Unix seconds.
+    At(u64),
+    /// As the text log has it: it may have neither year nor time zone.
+    Written(String),
+}
+
+impl Moment {
+    fn show(&self, times: TimeFormat) -> String {
+        match self {
+            Self::At(at) => format!("{} ({})", times.seconds(*at), times.ago(*at)),
+            Self::Written(text) => printable(text, 40),
+        }
+    }
+}
+
+/// A decision in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    moment: Moment,
+    /// Name and process id of the program.
+    program: String,
+    decision: LoggedDecision,
+}
+
+/// What the log tells about an account.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Found {
+    refused: Option<Entry>,
+    /// The last accepted login, if it came after the refusal.
+    accepted: Option<Entry>,
+}
+
+/// The last refused login of `account`. For root only: the log says who logs in from where.
+///
+/// # Errors
+/// A sentence: the caller is not root, or no log has one.
+pub fn show(account: &str, times: TimeFormat) -> Result<String, String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("only root may read the log of logins: run this command as root".to_owned());
+    }
+    let mut looked = Vec::new();
+    match journal::search(account) {
+        Ok(found) if found.refused.is_some() => return Ok(screen(&found, "the journal", times)),
+        Ok(_) => looked.push(format!("the journal of the last {} days", journal::DAYS)),
+        Err(problem) => looked.push(format!("the journal ({problem})")),
+    }
+    for file in text_log::FILES {
+        match text_log::search(file.as_ref(), account) {
+            Ok(found) if found.refused.is_some() => {
+                // Who can write to syslog can write such a line, and the file does not say who did.
+                let source = format!("{file}, to which other programs of this host can write too");
+                return Ok(screen(&found, &source, times));
+            }
+            Ok(_) => looked.push(file.to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => looked.push(format!("{file} ({error})")),
+        }
+    }
+    Err(format!("no refused login of \"{}\" in {}", printable(account, 64), looked.join(", ")))
+}
+
+fn screen(found: &Found, source: &str, times: TimeFormat) -> String {
+    let Some(Entry { moment, program, decision }) = &found.refused else { return String::new() };
+    let mut text = String::new();
+    let mut line = |name: &str, what: &str| {
+        let _ = writeln!(text, "{}", format!("{name:<15} {}", printable(what, 400)).trim_end());
+    };
+    line("refused", &moment.show(times));
+    line("login", &format!("{} by {}, from {}", decision.user, decision.service, decision.rhost));
+    line("reason", &decision.reason);
+    line("", &advice::advice(&decision.reason));
+    if let Some(why) = &decision.why {
+        line("details", why);
+    }
+    if decision.sub != "-" {
+        line("identity", &format!("{} at issuer \"{}\"", decision.sub, decision.issuer));
+    }
+    line("token", &kind_of_token(&decision.token));
+    if let Some(redeemed) = &decision.redeemed {
+        let of = if decision.token.starts_with("link") { "login with a link" } else { "transfer code" };
+        line("mytoken", &format!("of the {of}: {redeemed}"));
+    }
+    if let Some(accepted) = &found.accepted {
+        line("since then", &format!("accepted {}", accepted.moment.show(times)));
+    }
+    line("source", &format!("{source}: {program}"));
+    line("each check", "mytokenctl explain --user NAME < TOKEN; in the log with \"debug\" in the PAM stack");
+    text
+}
+
+/// Kind and fingerprint of a token in words.
+fn kind_of_token(token: &str) -> String {
+    let (kind, fingerprint) = token.split_once(':').unwrap_or((token, ""));
+    let kind = match kind {
+        "at" => "access token",
+        "mt" => "mytoken",
+        "st" => "short token",
+        "tc" => "transfer code",
+        "link" => "login with a link",
+        "opaque" => "a text without the form of a token",
+        "-" => "none",
+        other => other,
+    };
+    if fingerprint.is_empty() { kind.to_owned() } else { format!("{kind}, fingerprint {fingerprint}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_795_300_800;
+
+    fn entry(at: u64, line: &str) -> Entry {
+        let decision = LoggedDecision::parse(&format!("pam_mytoken(sshd:auth): {line}")).unwrap();
+        Entry { moment: Moment::At(at), program: "sshd-session[410]".to_owned(), decision }
+    }
+
+    #[test]
+    fn the_screen_says_what_happened_and_what_to_do() {
+        let refused = entry(
+            NOW - 720,
+            "refuse user=bob uid=2002 rhost=192.0.2.10 reason=not_mapped issuer=op sub=alice rule=- token=tc:8d3b33e4 \
+             ms=38 (exchange 26, verify 0, map 0) why=\"maps to alice\" redeemed=revoked",
+        );
+        let accepted = entry(
+            NOW - 60,
+            "accept user=bob uid=2002 rhost=192.0.2.10 issuer=op sub=bob rule=hpc token=at:1f2e3d4c ms=1",
+        );
+        let found = Found { refused: Some(refused), accepted: Some(accepted) };
+        let expected = "\
+refused         22:28:00 (12 min ago)
+login           bob by sshd, from 192.0.2.10
+reason          not_mapped
+                No rule gives this identity the account. why= names the account it has.
+details         maps to alice
+identity        alice at issuer \"op\"
+token           transfer code, fingerprint 8d3b33e4
+mytoken         of the transfer code: revoked
+since then      accepted 22:39:00 (60 s ago)
+source          the journal: sshd-session[410]
+each check      mytokenctl explain --user NAME < TOKEN; in the log with \"debug\" in the PAM stack
+";
+        assert_eq!(screen(&found, "the journal", TimeFormat::utc(NOW)), expected);
+    }
+
+    #[test]
+    fn only_root_may_see_it() {
+        if !nix::unistd::geteuid().is_root() {
+            let refused = show("alice", TimeFormat::utc(NOW)).unwrap_err();
+            assert!(refused.contains("only root"), "{refused}");
+        }
+    }
+}
