@@ -103,7 +103,7 @@ impl KeyLoginRules {
         last: impl FnOnce() -> Result<Option<LastLogin>, FileError>,
         now: u64,
     ) -> KeyLogin {
-        let is_named = |names: &[String]| names.iter().any(|name| *name == account.name);
+        let is_named = |names: &[String]| names.contains(&account.name);
         // Accounts that no token opens could never have a recent login.
         if account.system || is_named(&self.exempt) || is_named(&self.accounts.deny) {
             return KeyLogin::Allowed;

@@ -55,7 +55,7 @@ impl<'a> MotleyCueRequests<'a> {
             Verified::NotAuthorised(status) => {
                 Err(Refusal::OneTimePasswordRefused(format!("{} answered with status {status}", settings.url.as_str())))
             }
-            verified => given(verified),
+            verified => given(&verified),
         }
     }
 
@@ -111,14 +111,14 @@ pub(super) struct MotleyCueMapper<'a> {
 impl Mapper for MotleyCueMapper<'_> {
     fn gives(&self, asked: &Asked<'_>, deadline: Deadline) -> Result<Given, Refusal> {
         let bearer = Bearer::AccessToken(asked.access_token, &asked.identity.iss);
-        given(self.requests.verify_user(self.settings, &asked.account.name, bearer, deadline)?)
+        given(&self.requests.verify_user(self.settings, &asked.account.name, bearer, deadline)?)
     }
 }
 
-fn given(verified: Verified) -> Result<Given, Refusal> {
+fn given(verified: &Verified) -> Result<Given, Refusal> {
     match verified {
         Verified::Deployed => Ok(Given::Account),
-        Verified::Refused(state) => Err(Refusal::NotActive(state)),
+        Verified::Refused(state) => Err(Refusal::NotActive(*state)),
         Verified::OtherAccount => Ok(Given::Nothing("says that the account is not the identity's".to_owned())),
         Verified::NoAccount(state) => Ok(Given::Nothing(format!("has no account for the identity (state {state})"))),
         Verified::NotAuthorised(status) => {

@@ -101,7 +101,8 @@ fn an_account_that_motley_cue_has_suspended_is_given_by_no_later_rule() {
         let (decision, asked) = run_asking(alice, "alice", &rules, &[refused(state)]);
         assert_eq!((reason(&decision), asked), (expected, 1), "{state:?}: {:?}", decision.rules);
     }
-    let (decision, _) = run_asking(alice, "alice", &[motley_cue.clone()], &[refused(ServiceState::Pending)]);
+    let (decision, _) =
+        run_asking(alice, "alice", std::slice::from_ref(&motley_cue), &[refused(ServiceState::Pending)]);
     assert_eq!(reason(&decision), "pending");
     let rules = [template, motley_cue];
     let (decision, asked) = run_asking(alice, "alice", &rules, &[]);

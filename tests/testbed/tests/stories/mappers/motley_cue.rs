@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A real motley_cue with the accounts of the site (feudalAdapter's local_unix), and mccli as its client. Both come from PyPI.
+//! A real motley_cue with the accounts of the site (feudalAdapter's `local_unix`), and mccli as its client. Both come from `PyPI`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -135,7 +135,7 @@ fn suspend(site: &Site, is_suspended: bool) -> Result<()> {
     site.sh("root", &format!("chage -E {day} alice"))?.ok().map(drop)
 }
 
-/// pam_unix refuses an account that has expired by itself. This shows what the module does.
+/// `pam_unix` refuses an account that has expired by itself. This shows what the module does.
 fn without_other_account_modules(site: &Site) -> Result<()> {
     site.sh("root", "sed -i -E '/^(@include common-account|account)/{/pam_mytoken/!d}' /etc/pam.d/sshd && grep -q '^account.*pam_mytoken' /etc/pam.d/sshd && sed -i '$a account required pam_permit.so' /etc/pam.d/sshd")?.ok().map(drop)
 }
