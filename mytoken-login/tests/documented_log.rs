@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use mytoken::token::NotAToken;
 use mytoken_login::link::{Busy, LinkRefusal};
 use mytoken_login::oidc::Rejection;
-use mytoken_login::{Attempt, Checks, Limit, Refusal, Report, RevocationResult, StepDurations, failure_line};
+use mytoken_login::{
+    Attempt, Checks, Limit, Refusal, Report, RevocationResult, ServiceState, StepDurations, failure_line,
+};
 use mytoken_wire::chunks::ChunkFault;
 use regex_lite::Regex;
 use serde_json::Value;
@@ -184,6 +186,7 @@ fn the_failure_line_is_for_the_refusals_that_fail2ban_counts() {
         LinkRefusal::Busy(Busy::Host),
         LinkRefusal::Declined,
         LinkRefusal::NotConfirmed,
+        LinkRefusal::AnswerLost,
         LinkRefusal::Broader("x".into()),
     ];
     let all = refusals
@@ -192,6 +195,8 @@ fn the_failure_line_is_for_the_refusals_that_fail2ban_counts() {
         .chain(rejections.map(Refusal::Token))
         .chain(limits.map(|limit| Refusal::TooManyRequests { wait: 1, limit }))
         .chain(links.map(Refusal::Link))
+        .chain([ServiceState::Suspended, ServiceState::Limited, ServiceState::Pending].map(Refusal::NotActive))
+        .chain([Refusal::OneTimePasswordRefused("x".into())])
         .chain([Refusal::Chunks(ChunkFault::Order)]);
     let (documented, mut seen) = (documented(), BTreeSet::new());
     for refusal in all {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reads one configuration file and its drop-ins strictly. An error names the file, the line and the nearest valid key.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde::de::{DeserializeOwned, IntoDeserializer};
@@ -12,6 +13,9 @@ use super::{ConfigError, FileTrust};
 
 mod places;
 pub use places::{ConfigPlaces, EntryPlace};
+
+/// How often a text is read again without its mistakes. Each time is a parse of up to a mebibyte.
+const MISTAKES: usize = 4;
 
 /// A file and its text.
 struct Source {
@@ -68,23 +72,59 @@ pub fn read_key_leniently<T: DeserializeOwned>(
 }
 
 fn parse_key<T: DeserializeOwned>(text: &str, path: &[&str]) -> Option<Result<T, String>> {
-    let (table, _mistakes) = DeTable::parse_recoverable(text);
     let (key, tables) = path.split_last()?;
-    let mut inner = table.get_ref();
-    for name in tables {
-        let DeValue::Table(next) = inner.get(*name)?.get_ref() else { return None };
-        inner = next;
-    }
-    let value = inner.get(*key)?.clone();
-    Some(T::deserialize(value.into_deserializer()).map_err(|error| problem(error.message())))
+    find_despite_mistakes(text, |table| {
+        let mut inner = table;
+        for name in tables {
+            let DeValue::Table(next) = inner.get(*name)?.get_ref() else { return None };
+            inner = next;
+        }
+        let value = inner.get(*key)?.clone();
+        Some(T::deserialize(value.into_deserializer()).map_err(|error| problem(error.message())))
+    })
 }
 
 fn parse_list(text: &str, key: &str) -> Option<Vec<String>> {
-    let (table, _mistakes) = DeTable::parse_recoverable(text);
-    let DeValue::Array(values) = table.get_ref().get(key)?.get_ref() else { return None };
-    let texts: Vec<String> = values.iter().filter_map(|value| value.get_ref().as_str()).map(str::to_owned).collect();
-    // A value that is not a text shows a mistake in the list itself.
-    (texts.len() == values.len()).then_some(texts)
+    find_despite_mistakes(text, |table| {
+        let DeValue::Array(values) = table.get(key)?.get_ref() else { return None };
+        let texts: Vec<String> =
+            values.iter().filter_map(|value| value.get_ref().as_str()).map(str::to_owned).collect();
+        // A value that is not a text shows a mistake in the list itself.
+        (texts.len() == values.len()).then_some(texts)
+    })
+}
+
+/// What `find` finds in a text with mistakes. The parser takes a line without `=` and the one after it for one mistake, and the
+/// second may be the header of the table. So if nothing is found, it is tried without the lines in which mistakes begin, but never
+/// without a header: the keys after it would belong to another table.
+fn find_despite_mistakes<T>(text: &str, find: impl Fn(&DeTable<'_>) -> Option<T>) -> Option<T> {
+    let mut text = Cow::Borrowed(text);
+    for _ in 0..MISTAKES {
+        let (table, mistakes) = DeTable::parse_recoverable(&text);
+        let found = find(table.get_ref());
+        let starts: Vec<usize> = mistakes.iter().filter_map(toml::de::Error::span).map(|span| span.start).collect();
+        drop(table);
+        if found.is_some() {
+            return found;
+        }
+        let mut at = 0;
+        let mut kept = String::with_capacity(text.len());
+        for line in text.split_inclusive('\n') {
+            let end = at + line.len();
+            let is_mistake = starts.iter().any(|start| (at..end).contains(start));
+            if is_mistake && !line.trim_start().starts_with('[') {
+                kept.push('\n');
+            } else {
+                kept.push_str(line);
+            }
+            at = end;
+        }
+        if kept == text {
+            return None;
+        }
+        text = Cow::Owned(kept);
+    }
+    None
 }
 
 /// The paths of the drop-ins. The directory must be as safe as the files: whoever can change it can hide a drop-in, for example one that
@@ -312,6 +352,8 @@ mod tests {
             format!("deadline = = 20\n{line}\n[[rule]"),
             format!("{line}\n{line}"),
             format!("# \u{1}\n{line}\nx"),
+            format!("???\n{line}"),
+            format!("x\ny\n{line}\nz"),
         ] {
             assert_eq!(parse_list(&text, "services"), known, "{text}");
         }

@@ -20,7 +20,7 @@ const CLAIMS_LIMIT: u64 = 1024 * 1024;
 /// # Errors
 /// An error in the configuration.
 pub fn explain(config: &Path, user: &str, token: &Secret) -> Result<(String, bool), Error> {
-    with_configuration(config, user, |attempt, context, places| {
+    with_configuration(config, FileTrust::current(), user, |attempt, context, places| {
         let report = examine(attempt, token, context);
         let explanation = Explanation::of(&report, attempt, context.settings, places);
         (explanation, report.outcome.is_ok())
@@ -32,8 +32,12 @@ pub fn explain(config: &Path, user: &str, token: &Secret) -> Result<(String, boo
 /// # Errors
 /// The file cannot be used, or an error in the configuration.
 pub fn explain_claims(config: &Path, user: &str, file: &Path) -> Result<(String, bool), String> {
+    explain_claims_with(config, FileTrust::current(), user, file)
+}
+
+fn explain_claims_with(config: &Path, trust: FileTrust, user: &str, file: &Path) -> Result<(String, bool), String> {
     let claims = read_claims(file).map_err(|problem| format!("{}: {problem}", file.display()))?;
-    with_configuration(config, user, |attempt, context, places| {
+    with_configuration(config, trust, user, |attempt, context, places| {
         let decision = examine_claims(attempt, &claims, context);
         let explanation = Explanation::of_claims(&decision, attempt, context.settings, places);
         (explanation, decision.verdict.is_ok())
@@ -43,10 +47,10 @@ pub fn explain_claims(config: &Path, user: &str, file: &Path) -> Result<(String,
 
 fn with_configuration(
     config: &Path,
+    trust: FileTrust,
     user: &str,
     decide: impl FnOnce(&Attempt, &LoginContext<'_>, &SettingPlaces) -> (Explanation, bool),
 ) -> Result<(String, bool), Error> {
-    let trust = FileTrust::current();
     let shared = Shared::load(config, trust)?;
     let login = LoginSettings::load(config, trust, &shared)?;
     let places = SettingPlaces::read(config, trust, &shared.issuers);
@@ -95,7 +99,8 @@ mod tests {
         for (name, text) in [("mytoken.toml", SHARED), ("login.toml", LOGIN), ("claims.json", claims)] {
             fs::write(dir.path().join(name), text).unwrap();
         }
-        explain_claims(dir.path(), "no-such-account-here", &dir.path().join("claims.json"))
+        let me = FileTrust::user(nix::unistd::geteuid().as_raw());
+        explain_claims_with(dir.path(), me, "no-such-account-here", &dir.path().join("claims.json"))
     }
 
     #[test]

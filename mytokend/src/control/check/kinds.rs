@@ -260,6 +260,8 @@ mod tests {
                 "public-key",
                 "keys-differ",
                 "map-file-lookup",
+                "motley-cue",
+                "motley-cue-issuer",
                 "nss-no-answer",
             ];
             // These depend on its files and on what it knows.
