@@ -141,9 +141,9 @@ fn package(name: &str) -> Option<PathBuf> {
 
 #[test]
 fn lines_fit_100_columns() {
-    for (place, text) in documents() {
-        assert_eq!(long_lines(&text), [0; 0], "{}: lines longer than {WIDTH} columns", place.display());
-    }
+    let long: Vec<_> = documents().into_iter().map(|(place, text)| (place, long_lines(&text))).collect();
+    let long: Vec<_> = long.iter().filter(|(_, lines)| !lines.is_empty()).collect();
+    assert!(long.is_empty(), "lines longer than {WIDTH} columns: {long:?}");
 }
 
 #[test]
