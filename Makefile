@@ -22,7 +22,7 @@ SLURM_DIR ?= $(PREFIX)/lib/$(TRIPLET)/slurm-wlm
 STRIP ?= strip
 
 .DEFAULT_GOAL := build
-TARGETS := help toolchain extras compiler mmdebstrap debhelper build deb earlier arm64 rpm rpm-check tarball wheel image reproducible site tools install test test-long test-all demo shell bench soak matrix brokers book picture fuzz lint msrv portable deb-source dist clean
+TARGETS := help toolchain extras compiler mmdebstrap debhelper build deb earlier arm64 rpm rpm-check tarball wheel image reproducible site tools install test test-long test-all demo shell bench soak matrix brokers book picture fuzz lint deny msrv portable deb-source dist clean
 .PHONY: $(TARGETS)
 
 # Otherwise `make tests` would succeed and do nothing, because there is a directory of this name.
@@ -51,6 +51,7 @@ help:
 	@echo 'matrix   each fault at each moment of a job, ROOT=bookworm|trixie|sid, all by default'
 	@echo 'brokers  all shapes of jobs and the short soak with two brokers, ROOT=bookworm|trixie, both by default'
 	@echo 'fuzz     fuzz each parser of foreign input for FUZZ_SECONDS [60]'
+	@echo 'deny     licences and sources of the dependencies, by cargo-deny; a part of lint'
 	@echo 'msrv     check with the oldest supported compiler  portable  check mytoken-ssh for macOS and FreeBSD'
 	@echo 'toolchain  on Debian, install what is missing: a C compiler, Rust, mmdebstrap, debhelper; demo and test do this too'
 
@@ -238,10 +239,13 @@ lint: compiler
 	CUSTOM_LIBFUZZER_PATH=/usr/lib/libFuzzer.a RUSTFLAGS='--cfg fuzzing' $(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET_DIR)/fuzz-check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	@$(MAKE) --no-print-directory deny
+
+deny: compiler
 	@# cargo-deny reads the whole lock file, also the dependencies of other platforms.
 	$(CARGO) fetch --locked
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked --offline check licenses bans sources; \
-	else echo 'lint: skipped licences, bans and sources: cargo-deny is not installed (cargo install --locked cargo-deny)'; fi
+	else echo 'skipped licences, bans and sources: cargo-deny is not installed (cargo install --locked cargo-deny)'; fi
 
 msrv: mmdebstrap site
 	@$(CARGO) fetch --locked
