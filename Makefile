@@ -42,7 +42,7 @@ help:
 	@echo 'reproducible  build the packages twice in two directories and compare; PACKAGES=deb|rpm, both by default'
 	@echo 'dist     archives, licences and checksums of a release, in target/dist'
 	@echo 'deb-source  the Debian source package, built in a root file system of ROOT=bookworm|trixie|sid, all by default'
-	@echo 'test     all tests, ROOT=bookworm|trixie|sid   lint     formatting, clippy, rustdoc, licences'
+	@echo 'test     all tests, ROOT=bookworm|trixie|sid, ALSO= further ones for one story   lint     formatting, clippy, rustdoc, licences'
 	@echo 'test-long  the same with the long forms of stories that have one; ten minutes more'
 	@echo 'test-all  this on each release (ROOT= for one), with all other packages, a second build of them to compare, and an upgrade'
 	@echo '          from an earlier commit; hours          extras   install what only its tests need'
@@ -163,7 +163,7 @@ install:
 
 # The last line is the sum of all results: "N passed, N failed", and ", N skipped" if there are any.
 test: mmdebstrap deb tools
-	@$(TESTBED) $(if $(ROOT),--root $(ROOT)) test
+	@$(TESTBED) $(if $(ROOT),--root $(ROOT)) test $(ALSO:%=--also %)
 
 # The variable reaches `test` too.
 test-long: export TESTBED_LONG := 1

@@ -78,6 +78,9 @@ enum Action {
         /// Only the end-to-end tests
         #[arg(long)]
         stories: bool,
+        /// Play one story, a login and a job, on this release too
+        #[arg(long, value_name = "RELEASE")]
+        also: Vec<Release>,
     },
     /// Measure what the product costs, print a table, write bench.json
     Bench {
@@ -141,7 +144,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Action::Demo => demo::run(options(&cli.site)?).map(|()| ExitCode::SUCCESS),
         Action::Picture { file } => picture::draw(options(&cli.site)?, &file).map(|()| ExitCode::SUCCESS),
-        Action::Test { name, stories } => results::run(&options(&cli.site)?, name.as_deref(), stories),
+        Action::Test { name, stories, also } => results::run(&options(&cli.site)?, name.as_deref(), stories, &also),
         Action::Bench { scale, part } => {
             let amount = bench::Amount { percent: scale, part: part.unwrap_or_default() };
             bench::run(options(&cli.site)?, &amount).map(|()| ExitCode::SUCCESS)

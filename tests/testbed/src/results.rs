@@ -9,10 +9,13 @@ use std::mem;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use testbed::{Error, Options, Result, SKIPPED_FILE};
+use testbed::{Error, Options, Release, Result, SKIPPED_FILE};
 
 /// Number of stories that run at the same time. They mostly wait: a story uses a fifth of a processor on average.
 const SITES_AT_ONCE: &str = "4";
+
+/// The story that further releases play: a login, a job from its session, and what they leave.
+const WHOLE_WAY: &str = "jobs::a_job_is_submitted_from_a_login_session_with_the_delegated_mytoken";
 
 /// libtest's mark of a test that is ignored because another test runs it in a child process.
 const RUN_BY_ANOTHER: &str = " ... ignored, run by ";
@@ -56,8 +59,9 @@ impl fmt::Display for Sum {
     }
 }
 
-/// Runs all tests, or those whose name contains `name`. The last line on standard output is the sum.
-pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool) -> Result<ExitCode> {
+/// Runs all tests, or those whose name contains `name`, and one story on each release of `also`. The last line on standard output is the
+/// sum.
+pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool, also: &[Release]) -> Result<ExitCode> {
     let mut sum = Sum::default();
     let notes =
         tempfile::NamedTempFile::new().map_err(|source| Error::Io { what: "a temporary file".into(), source })?;
@@ -74,6 +78,19 @@ pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool) -> 
     stories.envs(options.as_environment()).env(SKIPPED_FILE, notes.path());
     as_root(&mut stories)?;
     add(&mut sum, stories)?;
+    for release in also {
+        println!("on {release}:");
+        let mut story = cargo_test();
+        story.args(["-p", "testbed", "--test", "stories", "--", "--exact", WHOLE_WAY]);
+        story.envs(Options { release: *release, ..options.clone() }.as_environment()).env(SKIPPED_FILE, notes.path());
+        as_root(&mut story)?;
+        let before = (sum.passed, sum.failed);
+        add(&mut sum, story)?;
+        if (sum.passed, sum.failed) == before {
+            println!("{WHOLE_WAY} does not exist");
+            sum.failed += 1;
+        }
+    }
 
     let notes = fs::read_to_string(notes.path()).unwrap_or_default();
     for (test, reason) in notes.lines().filter_map(|line| line.split_once('\t')) {
