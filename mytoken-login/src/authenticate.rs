@@ -62,7 +62,7 @@ pub fn authenticate(attempt: &Attempt, context: &LoginContext<'_>, conversation:
     }
     if let Some(refusal) = outcome.as_ref().err().filter(|refusal| refusal.is_shown_to_user()) {
         let fate = report.revocation.as_ref().map_or("", |result| result.sentence(report.by_link));
-        conversation.show(&format!("{refusal}{fate}"));
+        conversation.show(&format!("{}{fate}", refusal.sentence(report.by_link)));
     }
     finish(report, outcome)
 }

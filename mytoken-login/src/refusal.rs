@@ -237,6 +237,17 @@ impl Refusal {
         !matches!(self, Self::NotHandled(_) | Self::Empty | Self::Conversation)
     }
 
+    /// The sentence for whoever is at the prompt. With a link somebody else may have confirmed: a person who was lured into that must not
+    /// give the name of an account away.
+    pub(crate) fn sentence(&self, by_link: bool) -> String {
+        match self {
+            Self::NotMapped { account, .. } if by_link => {
+                Self::NotMapped { account: account.clone(), maps_to: None }.to_string()
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// Whether the user sees the sentence. Without a prompt, an answer or a conversation there is no reader.
     #[must_use]
     pub fn is_shown_to_user(&self) -> bool {
