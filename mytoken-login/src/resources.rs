@@ -2,14 +2,14 @@
 //! Builds the context of a login from the configuration and from what this host keeps between logins.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mytoken::cache::DiskCache;
 use mytoken::config::{FileTrust, Shared};
 use mytoken::http::{HttpSettings, LazyClient};
 use mytoken::private_files::Owner;
 use mytoken::urls::ServerUrl;
-use mytoken::{Error, SystemClock};
+use mytoken::{Error, ScheduleClock, SystemClock};
 
 use crate::accounts::NssAccounts;
 use crate::budget::{AgentNotes, Allowance, BudgetSettings, LedgerFile};
@@ -43,6 +43,8 @@ pub struct LoginResources {
     remote: Remote,
     /// Id of the connection. All attempts in it have the same id.
     connection: Option<String>,
+    /// How old the connection is. sshd ends it at a certain age, `LoginGraceTime`, whatever happens in it (SSH-10).
+    connection_age: Duration,
     /// The address that the login comes from, for the person. `None`: there is nobody to show a link to.
     origin: Option<String>,
     /// The records of logins with a link. `None`: nothing is kept.
@@ -58,6 +60,7 @@ impl LoginResources {
     pub fn of_pam(ssh_connection: Option<&str>, rhost: Option<&str>) -> Self {
         let root = Owner::current().uid == 0;
         let over_ssh = ssh_connection.is_some();
+        let server = Process::parent();
         let cache = if over_ssh { DiskCache::of_host } else { DiskCache::of_callers };
         let ledger = if over_ssh { LedgerFile::of_ssh } else { LedgerFile::of_others };
         Self {
@@ -71,7 +74,8 @@ impl LoginResources {
             // It believes root only.
             agent: root.then(AgentNotes::of_host),
             remote: Remote::of(ssh_connection, rhost),
-            connection: ssh_connection.map(connection_id),
+            connection: ssh_connection.map(|connection| connection_id(connection, server)),
+            connection_age: connection_age(server.filter(|_| over_ssh), SystemClock.elapsed()),
             origin: Some(origin(ssh_connection, rhost)),
             records: root.then(|| Handover::new(Path::new(DIRECTORY), Owner::ROOT)),
         }
@@ -93,6 +97,7 @@ impl LoginResources {
             agent: None,
             remote: Remote::of(None, None),
             connection: None,
+            connection_age: Duration::ZERO,
             origin: None,
             records: None,
         }
@@ -117,6 +122,8 @@ impl LoginResources {
         login: impl FnOnce(&LoginContext<'_>) -> T,
     ) -> Result<T, Error> {
         let began = Instant::now();
+        // Of several attempts in one connection of ssh the last one has no more time than the first one has left.
+        let time_for_links = began.checked_sub(self.connection_age).unwrap_or(began);
         let names = || settings.exchanges.iter().map(|exchange| exchange.server.as_str());
         let urls = names().map(|name| shared.server_url(name)).collect::<Result<Vec<_>, _>>()?;
         let http_settings = shared.http_settings();
@@ -133,7 +140,7 @@ impl LoginResources {
         let records = LinkRecords { records: self.records.as_ref(), clock: &SystemClock };
         let link = for_links
             .zip(self.origin.clone())
-            .map(|((_, tokens), origin)| LinkServer::new(tokens, allowance, records, origin, began));
+            .map(|((_, tokens), origin)| LinkServer::new(tokens, allowance, records, origin, time_for_links));
         let requests = ProviderRequests::new(&http, self.cache.as_ref(), &SystemClock, allowance);
         // The rules are root's, and so is what they say about plain http to this host.
         let motley_cue_settings = HttpSettings { loopback_http: true, ..http_settings.clone() };
@@ -193,14 +200,34 @@ fn origin(ssh_connection: Option<&str>, rhost: Option<&str>) -> String {
 
 /// Identifies a connection by `SSH_CONNECTION` and the process of sshd that serves it. With keyboard-interactive each attempt runs in
 /// a child of that process (SSH-01). Without the process, a later connection from the same address and port would count as the same.
-fn connection_id(ssh_connection: &str) -> String {
-    let process = Process::parent().map_or_else(String::new, |parent| format!(" {}:{}", parent.pid, parent.start));
+fn connection_id(ssh_connection: &str, server: Option<Process>) -> String {
+    let process = server.map_or_else(String::new, |server| format!(" {}:{}", server.pid, server.start));
     format!("{ssh_connection}{process}")
+}
+
+/// How old a connection is that this process of sshd serves, at `uptime` since boot. sshd starts the process for the connection and counts
+/// from then on. `None`: it is not known, or there is no connection, so the time of an attempt counts.
+fn connection_age(server: Option<Process>, uptime: Duration) -> Duration {
+    server.map_or(Duration::ZERO, |server| server.age(uptime))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_attempt_has_the_time_that_the_first_one_has_left() {
+        // The attempt begins 40 s after the connection.
+        let server = Process { pid: 7, start: 6_000 };
+        assert_eq!(connection_age(Some(server), Duration::from_secs(100)), Duration::from_secs(40));
+        assert_eq!(connection_age(None, Duration::from_secs(100)), Duration::ZERO, "no connection");
+        let age = |connection| LoginResources::of_pam(connection, None).connection_age;
+        assert!(
+            age(Some("192.0.2.7 51234 198.51.100.1 22")) > Duration::ZERO,
+            "the process that began this test is older"
+        );
+        assert_eq!(age(None), Duration::ZERO);
+    }
 
     #[test]
     fn the_person_sees_the_address_and_no_name_of_its_zone() {

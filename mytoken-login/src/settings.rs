@@ -229,7 +229,7 @@ mod tests {
             hosts = ["this"]
             lifetime = "8h"
             create_mytoken = true
-            time = "100s"
+            time = "90s"
             qr = "always"
             [session]
             store = "mytoken"

@@ -337,7 +337,7 @@ fn a_link_is_a_check_before_the_exchange() {
     assert_eq!(
         late[2..4],
         [
-            "\u{2717} link login.toml:18 the login was not confirmed in the browser in time; try again",
+            "\u{2717} link login.toml:18 the login was not confirmed in the browser in time; connect again",
             "- exchange not reached"
         ],
         "{late:#?}"

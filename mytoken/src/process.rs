@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A process and the time of its start. A process id alone is not unique: the system reuses it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+/// Clock ticks in a second, as `/proc` counts them: Linux has this number for programs on each architecture that Rust builds for.
+const TICKS: u64 = 100;
 
 /// A process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +40,14 @@ impl Process {
         }
     }
 
+    /// How long it has run. `uptime`: time since boot, with the time of a suspend. Zero if it began after that: the times are of two clocks
+    /// that differ, as in a container that sees another boot.
+    #[must_use]
+    pub fn age(&self, uptime: Duration) -> Duration {
+        let begin = Duration::from_millis(self.start.saturating_mul(1000 / TICKS));
+        uptime.saturating_sub(begin)
+    }
+
     fn of_pid(pid: u32) -> Option<Self> {
         Some(Self { pid, start: start_time(&read_stat(pid).ok()?)? })
     }
@@ -59,6 +72,18 @@ mod tests {
         let rest = (3..=30).map(|field| field.to_string()).collect::<Vec<_>>().join(" ");
         assert_eq!(start_time(&format!("7 (sshd: a) b ) {rest}")), Some(22));
         assert_eq!(start_time("7 (x"), None);
+    }
+
+    #[test]
+    fn its_age_is_the_time_since_its_start() {
+        let process = Process { pid: 7, start: 12_345 };
+        let age = |millis| process.age(Duration::from_millis(millis));
+        assert_eq!((age(123_450), age(163_450)), (Duration::ZERO, Duration::from_secs(40)));
+        assert_eq!(age(100), Duration::ZERO, "another boot");
+        // The unit is that of this system: the process of the test is young, and this host was not started at the same moment.
+        let uptime = mytoken_wire::clock::ScheduleClock::elapsed(&crate::SystemClock);
+        let own = Process::own().unwrap().age(uptime);
+        assert!(own > Duration::ZERO && own < Duration::from_secs(600), "{own:?}");
     }
 
     #[test]

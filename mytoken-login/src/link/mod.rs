@@ -28,8 +28,8 @@ pub use request::LinkRequest;
 pub use server::{LinkRecords, LinkServer};
 pub(crate) use texts::HINT;
 
-/// Longest time for one request.
-const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// Longest time for one request. The last one can begin when the person's time ends.
+pub const REQUEST_TIME: Duration = Duration::from_secs(10);
 
 /// With less time than this nobody can confirm a link.
 const LEAST_TIME: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ pub trait LinkService {
     /// Nothing is left to revoke: the mytoken is revoked, or its session has it.
     fn forget(&self);
 
-    /// Time since the begin of the login.
+    /// Time since the begin of the login: over ssh, of its connection.
     fn elapsed(&self) -> Duration;
 
     /// Waits.
@@ -157,7 +157,7 @@ pub(crate) fn wait_for_person(
     outcome.map(|granted| Confirmed { granted, request })
 }
 
-/// Runs the flow of a link. `time` counts from the begin of the login.
+/// Runs the flow of a link. `time` counts from the begin of the login, over ssh from that of its connection.
 fn run(
     started: &StartedLink,
     time: Duration,

@@ -16,7 +16,7 @@ pub enum LinkRefusal {
     #[error("the login was declined in the browser")]
     Declined,
     /// Nobody confirmed in time, or the provider refused.
-    #[error("the login was not confirmed in the browser in time; try again")]
+    #[error("the login was not confirmed in the browser in time; connect again")]
     NotConfirmed,
     /// The link is over, and an earlier answer of the server was lost. It may have been the mytoken, which nobody here knows then.
     #[error(

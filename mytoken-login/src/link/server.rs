@@ -52,7 +52,7 @@ struct State<'a> {
 }
 
 impl<'a> LinkServer<'a> {
-    /// For a login that began at `began` and comes from the address `origin`.
+    /// For a login whose time began at `began` and that comes from the address `origin`.
     #[must_use]
     pub fn new(
         tokens: &'a ServerTokens<'a>,

@@ -17,7 +17,7 @@ pub struct LinkSettings {
     pub lifetime: Duration,
     /// Whether the mytoken may create sub-tokens, for jobs.
     pub create_mytoken: bool,
-    /// How long the person has to confirm, from the begin of the login on.
+    /// How long the person has to confirm, from the begin of the login on; over ssh, of the connection.
     pub time: Duration,
     /// When the QR code is shown.
     pub qr: LinkQr,
@@ -42,7 +42,8 @@ impl Default for LinkSettings {
             hosts: vec!["this".to_owned()],
             lifetime: Duration::seconds(8 * 3_600),
             create_mytoken: false,
-            time: Duration::seconds(100),
+            // With one request and the default of `deadline` as long as sshd's default `LoginGraceTime` (SSH-10).
+            time: Duration::seconds(90),
             qr: LinkQr::Always,
         }
     }

@@ -52,7 +52,7 @@ kinds! {
     SSHD_PASSWORD: "sshd-password", "sshd", Warning, "";
     /// `LoginGraceTime` ends before the deadline of login.toml, and before a person has pasted a token.
     SSHD_GRACE_TIME: "sshd-login-grace-time", "sshd", Error, "";
-    /// `LoginGraceTime` ends before `time` of `[link]`: a login with a link is cut off while its person confirms.
+    /// `LoginGraceTime` ends before `time` of `[link]`, one request and the deadline: a login with a link is cut off while its person confirms.
     SSHD_LINK_TIME: "sshd-link-time", "sshd", Warning, "";
     /// `MaxStartups` is as shipped.
     SSHD_MAX_STARTUPS: "sshd-max-startups", "sshd", Warning, "";

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use mytoken::config::DIRECTORY;
 use mytoken_login::LoginSettings;
+use mytoken_login::link::REQUEST_TIME;
 use mytoken_wire::printable;
 
 use super::configuration::word;
@@ -49,9 +50,6 @@ const MOST_BLOCKS: usize = 50;
 
 /// What a person needs to paste a token.
 const PERSON: Duration = Duration::from_secs(30);
-
-/// What a login with a link needs after its person has confirmed.
-const AFTER_LINK: Duration = Duration::from_secs(10);
 
 /// A setting that keeps tokens out or is dangerous with them, and that a `Match` block can have.
 struct Closing {
@@ -234,15 +232,24 @@ impl Findings {
 
     /// A person who logs in with a link has less time than login.toml says.
     fn link_time(&mut self, sshd: &Effective, files: &Files, login: &LoginSettings) {
-        let time = login.link.time.get();
-        let grace = sshd.grace_time().filter(|grace| login.accepts_links() && *grace < time + AFTER_LINK);
+        let (time, deadline) = (login.link.time.get(), login.deadline.get());
+        // The last request can begin when the time ends, and the decision follows its answer.
+        let needed = time.saturating_add(REQUEST_TIME).saturating_add(deadline);
+        let grace = sshd.grace_time().filter(|grace| login.accepts_links() && *grace < needed);
         if let Some(grace) = grace {
             let text = format!(
-                "LoginGraceTime is {} s: it ends logins with a link before the {} s of [link] time in login.toml are over",
+                "LoginGraceTime is {} s: it ends logins with a link whose people need the {} s of [link] time in login.toml. \
+                 The last request takes {} s more, and the decision up to {} s",
                 grace.as_secs(),
-                time.as_secs()
+                time.as_secs(),
+                REQUEST_TIME.as_secs(),
+                deadline.as_secs()
             );
-            let fix = format!("{}   # at least time of [link], and 10 s", files.grep("logingracetime"));
+            let fix = format!(
+                "{}   # at least {} s, or a shorter time of [link]",
+                files.grep("logingracetime"),
+                needed.as_secs()
+            );
             self.add_fixed(kinds::SSHD_LINK_TIME, text, fix);
         }
     }

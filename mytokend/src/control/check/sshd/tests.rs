@@ -287,8 +287,12 @@ fn a_login_with_a_link_needs_its_time() {
         |accept: &str, time: u64| format!("[exchange]\nserver = 'm'\naccept = [{accept}]\n[link]\ntime = '{time}s'\n");
     let with =
         |grace: u64, login: &str| found_with(Ran::Output(HEALTHY.replace("time 120", &format!("time {grace}"))), login);
-    assert_eq!(with(120, &login("'link'", 100)), Vec::<String>::new());
-    assert_eq!(with(109, &login("'link'", 100)), ["sshd-link-time"]);
+    // One request of 10 s, and the deadline of 20 s.
+    assert_eq!(with(120, &login("'link'", 90)), Vec::<String>::new());
+    assert_eq!(with(120, &login("'link'", 91)), ["sshd-link-time"]);
+    assert_eq!(with(119, &login("'link'", 90)), ["sshd-link-time"]);
+    assert_eq!(with(120, &format!("deadline = '30s'\n{}", login("'link'", 90))), ["sshd-link-time"]);
+    assert_eq!(with(120, "[exchange]\nserver = 'm'\naccept = ['link']\n"), Vec::<String>::new(), "the defaults");
     assert_eq!(with(120, &login("'link'", 300)), ["sshd-link-time"]);
     assert_eq!(with(0, &login("'link'", 300)), Vec::<String>::new(), "no limit");
     assert_eq!(with(120, &login("'mytoken'", 300)), Vec::<String>::new(), "not accepted");
