@@ -67,6 +67,15 @@ impl Handover {
         self.store_as(Content::OfSession, record, &[session]).map(drop)
     }
 
+    /// Stores the record of a login that goes on. When its processes have ended, however long that takes, the agent finds the record and
+    /// revokes what is in it. Returns the handle for [`Self::discard`].
+    ///
+    /// # Errors
+    /// [`FileError::Unusable`].
+    pub fn store_for_login(&self, record: &Record) -> Result<String, FileError> {
+        self.store_as(Content::OfLogin, record, &record.processes)
+    }
+
     /// Stores the record of a session that gets no mytoken. The agent finds it at its next sweep and revokes the one that was made for the
     /// session.
     ///

@@ -16,7 +16,7 @@ use mytoken::http::{HttpSettings, LazyClient};
 use mytoken::private_files::Owner;
 use mytoken::restrictions::Clause;
 use mytoken_login::budget::{Allowance, BudgetSettings, LedgerFile};
-use mytoken_login::handover::Handover;
+use mytoken_login::handover::{Abandoned, Handover};
 use mytoken_login::link::{LinkOwner, LinkRecords, LinkRequest, LinkServer, LinkService, PollAnswer};
 use mytoken_login::{ExchangeSettings, Refusal, Remote, ServerTokens};
 use mytoken_wire::clock::FixedClock;
@@ -49,12 +49,12 @@ fn records(directory: &Path) -> Vec<Value> {
     files.map(|file| serde_json::from_slice(&std::fs::read(file.unwrap().path()).unwrap()).unwrap()).collect()
 }
 
-/// Runs `login` with a host and this server. Afterwards no login waits.
+/// Runs `login` with a host and this server. Afterwards no login waits. Returns what the agent finds then.
 fn with_login(
     server: &MytokenServer,
     budget: &BudgetSettings,
     login: impl FnOnce(&LinkServer<'_>, &Path, &LedgerFile),
-) {
+) -> Vec<Abandoned> {
     let directory = tempfile::tempdir().unwrap();
     let http = HttpSettings { roots: roots(), loopback_http: true, ..HttpSettings::default() };
     let (http, clock) = (LazyClient::new(&http), FixedClock(NOW));
@@ -69,6 +69,15 @@ fn with_login(
     login(&link, &place, &ledger);
     drop(link);
     assert!(ledger.read(budget).unwrap().0.links.is_empty(), "a login still waits");
+    let (left, problems) = handover.abandoned(&clock);
+    assert!(problems.is_empty() && left.len() == records(&place).len(), "{problems:?}");
+    left
+}
+
+/// Whether the agent finds something while the login goes on. A clock that jumps does not end it.
+fn is_found(place: &Path) -> bool {
+    let handover = Handover::new(place, Owner::current());
+    [NOW, NOW + 3_601, 0].into_iter().any(|now| !handover.abandoned(&FixedClock(now)).0.is_empty())
 }
 
 fn start(link: &LinkServer<'_>) -> Result<(), Refusal> {
@@ -84,7 +93,7 @@ fn what_a_login_has_made_is_kept_for_revocation_until_it_is_forgotten() {
     let own = mytoken(json!({}));
     let granted = json!({"mytoken": own.expose(), "mytoken_type": "token", "capabilities": ["AT"]});
     let server = MytokenServer::with_replies(vec![started(), pending(), Reply::json(200, &granted)]);
-    with_login(&server, &BudgetSettings::default(), |link, place, ledger| {
+    let left = with_login(&server, &BudgetSettings::default(), |link, place, ledger| {
         start(link).unwrap();
         let sent = server.requests()[0].json();
         assert_eq!(sent["name"], "ssh session alice@login from 192.0.2.7");
@@ -94,18 +103,33 @@ fn what_a_login_has_made_is_kept_for_revocation_until_it_is_forgotten() {
         let [code] = &records(place)[..] else { panic!("{:?}", records(place)) };
         assert_eq!((&code["renewal"]["mytoken"], &code["uid"]), (&json!("Zm9vYmFy"), &json!(65_534)));
 
+        assert!(!is_found(place), "its process runs");
         assert!(matches!(link.poll(soon()), Ok(PollAnswer::Pending)));
         assert!(matches!(link.poll(soon()), Ok(PollAnswer::Granted(_))));
         let [whole] = &records(place)[..] else { panic!("{:?}", records(place)) };
         assert_eq!(whole["renewal"]["mytoken"], own.expose(), "the code is used up");
-        let (found, _) = Handover::new(place, Owner::current()).abandoned(&FixedClock(NOW + 601));
-        assert_eq!((found.len(), found[0].is_proven()), (1, true), "a person has confirmed it");
-        assert_ne!(found[0].until(), Some(NOW + 300), "it has an end of its own");
+        assert!(!is_found(place), "its process runs");
         assert!(ledger.read(&BudgetSettings::default()).unwrap().0.links.is_empty(), "it waits no longer");
         link.forget();
         assert_eq!(records(place), Vec::<Value>::new());
         assert_eq!(server.requests().len(), 3);
     });
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_mytoken_that_no_session_got_and_nobody_revoked_is_the_agents_when_the_login_is_over() {
+    let own = mytoken(json!({}));
+    let granted = json!({"mytoken": own.expose(), "mytoken_type": "token", "capabilities": ["AT"]});
+    let server = MytokenServer::with_replies(vec![started(), Reply::json(200, &granted)]);
+    let left = with_login(&server, &BudgetSettings::default(), |link, _, _| {
+        start(link).unwrap();
+        assert!(matches!(link.poll(soon()), Ok(PollAnswer::Granted(_))));
+    });
+    // The process of this test runs on, as that of a program which logs many people in.
+    assert_eq!((left.len(), left[0].renewal.mytoken.expose()), (1, own.expose()));
+    assert!(left[0].is_proven(), "a person has confirmed it");
+    assert_ne!(left[0].until(), Some(NOW + 300), "it has an end of its own");
 }
 
 #[test]
@@ -126,18 +150,15 @@ fn a_link_that_is_given_up_is_revoked_or_left_for_the_agent() {
         assert_eq!((server.requests().len(), records(place).len()), (2, 0));
     });
     let server = MytokenServer::with_replies(vec![started(), Reply::json(500, &json!({}))]);
-    with_login(&server, &BudgetSettings::default(), |link, place, _| {
+    let left = with_login(&server, &BudgetSettings::default(), |link, place, _| {
         start(link).unwrap();
         link.abandon(soon());
         assert_eq!(records(place).len(), 1);
-        // As soon as this process has ended, or later than any login waits.
-        let handover = Handover::new(place, Owner::current());
-        assert!(handover.abandoned(&FixedClock(NOW)).0.is_empty(), "its process runs");
-        let (found, _) = handover.abandoned(&FixedClock(NOW + 601));
-        assert_eq!((found.len(), found[0].renewal.mytoken.expose(), found[0].verified), (1, "Zm9vYmFy", false));
-        // Nobody can use it after that, so it costs no request.
-        assert_eq!((found[0].until(), found[0].is_proven()), (Some(NOW + 300), false));
+        assert!(!is_found(place), "the login is not over");
     });
+    assert_eq!((left.len(), left[0].renewal.mytoken.expose(), left[0].verified), (1, "Zm9vYmFy", false));
+    // Nobody can use it after that, so it costs no request.
+    assert_eq!((left[0].until(), left[0].is_proven()), (Some(NOW + 300), false));
 }
 
 #[test]

@@ -22,16 +22,20 @@ pub(super) enum Content {
     Revocable,
     /// A mytoken that must be revoked when the session ends, because the agent did not take it. No session takes the record.
     OfSession,
+    /// A polling code or mytoken that must be revoked when the process of its login ends: a login with a link that goes on. No session takes
+    /// the record.
+    OfLogin,
 }
 
 impl Content {
-    const ALL: [Self; 3] = [Self::Plain, Self::Revocable, Self::OfSession];
+    const ALL: [Self; 4] = [Self::Plain, Self::Revocable, Self::OfSession, Self::OfLogin];
 
     const fn mark(self) -> &'static str {
         match self {
             Self::Plain => "",
             Self::Revocable => "r",
             Self::OfSession => "s",
+            Self::OfLogin => "l",
         }
     }
 }
@@ -67,10 +71,14 @@ impl RecordName {
         format!("{:032x}", self.random)
     }
 
-    /// Whether no session can take the record any more: it is too old at `now`, or its processes have ended. A session lasts as long as it
-    /// likes.
+    /// Whether nobody needs the record any more: its processes have ended, or it is too old at `now` for a session to take it. A session
+    /// lasts as long as it likes, and a person is at the browser for minutes: a jump of the clock ends neither.
     pub(super) fn is_obsolete(&self, now: u64) -> bool {
-        self.is_orphan() || self.content != Content::OfSession && self.age(now) > AGE_LIMIT
+        let has_limit = match self.content {
+            Content::Plain | Content::Revocable => true,
+            Content::OfSession | Content::OfLogin => false,
+        };
+        self.is_orphan() || has_limit && self.age(now) > AGE_LIMIT
     }
 
     /// Seconds between its creation and `now`. `now` is the earlier time if the clock was set back.
@@ -122,6 +130,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_time_of_day_ends_only_what_a_session_takes_at_once() {
+        let own = Process::own().unwrap();
+        let ended = Process { start: own.start + 1, ..own };
+        for (content, expected) in
+            [(Content::Plain, true), (Content::Revocable, true), (Content::OfSession, false), (Content::OfLogin, false)]
+        {
+            let is_obsolete = |process, now| RecordName::new(content, 10_000, &[process]).is_obsolete(now);
+            assert!(!is_obsolete(own, 10_600), "{content:?}");
+            assert_eq!((is_obsolete(own, 10_601), is_obsolete(own, 0)), (expected, expected), "{content:?}");
+            assert!(is_obsolete(ended, 10_000), "{content:?}");
+        }
+    }
+
+    #[test]
     fn a_name_has_one_spelling() {
         let processes = [Process { pid: 7, start: 8 }, Process { pid: 9, start: 10 }];
         for processes in [&processes[..], &processes[..1], &[]] {
@@ -134,6 +156,7 @@ mod tests {
         for good in [
             format!("r1-{random}"),
             format!("s1-2.3-{random}"),
+            format!("l1-2.3-{random}"),
             format!("1-{random}"),
             format!("1-2.3-{random}"),
             format!("1-2.3-4.5-{random}"),

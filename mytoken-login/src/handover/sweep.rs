@@ -83,7 +83,7 @@ impl Handover {
                     remaining = remaining.saturating_sub(names.len());
                     // One of a session is as old as the session.
                     let is_given_up = |record: &RecordName| {
-                        record.content() == Content::Revocable && record.age(now) > REVOCABLE_LIMIT
+                        record.content() != Content::OfSession && record.age(now) > REVOCABLE_LIMIT
                     };
                     remove_orphans(&account, &names, now, is_given_up);
                     // Fails when the directory is not empty.
@@ -130,7 +130,7 @@ impl Handover {
 fn is_for_agent(record: &RecordName, now: u64) -> bool {
     match record.content() {
         Content::Plain => false,
-        Content::Revocable => record.is_obsolete(now),
+        Content::Revocable | Content::OfLogin => record.is_obsolete(now),
         Content::OfSession => true,
     }
 }

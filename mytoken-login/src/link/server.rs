@@ -39,6 +39,8 @@ pub struct LinkServer<'a> {
     records: LinkRecords<'a>,
     origin: String,
     began: Instant,
+    /// This process. `None`: that cannot be known.
+    process: Option<Process>,
     state: RefCell<State<'a>>,
 }
 
@@ -61,7 +63,7 @@ impl<'a> LinkServer<'a> {
         origin: String,
         began: Instant,
     ) -> Self {
-        Self { tokens, allowance, records, origin, began, state: RefCell::default() }
+        Self { tokens, allowance, records, origin, began, process: Process::own(), state: RefCell::default() }
     }
 
     /// Keeps `secret`, the polling code or the mytoken of this login, for revocation. The record of what was kept before is removed after
@@ -73,13 +75,26 @@ impl<'a> LinkServer<'a> {
         if let Some(renewal) = accepted.credential.as_mut().and_then(|credential| credential.renewal.as_mut()) {
             renewal.mytoken = secret.clone();
         }
-        let process = Process::own().into_iter().collect();
+        let process = self.process.into_iter().collect();
         let Some(record) = Record::new(accepted, service, process, self.records.clock) else { return Ok(()) };
-        let stored = records.store(&record)?;
+        let stored = records.store_for_login(&record)?;
         if let Some(earlier) = handle.replace(stored) {
             records.discard(&earlier);
         }
         Ok(())
+    }
+}
+
+impl Drop for LinkServer<'_> {
+    /// The login is over. What it could not revoke is the agent's at once: the process of a login can last, in other programs than sshd.
+    fn drop(&mut self) {
+        let kept = self.state.borrow_mut().kept.take();
+        let (Some(records), Some((accepted, service, Some(handle)))) = (self.records.records, kept) else { return };
+        let record = Record::new(&accepted, &service, Vec::new(), self.records.clock);
+        // If it cannot be stored, the earlier record stays, and the end of the process makes it the agent's.
+        if record.is_some_and(|record| records.store_for_revocation(&record).is_ok()) {
+            records.discard(&handle);
+        }
     }
 }
 
