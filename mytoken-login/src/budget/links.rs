@@ -100,12 +100,21 @@ impl Drop for LinkPlace<'_> {
 }
 
 impl Allowance<'_> {
-    /// Takes the place of a login to `account` that waits for its person. `None`: this host keeps nothing between logins.
+    /// Takes the place of a login of `process` to `account` that waits for its person. `None`: this host keeps nothing between logins.
     ///
     /// # Errors
-    /// [`LinkRefusal::Busy`] when another login has it; [`Refusal::System`] when the ledger cannot be used.
-    pub fn take_link_place(&self, account: &str, deadline: Deadline) -> Result<Option<LinkPlace<'_>>, Refusal> {
-        let Some((ledger, process)) = self.ledger.zip(Process::own()) else { return Ok(None) };
+    /// [`LinkRefusal::Busy`] when another login has it; [`Refusal::System`] when the ledger cannot be used, or the process is not known: the
+    /// place and the record of the link last as long as it does.
+    pub fn take_link_place(
+        &self,
+        account: &str,
+        process: Option<Process>,
+        deadline: Deadline,
+    ) -> Result<Option<LinkPlace<'_>>, Refusal> {
+        let Some(ledger) = self.ledger else { return Ok(None) };
+        let unknown =
+            || Refusal::System("/proc/self/stat cannot be read, so a login with a link cannot wait".to_owned());
+        let process = process.ok_or_else(unknown)?;
         let mut taken = Ok(());
         let change = ledger.change(self.settings, deadline, &mut |ledger, now| {
             ledger.links.drop_expired(now);
@@ -152,6 +161,20 @@ mod tests {
         links.begin(login("alice", "192.0.2.1", 1), &|_| true).unwrap();
         links.drop_expired(99);
         assert!(links.is_empty(), "an earlier boot");
+    }
+
+    #[test]
+    fn a_login_whose_process_is_not_known_takes_no_place_and_does_not_begin() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = LedgerFile::new(&directory.path().join("login"), mytoken::private_files::Owner::current());
+        let settings = BudgetSettings::default();
+        let allowance = Allowance::new(Some(&ledger), &settings, Remote::of(None, Some("192.0.2.1")), None);
+        let take =
+            |process| allowance.take_link_place("alice", process, Deadline::after(std::time::Duration::from_secs(9)));
+        assert!(matches!(take(None), Err(Refusal::System(_))));
+        assert!(ledger.read(&settings).unwrap().0.links.is_empty());
+        let place = take(Process::own()).unwrap();
+        assert!(place.is_some() && !ledger.read(&settings).unwrap().0.links.is_empty());
     }
 
     #[test]

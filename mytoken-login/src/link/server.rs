@@ -131,7 +131,7 @@ impl LinkService for LinkServer<'_> {
         owner: &LinkOwner<'_>,
         deadline: Deadline,
     ) -> Result<StartedLink, Refusal> {
-        let place = self.allowance.take_link_place(owner.account, deadline)?;
+        let place = self.allowance.take_link_place(owner.account, self.process, deadline)?;
         let pending = self.tokens.start_link(request, deadline)?;
         let started = StartedLink {
             link: pending.consent_uri.clone(),
