@@ -311,7 +311,7 @@ impl<'a> Exchange<'a> {
         let provider = claims.as_ref().map(|claims| claims.unverified().oidc_iss.as_str());
         let issuer = issuer_of_exchange(self.issuers, provider).filter(|_| !is_signed(&access_token));
         if issuer.is_none() && !is_signed(&access_token) {
-            return Err(Refusal::Opaque);
+            return Err(Refusal::OpaqueExchange { provider: provider.map(str::to_owned) });
         }
         let server = self.settings.server.clone();
         let renewal = RenewalCredential { server, mytoken, scope: scope.clone(), audience: audience.clone() };

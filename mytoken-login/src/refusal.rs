@@ -58,6 +58,12 @@ pub enum Refusal {
         "several providers of this site have such tokens; write @at:NAME: in front of it, with the site's name of yours"
     )]
     OpaqueIssuer,
+    /// The mytoken server gave an opaque access token for a mytoken, and no issuer here is its provider and has such tokens.
+    #[error("{}", opaque_exchange(.provider.as_deref()))]
+    OpaqueExchange {
+        /// The provider's URL. `None`: a short token does not tell it.
+        provider: Option<String>,
+    },
     /// The configuration does not accept this kind of token.
     #[error("{0} is not accepted here")]
     KindNotAccepted(
@@ -212,6 +218,7 @@ impl Refusal {
             | Self::Chunks(_)
             | Self::Opaque
             | Self::OpaqueIssuer
+            | Self::OpaqueExchange { .. }
             | Self::KindNotAccepted(_)
             | Self::ForeignServer
             | Self::Rotating
@@ -310,6 +317,14 @@ fn garbage(why: NotAToken) -> &'static str {
         }
         NotAToken::TooLong => "the text is longer than any token",
         _ => "the token was not accepted",
+    }
+}
+
+fn opaque_exchange(provider: Option<&str>) -> &'static str {
+    if provider.is_some() {
+        "your provider gives opaque access tokens, and this host is not set up for them; tell its administrator"
+    } else {
+        "the provider gives opaque access tokens, and a short token does not say which provider that is; use the mytoken itself"
     }
 }
 

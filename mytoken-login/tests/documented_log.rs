@@ -140,6 +140,7 @@ fn the_failure_line_is_for_the_refusals_that_fail2ban_counts() {
         Refusal::UserUnknown,
         Refusal::Opaque,
         Refusal::OpaqueIssuer,
+        Refusal::OpaqueExchange { provider: None },
         Refusal::KindNotAccepted("a mytoken"),
         Refusal::ForeignServer,
         Refusal::Rotating,

@@ -135,6 +135,7 @@ mod tests {
             (Refusal::Chunks(ChunkFault::Order), PamError::AUTH_ERR),
             (Refusal::Opaque, PamError::AUTH_ERR),
             (Refusal::OpaqueIssuer, PamError::AUTH_ERR),
+            (Refusal::OpaqueExchange { provider: Some(text()) }, PamError::AUTH_ERR),
             (Refusal::KindNotAccepted("a mytoken"), PamError::AUTH_ERR),
             (Refusal::Token(Rejection::IssuerUnknown), PamError::AUTH_ERR),
             (Refusal::Token(Rejection::Malformed), PamError::AUTH_ERR),

@@ -31,6 +31,7 @@ impl Refusal {
             | Self::TooManyRequests { limit: Limit::Address, .. } => true,
             Self::NotHandled(_)
             | Self::Empty
+            | Self::OpaqueExchange { .. }
             | Self::KindNotAccepted(_)
             | Self::ForeignServer
             | Self::Rotating

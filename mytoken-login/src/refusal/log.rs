@@ -53,6 +53,7 @@ impl Refusal {
             Self::Chunks(_) => "chunks",
             Self::Opaque => "opaque",
             Self::OpaqueIssuer => "opaque_issuer",
+            Self::OpaqueExchange { .. } => "opaque_exchange",
             Self::KindNotAccepted(_) => "kind_not_accepted",
             Self::ForeignServer => "foreign_server",
             Self::Rotating => "rotating",
@@ -121,6 +122,14 @@ impl Refusal {
             Self::Link(refusal) => refusal.detail(),
             Self::Garbage(why) => Some(why.as_str().to_owned()),
             Self::Chunks(fault) => Some(fault.to_string()),
+            Self::OpaqueExchange { provider: Some(url) } => Some(format!(
+                "the mytoken server gave an opaque access token: the [[issuer]] of {url} needs the key opaque, \
+                 and a validation that asks the provider"
+            )),
+            Self::OpaqueExchange { provider: None } => Some(
+                "the mytoken server gave an opaque access token for a short token, so its provider is not known"
+                    .to_owned(),
+            ),
             Self::NotMapped { maps_to: Some(account), .. } => Some(format!("maps to {account}")),
             Self::Token(rejection @ (Rejection::Claim(_) | Rejection::WrongKind(_) | Rejection::ClaimsDiffer(_))) => {
                 Some(rejection.to_string())

@@ -107,6 +107,8 @@ pub struct Server {
     pub revokes: Option<String>,
     /// Changes to the claims of its access token.
     pub access_token: toml::Table,
+    /// Whether its access token is opaque.
+    pub opaque: bool,
     /// Changes to the claims of the mytoken of the transfer code.
     pub mytoken: toml::Table,
 }

@@ -136,7 +136,7 @@ fn an_opaque_access_token_logs_in_by_introspection() -> Result<()> {
         control(site, "/provider/policy", Some(r#"{"opaque": true}"#))?;
         assert_eq!(outcome(site, &mytoken(site, &["AT"])?)?, "accepted");
         configure(site, "")?;
-        assert_eq!(outcome(site, &mytoken(site, &["AT"])?)?, "opaque", "nobody can be asked");
+        assert_eq!(outcome(site, &mytoken(site, &["AT"])?)?, "opaque_exchange", "nobody can be asked");
         Ok(())
     })
 }
