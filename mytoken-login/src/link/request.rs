@@ -133,6 +133,7 @@ mod tests {
     use mytoken::token::Rotation;
 
     use super::*;
+    use mytoken::token::is_name_of_link;
 
     fn attempt(user: &str, host: &str) -> Attempt {
         Attempt { service: "sshd".into(), user: user.into(), rhost: None, host: host.into() }
@@ -149,6 +150,11 @@ mod tests {
             name("alice", "login.example.org", "192.0.2.7"),
             "ssh session alice@login.example.org from 192.0.2.7"
         );
+        for user in ["alice", "x y from z", ""] {
+            // sbatch sees by it how to get a longer one.
+            assert!(is_name_of_link(&name(user, "login", "2001:db8::7")), "{user}");
+        }
+        assert!(!is_name_of_link(&session_mytoken_name("alice", "login")), "mytoken-ssh made it");
         let v6 = "2001:0db8:1234:5678:9abc:def0:1234:5678";
         for (user, host) in [("a", "h"), ("alice", &*"long.".repeat(50)), (&*"u".repeat(300), &*"h".repeat(300))] {
             let name = name(user, host, v6);

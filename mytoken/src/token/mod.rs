@@ -10,7 +10,7 @@ mod session;
 pub use claims::{MytokenClaims, Rotation, UnverifiedClaims};
 pub use fingerprint::fingerprint;
 pub use jwt::Jwt;
-pub use session::{is_for_session, session_mytoken_name};
+pub use session::{is_for_session, is_name_of_link, session_mytoken_name};
 
 use crate::Secret;
 

@@ -19,6 +19,14 @@ pub fn session_mytoken_name(user: &str, host: &str) -> String {
     format!("{}{host}", prefix(user))
 }
 
+/// Whether a mytoken of this name was made by a login with a link: the name of a session's mytoken, and ` from ` with an address. The person
+/// could change it, so it decides about nothing but sentences.
+#[must_use]
+pub fn is_name_of_link(name: &str) -> bool {
+    let words: Vec<&str> = name.split(' ').collect();
+    matches!(words.as_slice(), ["ssh", "session", session, "from", address] if session.contains('@') && !address.is_empty())
+}
+
 fn prefix(user: &str) -> String {
     format!("ssh session {user}@")
 }

@@ -177,7 +177,7 @@ fn render(
 
 fn source(source: ParentSource) -> &'static str {
     match source {
-        ParentSource::Session => "that of your session (MYTOKEN_FILE)",
+        ParentSource::Session | ParentSource::LinkSession => "that of your session (MYTOKEN_FILE)",
         ParentSource::Store => "that of mytoken-ssh login (~/.config/mytoken)",
     }
 }

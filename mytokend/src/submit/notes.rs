@@ -15,6 +15,8 @@ const ENOUGH: u64 = 90;
 pub enum ParentSource {
     /// The session's file, `MYTOKEN_FILE`.
     Session,
+    /// The same, after a login with a link: its user may have no mytoken-ssh.
+    LinkSession,
     /// The store of mytoken-ssh.
     Store,
 }
@@ -22,7 +24,7 @@ pub enum ParentSource {
 impl ParentSource {
     const fn mytoken(self) -> &'static str {
         match self {
-            Self::Session => "your session's mytoken",
+            Self::Session | Self::LinkSession => "your session's mytoken",
             Self::Store => "your mytoken in ~/.config/mytoken",
         }
     }
@@ -74,6 +76,10 @@ impl Comparison<'_> {
         }
         let remedy = match self.source {
             ParentSource::Session => format!("mytoken-ssh ssh --delegate={}", duration(longest)),
+            ParentSource::LinkSession => format!(
+                "log in with a link again, which begins its time anew (this site sets how long it is), or with mytoken-ssh ssh --delegate={}",
+                duration(longest)
+            ),
             ParentSource::Store => "mytoken-ssh login".to_owned(),
         };
         Some(format!(
@@ -217,6 +223,10 @@ mod tests {
             "this job's credential ends on Sat 08:00 because your session's mytoken does; a job here can wait and run until \
              2027-01-24 08:00. For a longer one: mytoken-ssh ssh --delegate=9d"
         );
+        let [line] = &notes(ParentSource::LinkSession, &[clause(NOW + DAY)], NOW + DAY)[..] else { panic!("no line") };
+        let remedy = "For a longer one: log in with a link again, which begins its time anew (this site sets how long it is), \
+                      or with mytoken-ssh ssh --delegate=9d";
+        assert!(line.contains("your session's mytoken does") && line.ends_with(remedy), "{line}");
         let [line] = &notes(ParentSource::Store, &[clause(NOW + DAY)], NOW + DAY)[..] else { panic!("no line") };
         assert!(line.contains("~/.config/mytoken does") && line.ends_with("mytoken-ssh login"), "{line}");
         for exp in [NOW + 9 * DAY, NOW + 9 * DAY - DAY / 2] {

@@ -10,7 +10,7 @@ use mytoken::capabilities::{AT, CREATE_MYTOKEN, Capabilities};
 use mytoken::restrictions::Clause;
 use mytoken::server::refuse_rotation;
 use mytoken::time_format::TimeFormat;
-use mytoken::token::{MytokenClaims, unverified_claims};
+use mytoken::token::{MytokenClaims, UnverifiedClaims, is_name_of_link, unverified_claims};
 use mytoken::token_store::{AcquiredToken, StoreError, TokenStore};
 use mytoken::urls::ServerUrl;
 use mytoken::{Deadline, Error, Secret};
@@ -68,7 +68,14 @@ impl Parent<'_> {
 
     pub(crate) fn source(&self) -> ParentSource {
         match self {
-            Self::File(_) => ParentSource::Session,
+            Self::File(token) => {
+                let of_link = |claims: UnverifiedClaims| is_name_of_link(&claims.unverified().name);
+                if unverified_claims(token).is_some_and(of_link) {
+                    ParentSource::LinkSession
+                } else {
+                    ParentSource::Session
+                }
+            }
             Self::Stored(_) => ParentSource::Store,
         }
     }
@@ -242,6 +249,19 @@ mod tests {
     fn a_valid_mytoken_in_the_sessions_file_is_used() {
         let good = jwt(&claims(("", "")));
         assert_eq!(found(&good).unwrap().expose(), good);
+    }
+
+    #[test]
+    fn the_mytoken_of_a_login_with_a_link_is_known_by_its_name() {
+        let source = |name: &str| {
+            let token = jwt(&claims(("\"name\":\"n\"", &format!("\"name\":\"{name}\""))));
+            Parent::File(Secret::new(token.as_str())).source()
+        };
+        assert_eq!(source("ssh session alice@login from 192.0.2.7"), ParentSource::LinkSession);
+        for name in ["n", "", "ssh session alice@login", "ssh session alice@login from ", "my ssh session a@b from c"] {
+            assert_eq!(source(name), ParentSource::Session, "{name}");
+        }
+        assert_eq!(Parent::File(Secret::new("a short token")).source(), ParentSource::Session);
     }
 
     #[test]
