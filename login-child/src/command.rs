@@ -69,8 +69,11 @@ pub enum Ran {
 /// Runs a command, and ends it at the deadline.
 ///
 /// # Errors
-/// [`Errno`] if no child can be made or it is lost (`ECHILD`), an argument has a NUL character, or the input is too long.
+/// [`Errno`] if no child can be made or it is lost or stopped (`ECHILD`), an argument has a NUL character, or the input is too long.
 pub fn run(command: &Command<'_>, deadline: Deadline) -> Result<Ran, Errno> {
+    if deadline.remaining().is_none() {
+        return Ok(Ran::TimedOut);
+    }
     let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno::EINVAL);
     let program = text(command.program.as_os_str().as_bytes())?;
     let mut arguments = vec![program.clone()];
@@ -81,6 +84,7 @@ pub fn run(command: &Command<'_>, deadline: Deadline) -> Result<Ran, Errno> {
     pointers.push(ptr::null());
     let prepared = Prepared { program: &program, pointers: &pointers, user: command.user };
     let collected = supervise(&prepared, Some(input(command.input)?), command.output_limit, deadline)?;
+    let had_its_time = collected.had_its_time();
     let (output, errors) = (collected.output, collected.errors);
     for message in &collected.messages {
         match *message {
@@ -88,14 +92,14 @@ pub fn run(command: &Command<'_>, deadline: Deadline) -> Result<Ran, Errno> {
             Message::Ended(_) if collected.too_much => return Ok(Ran::TooMuch),
             Message::Ended(End::Exited(status)) => return Ok(Ran::Exited { status, output, errors }),
             Message::Ended(End::Killed(signal)) => return Ok(Ran::Killed { signal, errors }),
-            Message::TimedOut | Message::File { .. } | Message::Read => {}
+            Message::Begun | Message::TimedOut | Message::File { .. } | Message::Read => {}
         }
     }
-    match (collected.too_much, deadline.remaining()) {
+    match (collected.too_much, had_its_time) {
         (true, _) => Ok(Ran::TooMuch),
-        (false, None) => Ok(Ran::TimedOut),
-        // Somebody has killed the supervisor: the caller of a set-uid program can do that.
-        (false, Some(_)) => Err(Errno::ECHILD),
+        (false, true) => Ok(Ran::TimedOut),
+        // Somebody has killed or stopped the supervisor: the caller of a set-uid program can do that, before it is wholly root.
+        (false, false) => Err(Errno::ECHILD),
     }
 }
 

@@ -10,6 +10,8 @@ pub(crate) const LENGTH: usize = 16;
 /// What supervisor or worker say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Message {
+    /// The supervisor starts the worker.
+    Begun,
     /// The worker has ended by itself.
     Ended(End),
     /// The worker was killed because the time was up.
@@ -51,6 +53,7 @@ impl Message {
             Self::File { part, fault: RawFault::Writable(mode) } => [4, part, 3, mode],
             Self::File { part, fault: RawFault::TooLarge } => [4, part, 4, 0],
             Self::Read => [5, 0, 0, 0],
+            Self::Begun => [6, 0, 0, 0],
         };
         let mut bytes = [0; LENGTH];
         for (place, number) in bytes.chunks_exact_mut(4).zip([kind, part, code, value]) {
@@ -74,6 +77,7 @@ impl Message {
             (4, 3) => Self::File { part, fault: RawFault::Writable(value) },
             (4, 4) => Self::File { part, fault: RawFault::TooLarge },
             (5, 0) => Self::Read,
+            (6, 0) => Self::Begun,
             _ => return None,
         })
     }
@@ -97,6 +101,7 @@ mod tests {
             file(RawFault::Writable(0o4777)),
             file(RawFault::TooLarge),
             Message::Read,
+            Message::Begun,
         ] {
             assert_eq!(Message::parse(&message.bytes()), Some(message));
         }

@@ -22,7 +22,11 @@ use crate::worker::Work;
 /// Longest error output that is kept. What follows is read and forgotten, so that the worker does not wait.
 const ERRORS_LIMIT: usize = 1024;
 
-/// How long the host waits for a supervisor that has nothing left to do. Then it kills it.
+/// How long a supervisor may take to start its worker. Who is later was stopped, or this machine is too slow for a statement about a
+/// worker.
+const BEGIN_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long the host waits for a supervisor that has nothing left to do but to say so. Then it kills it.
 const SUPERVISOR_LIMIT: Duration = Duration::from_millis(500);
 
 /// What a worker said and wrote.
@@ -33,12 +37,31 @@ pub(crate) struct Collected {
     pub(crate) errors: Vec<u8>,
     /// It wrote more than the limit.
     pub(crate) too_much: bool,
+    /// Whether the worker was started at once.
+    pub(crate) in_time: bool,
+}
+
+impl Collected {
+    /// Whether the worker was ended because its time was up, and was not kept from its begin.
+    pub(crate) fn had_its_time(&self) -> bool {
+        self.in_time && self.messages.contains(&Message::TimedOut)
+    }
+
+    /// Whether the supervisor has said how the worker ended.
+    fn is_whole(&self) -> bool {
+        self.messages.iter().any(|message| matches!(message, Message::Ended(_) | Message::TimedOut))
+    }
 }
 
 /// A supervisor that has not been waited for.
-struct Supervisor(pid_t);
+struct Supervisor {
+    pid: pid_t,
+    /// How long it is waited for.
+    limit: Duration,
+}
 
-/// Runs `work` in a worker. Returns at the deadline at the latest, and half a second later if the machine is that slow. `limit`: longest output.
+/// Runs `work` in a worker. Returns at the deadline at the latest, and half a second later if the machine is that slow or the supervisor is
+/// stopped. `limit`: longest output.
 pub(crate) fn supervise(
     work: &dyn Work,
     input: Option<OwnedFd>,
@@ -54,11 +77,16 @@ pub(crate) fn supervise(
         errors: errors_end.as_raw_fd(),
         messages: messages_end.as_raw_fd(),
     };
-    let supervisor = start(work, ends, deadline)?;
+    let begin = Deadline::after(BEGIN_LIMIT.min(deadline.remaining().unwrap_or_default() / 4 * 3));
+    let mut supervisor = start(work, ends, deadline)?;
     drop((input, output_end, errors_end, messages_end));
-    let mut streams = Streams { output, errors, messages, said: Vec::new(), collected: Collected::default() };
+    let mut streams = Streams { output, errors, messages, said: Vec::new(), collected: Collected::default(), begin };
     streams.collect(limit, deadline);
     let collected = std::mem::take(&mut streams.collected);
+    if !collected.is_whole() && !collected.too_much {
+        // It has had its time.
+        supervisor.limit = Duration::ZERO;
+    }
     // Closes the pipes: a supervisor that is still at work sees that, and ends its worker.
     drop(streams);
     drop(supervisor);
@@ -81,16 +109,16 @@ fn start(work: &dyn Work, ends: Ends, deadline: Deadline) -> Result<Supervisor, 
         supervisor::run(work, ends, deadline)
     }
     before.thread_set_mask()?;
-    forked.map(Supervisor)
+    forked.map(|pid| Supervisor { pid, limit: SUPERVISOR_LIMIT })
 }
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        let end = Deadline::after(SUPERVISOR_LIMIT);
-        while let Ok(None) = raw::reap(self.0, false) {
+        let end = Deadline::after(self.limit);
+        while let Ok(None) = raw::reap(self.pid, false) {
             if end.remaining().is_none() {
-                raw::kill(self.0);
-                let _ = raw::reap(self.0, true);
+                raw::kill(self.pid);
+                let _ = raw::reap(self.pid, true);
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -104,11 +132,15 @@ struct Streams {
     messages: File,
     said: Vec<u8>,
     collected: Collected,
+    /// Until when the worker must have been started.
+    begin: Deadline,
 }
 
 impl Streams {
-    /// Reads until the supervisor has said how the worker ended, the output is too long, or the deadline has passed.
+    /// Reads until the supervisor has said how the worker ended, the output is too long, or the supervisor has not even said after the
+    /// deadline that this has passed.
     fn collect(&mut self, limit: usize, deadline: Deadline) {
+        let end = Deadline::after(deadline.remaining().unwrap_or_default().saturating_add(SUPERVISOR_LIMIT));
         let mut open = [true; 3];
         loop {
             // The messages first: when the supervisor says that the worker has ended, all that it wrote is in the pipes.
@@ -117,7 +149,7 @@ impl Streams {
             if ended || self.collected.too_much || !open[2] {
                 return;
             }
-            let Some(left) = deadline.remaining() else { return };
+            let Some(left) = end.remaining() else { return };
             let all = [self.output.as_fd(), self.errors.as_fd(), self.messages.as_fd()];
             let mut polled: Vec<PollFd<'_>> = all
                 .iter()
@@ -134,8 +166,10 @@ impl Streams {
     fn take_messages(&mut self, open: &mut [bool; 3]) -> bool {
         open[2] &= take(&mut self.messages, &mut self.said, usize::MAX);
         let messages = self.said.chunks_exact(LENGTH).filter_map(Message::parse);
-        self.collected.messages = messages.collect();
-        self.collected.messages.iter().any(|message| matches!(message, Message::Ended(_) | Message::TimedOut))
+        let (begun, messages): (Vec<_>, Vec<_>) = messages.partition(|message| *message == Message::Begun);
+        self.collected.in_time |= !begun.is_empty() && self.begin.remaining().is_some();
+        self.collected.messages = messages;
+        self.collected.is_whole()
     }
 
     fn take_output(&mut self, limit: usize, open: &mut [bool; 3]) {
@@ -203,6 +237,25 @@ mod tests {
         assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
         assert_eq!(collected.output, b"begun");
         assert!(!collected.messages.iter().any(|message| matches!(message, Message::Ended(_))), "{collected:?}");
+    }
+
+    #[test]
+    fn a_worker_that_was_started_late_has_not_had_its_time() {
+        let said = |begin: Duration| {
+            let (output, errors) = (pipe().unwrap().0, pipe().unwrap().0);
+            let (messages, end) = pipe().unwrap();
+            for message in [Message::Begun, Message::TimedOut] {
+                raw::write_all(end.as_raw_fd(), &message.bytes()).unwrap();
+            }
+            let begin = Deadline::after(begin);
+            let collected = Collected::default();
+            let mut streams = Streams { output, errors, messages, said: Vec::new(), collected, begin };
+            streams.collect(100, Deadline::after(Duration::ZERO));
+            streams.collected
+        };
+        assert!(said(Duration::from_secs(60)).had_its_time());
+        let late = said(Duration::ZERO);
+        assert!(!late.had_its_time() && late.is_whole(), "{late:?}");
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) fn run(work: &dyn Work, ends: Ends, deadline: Deadline) -> ! {
     // Among others the connection of the host, which must end with the host.
     raw::close_others(&kept);
     raw::be_wholly_root();
+    // From here on only root can stop or kill it.
+    let _ = raw::write_all(ends.messages, &Message::Begun.bytes());
     // SAFETY: the child calls only functions of `raw`, and ends in `perform`.
     let forked = raw::notice_children().and_then(|()| unsafe { raw::fork(libc::SIGCHLD) });
     let last = match forked {

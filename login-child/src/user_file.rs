@@ -134,7 +134,7 @@ pub fn read(file: &UserFile<'_>, deadline: Deadline) -> Result<Vec<u8>, ReadFail
             Message::Read => whole = true,
             // What was read is in the pipe before the worker ends.
             Message::Ended(_) if whole => return Ok(collected.output),
-            Message::Ended(_) | Message::TimedOut => {}
+            Message::Begun | Message::Ended(_) | Message::TimedOut => {}
         }
     }
     Err(ReadFailed::TimedOut)

@@ -42,10 +42,15 @@ impl Mapper for CommandMapper<'_> {
             input: input.as_bytes(),
             output_limit: LONGEST + 1,
         };
-        let ran = login_child::run(&command, end)
-            .map_err(|errno| Refusal::System(format!("{} cannot be run: {errno}", self.settings.program.display())))?;
         // The deadline is the earlier one if something else took the time, which a caller of a set-uid program can cause. That is no outage.
-        self.answer(ran, &asked.account.name, end == deadline)
+        let cut = end == deadline;
+        let ran = login_child::run(&command, end).map_err(|errno| {
+            if cut && deadline.remaining().is_none() {
+                return Refusal::DeadlinePassed;
+            }
+            Refusal::System(format!("{} cannot be run: {errno}", self.settings.program.display()))
+        })?;
+        self.answer(ran, &asked.account.name, cut)
     }
 }
 
