@@ -289,7 +289,16 @@ mod tests {
             let retired = if *has_retired { vec!["old".to_owned()] } else { Vec::new() };
             let (sealed, handle) = (String::new(), format!("new{leader}"));
             let text = TextHash::of(&sealed);
-            let own = Replacement { sealed, text, handle, made: *made, exp: 9_000, follows: false, retired };
+            let own = Replacement {
+                sealed,
+                text,
+                handle,
+                made: *made,
+                exp: 9_000,
+                server: String::new(),
+                follows: false,
+                retired,
+            };
             (*leader, Arc::new(own))
         };
         let of_user: HashMap<u32, Arc<Replacement>> = replaced.iter().map(replacement).collect();

@@ -68,6 +68,9 @@ pub struct KeptText {
     /// The host that gave it. Only this one may say that it is not needed any more.
     #[serde(default)]
     pub host: String,
+    /// The URL of the mytoken server by whose clock it expires. Empty: an earlier release has kept the text.
+    #[serde(default)]
+    pub server: String,
 }
 
 /// The texts. Memory holds their names and expiries only.
@@ -111,8 +114,9 @@ impl Escrow {
             let bytes = content.as_ref().map_or(0, |content| content.len() as u64);
             let text = content.and_then(|content| parse(&content));
             let hash = text.as_ref().map(|text| TextHash::of(&text.sealed));
-            let (exp, host) = text.map_or((u64::MAX, String::new()), |text| (text.exp, text.host));
-            texts.insert(key, Known { text: hash, exp, bytes, host, writer: None, is_over: false });
+            let (exp, host, server) = text
+                .map_or_else(|| (u64::MAX, String::new(), String::new()), |text| (text.exp, text.host, text.server));
+            texts.insert(key, Known { text: hash, exp, bytes, host, server, writer: None, is_over: false });
         }
         Ok(Self { files, texts: Mutex::new(texts) })
     }
@@ -138,6 +142,7 @@ impl Escrow {
             exp: text.exp,
             bytes: bytes.len() as u64,
             host: text.host.clone(),
+            server: text.server.clone(),
             writer: Some(number),
             is_over: false,
         };
@@ -227,10 +232,10 @@ impl Escrow {
         known.is_over
     }
 
-    /// Forgets the texts whose sub-tokens have expired at `now`, Unix seconds.
-    pub fn expire(&self, now: u64) {
+    /// Forgets the texts whose sub-tokens have expired. `time_at` tells the time of day at a mytoken server, Unix seconds.
+    pub fn expire(&self, time_at: impl Fn(&str) -> u64) {
         for known in self.texts().known.values_mut() {
-            known.is_over |= known.exp <= now;
+            known.is_over |= known.exp <= time_at(&known.server);
         }
     }
 

@@ -124,7 +124,8 @@ impl Broker {
         if follows && !self.state().has_room(&own, host) {
             return Err(NO_ROOM.to_owned());
         }
-        let text = KeptText { sealed: sealed.clone(), exp: admitted.exp, follows, host: host.to_owned() };
+        let (host_name, server) = (host.to_owned(), admitted.server().to_owned());
+        let text = KeptText { sealed: sealed.clone(), exp: admitted.exp, follows, host: host_name, server };
         match escrow.reserve(&key, &text).map_err(|error| error.to_string())? {
             Reserved::Kept => {
                 let (escrow, key) = (Arc::clone(escrow), key.clone());
@@ -184,7 +185,8 @@ impl Broker {
     pub(super) fn sweep_kept(&self, expires: bool) {
         let Some(escrow) = self.kept.escrow.get() else { return };
         if expires {
-            escrow.expire(self.expiry_time());
+            let times = self.expiry_times();
+            escrow.expire(|server| times.at(server));
         }
         if let Err(error) = escrow.sweep() {
             let text = format!("a credential that is not needed any more could not be removed: {error}");

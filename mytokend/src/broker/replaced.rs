@@ -248,6 +248,7 @@ impl Broker {
             handle: key.handle,
             made: admitted.made,
             exp: admitted.exp,
+            server: admitted.server().to_owned(),
             follows: *follows,
             retired: Vec::new(),
         };
@@ -307,7 +308,8 @@ impl Broker {
     pub(super) fn sweep_replacements(&self, looks: bool) {
         let Some(store) = self.replaced.store.get() else { return };
         if looks {
-            store.expire(self.expiry_time());
+            let times = self.expiry_times();
+            store.expire(|server| times.at(server));
             self.follow_those_read(store.read_again());
         }
         if let Err(error) = store.sweep() {

@@ -63,6 +63,9 @@ pub struct Replacement {
     pub made: u64,
     /// Expiry of its sub-token, Unix seconds.
     pub exp: u64,
+    /// The URL of the mytoken server by whose clock it expires. Empty: an earlier release has kept it.
+    #[serde(default)]
+    pub server: String,
     /// This broker revokes the sub-token if the job never starts.
     pub follows: bool,
     /// The credentials that it has replaced: they are revoked, or will be when it has given a token. Each has its handle and the hash of
@@ -225,12 +228,12 @@ impl Replacements {
         }
     }
 
-    /// Forgets those whose sub-tokens have expired at `now`, Unix seconds.
-    pub fn expire(&self, now: u64) {
+    /// Forgets those whose sub-tokens have expired. `time_at` tells the time of day at a mytoken server, Unix seconds.
+    pub fn expire(&self, time_at: impl Fn(&str) -> u64) {
         let mut memory = self.memory();
         let Memory { entries, stale, .. } = &mut *memory;
         entries.retain(|leader, own| {
-            let is_due = own.replacement.exp <= now && !own.is_over;
+            let is_due = own.replacement.exp <= time_at(&own.replacement.server) && !own.is_over;
             if is_due {
                 stale.insert(*leader);
             }

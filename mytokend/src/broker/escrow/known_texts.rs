@@ -29,6 +29,8 @@ pub(super) struct Known {
     pub bytes: u64,
     /// The host that gave it.
     pub host: String,
+    /// The mytoken server by whose clock it expires.
+    pub server: String,
     /// The request that is writing it.
     pub writer: Option<u64>,
     /// It is not needed any more. Nobody gets it, and [`super::Escrow::sweep`] removes its file.

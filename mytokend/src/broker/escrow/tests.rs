@@ -16,8 +16,16 @@ impl Escrow {
     }
 }
 
+const SERVER: &str = "https://mytoken";
+
 fn text(sealed: &str) -> KeptText {
-    KeptText { sealed: format!("mt1.00000000.{sealed}"), exp: 1_000, follows: true, host: "login1".into() }
+    KeptText {
+        sealed: format!("mt1.00000000.{sealed}"),
+        exp: 1_000,
+        follows: true,
+        host: "login1".into(),
+        server: SERVER.into(),
+    }
 }
 
 fn key(uid: u32, digit: char) -> TextKey {
@@ -56,9 +64,9 @@ fn a_text_survives_the_broker_and_ends_with_its_sub_token() {
     let escrow = open(temp.path());
     assert_eq!((count(&escrow), escrow.get(&alice).unwrap()), (2, Some(text("AAAA"))));
     assert_eq!(escrow.get(&key(2001, 'b')).unwrap(), None);
-    escrow.expire(999);
+    escrow.expire(|_| 999);
     assert_eq!(count(&escrow), 2);
-    escrow.expire(1_000);
+    escrow.expire(|server| if server == SERVER { 1_000 } else { 0 });
     assert_eq!((escrow.keys(), escrow.get(&alice).unwrap()), (vec![bob.clone()], None));
     escrow.sweep().unwrap();
     assert!(!file.exists());
@@ -80,7 +88,7 @@ fn a_file_that_cannot_be_read_stays() {
     let escrow = open(temp.path());
     assert_eq!(escrow.get(&broken).unwrap(), None);
     assert!(matches!(escrow.keep(&broken, &text("AAAA")), Err(EscrowError::InUse)));
-    escrow.expire(1 << 40);
+    escrow.expire(|_| 1 << 40);
     assert_eq!(escrow.status(true), EscrowStatus { on: true, texts: 1, bytes: 1, first_expiry: None });
 }
 
@@ -124,7 +132,15 @@ fn a_user_cannot_fill_the_disk() {
     let temp = tempfile::tempdir().unwrap();
     let escrow = open(temp.path());
     let of = |number| TextKey { uid: 1, handle: format!("{number:032x}") };
-    let known = || Known { text: None, exp: 1, bytes: 1, host: String::new(), writer: None, is_over: false };
+    let known = || Known {
+        text: None,
+        exp: 1,
+        bytes: 1,
+        host: String::new(),
+        server: String::new(),
+        writer: None,
+        is_over: false,
+    };
     escrow.texts().known.extend((0..MOST_OF_USER).map(|number| (of(number), known())));
     assert!(matches!(escrow.keep(&key(1, 'f'), &text("AAAA")), Err(EscrowError::TooManyOfUser)));
     escrow.keep(&key(2, 'f'), &text("AAAA")).unwrap();
@@ -135,7 +151,15 @@ fn a_user_cannot_fill_the_disk() {
 fn one_host_leaves_places_to_the_others_of_each_user_and_of_all() {
     let temp = tempfile::tempdir().unwrap();
     let escrow = open(temp.path());
-    let known = || Known { text: None, exp: 1, bytes: 1, host: "n1".into(), writer: None, is_over: false };
+    let known = || Known {
+        text: None,
+        exp: 1,
+        bytes: 1,
+        host: "n1".into(),
+        server: String::new(),
+        writer: None,
+        is_over: false,
+    };
     let fill = |uid, count: usize| {
         let of = |number| TextKey { uid, handle: format!("{number:032x}") };
         let mut texts = escrow.texts();

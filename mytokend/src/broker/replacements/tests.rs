@@ -6,10 +6,21 @@ use std::path::Path;
 
 use super::*;
 
+const SERVER: &str = "https://mytoken";
+
 fn replacement(handle: &str) -> Replacement {
     let sealed = format!("mt1.00000000.{handle}");
     let text = TextHash::of(&sealed);
-    Replacement { sealed, text, handle: handle.into(), made: 100, exp: 1_000, follows: true, retired: Vec::new() }
+    Replacement {
+        sealed,
+        text,
+        handle: handle.into(),
+        made: 100,
+        exp: 1_000,
+        server: SERVER.into(),
+        follows: true,
+        retired: Vec::new(),
+    }
 }
 
 /// The submission with this handle.
@@ -83,9 +94,9 @@ fn a_new_credential_survives_the_broker_and_the_next_one_remembers_it() {
     assert!(known.has_any(2001) && known.has_any(2002) && !known.has_any(2003));
     assert_eq!((known.all().len(), known.of_user(2001).len()), (2, 1));
 
-    known.expire(999);
+    known.expire(|_| 999);
     assert_eq!(known.all().len(), 2);
-    known.expire(1_000);
+    known.expire(|server| if server == SERVER { 1_000 } else { 0 });
     known.sweep().unwrap();
     assert_eq!((handle(&known, alice), handle(&known, bob), file.exists()), (None, Some("b".into()), false));
 }
@@ -206,7 +217,7 @@ fn who_revokes_does_not_wait_for_the_disk() {
     known.retire(alice, &key("old"));
     assert!(known.get(alice).unwrap().has_retired(&key("old")));
     known.forget(alice, "a");
-    known.expire(0);
+    known.expire(|_| 0);
     assert_eq!((handle(&known, alice), disk.handle_of("2001-40.json")), (None, Some("a".into())));
     drop(hangs);
     known.sweep().unwrap();

@@ -124,7 +124,8 @@ fn a_jump_of_this_hosts_clock_removes_no_kept_credential() {
     assert_eq!(test.own.keep(&request(7, HANDLE)), "");
     // The texts of the test never expire, so the clocks say when they do.
     let begin = test.own.broker.begin.0;
-    let expiry = || test.own.broker.expiry_time();
+    let at = |server: &str| test.own.broker.expiry_times().at(server);
+    let expiry = || at("https://mytoken");
     assert!(expiry() <= begin - DAY + 60, "this host's clock may be ahead");
     test.clock.day.store(400 * DAY, Ordering::Relaxed);
     assert!(expiry() <= begin - DAY + 60, "a jump");
@@ -132,9 +133,14 @@ fn a_jump_of_this_hosts_clock_removes_no_kept_credential() {
     assert!((begin + DAY..begin + DAY + 60).contains(&expiry()));
     *test.own.fakes.server_time.lock().unwrap() = Some(NOW + 77);
     assert_eq!(expiry(), NOW + 77, "the server knows");
+    assert!((begin + DAY..begin + DAY + 60).contains(&at("https://other")), "of another server it knows nothing");
+    assert_eq!(at(""), NOW + 77, "a text of an earlier release: the earliest time");
     test.own.broker.sweep_kept(true);
     assert_eq!(test.own.kept_count(), 1);
     *test.own.fakes.server_time.lock().unwrap() = Some(u64::MAX);
+    for other in ["", "https://other"] {
+        assert!((begin + DAY..begin + DAY + 60).contains(&at(other)), "a wrong clock drops what is of other servers");
+    }
     test.own.broker.sweep_kept(true);
     assert_eq!(test.own.kept_count(), 0);
 }

@@ -107,7 +107,13 @@ fn a_text_outlives_the_broker_that_got_it() {
     let temp = tempfile::tempdir().unwrap();
     let escrow = Arc::new(Escrow::open(Directory::open(temp.path()).unwrap(), Owner::current()).unwrap());
     let key = TextKey { uid: 2001, handle: HANDLE.to_owned() };
-    let text = KeptText { sealed: sealed(2001, HANDLE), exp: u64::MAX, follows: false, host: "login1".into() };
+    let text = KeptText {
+        sealed: sealed(2001, HANDLE),
+        exp: u64::MAX,
+        follows: false,
+        host: "login1".into(),
+        server: String::new(),
+    };
     escrow.keep(&key, &text).unwrap();
     let test = with_escrow("", temp.path());
     assert_eq!(test.kept(2001, HANDLE), KeptAnswer::Sealed(text.sealed));

@@ -85,7 +85,13 @@ fn a_kept_text_of_a_sub_token_that_was_revoked_is_removed_without_another_revoca
     let (marks, texts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let escrow = || Escrow::open(Directory::open(texts.path()).unwrap(), Owner::current()).unwrap();
     let key = TextKey { uid: 7, handle: HANDLE.to_owned() };
-    let text = KeptText { sealed: sealed(7, HANDLE), exp: u64::MAX, follows: true, host: "login1".into() };
+    let text = KeptText {
+        sealed: sealed(7, HANDLE),
+        exp: u64::MAX,
+        follows: true,
+        host: "login1".into(),
+        server: String::new(),
+    };
     Arc::new(escrow()).keep(&key, &text).unwrap();
     leave(marks.path(), &SubmissionKey::new(7, HANDLE, &text.sealed), true, Duration::ZERO);
     let next = with_marks("", marks.path());
