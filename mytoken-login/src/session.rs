@@ -8,7 +8,9 @@ use mytoken::Deadline;
 use mytoken::private_files::{Directory, FileError, Owner, as_user};
 use mytoken::random::random;
 use mytoken_wire::Handle;
-use mytoken_wire::agent::{self, AgentError, RenewalCredential, SessionEnd, SessionEnded, SessionPlace, SessionStart};
+use mytoken_wire::agent::{
+    self, AgentError, RenewalCredential, SessionEnd, SessionEnded, SessionPlace, SessionStart, SessionStarted,
+};
 
 use crate::handover::Record;
 use crate::runtime_dir::open_runtime_dir;
@@ -130,6 +132,7 @@ pub fn revoked_at_end<'a>(record: &'a Record, settings: &SessionSettings) -> Opt
 }
 
 /// Registers the session at the agent, which renews the access token, and revokes the mytoken at the end of the session if `settings` say so.
+/// Returns the keys of `[session]` that the agent ignores, because it is of an earlier release and does not know them.
 ///
 /// # Errors
 /// Why the agent did not register it. The session then keeps the access token of the login until that expires.
@@ -140,7 +143,7 @@ pub fn register(
     installed: &Installed,
     monitor: u32,
     deadline: Deadline,
-) -> Result<(), AgentError> {
+) -> Result<Vec<&'static str>, AgentError> {
     let revoke_at_end = revoked_at_end(record, settings).is_some();
     let renewal = record.credential.renewal.clone().filter(|_| installed.bearer_token_file.is_some());
     let start = SessionStart {
@@ -157,7 +160,18 @@ pub fn register(
         retain: settings.retain,
         place: installed.place,
     };
-    agent::ask(socket, &start, deadline).map(drop)
+    agent::ask(socket, &start, deadline).map(|started| ignored(SessionStarted::of(&start), started))
+}
+
+/// The keys of `[session]` that ask for something that the agent does not do.
+fn ignored(asked: SessionStarted, started: SessionStarted) -> Vec<&'static str> {
+    let keys = [
+        ("revoke_at_logout", asked.revoke_at_end && !started.revoke_at_end),
+        ("linger", asked.linger && !started.linger),
+        ("retain", asked.retain && !started.retain),
+        ("directory", asked.place != started.place),
+    ];
+    keys.into_iter().filter_map(|(key, is_ignored)| is_ignored.then_some(key)).collect()
 }
 
 /// Tells the agent that the session has ended. Its answer says whether the session's files stay.

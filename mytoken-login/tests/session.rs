@@ -18,7 +18,7 @@ use mytoken::private_files::Owner;
 use mytoken_login::handover::Record;
 use mytoken_login::session::{Installed, register};
 use mytoken_login::{SessionDirectory, SessionSettings, SessionStore};
-use mytoken_wire::agent::{Answer, Envelope, SessionPlace};
+use mytoken_wire::agent::{Answer, Envelope, SessionPlace, SessionStarted};
 use serde_json::{Value, json};
 use session_fixture::{NOW, Runtime, accepted, record, record_of};
 use skipped::skip;
@@ -146,6 +146,16 @@ fn a_link_in_place_of_the_users_own_directory_is_not_followed() {
 
 /// The message that `register` sends for this record.
 fn registration(record: &Record, settings: &SessionSettings, installed: &Installed) -> Value {
+    registered(record, settings, installed, |_| Answer::Done {}).0
+}
+
+/// The message that `register` sends for this record, and the keys that an agent with this answer ignores.
+fn registered(
+    record: &Record,
+    settings: &SessionSettings,
+    installed: &Installed,
+    answer: fn(&Value) -> Answer,
+) -> (Value, Vec<&'static str>) {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("agent.sock");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -153,12 +163,43 @@ fn registration(record: &Record, settings: &SessionSettings, installed: &Install
         let (mut stream, _) = listener.accept().unwrap();
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line).unwrap();
-        let answer = serde_json::to_string(&Envelope::of(Answer::Done {})).unwrap();
+        let message: Value = serde_json::from_str(&line).unwrap();
+        let answer = serde_json::to_string(&Envelope::of(answer(&message))).unwrap();
         stream.write_all(format!("{answer}\n").as_bytes()).unwrap();
-        line
+        message
     });
-    register(&socket, record, settings, installed, 4_242, Deadline::after(Duration::from_secs(30))).unwrap();
-    serde_json::from_str(&agent.join().unwrap()).unwrap()
+    let deadline = Deadline::after(Duration::from_secs(30));
+    let ignored = register(&socket, record, settings, installed, 4_242, deadline).unwrap();
+    (agent.join().unwrap(), ignored)
+}
+
+#[test]
+fn what_an_agent_of_an_earlier_release_ignores_is_found() {
+    let installed = Installed {
+        session: "0123456789abcdef0123456789abcdef".into(),
+        place: SessionPlace::User,
+        bearer_token_file: Some(PathBuf::from("/x")),
+        mytoken_file: None,
+    };
+    let mut accepted = accepted();
+    accepted.credential.as_mut().unwrap().for_session = true;
+    let record = record_of(&accepted);
+    let settings = SessionSettings { revoke_at_logout: true, linger: true, retain: true, ..SessionSettings::default() };
+    let ignored = |settings: &SessionSettings, installed: &Installed, answer: fn(&Value) -> Answer| {
+        registered(&record, settings, installed, answer).1
+    };
+    let all = ["revoke_at_logout", "linger", "retain", "directory"];
+    assert_eq!(ignored(&settings, &installed, |_| Answer::Done {}), all);
+    let present = |message: &Value| {
+        let mut started = SessionStarted { place: SessionPlace::User, ..SessionStarted::default() };
+        let asked = |name: &str| message[name] == json!(true);
+        (started.revoke_at_end, started.linger, started.retain) =
+            (asked("revoke_at_end"), asked("linger"), asked("retain"));
+        Answer::SessionStarted(started)
+    };
+    assert!(ignored(&settings, &installed, present).is_empty(), "this release knows them");
+    let installed = Installed { place: SessionPlace::Run, ..installed };
+    assert!(ignored(&SessionSettings::default(), &installed, |_| Answer::Done {}).is_empty(), "nothing is asked for");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::call::{AnswerLine, FromAnswer};
-use super::{Condition, Event};
+use super::{Condition, Event, SessionPlace, SessionStart};
 use crate::members::{Json, flag, list, text};
 use crate::{FileName, JobName, Malformed};
 
@@ -23,6 +23,10 @@ pub enum Answer {
     Permit(Permitted),
     /// To [`ReplacePending`](super::ReplacePending).
     HandedOver(HandedOver),
+    /// To [`SessionStart`](super::SessionStart). Modules of earlier releases take it as `Done`.
+    #[serde(rename = "done")]
+    #[cfg_attr(fuzzing, serde(skip_deserializing))]
+    SessionStarted(SessionStarted),
     /// To [`SessionEnd`](super::SessionEnd). Modules of earlier releases take it as `Done`.
     #[serde(rename = "done")]
     #[cfg_attr(fuzzing, serde(skip_deserializing))]
@@ -125,6 +129,39 @@ impl UsedUp {
 }
 
 impl FromAnswer for Permitted {
+    fn from_answer(line: &AnswerLine<'_>) -> Result<Self, Malformed> {
+        line.deserialized()
+    }
+}
+
+/// What the agent will do with a session that began: the members of [`SessionStart`] that agents of earlier releases do not know. Those
+/// confirm a session without doing what they ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SessionStarted {
+    /// It revokes the mytoken at the session's end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revoke_at_end: bool,
+    /// The session lasts while processes of its login run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub linger: bool,
+    /// The session's files stay after its end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retain: bool,
+    /// Where it looks for the session's files.
+    #[serde(default, skip_serializing_if = "SessionPlace::is_default")]
+    pub place: SessionPlace,
+}
+
+impl SessionStarted {
+    /// The answer of an agent that does all that it is asked for.
+    #[must_use]
+    pub fn of(start: &SessionStart) -> Self {
+        let SessionStart { revoke_at_end, linger, retain, place, .. } = *start;
+        Self { revoke_at_end, linger, retain, place }
+    }
+}
+
+impl FromAnswer for SessionStarted {
     fn from_answer(line: &AnswerLine<'_>) -> Result<Self, Malformed> {
         line.deserialized()
     }

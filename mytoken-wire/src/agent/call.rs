@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::envelope::VERSION;
 use super::{
     HandedOver, JobEnd, JobStart, Permit, Permitted, Register, Renew, Replace, ReplacePending, Retire, Revoke,
-    SessionEnd, SessionEnded, SessionStart, Started, Status, StatusQuery, Submitted,
+    SessionEnd, SessionEnded, SessionStart, SessionStarted, Started, Status, StatusQuery, Submitted,
 };
 use crate::Malformed;
 use crate::members::{self, Document, Json, short_number, text};
@@ -68,7 +68,7 @@ impl Call for Register {
 
 impl Call for SessionStart {
     const NAME: &'static str = "session_start";
-    type Answer = Done;
+    type Answer = SessionStarted;
 }
 
 impl Call for SessionEnd {
@@ -246,6 +246,12 @@ mod tests {
         // The module of an earlier release reads it as a confirmation, and the agent of one tells nothing more.
         assert_eq!(read::<JobEnd>(Answer::SessionEnded(ended)), Some(Done {}));
         assert_eq!(read::<SessionEnd>(Answer::Done {}), Some(SessionEnded::default()));
+        let asked = SessionStart { linger: true, revoke_at_end: true, ..session() };
+        let started = SessionStarted::of(&asked);
+        assert!(started.linger && started.revoke_at_end && !started.retain, "{started:?}");
+        assert_eq!(read::<SessionStart>(Answer::SessionStarted(started)), Some(started));
+        assert_eq!(read::<JobEnd>(Answer::SessionStarted(started)), Some(Done {}));
+        assert_eq!(read::<SessionStart>(Answer::Done {}), Some(SessionStarted::default()));
         for used_up in [UsedUp::User, UsedUp::Host, UsedUp::All] {
             let permitted = Permitted { wait: Some(1200), used_up };
             assert_eq!(read::<Permit>(Answer::Permit(permitted)), Some(permitted));

@@ -34,7 +34,7 @@ pub fn is_answer(line: &[u8]) -> bool {
 
 pub use answer::{
     Answer, BudgetStatus, BudgetUse, FileStatus, HandOver, HandedOver, JobState, JobStatus, Permitted, RefusedReload,
-    SessionEnded, Started, StartedFile, Status, UsedUp,
+    SessionEnded, SessionStarted, Started, StartedFile, Status, UsedUp,
 };
 pub use call::{Call, Done};
 pub use client::{ask, tell};

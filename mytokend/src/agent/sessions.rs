@@ -5,7 +5,7 @@ use mytoken::Secret;
 use mytoken::private_files::Owner;
 use mytoken_login::handover::Abandoned;
 use mytoken_wire::Handle;
-use mytoken_wire::agent::{Answer, EventKind, SessionEnd, SessionEnded, SessionStart};
+use mytoken_wire::agent::{Answer, EventKind, SessionEnd, SessionEnded, SessionStart, SessionStarted};
 
 use super::file_queue::FilePlace;
 use super::lease::{CurrentToken, Lease, LeaseCredential, LeaseKey, Phase};
@@ -28,6 +28,7 @@ impl Agent {
         let Some(begin) = self.processes.start_time(start.pid) else {
             return Answer::Error(format!("there is no process {}", start.pid));
         };
+        let started = SessionStarted::of(&start);
         let now = self.now();
         let key = LeaseKey::Session(start.session);
         let mut lease = Lease::new(key.clone(), Owner { uid: start.uid, gid: start.gid }, "session", now);
@@ -84,7 +85,7 @@ impl Agent {
         let mut table = self.leases();
         table.insert(lease);
         self.lease_changed(&mut table, &key);
-        Answer::Done {}
+        Answer::SessionStarted(started)
     }
 
     pub(super) fn session_end(&self, end: &SessionEnd) -> Answer {

@@ -39,6 +39,18 @@ fn last_event(agent: &TestAgent) -> (EventKind, String) {
 }
 
 #[test]
+fn the_module_hears_what_the_agent_will_do_with_a_session() {
+    for (revoke_at_end, linger, retain) in [(true, true, false), (false, false, true), (false, false, false)] {
+        let agent = TestAgent::new();
+        let session = TestSession::new(&agent);
+        let start = SessionStart { revoke_at_end, linger, retain, ..revoked_at_end(&session) };
+        let started = agent.ask(&start).unwrap();
+        assert_eq!((started.revoke_at_end, started.linger, started.retain), (revoke_at_end, linger, retain));
+        assert_eq!(started.place, start.place);
+    }
+}
+
+#[test]
 fn the_mytoken_is_revoked_at_the_end_only_if_the_module_asked_for_it() {
     for revoke_at_end in [true, false] {
         let agent = TestAgent::new();

@@ -94,16 +94,29 @@ fn register_session(context: &PamContext<'_>, record: &Record, settings: &Sessio
     let deadline = Deadline::after(AGENT_TIME_LIMIT);
     let agent = register(Path::new(AGENT_SOCKET), record, settings, installed, std::process::id(), deadline);
     let place = if installed.place == SessionPlace::User { "user" } else { "run" };
-    // Without the agent nobody would remove the files later. At the end its answer counts, if it gives one.
-    let is_agents = (settings.retain || settings.linger) && agent.is_ok();
+    let ignored = agent.as_deref().unwrap_or_default();
+    if !ignored.is_empty() {
+        context.log(
+            Level::Warning,
+            &format!(
+                "user={} session={} the agent ignores {} of [session], because it is of an earlier release; restart mytokend",
+                escape_field(&record.user),
+                installed.session,
+                ignored.join(", "),
+            ),
+        );
+    }
+    // Without an agent that sees to it nobody would remove the files later. At the end its answer counts, if it gives one.
+    let is_agents = (settings.retain || settings.linger) && agents_at_end(&agent);
     let fate = if is_agents { "leave" } else { "remove" };
     context.store_session(&format!("{}:{}:{}:{place}:{fate}", installed.session, record.uid, record.gid));
-    if agent.is_err() && revoked_at_end(record, settings).is_some() {
+    let revokes = agent.as_ref().is_ok_and(|ignored| !ignored.contains(&"revoke_at_logout"));
+    if !revokes && revoked_at_end(record, settings).is_some() {
         store_for_end(context, record);
     }
     let (level, renewal) = match agent {
-        Ok(()) if record.credential.renewal.is_some() => (Level::Info, "the agent renews it".to_owned()),
-        Ok(()) => (Level::Info, "not renewed: the login was without a mytoken".to_owned()),
+        Ok(_) if record.credential.renewal.is_some() => (Level::Info, "the agent renews it".to_owned()),
+        Ok(_) => (Level::Info, "not renewed: the login was without a mytoken".to_owned()),
         Err(error) => (Level::Warning, format!("not renewed: {error}")),
     };
     context.log(
@@ -118,6 +131,11 @@ fn register_session(context: &PamContext<'_>, record: &Record, settings: &Sessio
             record.credential.exp
         ),
     );
+}
+
+/// Whether the agent sees to the files of a session after its end: it has registered the session, and knows what of `[session]` is about them.
+fn agents_at_end<E>(registered: &Result<Vec<&'static str>, E>) -> bool {
+    registered.as_ref().is_ok_and(|ignored| !ignored.iter().any(|key| ["linger", "retain", "directory"].contains(key)))
 }
 
 /// The session gets nothing, as configured. What was made for it alone has no use any more.
@@ -182,6 +200,20 @@ fn sessions() -> Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_left_only_to_an_agent_that_removes_them_later() {
+        for (registered, expected) in [
+            (Ok(vec![]), true),
+            (Ok(vec!["revoke_at_logout"]), true),
+            (Ok(vec!["linger"]), false),
+            (Ok(vec!["revoke_at_logout", "retain"]), false),
+            (Ok(vec!["directory"]), false),
+            (Err(()), false),
+        ] {
+            assert_eq!(agents_at_end(&registered), expected, "{registered:?}");
+        }
+    }
 
     #[test]
     fn the_agents_answer_decides_whether_the_files_of_a_session_stay() {
