@@ -83,10 +83,11 @@ site: compiler
 	@echo 'Building the product, the test servers and the testbed for tests. The first time takes about two minutes on two cores.'
 	$(CARGO) build --locked --workspace
 
-# The modules that panic on request, for tests. They are in a directory of their own, because both builds have the same file names.
+# The modules that panic on request, for tests. They are in a directory of their own, because both builds have the same file names. The
+# tests of pam-mytoken use the same build of its module.
 tools: site
 	$(CARGO) build --locked -p slurm-spank --features panic-injection --target-dir $(TARGET_DIR)/tmp/panic-injection
-	$(CARGO) build --locked -p pam-mytoken --features panic-injection --target-dir $(TARGET_DIR)/tmp/panic-injection
+	$(CARGO) build --locked -p pam-mytoken --features scripted,panic-injection --target-dir $(TARGET_DIR)/tmp/panic-injection
 
 # The release build, packaged. packaging/debian says which package gets which file.
 deb: debhelper build

@@ -30,14 +30,14 @@ impl Printed {
 
 impl FakePam {
     /// The files of this test program, which are built once. Cargo builds no cdylib for an integration test. The module has a target
-    /// directory of its own, because its file has the name of the real one.
+    /// directory of its own, because its file has the name of the real one; `make tools` builds the same there.
     pub fn get() -> &'static Self {
         static BUILT: OnceLock<FakePam> = OnceLock::new();
         BUILT.get_or_init(|| {
             let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
             let library = directory.join("fake-pam");
             std::fs::create_dir_all(&library).unwrap();
-            Self { module: build_module(&directory.join("scripted")), driver: build_driver(&library) }
+            Self { module: build_module(&directory.join("panic-injection")), driver: build_driver(&library) }
         })
     }
 
