@@ -106,7 +106,7 @@ fn other_targets_name_missing_packages_and_install_nothing() {
 }
 
 /// Programs without which a test of `make test-all` is skipped.
-const EXTRAS: [&str; 13] = [
+const EXTRAS: [&str; 14] = [
     "valgrind",
     "ruby",
     "rpmspec",
@@ -115,6 +115,7 @@ const EXTRAS: [&str; 13] = [
     "podman",
     "buildah",
     "go",
+    "npm",
     "pipx",
     "ansible-playbook",
     "ansible-lint",

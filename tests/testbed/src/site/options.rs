@@ -17,6 +17,8 @@ pub struct Options {
     pub second_machine: bool,
     /// Whether the root has Python too, for the stories of the Ansible role and of motley_cue.
     pub python: bool,
+    /// Whether the root has Node, for the stories of npm's oidc-provider.
+    pub node: bool,
     /// Whether the root of a story that boots systemd also has fail2ban.
     pub fail2ban: bool,
     /// Whether the root has `pam_slurm_adopt`.
@@ -94,6 +96,7 @@ impl Options {
             systemd: false,
             second_machine: false,
             python: false,
+            node: false,
             fail2ban: false,
             slurm_adopt: false,
             data_clients: false,

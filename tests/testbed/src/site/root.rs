@@ -126,6 +126,13 @@ impl Recipe {
         Self::with_packages(&format!("{release}-python"), release, &packages)
     }
 
+    /// The root of a site with Node.
+    #[must_use]
+    pub fn node_site(release: Release) -> Self {
+        let packages: Vec<&str> = SITE_PACKAGES.iter().copied().chain(["nodejs"]).collect();
+        Self::with_packages(&format!("{release}-node"), release, &packages)
+    }
+
     /// The root of a site with the data clients and storage servers of Debian.
     #[must_use]
     pub fn clients_site(release: Release) -> Self {

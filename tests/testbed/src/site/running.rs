@@ -43,6 +43,7 @@ impl Site {
             (false, _, _) if options.slurm_adopt => Recipe::adopting_site,
             (false, _, _) if options.data_clients => Recipe::clients_site,
             (false, _, _) if options.ssh_clients => Recipe::ssh_clients_site,
+            (false, _, _) if options.node => Recipe::node_site,
             (false, _, _) if options.accounting => Recipe::accounting_site,
             (false, true, _) => Recipe::python_site,
             (false, _, _) => Recipe::site,
@@ -52,6 +53,7 @@ impl Site {
         };
         let root = Root::open(&recipe(options.release)).map_err(|error| {
             match (options.data_clients, options.ssh_clients) {
+                _ if options.node => Error::Impossible(format!("its root with Node cannot be made: {error}")),
                 // Debian's unstable release lacks one or the other of these packages from time to time.
                 (true, _) => Error::Impossible(format!("its root with Debian's data clients cannot be made: {error}")),
                 (_, true) => Error::Impossible(format!("its root with Debian's ssh clients cannot be made: {error}")),

@@ -49,6 +49,7 @@ mod login_harm;
 mod loops;
 mod mappers;
 mod node_without_key;
+mod oidc_provider;
 mod packages;
 mod pam;
 mod penalties;

@@ -39,7 +39,7 @@ fn log_in(site: &Site, account: &str, token: &str) -> Result<CommandOutcome> {
 }
 
 /// The last line of the log about a login to `account`: the reason of a refusal, else `accepted` and the rule.
-fn outcome(site: &Site, account: &str, token: &str) -> Result<String> {
+pub(crate) fn outcome(site: &Site, account: &str, token: &str) -> Result<String> {
     let login = log_in(site, account, token)?;
     let log = site.read("/var/log/all.log")?;
     let of_account = format!(" user={account} ");
@@ -54,7 +54,7 @@ fn outcome(site: &Site, account: &str, token: &str) -> Result<String> {
 }
 
 /// Whether the log has a line with all these parts.
-fn is_logged(site: &Site, parts: &[&str]) -> Result<bool> {
+pub(crate) fn is_logged(site: &Site, parts: &[&str]) -> Result<bool> {
     let log = site.read("/var/log/all.log")?;
     Ok(log.lines().any(|line| parts.iter().all(|part| line.contains(part))))
 }
