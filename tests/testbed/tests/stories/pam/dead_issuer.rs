@@ -14,10 +14,10 @@ use super::login_with_key;
 use crate::bad_tokens::inputs;
 
 /// `deadline` of the site.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A login that waits for nothing is refused within this time. What is measured is the module's part: a busy machine takes seconds to connect.
-const AT_ONCE: Duration = Duration::from_secs(2);
+pub(super) const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// A login after one that sshd has ended asks the server for its discovery document first, for this time.
 const PROBE: Duration = Duration::from_secs(2);
@@ -25,12 +25,12 @@ const PROBE: Duration = Duration::from_secs(2);
 const UNAVAILABLE: &str = "unavailable at the moment";
 
 /// A site whose sshd does not block addresses after refusals.
-fn one_node(sshd_config: &'static str) -> Result<Options> {
+pub(super) fn one_node(sshd_config: &'static str) -> Result<Options> {
     Ok(Options { nodes: 1, penalties: false, sshd_config, ..Options::new()? })
 }
 
 /// One login with this answer from an address of its own, and how long ssh ran.
-fn login(site: &Site, answer: &str) -> Result<(Duration, CommandOutcome)> {
+pub(super) fn login(site: &Site, answer: &str) -> Result<(Duration, CommandOutcome)> {
     let options = "-o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1";
     let command = format!("ssh {options} {} true", site.new_client()?.destination());
     askpass::prepare(site, "alice", &[answer])?;
@@ -43,7 +43,7 @@ fn short_token(site: &Site) -> Result<String> {
     tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))
 }
 
-fn signal_servers(site: &Site, signal: &str) -> Result<()> {
+pub(super) fn signal_servers(site: &Site, signal: &str) -> Result<()> {
     site.sh("root", &format!("pkill -{signal} -f '[t]estserver serve'"))?.ok().map(drop)
 }
 
@@ -105,16 +105,21 @@ fn a_login_that_sshd_ends_tells_the_next_one_of_a_silent_issuer() -> Result<()> 
     })
 }
 
-/// TLS stall: the connection is there, and not one byte comes.
+/// A server at port 9443 of all names: the connection is there, and not one byte comes.
+pub(super) fn mute_server(site: &Site) -> Result<()> {
+    let listen = "use Socket; socket(my $s, PF_INET, SOCK_STREAM, 0); setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1); \
+                  bind($s, sockaddr_in(9443, INADDR_ANY)) or die; listen($s, 99); my @c; while (accept(my $c, $s)) { push @c, $c }";
+    site.start_daemon(Daemon::new("mute", ["perl", "-e", listen]))?;
+    site.wait_for("the mute server", Duration::from_secs(20), "root", "ss -ltn | grep -q :9443").map(drop)
+}
+
+/// TLS stall.
 #[test]
 fn a_server_that_accepts_and_says_nothing_delays_one_login() -> Result<()> {
     story_with_own_servers(one_node("")?, |site| {
         let token = short_token(site)?;
         login(site, &token)?.1.ok()?;
-        let listen = "use Socket; socket(my $s, PF_INET, SOCK_STREAM, 0); setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1); \
-                      bind($s, sockaddr_in(9443, INADDR_ANY)) or die; listen($s, 99); my @c; while (accept(my $c, $s)) { push @c, $c }";
-        site.start_daemon(Daemon::new("mute", ["perl", "-e", listen]))?;
-        site.wait_for("the mute server", Duration::from_secs(20), "root", "ss -ltn | grep -q :9443")?;
+        mute_server(site)?;
         site.sh("root", "sed -i s/mytoken.testbed:8443/mytoken.testbed:9443/ /etc/mytoken/mytoken.toml")?.ok()?;
         let (took, first) = login(site, &token)?;
         assert!(!first.success() && first.stderr.contains(UNAVAILABLE), "{first:?}");
@@ -152,8 +157,14 @@ wait"#
 
 /// The `ms=` of all refusals in the log: the time from the answer to the decision.
 fn times_of_refusals(site: &Site) -> Result<Vec<u64>> {
+    times_of(site, "refuse")
+}
+
+/// The same of all decisions with this word: `accept` or `refuse`.
+pub(super) fn times_of(site: &Site, decision: &str) -> Result<Vec<u64>> {
     let log = site.read("/var/log/all.log")?;
-    let lines = log.lines().filter(|line| line.contains("pam_mytoken(sshd:auth): refuse"));
+    let wanted = format!("pam_mytoken(sshd:auth): {decision} ");
+    let lines = log.lines().filter(|line| line.contains(&wanted));
     let ms = |line: &str| line.split(" ms=").nth(1)?.split(' ').next()?.parse().ok();
     Ok(lines.filter_map(ms).collect())
 }

@@ -2,6 +2,7 @@
 //! The PAM module in real sshd: sessions, outages, panics and broken configurations.
 
 mod broken_configuration;
+mod crowd;
 mod dead_issuer;
 mod exchanges;
 mod forms;
