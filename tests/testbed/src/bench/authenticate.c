@@ -2,7 +2,9 @@
 // Authenticates a user by one PAM stack and answers each hidden prompt with the content of a file. The exit status is 0 if the stack
 // returns success.
 //
-//     authenticate CONFDIR SERVICE USER FILE
+//     authenticate CONFDIR SERVICE USER FILE [memory]
+//
+// With `memory` it prints the highest memory of the process in KiB (VmHWM).
 //
 // The prototypes are copied from pam_appl(3), so that no development package is needed.
 #include <stdio.h>
@@ -32,8 +34,19 @@ static int converse(int count, const struct pam_message **messages, struct pam_r
     return PAM_SUCCESS;
 }
 
+// Not ru_maxrss of getrusage(2), which begins with that of the process before execve(2).
+static int print_memory(void) {
+    char line[256];
+    long kib = 0;
+    FILE *status = fopen("/proc/self/status", "r");
+    if (!status) return 1;
+    while (!kib && fgets(line, sizeof line, status)) sscanf(line, "VmHWM: %ld", &kib);
+    fclose(status);
+    return kib ? printf("%ld\n", kib) < 0 : 1;
+}
+
 int main(int argc, char **argv) {
-    if (argc != 5) return 2;
+    if (argc != 5 && argc != 6) return 2;
     FILE *file = fopen(argv[4], "r");
     if (!file) return 3;
     fread(answer, 1, sizeof answer - 1, file);
@@ -43,5 +56,6 @@ int main(int argc, char **argv) {
     if (pam_start_confdir(argv[2], argv[3], &conversation, argv[1], &handle) != PAM_SUCCESS) return 4;
     int code = pam_authenticate(handle, 0);
     pam_end(handle, code);
+    if (argc == 6 && print_memory() != 0) return 5;
     return code == PAM_SUCCESS ? 0 : 1;
 }

@@ -53,11 +53,29 @@ pub(super) fn measure(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
     Ok(figures.into_iter().flatten().collect())
 }
 
+/// The program with these arguments at its end, for each of both stacks.
+fn variants(arguments: &str) -> [Vec<Step>; 2] {
+    ["ours", "permit"]
+        .map(|stack| vec![Step::new(&format!("{PROGRAM} /etc/bench/pam-{stack} sshd alice {ACCESS_TOKEN}{arguments}"))])
+}
+
+fn cleanup() -> Step {
+    Step::new("sh -c").arg(REMOVE_RECORDS)
+}
+
+/// Measures the peak memory of a process that authenticates as sshd's auth child does, with the configuration that the site has now.
+pub(super) fn measure_memory(site: &Site, amount: &Amount, note: &str) -> Result<Option<Figure>> {
+    prepare(site)?;
+    let measurement = Measurement::new(amount.scale(20), variants(" memory")).printed().with_cleanup(20, cleanup());
+    let rows = measurement.run(site, "root", &[])?;
+    let [ours, permit] = rows.as_slice() else { return Ok(None) };
+    let figure = |found| Figure::from_comparison("auth_child_rss_kib", found, Goal::Difference(6_144.0), note);
+    Ok(compare(ours, permit).map(|found| figure(found).in_unit("KiB")))
+}
+
 fn time_authentications(site: &Site, amount: &Amount) -> Result<Vec<Vec<f64>>> {
-    let with = |stack: &str| vec![Step::new(&format!("{PROGRAM} /etc/bench/pam-{stack} sshd alice {ACCESS_TOKEN}"))];
     // The number of records per account is limited. The clean-up after every 20 rounds keeps it far below the limit.
-    let cleanup = Step::new("sh -c").arg(REMOVE_RECORDS);
-    Measurement::new(amount.scale(200), [with("ours"), with("permit")]).with_cleanup(20, cleanup).run(site, "root", &[])
+    Measurement::new(amount.scale(200), variants("")).with_cleanup(20, cleanup()).run(site, "root", &[])
 }
 
 fn prepare(site: &Site) -> Result<()> {

@@ -14,14 +14,13 @@ const ASKPASS: &str = "/home/alice/bench/askpass";
 
 /// Measures logins with an access token, a short token and a key.
 pub(super) fn measure(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
-    let script = format!("printf '#!/bin/sh\\nexec cat \"$BENCH_TOKEN\"\\n' >{ASKPASS} && chmod 700 {ASKPASS}");
-    site.sh("alice", &script)?.ok()?;
+    prepare(site)?;
     let variants =
         [by_token(ACCESS_TOKEN), by_token(SHORT_TOKEN), by_key(), tokens::curl_exchange()].map(|step| vec![step]);
     let measurement = Measurement::new(amount.scale(60), variants);
     // Per round the module and curl each send one exchange; the other two variants send none.
     let exchanges = 2 * measurement.runs_per_variant();
-    let times = tokens::check_requests(site, "access_token", exchanges, || measurement.run(site, "alice", &[]))?;
+    let times = tokens::check_requests(site, tokens::EXCHANGES, exchanges, || measurement.run(site, "alice", &[]))?;
     let [access, short, key, curl] = times.as_slice() else { return Ok(Vec::new()) };
     let key_and_curl: Vec<f64> = key.iter().zip(curl).map(|(key, curl)| key + curl).collect();
     let at = "`ssh testbed true` with an access token by a shell script as askpass; baseline: with a key. Provider's keys are cached";
@@ -39,13 +38,19 @@ pub(super) fn measure(site: &Site, amount: &Amount) -> Result<Vec<Figure>> {
     .collect())
 }
 
-fn by_token(file: &str) -> Step {
+/// Makes the askpass script.
+pub(super) fn prepare(site: &Site) -> Result<()> {
+    let script = format!("printf '#!/bin/sh\\nexec cat \"$BENCH_TOKEN\"\\n' >{ASKPASS} && chmod 700 {ASKPASS}");
+    site.sh("alice", &script)?.ok().map(drop)
+}
+
+pub(super) fn by_token(file: &str) -> Step {
     Step::new("ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed true")
         .env("SSH_ASKPASS", ASKPASS)
         .env("SSH_ASKPASS_REQUIRE", "force")
         .env("BENCH_TOKEN", file)
 }
 
-fn by_key() -> Step {
+pub(super) fn by_key() -> Step {
     Step::new(&format!("ssh -o PreferredAuthentications=publickey -o BatchMode=yes -i {USER_KEY} testbed true"))
 }

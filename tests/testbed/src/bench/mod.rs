@@ -6,6 +6,7 @@
 
 mod agent_load;
 mod amount;
+mod asking;
 mod authentications;
 mod broker_array;
 mod broker_load;
@@ -68,6 +69,11 @@ type Part = (&'static str, fn(&Site, &Amount) -> Result<Vec<Figure>>, &'static [
 const PARTS: &[Part] = &[
     ("logins", logins::measure, &[("login_at_minus_publickey_ms", "ms"), ("login_mytoken_over_curl", "ms")]),
     ("authentications", authentications::measure, &[("pam_auth_at_ms", "ms"), ("pam_auth_at_ms_1000_left", "ms")]),
+    (
+        "logins that ask the provider",
+        asking::measure,
+        &[("login_userinfo_over_curl", "ms"), ("login_introspection_over_curl", "ms"), ("auth_child_rss_kib", "KiB")],
+    ),
     (
         "submissions without --mytoken",
         submissions::without_credential,
@@ -150,11 +156,14 @@ mod tests {
         names.sort_unstable();
         let agreed = [
             "agent_rss_kib_1000_jobs",
+            "auth_child_rss_kib",
             "broker_reconnect_s_10000_nodes",
             "broker_rss_kib_10000_nodes",
             "broker_start_p99_s_10000_nodes",
             "login_at_minus_publickey_ms",
+            "login_introspection_over_curl",
             "login_mytoken_over_curl",
+            "login_userinfo_over_curl",
             "pam_auth_at_ms",
             "pam_auth_at_ms_1000_left",
             "plugin_load_us",

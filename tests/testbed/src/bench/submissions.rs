@@ -44,7 +44,7 @@ pub(super) fn with_credential(site: &Site, amount: &Amount) -> Result<Vec<Figure
     let plain_and_curl = vec![Stack::None.apply_to(sbatch()), tokens::curl_create()];
     let measurement = Measurement::new(amount.scale(80), [vec![ours], plain_and_curl]).with_cleanup(40, cancel_jobs());
     let requests = 2 * measurement.runs_per_variant();
-    let times = tokens::check_requests(site, "mytoken", requests, || measurement.run(site, "alice", &[]))?;
+    let times = tokens::check_requests(site, tokens::CREATIONS, requests, || measurement.run(site, "alice", &[]))?;
     let [ours, baseline] = times.as_slice() else { return Ok(Vec::new()) };
     let note = "`sbatch --hold --mytoken`; baseline: `sbatch --hold` without plugin, then one curl that POSTs the same request for a sub-token \
                 (discovery known to both)";

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::timing::Step;
 use crate::drive::people;
-use crate::site::servers::{AUDIENCE, CA, MYTOKEN_SERVER};
+use crate::site::servers::{AUDIENCE, CA, MYTOKEN_SERVER, PROVIDER};
 use crate::{Error, Result, Site};
 
 /// A mytoken with the right to make sub-tokens.
@@ -21,6 +21,28 @@ const SCOPE: &str = "openid profile storage.read";
 const CREATE: &str = "/home/alice/bench/create.curl";
 /// curl's configuration for the request of a login, which gets one access token.
 const EXCHANGE: &str = "/home/alice/bench/exchange.curl";
+
+/// curl's configuration for the question about an access token at userinfo.
+const USERINFO: &str = "/home/alice/bench/userinfo.curl";
+/// The same at introspection.
+const INTROSPECTION: &str = "/home/alice/bench/introspection.curl";
+
+/// Requests of one kind in a journal of the test server.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Requests {
+    service: &'static str,
+    member: &'static str,
+    value: &'static str,
+}
+
+/// New sub-tokens.
+pub(super) const CREATIONS: Requests = Requests { service: "mytoken", member: "endpoint", value: "mytoken" };
+/// Exchanges of mytokens for access tokens.
+pub(super) const EXCHANGES: Requests = Requests { service: "mytoken", member: "endpoint", value: "access_token" };
+/// Questions about an access token at userinfo.
+pub(super) const USERINFOS: Requests = Requests { service: "provider", member: "path", value: "/userinfo" };
+/// The same at introspection.
+pub(super) const INTROSPECTIONS: Requests = Requests { service: "provider", member: "path", value: "/introspect" };
 
 /// Gets the tokens and writes the files.
 pub(super) fn prepare(site: &Site) -> Result<()> {
@@ -56,25 +78,47 @@ pub(super) fn curl_exchange() -> Step {
     Step::new("curl -K").arg(EXCHANGE)
 }
 
-/// Number of requests to an endpoint of the mytoken server, from its journal.
-fn requests(site: &Site, endpoint: &str) -> Result<usize> {
-    let journal: Vec<Value> =
-        serde_json::from_str(&people::control(site, "/journal?service=mytoken", None)?).unwrap_or_default();
-    Ok(journal.iter().filter(|entry| entry.get("endpoint").and_then(Value::as_str) == Some(endpoint)).count())
+/// Writes the questions about the access token of alice that a login asks the provider, the second one as this client.
+pub(super) fn prepare_questions(site: &Site, client: &str, secret: &str) -> Result<()> {
+    let discovery = format!("curl -sSf --cacert {CA} {PROVIDER}/.well-known/openid-configuration");
+    let discovery: Value = serde_json::from_str(&site.sh("alice", &discovery)?.ok()?.stdout).unwrap_or_default();
+    let token = site.read(ACCESS_TOKEN)?;
+    let userinfo = config(member(&discovery, "userinfo_endpoint")?);
+    write(site, USERINFO, &format!("{userinfo}header = \"Authorization: Bearer {token}\"\n"))?;
+    let introspection = config(member(&discovery, "introspection_endpoint")?);
+    let form = format!("user = \"{client}:{secret}\"\ndata = \"token={token}&token_type_hint=access_token\"\n");
+    write(site, INTROSPECTION, &format!("{introspection}{form}"))
 }
 
-/// Runs `work` and checks that it caused this number of requests to the endpoint. Otherwise the comparison is invalid.
+/// The question at userinfo, by curl.
+pub(super) fn curl_userinfo() -> Step {
+    Step::new("curl -K").arg(USERINFO)
+}
+
+/// The question at introspection, by curl.
+pub(super) fn curl_introspection() -> Step {
+    Step::new("curl -K").arg(INTROSPECTION)
+}
+
+/// Number of requests of this kind so far.
+fn count(site: &Site, kind: Requests) -> Result<usize> {
+    let journal = people::control(site, &format!("/journal?service={}", kind.service), None)?;
+    let journal: Vec<Value> = serde_json::from_str(&journal).unwrap_or_default();
+    Ok(journal.iter().filter(|entry| entry.get(kind.member).and_then(Value::as_str) == Some(kind.value)).count())
+}
+
+/// Runs `work` and checks that it caused this number of requests of this kind. Otherwise the comparison is invalid.
 pub(super) fn check_requests<T>(
     site: &Site,
-    endpoint: &str,
+    kind: Requests,
     expected: usize,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let before = requests(site, endpoint)?;
+    let before = count(site, kind)?;
     let result = work()?;
-    match requests(site, endpoint)? - before {
-        count if count == expected => Ok(result),
-        count => Err(Error::Refused(format!("{count} requests to {endpoint} instead of {expected}"))),
+    match count(site, kind)?.saturating_sub(before) {
+        found if found == expected => Ok(result),
+        found => Err(Error::Refused(format!("{found} requests to {} instead of {expected}", kind.value))),
     }
 }
 
@@ -92,11 +136,17 @@ fn create_mytoken(site: &Site, response_type: &str) -> Result<String> {
 fn write_post(site: &Site, path: &str, url: &str, body: &Value) -> Result<()> {
     let body_file = format!("{path}.json");
     write(site, &body_file, &body.to_string())?;
-    let config = format!(
+    let config = config(url);
+    let post = format!("header = \"Content-Type: application/json\"\ndata = \"@{body_file}\"\n");
+    write(site, path, &format!("{config}{post}"))
+}
+
+/// What curl's configurations have in common.
+fn config(url: &str) -> String {
+    format!(
         "url = \"{url}\"\nsilent\nshow-error\nfail\nnoproxy = \"*\"\ncacert = \"{CA}\"\noutput = \"/dev/null\"\n\
-         header = \"Content-Type: application/json\"\nheader = \"Accept: application/json\"\ndata = \"@{body_file}\"\n"
-    );
-    write(site, path, &config)
+         header = \"Accept: application/json\"\n"
+    )
 }
 
 fn write(site: &Site, path: &str, text: &str) -> Result<()> {
