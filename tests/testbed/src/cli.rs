@@ -11,7 +11,7 @@ use testbed::site::root::{Recipe, Root};
 use testbed::site::servers::{AUDIENCE, CA};
 use testbed::site::services::syslog;
 use testbed::site::{foreign, init, memory, plan};
-use testbed::{Error, Foreign, Options, Release, Result, Site, bench, demo, picture, soak};
+use testbed::{Controls, Error, Foreign, Need, Options, Release, Result, Site, bench, demo, picture, soak};
 
 #[derive(Debug, Parser)]
 #[command(name = "testbed", version, about = "A whole site on one machine: real sshd, real Slurm, namespaces")]
@@ -43,6 +43,15 @@ struct SiteArguments {
     /// A file with a mytoken of that server for the account alice and the audience of the site (docs/interfaces.md)
     #[arg(long, value_name = "FILE", global = true)]
     mytoken_file: Option<PathBuf>,
+    /// Opens a link of `mytoken-ssh login` as a user's browser: shell command, arguments LINK USER
+    #[arg(long, value_name = "CMD", requires = "server", global = true)]
+    browser: Option<String>,
+    /// Sets a fault of that provider's token endpoint: shell command, arguments `set NAME` or `clear`
+    #[arg(long, value_name = "CMD", requires = "server", global = true)]
+    provider_faults: Option<String>,
+    /// Gets a mytoken of a user: shell command that reads a request as JSON and prints the mytoken
+    #[arg(long, value_name = "CMD", requires = "server", global = true)]
+    first_token: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -171,6 +180,12 @@ fn options(site: &SiteArguments) -> Result<Options> {
     let chosen = Options::new()?;
     let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let foreign = Foreign::new(site.server.clone(), site.issuer.clone(), text(&site.mytoken_file), text(&site.ca))?;
+    let given = Controls::new(|need| match need {
+        Need::Browser => site.browser.clone(),
+        Need::ProviderFaults => site.provider_faults.clone(),
+        Need::FirstToken => site.first_token.clone(),
+    });
+    let foreign = foreign.map(|foreign| foreign.with(given));
     Ok(Options {
         release: site.release.unwrap_or(chosen.release),
         nodes: site.nodes,

@@ -13,6 +13,9 @@ pub enum Error {
     /// This machine cannot hold a site at all; stories are skipped then.
     #[error("this machine cannot hold a site: {0}")]
     Impossible(String),
+    /// The foreign mytoken server and the commands for it cannot do what the story needs, which is skipped then.
+    #[error("{0}")]
+    Unplayable(String),
     /// An operation on a file or process failed.
     #[error("{what}: {source}")]
     Io {

@@ -14,8 +14,9 @@ mod skipped;
 pub mod soak;
 pub mod wait;
 
-pub use drive::story::{skip, story, story_with_own_servers};
+pub use drive::story::{skip, story, story_needing, story_with_own_servers};
 pub use error::{Error, Result};
+pub use site::controls::{Controls, Need};
 pub use site::emulation::can_emulate;
 pub use site::host::{can_hold_a_site, has_program};
 pub use site::options::{Foreign, Options};

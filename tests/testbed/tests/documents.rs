@@ -10,6 +10,8 @@ use markdown::Page;
 
 #[path = "documents/book.rs"]
 mod book;
+#[path = "documents/foreign.rs"]
+mod foreign;
 #[path = "documents/hosts.rs"]
 mod hosts;
 #[path = "documents/keys.rs"]

@@ -6,26 +6,43 @@ use std::process::{Child, ChildStdin};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
+use crate::drive::tokens;
 use crate::error::WithContext;
 use crate::site::command::CommandOutcome;
+use crate::site::foreign;
 use crate::site::plan::TESTSERVER_INSIDE;
-use crate::site::servers::{CA, CONTROL, RESOURCE_SERVER};
-use crate::{Error, Result, Site};
+use crate::site::servers::{AUDIENCE, CA, CONTROL, RESOURCE_SERVER};
+use crate::{Error, Need, Result, Site};
 
 /// The command that gets a first mytoken.
 pub const LOGIN: &str = "mytoken-ssh login --server https://mytoken.testbed:8443 --ca /etc/ssl/testbed-ca.pem \
                          --audience https://testbed";
 
 /// Runs `mytoken-ssh login` as `user` and acts as the browser: opens the link, confirms, logs in at the provider. The
-/// pages of a foreign server are unknown, so there it stores the caller's mytoken for `user` instead.
+/// pages of a foreign server are unknown. There alice gets the caller's mytoken, and others one by the caller's command.
 ///
 /// # Errors
 /// When no link was printed, or a page or the command failed.
 pub fn first_mytoken(site: &Site, user: &str) -> Result<CommandOutcome> {
     if let Some(foreign) = &site.options().foreign {
-        return crate::site::foreign::give_mytoken(site, user, foreign);
+        if user == "alice" {
+            return foreign::give_mytoken(site, user, foreign);
+        }
+        let mytoken = tokens::mytoken(site, user, &json!({}))?;
+        return foreign::store(site, user, foreign, mytoken);
     }
     log_in_by_link(site, user, LOGIN)
+}
+
+/// [`LOGIN`], or the same at a foreign server.
+#[must_use]
+pub fn login_command(site: &Site) -> String {
+    let Some(foreign) = &site.options().foreign else { return LOGIN.to_owned() };
+    let ca = if foreign.ca.is_some() { format!(" --ca {CA}") } else { String::new() };
+    let (server, issuer) = (&foreign.server, &foreign.issuer);
+    format!("mytoken-ssh login --server {server} --issuer {issuer}{ca} --audience {AUDIENCE}")
 }
 
 /// Runs `command`, a `mytoken-ssh login`, as `user` and opens its link in the test's browser.
@@ -43,7 +60,7 @@ pub fn log_in_by_link(site: &Site, user: &str, command: &str) -> Result<CommandO
             Ok(line) => {
                 output.push_str(&line);
                 if let Some(link) =
-                    line.split_whitespace().find(|word| word.starts_with("https://") && word.contains("/c/"))
+                    line.split_whitespace().find(|word| word.starts_with("http") && word.contains("/c/"))
                 {
                     break link.to_owned();
                 }
@@ -68,14 +85,29 @@ pub fn log_in_by_link(site: &Site, user: &str, command: &str) -> Result<CommandO
 /// # Errors
 /// When a page fails.
 pub fn browser(site: &Site, user: &str, link: &str) -> Result<CommandOutcome> {
+    if let Some(foreign) = &site.options().foreign {
+        let stdout = foreign.controls.run(Need::Browser, &[link, user], "")?;
+        let command = Need::Browser.option().to_owned();
+        return Ok(CommandOutcome { command, code: 0, stdout, stderr: String::new() });
+    }
     site.command(user, [TESTSERVER_INSIDE, "browser", link, "--user", user, "--ca", CA]).run()?.ok()
 }
 
-/// Calls the test server's control API, by POST if there is a body.
+/// Calls the test server's control API, by POST if there is a body. With a foreign server the caller's command sets and ends faults of the
+/// provider's token endpoint.
 ///
 /// # Errors
-/// When it does not answer with success.
+/// When it does not answer with success, or no command can do this.
 pub fn control(site: &Site, path: &str, body: Option<&str>) -> Result<String> {
+    if let Some(foreign) = &site.options().foreign {
+        let arguments = fault_arguments(path, body);
+        let arguments = arguments.ok_or_else(|| Error::Unplayable(format!("no command can do {path}")))?;
+        return foreign.controls.run(
+            Need::ProviderFaults,
+            &arguments.iter().map(String::as_str).collect::<Vec<_>>(),
+            "",
+        );
+    }
     let mut argv = vec!["curl".to_owned(), "-sS".into(), "--fail-with-body".into(), "--max-time".into(), "20".into()];
     if let Some(body) = body {
         argv.extend([
@@ -89,6 +121,21 @@ pub fn control(site: &Site, path: &str, body: Option<&str>) -> Result<String> {
     }
     argv.push(format!("{CONTROL}{path}"));
     Ok(site.command("root", argv).run()?.ok()?.stdout)
+}
+
+/// The arguments of `--provider-faults` for this call of the control API. `None`: it can do something else only.
+fn fault_arguments(path: &str, body: Option<&str>) -> Option<Vec<String>> {
+    let body: Value = serde_json::from_str(body.unwrap_or("{}")).ok()?;
+    let member = |name: &str| body.get(name).and_then(Value::as_str);
+    match (path, member("name")) {
+        ("/clear", _) => Some(vec!["clear".to_owned()]),
+        ("/provider/fault", Some(name))
+            if member("endpoint").is_none_or(|endpoint| endpoint == "token") && body.get("argument").is_none() =>
+        {
+            Some(vec!["set".to_owned(), name.to_owned()])
+        }
+        _ => None,
+    }
 }
 
 /// A shell command that calls the resource server with the token in `$BEARER_TOKEN_FILE`, by curl with these options.
@@ -196,4 +243,22 @@ fn read_lines_in_thread(stream: impl Read + Send + 'static) -> Receiver<String> 
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_faults_of_the_token_endpoint_have_a_command() {
+        let arguments = |path, body| fault_arguments(path, Some(body)).map(|arguments| arguments.join(" "));
+        let set = "set 500-html".to_owned();
+        assert_eq!(arguments("/provider/fault", r#"{"name": "500-html"}"#), Some(set.clone()));
+        assert_eq!(arguments("/provider/fault", r#"{"name": "500-html", "endpoint": "token"}"#), Some(set));
+        assert_eq!(arguments("/provider/fault", r#"{"name": "500-html", "endpoint": "userinfo"}"#), None);
+        assert_eq!(arguments("/provider/fault", r#"{"name": "latency", "argument": 9}"#), None);
+        assert_eq!(arguments("/clear", "{}"), Some("clear".to_owned()));
+        assert_eq!(arguments("/outage", "{}"), None);
+        assert_eq!(fault_arguments("/journal?service=mytoken", None), None);
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use crate::{Error, Options, Result, Site, skipped};
+use crate::{Error, Need, Options, Result, Site, skipped};
 
 /// Runs `body` in a new site. When the story fails, the site's logs are printed. On a machine
 /// that cannot hold a site the story is skipped: recorded with its reason, and not counted as passed.
@@ -29,6 +29,8 @@ fn story_in(site: Result<Site>, body: impl FnOnce(&Site) -> Result<()>) -> Resul
     };
     match catch_unwind(AssertUnwindSafe(|| body(&site))) {
         Ok(Ok(())) => Ok(()),
+        // A command that stands for the control API cannot do what the story needs.
+        Ok(Err(error @ Error::Unplayable(_))) => skip(&error.to_string()),
         Ok(Err(error)) => {
             eprintln!("{error}\n{}", site.logs());
             Err(error)
@@ -40,7 +42,8 @@ fn story_in(site: Result<Site>, body: impl FnOnce(&Site) -> Result<()>) -> Resul
     }
 }
 
-/// Runs a story that sets faults or reads the test server's journal. With a foreign server it is skipped.
+/// Runs a story that needs the test server itself: its journal, tokens to order, faults of the mytoken server. With a foreign server it is
+/// skipped. CONTRIBUTING.md has a table of these stories.
 ///
 /// # Errors
 /// As [`story`].
@@ -49,6 +52,31 @@ pub fn story_with_own_servers(options: Options, body: impl FnOnce(&Site) -> Resu
         return skip("it needs the test server's control API, which a foreign server does not have");
     }
     story(options, body)
+}
+
+/// Runs a story that needs no more of the control API than a command can do at a foreign server. With a foreign server it is skipped if
+/// the caller gave no such command.
+///
+/// # Errors
+/// As [`story`].
+pub fn story_needing(needs: &[Need], options: Options, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    let Some(controls) = options.foreign.as_ref().map(|foreign| foreign.controls.clone()) else {
+        return story(options, body);
+    };
+    if let Some(need) = controls.lack(needs) {
+        return skip(&format!("with a foreign mytoken server it needs {}", need.option()));
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(|| story(options, body)));
+    // The servers live longer than the site: the next story must not meet a fault of a failed one.
+    let cleared = if needs.contains(&Need::ProviderFaults) {
+        controls.run(Need::ProviderFaults, &["clear"], "").map(drop)
+    } else {
+        Ok(())
+    };
+    match outcome {
+        Ok(played) => played.and(cleared),
+        Err(panic) => resume_unwind(panic),
+    }
 }
 
 /// Records that the running story is skipped.

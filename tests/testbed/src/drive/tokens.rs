@@ -6,18 +6,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::drive::people::control;
+use crate::site::foreign;
 use crate::site::plan::TESTBED_INSIDE;
 use crate::site::servers::{AUDIENCE, CA, MYTOKEN_SERVER, PROVIDER};
-use crate::{Error, Result, Site};
+use crate::{Error, Need, Result, Site};
 
 /// Capabilities of a first mytoken.
 pub const CAPABILITIES: [&str; 3] = ["AT", "create_mytoken", "tokeninfo"];
 
-/// An access token (JWT) of the site's provider for `user`.
+/// An access token (JWT) of the site's provider for `user`. A foreign server gives it for a mytoken.
 ///
 /// # Errors
-/// When the control API refuses.
+/// When the control API or the server refuses.
 pub fn access_token(site: &Site, user: &str) -> Result<String> {
+    if site.options().foreign.is_some() {
+        let request = json!({
+            "grant_type": "mytoken", "mytoken": mytoken(site, user, &json!({}))?,
+            "scope": "openid profile storage.read", "audience": AUDIENCE,
+        });
+        return text(&call(site, "/api/v0/token/access", &request)?, "access_token");
+    }
     let request = json!({"user": user, "scope": "openid profile storage.read", "claims": {"aud": AUDIENCE}});
     text(&parse(&control(site, "/provider/mint", Some(&request.to_string()))?)?, "token")
 }
@@ -32,6 +40,19 @@ pub fn mytoken(site: &Site, user: &str, more: &Value) -> Result<String> {
     let mut request = json!({"user": user, "capabilities": CAPABILITIES, "restrictions": [clause]});
     if let (Some(members), Some(more)) = (request.as_object_mut(), more.as_object()) {
         members.extend(more.clone());
+    }
+    if let Some(foreign) = &site.options().foreign {
+        let form = request.as_object_mut().and_then(|members| {
+            members.extend([("issuer".to_owned(), json!(foreign.issuer)), ("save".to_owned(), json!("mt"))]);
+            members.remove("response_type")
+        });
+        let mytoken = foreign.controls.run(Need::FirstToken, &[], &request.to_string())?;
+        let Some(form) = form else { return Ok(mytoken) };
+        // The command prints whole mytokens only.
+        let request = json!({
+            "grant_type": "mytoken", "mytoken": mytoken, "capabilities": request.get("capabilities"), "response_type": form,
+        });
+        return text(&call(site, "/api/v0/token/my", &request)?, "mytoken");
     }
     text(&parse(&control(site, "/mytoken/first-token", Some(&request.to_string()))?)?, "mytoken")
 }
@@ -50,6 +71,9 @@ pub fn child(site: &Site, parent: &str, capabilities: &[&str]) -> Result<String>
 /// # Errors
 /// When it cannot be stored.
 pub fn store(site: &Site, user: &str, mytoken: &str) -> Result<()> {
+    if let Some(foreign) = &site.options().foreign {
+        return foreign::store(site, user, foreign, mytoken).map(drop);
+    }
     let argv = [TESTBED_INSIDE, "keep-mytoken", "--server", MYTOKEN_SERVER, "--issuer", PROVIDER, "--ca", CA];
     site.command(user, argv).stdin(mytoken).run()?.ok().map(drop)
 }
@@ -81,6 +105,19 @@ pub fn code_of_child(site: &Site, parent: &str, name: &str) -> Result<String> {
         "capabilities": ["AT", "create_mytoken", "tokeninfo:introspect"],
     });
     text(&call(site, "/api/v0/token/my", &request)?, "transfer_code")
+}
+
+/// URL of the mytoken server, without a slash at its end.
+#[must_use]
+pub fn server(site: &Site) -> &str {
+    let foreign = site.options().foreign.as_ref();
+    foreign.map_or(MYTOKEN_SERVER, |foreign| foreign.server.as_str()).trim_end_matches('/')
+}
+
+/// The file with the root certificate of the mytoken server. `None`: the distribution's are enough.
+#[must_use]
+pub fn ca_of_server(site: &Site) -> Option<&'static str> {
+    site.options().foreign.as_ref().is_none_or(|foreign| foreign.ca.is_some()).then_some(CA)
 }
 
 /// Introspects a mytoken: `{"valid", "token": {..claims..}, ..}`.
@@ -144,13 +181,9 @@ fn call(site: &Site, path: &str, body: &Value) -> Result<Value> {
 
 /// Returns the body of the answer, and its status on the last line.
 fn post(site: &Site, path: &str, body: &Value) -> Result<String> {
-    let foreign = site.options().foreign.as_ref();
-    let server = foreign.map_or(MYTOKEN_SERVER, |foreign| foreign.server.as_str());
-    let url = format!("{}{path}", server.trim_end_matches('/'));
+    let url = format!("{}{path}", server(site));
     let mut argv = vec!["curl", "-sS", "--max-time", "20", "-w", "\n%{http_code}\n"];
-    if foreign.is_none_or(|foreign| foreign.ca.is_some()) {
-        argv.extend(["--cacert", CA]);
-    }
+    argv.extend(ca_of_server(site).into_iter().flat_map(|ca| ["--cacert", ca]));
     argv.extend(["-H", "Content-Type: application/json", "-d", "@-", &url]);
     Ok(site.command("root", argv).stdin(body.to_string()).run()?.ok()?.stdout)
 }

@@ -29,6 +29,11 @@ pub(crate) fn install_certificates(site: &Site) -> Result<()> {
 pub(crate) fn give_mytoken(site: &Site, user: &str, foreign: &Foreign) -> Result<CommandOutcome> {
     let path = &foreign.mytoken_file;
     let token = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    store(site, user, foreign, token)
+}
+
+/// Stores a mytoken of this server for `user`.
+pub(crate) fn store(site: &Site, user: &str, foreign: &Foreign, token: impl Into<Vec<u8>>) -> Result<CommandOutcome> {
     let mut argv = vec![TESTBED_INSIDE, "keep-mytoken", "--server", &foreign.server, "--issuer", &foreign.issuer];
     if foreign.ca.is_some() {
         argv.extend(["--ca", CA]);

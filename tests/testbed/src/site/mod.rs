@@ -4,6 +4,7 @@
 pub mod addresses;
 pub mod command;
 pub(crate) mod control_groups;
+pub(crate) mod controls;
 pub mod daemon;
 pub mod earlier;
 pub(crate) mod emulation;

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::site::controls::Controls;
 use crate::site::earlier::Earlier;
 use crate::{Error, Release, Result};
 
@@ -69,6 +70,8 @@ pub struct Foreign {
     pub ca: Option<PathBuf>,
     /// A file with a mytoken of that server.
     pub mytoken_file: PathBuf,
+    /// Commands that stand for the test server's control API.
+    pub controls: Controls,
 }
 
 /// Environment variables with options of stories. `testbed test` or a person sets them.
@@ -82,7 +85,8 @@ const LONG: &str = "TESTBED_LONG";
 
 impl Options {
     /// Four nodes with the product. Release and foreign server are read from the environment:
-    /// `TESTBED_ROOT`, `TESTBED_BROKERS`, and `TESTBED_SERVER`, `TESTBED_ISSUER`, `TESTBED_MYTOKEN_FILE`, `TESTBED_CA`.
+    /// `TESTBED_ROOT`, `TESTBED_BROKERS`, and `TESTBED_SERVER`, `TESTBED_ISSUER`, `TESTBED_MYTOKEN_FILE`, `TESTBED_CA`, and the
+    /// commands of [`Need`](crate::Need).
     ///
     /// # Errors
     /// When `TESTBED_ROOT` is not a known release, or some of the other variables are missing.
@@ -113,7 +117,8 @@ impl Options {
             example_stack: true,
             penalties: true,
             request_limit: "100/300s",
-            foreign: Foreign::new(env(SERVER), env(ISSUER), env(MYTOKEN_FILE), env(CA_FILE))?,
+            foreign: Foreign::new(env(SERVER), env(ISSUER), env(MYTOKEN_FILE), env(CA_FILE))?
+                .map(|foreign| foreign.with(Controls::new(|need| env(need.variable())))),
         })
     }
 
@@ -130,6 +135,7 @@ impl Options {
         if let Some(foreign) = &self.foreign {
             variables.extend([(SERVER, foreign.server.clone()), (ISSUER, foreign.issuer.clone())]);
             variables.push((MYTOKEN_FILE, foreign.mytoken_file.display().to_string()));
+            variables.extend(foreign.controls.as_environment());
             variables.extend(foreign.ca.iter().map(|ca| (CA_FILE, ca.display().to_string())));
         }
         variables
@@ -137,6 +143,12 @@ impl Options {
 }
 
 impl Foreign {
+    /// The same server with these commands.
+    #[must_use]
+    pub fn with(self, controls: Controls) -> Self {
+        Self { controls, ..self }
+    }
+
     /// A foreign server if all parts are given, `None` if no part is.
     ///
     /// # Errors
@@ -153,7 +165,7 @@ impl Foreign {
                 // Stories run in another directory than the caller.
                 let absolute = |path: String| std::path::absolute(&path).unwrap_or(PathBuf::from(path));
                 let (mytoken_file, ca) = (absolute(mytoken_file), ca.map(absolute));
-                Ok(Some(Self { server, issuer, ca, mytoken_file }))
+                Ok(Some(Self { server, issuer, ca, mytoken_file, controls: Controls::default() }))
             }
             _ => Err(Error::Refused(
                 "a foreign mytoken server needs its URL, its provider's URL (issuer) and a file with a mytoken".into(),

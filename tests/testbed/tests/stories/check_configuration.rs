@@ -2,7 +2,7 @@
 //! `mytokenctl check`: findings about the configuration, files, accounts, issuers and mytoken servers, each on a site
 //! that is broken in this way alone.
 
-use testbed::{Options, Result, Site, story};
+use testbed::{Options, Result, Site, story_with_own_servers};
 
 use crate::checked::{findings, healthy, sees_alone};
 
@@ -298,7 +298,7 @@ fn each_alone(site: &Site, rows: &[(&str, &str, i32)]) -> Result<()> {
 
 #[test]
 fn each_fault_of_the_configuration_is_found_alone() -> Result<()> {
-    story(Options { nodes: 1, request_limit: "1000/300s", ..Options::new()? }, |site| {
+    story_with_own_servers(Options { nodes: 1, request_limit: "1000/300s", ..Options::new()? }, |site| {
         prepared(site)?;
         each_alone(site, FILES)?;
         // A warning, or another error, hides no error.
@@ -313,7 +313,7 @@ fn each_fault_of_the_configuration_is_found_alone() -> Result<()> {
 
 #[test]
 fn each_fault_of_servers_and_issuers_is_found_alone() -> Result<()> {
-    story(Options { nodes: 1, request_limit: "1000/300s", ..Options::new()? }, |site| {
+    story_with_own_servers(Options { nodes: 1, request_limit: "1000/300s", ..Options::new()? }, |site| {
         prepared(site)?;
         each_alone(site, NETWORK)
     })
@@ -322,7 +322,7 @@ fn each_fault_of_servers_and_issuers_is_found_alone() -> Result<()> {
 /// Whether a provider gives one login tokens for two audiences cannot be known before it is tried.
 #[test]
 fn another_audience_of_jobs_is_told_and_no_mistake() -> Result<()> {
-    story(Options { nodes: 1, ..Options::new()? }, |site| {
+    story_with_own_servers(Options { nodes: 1, ..Options::new()? }, |site| {
         prepared(site)?;
         site.sh("root", "sed -i 's,https://testbed,https://other,' /etc/mytoken/jobs.toml")?.ok()?;
         assert_eq!(findings(site, "")?, (vec![], 0));
@@ -344,7 +344,7 @@ fn another_audience_of_jobs_is_told_and_no_mistake() -> Result<()> {
 
 #[test]
 fn the_fix_of_a_file_can_be_pasted() -> Result<()> {
-    story(Options { nodes: 1, request_limit: "1000/300s", ..Options::new()? }, |site| {
+    story_with_own_servers(Options { nodes: 1, request_limit: "1000/300s", ..Options::new()? }, |site| {
         prepared(site)?;
         for row in ["chmod 0666 /etc/mytoken/login.toml", "chown alice /etc/mytoken", "chmod 0700 /etc/mytoken/keys"] {
             site.sh("root", row)?.ok()?;
@@ -359,7 +359,7 @@ fn the_fix_of_a_file_can_be_pasted() -> Result<()> {
 
 #[test]
 fn the_check_reads_with_the_rights_of_the_user() -> Result<()> {
-    story(Options { nodes: 1, request_limit: "1000/300s", ..Options::new()? }, |site| {
+    story_with_own_servers(Options { nodes: 1, request_limit: "1000/300s", ..Options::new()? }, |site| {
         prepared(site)?;
         site.sh("root", "chgrp $(id -g alice) /etc/mytoken/jobs.toml; chmod 0640 /etc/mytoken/jobs.toml")?.ok()?;
         assert_eq!(findings(site, "--as alice")?, (vec![], 0));
@@ -378,7 +378,7 @@ fn the_check_reads_with_the_rights_of_the_user() -> Result<()> {
 
 #[test]
 fn the_request_limit_of_the_server_is_told() -> Result<()> {
-    story(Options { nodes: 1, request_limit: "4/300s", ..Options::new()? }, |site| {
+    story_with_own_servers(Options { nodes: 1, request_limit: "4/300s", ..Options::new()? }, |site| {
         healthy(site)?;
         let found = sees_alone(site, "", "true", "server-request-limit", 1)?;
         assert!(found[0].text.contains("accepts 4 requests from one address"), "{found:?}");
@@ -397,7 +397,7 @@ fn the_request_limit_of_the_server_is_told() -> Result<()> {
 
 #[test]
 fn a_login_names_the_fault_of_a_certificate() -> Result<()> {
-    story(Options { nodes: 1, ..Options::new()? }, |site| {
+    story_with_own_servers(Options { nodes: 1, ..Options::new()? }, |site| {
         prepared(site)?;
         site.sh(
             "root",

@@ -9,7 +9,7 @@ use testbed::drive::journal::Journal;
 use testbed::drive::{askpass, people, tokens};
 use testbed::site::command::CommandOutcome;
 use testbed::site::services::agent;
-use testbed::{Error, Options, Result, Site, story_with_own_servers, wait};
+use testbed::{Error, Need, Options, Result, Site, story_needing, story_with_own_servers, wait};
 
 const KEY_LOGIN: &str = "ssh -o BatchMode=yes -o PreferredAuthentications=publickey -i .ssh/site_key testbed true";
 const PLAIN_SSH: &str =
@@ -27,6 +27,13 @@ fn with_alice(nodes: u8, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
         people::first_mytoken(site, "alice")?;
         body(site)
     })
+}
+
+/// The same at any server, for outages of the provider.
+fn with_alice_and_a_provider(body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    let needs = [Need::FirstToken, Need::ProviderFaults];
+    let options = Options { nodes: 1, ..Options::new()? };
+    story_needing(&needs, options, |site| people::first_mytoken(site, "alice").and_then(|_| body(site)))
 }
 
 fn control(site: &Site, path: &str, body: &Value) -> Result<()> {
@@ -174,7 +181,7 @@ fn a_job_started_during_an_outage_gets_its_token_afterwards() -> Result<()> {
 
 #[test]
 fn a_provider_outage_is_reported_at_login_and_loses_no_token() -> Result<()> {
-    with_alice(1, |site| {
+    with_alice_and_a_provider(|site| {
         let (token, stored) = (short_token(site)?, tokens::stored(site, "alice")?);
         break_provider(site)?;
         let (took, by_hand) = log_in_by_hand(site, &token)?;
@@ -192,7 +199,7 @@ fn a_provider_outage_is_reported_at_login_and_loses_no_token() -> Result<()> {
 
 #[test]
 fn a_rotating_mytoken_survives_a_login_that_fails() -> Result<()> {
-    with_alice(1, |site| {
+    with_alice_and_a_provider(|site| {
         let rotating = tokens::mytoken(site, "alice", &json!({"rotation": {"on_AT": true, "on_other": true}}))?;
         tokens::store(site, "alice", &rotating)?;
         break_provider(site)?;

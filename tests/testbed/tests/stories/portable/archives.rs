@@ -10,7 +10,7 @@ use testbed::site::namespace::Namespace;
 use testbed::site::paths;
 use testbed::site::plan::{Network, Plan};
 use testbed::site::root::{Recipe, Root};
-use testbed::{Error, Options, Release, Result, can_hold_a_site, skip, story_with_own_servers};
+use testbed::{Error, Need, Options, Release, Result, can_hold_a_site, skip, story_needing};
 
 use super::{built, read, run, temporary, text};
 use crate::{build_paths, old_glibc};
@@ -117,7 +117,7 @@ fn the_archives_do_not_depend_on_the_environment() -> Result<()> {
 #[test]
 fn a_user_without_root_installs_the_archive_and_logs_in() -> Result<()> {
     let Some([helper, _]) = archives()? else { return Ok(()) };
-    story_with_own_servers(Options { nodes: 1, ..Options::new()? }, |site| {
+    story_needing(&[Need::Browser], Options { nodes: 1, ..Options::new()? }, |site| {
         // Only the archive's program can be used.
         site.sh("root", "rm /usr/bin/mytoken-ssh")?.ok()?;
         let content = fs::read(&helper).map_err(|source| Error::Io { what: "reading the archive".into(), source })?;
@@ -125,7 +125,7 @@ fn a_user_without_root_installs_the_archive_and_logs_in() -> Result<()> {
         let readme = site.sh("alice", "cat mytoken-ssh-*/README.md")?.ok()?.stdout;
         let version = site.sh("alice", &format!("cd mytoken-ssh-*\n{}", block(&readme)))?.ok()?.stdout;
         assert_eq!(version.trim(), concat!("mytoken-ssh ", env!("CARGO_PKG_VERSION")));
-        people::log_in_by_link(site, "alice", &format!(".local/bin/{}", people::LOGIN))?;
+        people::log_in_by_link(site, "alice", &format!(".local/bin/{}", people::login_command(site)))?;
         let inside =
             site.sh("alice", ".local/bin/mytoken-ssh ssh testbed 'id -un; test -s $BEARER_TOKEN_FILE && echo token'")?;
         assert_eq!(inside.ok()?.lines(), ["alice", "token"]);
