@@ -138,7 +138,7 @@ fn a_command_runs_as_another_user_without_any_right_of_root() {
 
 #[test]
 fn a_supervisor_that_is_stopped_is_no_timeout() {
-    let arguments = ["-c".to_owned(), "kill -STOP $PPID; sleep 76543.2".to_owned()];
+    let arguments = ["-c".to_owned(), "kill -STOP $PPID; exec sleep 76543.2".to_owned()];
     let command = Command { program: Path::new(SHELL), arguments: &arguments, user: None, input: b"", output_limit: 9 };
     let began = Instant::now();
     assert_eq!(run(&command, Deadline::after(Duration::from_millis(700))), Err(Errno::ECHILD));

@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_login_whose_process_is_not_known_takes_no_place_and_does_not_begin() {
         let directory = tempfile::tempdir().unwrap();
-        let ledger = LedgerFile::new(&directory.path().join("login"), mytoken::private_files::Owner::current());
+        let ledger = LedgerFile::new(&directory.path().join("mytoken/login"), mytoken::private_files::Owner::current());
         let settings = BudgetSettings::default();
         let allowance = Allowance::new(Some(&ledger), &settings, Remote::of(None, Some("192.0.2.1")), None);
         let take =

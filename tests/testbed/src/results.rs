@@ -12,7 +12,10 @@ use std::time::Instant;
 use testbed::{Error, Options, Release, Result, SKIPPED_FILE};
 
 /// Number of stories that run at the same time. They mostly wait: a story uses a fifth of a processor on average.
-const SITES_AT_ONCE: &str = "4";
+const SITES_AT_ONCE: &str = "6";
+
+/// Number of other tests that run at the same time. The long ones wait for agents and brokers.
+const TESTS_AT_ONCE: &str = "4";
 
 /// The story that further releases play: a login, a job from its session, and what they leave.
 const WHOLE_WAY: &str = "jobs::a_job_is_submitted_from_a_login_session_with_the_delegated_mytoken";
@@ -68,6 +71,7 @@ pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool, als
     if !only_stories {
         let mut units = cargo_test();
         units.args(["--workspace", "--exclude", "testbed"]).env(SKIPPED_FILE, notes.path());
+        units.env("RUST_TEST_THREADS", TESTS_AT_ONCE);
         units.args(name.map(|name| ["--", name]).into_iter().flatten());
         add(&mut sum, units)?;
     }
