@@ -103,7 +103,7 @@ impl TokenService for ScriptRun {
         assert_eq!((request.scope, request.audience), ("openid profile", "https://testbed"));
         assert!(!request.mytoken.is_empty());
         match self.case.server.answers.as_deref() {
-            None if self.case.server.opaque => Ok(Secret::new("opaque-access-token-0123456789")),
+            None if self.case.server.opaque => Ok(Secret::new(script::OPAQUE_TOKEN)),
             None => {
                 let changes = serde_json::to_value(&self.case.server.access_token).unwrap();
                 Ok(Secret::new(access_token(&changes)))

@@ -76,6 +76,7 @@ impl Host {
         let login = std::fs::read_to_string(scripts().join("settings").join(&case.options.login)).unwrap();
         let login = format!("{login}\n{more}");
         let changes = serde_json::to_value(&case.server.access_token).unwrap();
+        let opaque = case.server.opaque.then(|| script::OPAQUE_TOKEN.to_owned());
         let at = |name: &str| directory.path().join(name).display().to_string();
         // The text form of JSON is one of TOML too.
         let mut text = format!("now = {NOW}\n");
@@ -87,7 +88,7 @@ impl Host {
             ("cold", json!(case.options.cold)),
             ("keys_unavailable", json!(case.options.keys_unavailable)),
             ("server", json!(SERVER)),
-            ("access_token", json!(access_token(&changes))),
+            ("access_token", json!(opaque.unwrap_or_else(|| access_token(&changes)))),
             ("transfer_code", json!(TRANSFER_CODE)),
             ("mytoken", json!(mytoken(&case.server.mytoken))),
             ("mapper", json!(case.options.mapper)),

@@ -97,6 +97,9 @@ pub struct Http {
     pub requests: Vec<String>,
 }
 
+/// The access token of a server whose provider gives opaque ones.
+pub const OPAQUE_TOKEN: &str = "opaque-access-token-0123456789";
+
 /// How the mytoken server behaves.
 #[derive(Deserialize, Default, Clone)]
 #[serde(deny_unknown_fields, default)]
