@@ -14,12 +14,13 @@ const EXPORTS: [&str; 6] = [
     "pam_sm_setcred",
 ];
 
-/// Builds the module. cargo does not build it for an integration test, because no test can link to it.
+/// Builds the module. cargo does not build it for an integration test, because no test can link to it. With the whole workspace, as `make
+/// site`: with its package alone, the dependencies would have other features and be compiled again.
 fn build_module() -> PathBuf {
     let test_binary = std::env::current_exe().unwrap();
     let directory = test_binary.ancestors().nth(2).unwrap();
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "pam-mytoken", "--target-dir"])
+        .args(["build", "--quiet", "--locked", "--workspace", "--target-dir"])
         .arg(directory.parent().unwrap())
         .status()
         .unwrap();

@@ -52,7 +52,10 @@ fn testserver() -> &'static Path {
         }
         let folder = Path::new(env!("CARGO_BIN_EXE_mytokend")).parent().unwrap();
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.args(["build", "--quiet", "--package", "testserver", "--target-dir"]).arg(folder.parent().unwrap());
+        // Of the whole workspace: with its package alone, its dependencies would have other features and be compiled again.
+        build
+            .args(["build", "--quiet", "--workspace", "--bin", "testserver", "--target-dir"])
+            .arg(folder.parent().unwrap());
         if folder.ends_with("release") {
             build.arg("--release");
         }

@@ -17,17 +17,18 @@ pub const JOB_SCRIPT: u32 = 5;
 pub const SEALED: &str = "mt1.0123abcd.QUJDREVG-_x";
 pub const HANDLE: &str = "00112233445566778899aabbccddeeff";
 
-/// The plugin. Cargo builds no cdylib for an integration test, so the first test builds it.
+/// The plugin. Cargo builds no cdylib for an integration test, so the first test builds it: with the whole workspace, as `make site`. With
+/// its package alone, the dependencies would have other features and be compiled again.
 pub fn plugin() -> &'static Path {
     static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
-    PLUGIN.get_or_init(|| build(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(".."), &[]))
+    PLUGIN.get_or_init(|| build(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(".."), &["--workspace"]))
 }
 
 /// The plugin that panics on request. It has its own target directory, because both builds have the same file name.
 pub fn panicking_plugin() -> &'static Path {
     static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("panic-injection");
-    PLUGIN.get_or_init(|| build(&target, &["--features", "panic-injection"]))
+    PLUGIN.get_or_init(|| build(&target, &["--lib", "--features", "panic-injection"]))
 }
 
 /// The release build of the plugin with its symbols, if `make build` made one.
@@ -38,7 +39,7 @@ pub fn release_plugin() -> Option<PathBuf> {
 
 fn build(target: &Path, features: &[&str]) -> PathBuf {
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--offline", "--lib", "--manifest-path"])
+        .args(["build", "--quiet", "--locked", "--offline", "--manifest-path"])
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
         .arg("--target-dir")
         .arg(target)

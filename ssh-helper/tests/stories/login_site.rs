@@ -42,7 +42,9 @@ fn testserver() -> &'static PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let own = PathBuf::from(env!("CARGO_BIN_EXE_mytoken-ssh"));
-        let built = Command::new(env!("CARGO")).args(["build", "-q", "-p", "testserver"]).status().unwrap();
+        // Of the whole workspace: with its package alone, its dependencies would have other features and be compiled again.
+        let arguments = ["build", "-q", "--workspace", "--bin", "testserver"];
+        let built = Command::new(env!("CARGO")).args(arguments).status().unwrap();
         assert!(built.success());
         own.with_file_name("testserver")
     })

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -108,6 +109,13 @@ enum Action {
     Msrv,
     /// Check that mytoken-ssh compiles for macOS and FreeBSD
     Portable,
+    /// A test program, for cargo
+    #[command(hide = true)]
+    RunTest {
+        program: OsString,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// The first process of a site
     #[command(hide = true)]
     Init { plan: String },
@@ -154,6 +162,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Action::Demo => demo::run(options(&cli.site)?).map(|()| ExitCode::SUCCESS),
         Action::Picture { file } => picture::draw(options(&cli.site)?, &file).map(|()| ExitCode::SUCCESS),
         Action::Test { name, stories, also } => results::run(&options(&cli.site)?, name.as_deref(), stories, &also),
+        Action::RunTest { program, arguments } => results::run_program(&program, &arguments),
         Action::Bench { scale, part } => {
             let amount = bench::Amount { percent: scale, part: part.unwrap_or_default() };
             bench::run(options(&cli.site)?, &amount).map(|()| ExitCode::SUCCESS)

@@ -2,14 +2,23 @@
 //! `testbed test`: runs all tests and prints how many passed, failed and were skipped.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::mem;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use testbed::{Error, Options, Release, Result, SKIPPED_FILE};
+
+/// The package with the stories.
+const PACKAGE: &str = env!("CARGO_PKG_NAME");
+
+/// The variable with the number of stories that run at the same time.
+const STORIES_AT_ONCE: &str = "TESTBED_STORIES_AT_ONCE";
 
 /// Number of stories that run at the same time. They mostly wait: a story uses a fifth of a processor on average.
 const SITES_AT_ONCE: &str = "6";
@@ -68,26 +77,15 @@ pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool, als
     let mut sum = Sum::default();
     let notes =
         tempfile::NamedTempFile::new().map_err(|source| Error::Io { what: "a temporary file".into(), source })?;
-    if !only_stories {
-        let mut units = cargo_test();
-        units.args(["--workspace", "--exclude", "testbed"]).env(SKIPPED_FILE, notes.path());
-        units.env("RUST_TEST_THREADS", TESTS_AT_ONCE);
-        units.args(name.map(|name| ["--", name]).into_iter().flatten());
-        add(&mut sum, units)?;
-    }
-    let mut stories = cargo_test();
-    // Sites in the caller's network use the same ports.
-    let at_once = if options.foreign.is_some() { "1" } else { SITES_AT_ONCE };
-    stories.args(["-p", "testbed", "--", "--test-threads", at_once]).args(name);
-    stories.envs(options.as_environment()).env(SKIPPED_FILE, notes.path());
-    as_root(&mut stories)?;
-    add(&mut sum, stories)?;
+    let mut tests = cargo_test(options, notes.path())?;
+    tests.args(if only_stories { &["-p", PACKAGE][..] } else { &["--workspace"] });
+    tests.args(name.map(|name| ["--", name]).into_iter().flatten());
+    add(&mut sum, tests)?;
     for release in also {
         println!("on {release}:");
-        let mut story = cargo_test();
-        story.args(["-p", "testbed", "--test", "stories", "--", "--exact", WHOLE_WAY]);
-        story.envs(Options { release: *release, ..options.clone() }.as_environment()).env(SKIPPED_FILE, notes.path());
-        as_root(&mut story)?;
+        let options = Options { release: *release, ..options.clone() };
+        let mut story = cargo_test(&options, notes.path())?;
+        story.args(["--workspace", "--test", "stories", "--", "--exact", WHOLE_WAY]);
         let before = (sum.passed, sum.failed);
         add(&mut sum, story)?;
         if (sum.passed, sum.failed) == before {
@@ -106,25 +104,38 @@ pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool, als
     Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn cargo_test() -> Command {
+/// `cargo test`, which starts each test program by [`run_program`]. It is called with the whole workspace, also for one program: another
+/// choice of packages would mean other features of shared dependencies, and a second compilation of all that depends on them.
+fn cargo_test(options: &Options, notes: &Path) -> Result<Command> {
+    let io = |what: &str| {
+        let what = what.to_owned();
+        |source| Error::Io { what, source }
+    };
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["test", "--locked", "--no-fail-fast"]);
-    command
-}
-
-/// Compiles as the caller and runs the stories as root.
-fn as_root(stories: &mut Command) -> Result<()> {
-    if nix::unistd::Uid::effective().is_root() || !testbed::has_program("sudo") {
-        return Ok(());
-    }
-    let version =
-        Command::new("rustc").arg("-vV").output().map_err(|source| Error::Io { what: "rustc -vV".into(), source })?;
+    let version = Command::new("rustc").arg("-vV").output().map_err(io("rustc -vV"))?;
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     if let Some(host) = version.lines().find_map(|line| line.strip_prefix("host: ")) {
-        let variable = format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_"));
-        stories.env(variable, "sudo -E");
+        let me = env::current_exe().map_err(io("the path of this program"))?;
+        command.args(["--config", &format!("target.{host}.runner=[{:?}, \"run-test\"]", me.display().to_string())]);
     }
-    Ok(())
+    // Sites in the caller's network use the same ports.
+    let at_once = if options.foreign.is_some() { "1" } else { SITES_AT_ONCE };
+    command.envs(options.as_environment()).env(SKIPPED_FILE, notes).env(STORIES_AT_ONCE, at_once);
+    Ok(command)
+}
+
+/// Becomes a test program: the caller's, or root's if it has stories.
+pub(crate) fn run_program(program: &OsStr, arguments: &[OsString]) -> Result<ExitCode> {
+    let has_stories = env::var_os("CARGO_PKG_NAME").is_some_and(|name| name == PACKAGE);
+    let at_once = if has_stories { env::var_os(STORIES_AT_ONCE) } else { env::var_os("RUST_TEST_THREADS") };
+    let as_root = has_stories && !nix::unistd::Uid::effective().is_root() && testbed::has_program("sudo");
+    let mut command = Command::new(if as_root { OsStr::new("sudo") } else { program });
+    if as_root {
+        command.arg("-E").arg(program);
+    }
+    command.args(arguments).env("RUST_TEST_THREADS", at_once.unwrap_or_else(|| TESTS_AT_ONCE.into()));
+    Err(Error::Io { what: program.to_string_lossy().into_owned(), source: command.exec() })
 }
 
 /// Runs cargo, prints its output and counts the results. A run that fails without a failed test (a compile error, or
