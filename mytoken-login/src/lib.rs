@@ -90,7 +90,7 @@ pub use service::TokenService;
 pub use service_state::ServiceState;
 pub use settings::{
     AccountPhaseSettings, AccountSettings, CommandSettings, ExchangeSettings, Exchangeable, KeyLogins, LinkQr,
-    LinkSettings, LogSettings, LoginSettings, MapperSettings, Mapping, MotleyCueSettings, PromptSettings, Replay,
-    ReplaySettings, Rule, SessionDirectory, SessionSettings, SessionStore, UserFileSettings,
+    LinkSettings, LogSettings, LoginSettings, MapperSettings, Mapping, MotleyCueSettings, OnOutage, PromptSettings,
+    Replay, ReplaySettings, Rule, SessionDirectory, SessionSettings, SessionStore, UserFileSettings,
 };
 pub use template::{AccountTemplate, MissingClaim};

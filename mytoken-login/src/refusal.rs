@@ -163,6 +163,14 @@ pub enum Refusal {
         /// For the log.
         String,
     ),
+    /// Whoever decides about the account has decided nothing for this token. This never counts as an outage, because the person can cause it.
+    #[error(
+        "it cannot be found out whether you may use this account; try again later, or ask the administrator of this host"
+    )]
+    NotDecided(
+        /// For the log.
+        String,
+    ),
     /// The configuration cannot be used.
     #[error("login with tokens is misconfigured on this host; tell its administrator")]
     Configuration(
@@ -231,6 +239,7 @@ impl Refusal {
             | Self::Restricted
             | Self::ExchangeRefused(_)
             | Self::OneTimePasswordRefused(_)
+            | Self::NotDecided(_)
             | Self::TooManyRequests { .. }
             | Self::DeadlinePassed
             | Self::Token(_) => RefusalClass::Rejected,

@@ -16,7 +16,7 @@ pub use exchange::{ExchangeSettings, Exchangeable};
 pub use link::{LinkQr, LinkSettings};
 pub use log::LogSettings;
 pub use mapper::{CommandSettings, MapperSettings, UserFileSettings};
-pub use motley_cue::MotleyCueSettings;
+pub use motley_cue::{MotleyCueSettings, OnOutage};
 pub use replay::{Replay, ReplaySettings};
 pub(crate) use rule::STRONG_KEYS;
 pub use rule::{Mapping, Rule};
@@ -268,6 +268,7 @@ mod tests {
             issuer = "op"
             motley_cue = "https://login.example.org:8443"
             otp = true
+            on_outage = "refuse"
         "#;
         let settings: LoginSettings = toml::from_str(text).unwrap();
         assert_eq!(settings.rules.len(), 4);

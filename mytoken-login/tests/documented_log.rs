@@ -197,7 +197,7 @@ fn the_failure_line_is_for_the_refusals_that_fail2ban_counts() {
         .chain(limits.map(|limit| Refusal::TooManyRequests { wait: 1, limit }))
         .chain(links.map(Refusal::Link))
         .chain([ServiceState::Suspended, ServiceState::Limited, ServiceState::Pending].map(Refusal::NotActive))
-        .chain([Refusal::OneTimePasswordRefused("x".into())])
+        .chain([Refusal::OneTimePasswordRefused("x".into()), Refusal::NotDecided("x".into())])
         .chain([Refusal::Chunks(ChunkFault::Order)]);
     let (documented, mut seen) = (documented(), BTreeSet::new());
     for refusal in all {

@@ -4,6 +4,8 @@
 
 #[path = "../../mytoken/tests/fake/mod.rs"]
 mod fake;
+#[path = "motley_cue/later_rules.rs"]
+mod later_rules;
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +20,7 @@ use mytoken::{Deadline, Secret};
 use mytoken_login::budget::{Allowance, BudgetSettings, Ledger, LedgerFile};
 use mytoken_login::mapper::{Asked, Given, HostMappers, Mappers, MotleyCueRequests};
 use mytoken_login::{
-    Identity, LocalAccount, MapperSettings, MotleyCueSettings, Refusal, RefusalClass, Remote, ServiceState,
+    Identity, LocalAccount, MapperSettings, MotleyCueSettings, OnOutage, Refusal, RefusalClass, Remote, ServiceState,
 };
 use serde_json::json;
 
@@ -30,6 +32,7 @@ struct MotleyCue {
     answer: Arc<Mutex<Reply>>,
     dir: tempfile::TempDir,
     budget: BudgetSettings,
+    on_outage: OnOutage,
 }
 
 /// What the host asks with.
@@ -53,7 +56,7 @@ impl MotleyCue {
         });
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("roots"), fake::authority("127.0.0.1", false).0).unwrap();
-        Self { server, answer, dir, budget: BudgetSettings::default() }
+        Self { server, answer, dir, budget: BudgetSettings::default(), on_outage: OnOutage::Refuse }
     }
 
     fn ledger_file(&self) -> LedgerFile {
@@ -75,7 +78,7 @@ impl MotleyCue {
         let requests = MotleyCueRequests::new(&http, &allowance);
         let mappers = HostMappers::new(FileTrust::user(nix::unistd::geteuid().as_raw()), &requests);
         let url = mytoken::urls::ServerUrl::parse(&self.server.url(""), true).unwrap();
-        let settings = MotleyCueSettings { url, otp: true };
+        let settings = MotleyCueSettings { url, otp: true, on_outage: self.on_outage };
         let account = LocalAccount { name: name.to_owned(), uid: 2_001, gid: 2_001, system: false };
         let identity = Identity {
             issuer: "op".into(),

@@ -182,6 +182,7 @@ mod tests {
             (Refusal::NotActive(ServiceState::Limited), PamError::PERM_DENIED),
             (Refusal::NotActive(ServiceState::Pending), PamError::PERM_DENIED),
             (Refusal::OneTimePasswordRefused(text()), PamError::AUTH_ERR),
+            (Refusal::NotDecided(text()), PamError::AUTH_ERR),
             (Refusal::Configuration(text()), PamError::SERVICE_ERR),
             (Refusal::Conversation, PamError::CONV_ERR),
             (Refusal::System(text()), PamError::SYSTEM_ERR),

@@ -102,11 +102,12 @@ impl<'a> Allowance<'a> {
     /// could consume a use of the mytoken.
     ///
     /// # Errors
-    /// [`Refusal::Repeated`]; [`Refusal::System`] when the ledger cannot be read.
+    /// [`Refusal::Repeated`], or that the account must not be used if the token was refused with that; [`Refusal::System`] when the ledger
+    /// cannot be read.
     pub fn refuse_repeated(&self, token: &Secret) -> Result<(), Refusal> {
         let Some((file, connection)) = self.ledger.zip(self.connection) else { return Ok(()) };
         let (ledger, now) = file.read(self.settings).map_err(|error| Refusal::System(error.to_string()))?;
-        if ledger.refused_tokens.contains(connection, token, now) { Err(Refusal::Repeated) } else { Ok(()) }
+        ledger.refused_tokens.refusal(connection, token, now).map_or(Ok(()), Err)
     }
 
     /// The entered token is sent now.
@@ -127,11 +128,15 @@ impl<'a> Allowance<'a> {
             refusal if refusal.class() == RefusalClass::Unavailable => Some(ConnectionEnd::Outage),
             _ => None,
         };
+        let state = match refusal {
+            Refusal::NotActive(state) => Some(*state),
+            _ => None,
+        };
         let (Some(connection), sent) = (self.connection, self.sent.take()) else { return };
         if end.is_some() || sent.is_some() {
             self.change_ledger(deadline, &mut |ledger, now| match (end, &sent) {
                 (Some(end), _) => ledger.connections.add(connection, end, now),
-                (None, Some(token)) => ledger.refused_tokens.add(connection, token, now),
+                (None, Some(token)) => ledger.refused_tokens.add(connection, token, state, now),
                 (None, None) => {}
             });
         }
@@ -233,6 +238,12 @@ impl<'a> Allowance<'a> {
         let Some(file) = self.ledger else { return Ok(()) };
         let (ledger, now) = file.read(self.settings).map_err(|error| Refusal::System(error.to_string()))?;
         ledger.backoffs.find_silence(server, now).map_or(Ok(()), |backoff| Err(refusal(backoff, now)))
+    }
+
+    /// Whether it is known that `server` is silent for everybody. `None`: it cannot be known, because nothing is counted.
+    pub(crate) fn is_silent(&self, server: &str) -> Option<bool> {
+        let (ledger, now) = self.ledger?.read(self.settings).ok()?;
+        Some(ledger.backoffs.find_silence(server, now).is_some())
     }
 
     /// The server answered: ends the backoffs for its silence.

@@ -9,6 +9,9 @@ use mytoken::random::random;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
+use crate::refusal::Refusal;
+use crate::service_state::ServiceState;
+
 /// Maximum number of tokens that are kept. The oldest is dropped first. Each has cost a request, so the budget bounds them already.
 const TOKENS_LIMIT: usize = 256;
 
@@ -31,6 +34,9 @@ pub struct RefusedTokens {
 struct Mark {
     at: u64,
     mark: String,
+    /// What motley_cue said about the account of the token's holder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<ServiceState>,
 }
 
 impl Mark {
@@ -41,8 +47,8 @@ impl Mark {
 }
 
 impl RefusedTokens {
-    /// Records that `token` was refused in `connection`.
-    pub fn add(&mut self, connection: &str, token: &Secret, now: u64) {
+    /// Records that `token` was refused in `connection`; `state`: because motley_cue said this about the account.
+    pub fn add(&mut self, connection: &str, token: &Secret, state: Option<ServiceState>, now: u64) {
         self.drop_expired(now);
         let key = self.key.get_or_insert_with(|| STANDARD_NO_PAD.encode(random::<[u8; 32]>())).clone();
         let mark = mark(&key, connection, token);
@@ -50,15 +56,24 @@ impl RefusedTokens {
         if self.marks.len() >= TOKENS_LIMIT {
             self.marks.remove(0);
         }
-        self.marks.push(Mark { at: now, mark });
+        self.marks.push(Mark { at: now, mark, state });
     }
 
     /// Whether `token` was refused in `connection`.
     #[must_use]
     pub fn contains(&self, connection: &str, token: &Secret, now: u64) -> bool {
-        let Some(key) = &self.key else { return false };
-        let mark = mark(key, connection, token);
-        self.marks.iter().any(|one| one.mark == mark && one.is_current(now))
+        self.find(connection, token, now).is_some()
+    }
+
+    /// What `token` was refused with in `connection`, as far as it is kept: that the account must not be used, else that the token is
+    /// repeated. `None`: it was not refused.
+    pub(super) fn refusal(&self, connection: &str, token: &Secret, now: u64) -> Option<Refusal> {
+        self.find(connection, token, now).map(|found| found.state.map_or(Refusal::Repeated, Refusal::NotActive))
+    }
+
+    fn find(&self, connection: &str, token: &Secret, now: u64) -> Option<&Mark> {
+        let mark = mark(self.key.as_ref()?, connection, token);
+        self.marks.iter().find(|one| one.mark == mark && one.is_current(now))
     }
 
     /// Whether there are none.
@@ -98,8 +113,8 @@ mod tests {
     fn a_token_is_known_in_its_connection_for_a_while() {
         let mut tokens = RefusedTokens::default();
         assert!(!tokens.contains("a 1", &secret("AbCdEfGh"), 100));
-        tokens.add("a 1", &secret("AbCdEfGh"), 100);
-        tokens.add("a 1", &secret("AbCdEfGh"), 101);
+        tokens.add("a 1", &secret("AbCdEfGh"), None, 100);
+        tokens.add("a 1", &secret("AbCdEfGh"), None, 101);
         assert_eq!(tokens.marks.len(), 1);
         assert!(tokens.contains("a 1", &secret("AbCdEfGh"), 700));
         for (connection, token, now) in
@@ -110,17 +125,33 @@ mod tests {
         tokens.drop_expired(701);
         assert_eq!(tokens, RefusedTokens::default(), "the key goes with the last token");
         for number in 0..1_000 {
-            tokens.add("a 1", &secret(&format!("token-{number}")), 800);
+            tokens.add("a 1", &secret(&format!("token-{number}")), None, 800);
         }
         assert_eq!(tokens.marks.len(), TOKENS_LIMIT);
         assert!(tokens.contains("a 1", &secret("token-999"), 800));
     }
 
     #[test]
+    fn a_repeated_token_keeps_what_is_known_of_a_suspension() {
+        let mut tokens = RefusedTokens::default();
+        for (token, state) in
+            [("one", None), ("two", Some(ServiceState::Suspended)), ("three", Some(ServiceState::Limited))]
+        {
+            tokens.add("a 1", &secret(token), state, 100);
+        }
+        let read: RefusedTokens = serde_json::from_str(&serde_json::to_string(&tokens).unwrap()).unwrap();
+        let refusal = |token: &str, now| read.refusal("a 1", &secret(token), now);
+        assert_eq!(refusal("one", 101), Some(Refusal::Repeated));
+        assert_eq!(refusal("two", 101), Some(Refusal::NotActive(ServiceState::Suspended)));
+        assert_eq!(refusal("three", 101), Some(Refusal::NotActive(ServiceState::Limited)));
+        assert_eq!((refusal("four", 101), refusal("two", 701)), (None, None));
+    }
+
+    #[test]
     fn two_ledgers_have_different_marks_for_a_token_and_none_holds_it() {
         let text = || {
             let mut tokens = RefusedTokens::default();
-            tokens.add("a 1", &secret("AbCdEfGh"), 100);
+            tokens.add("a 1", &secret("AbCdEfGh"), None, 100);
             (serde_json::to_string(&tokens).unwrap(), tokens.marks[0].mark.clone())
         };
         let ((first, mark), (_, other)) = (text(), text());

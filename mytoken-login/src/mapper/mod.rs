@@ -54,8 +54,8 @@ pub trait Mapper {
     /// Asks whether the identity may use the account. It returns before the deadline, whatever the other side does.
     ///
     /// # Errors
-    /// [`Refusal`] if there is no answer. The rules after this one are tried all the same; if none gives the account, the login is refused
-    /// with this. Only a failure that nobody at a prompt can cause may be [`Refusal::Unavailable`]: it opens the way kept for outages.
+    /// [`Refusal`] if there is no answer. The rules after this one are tried all the same, except after motley_cue; if none gives the
+    /// account, the login is refused with this. Only a failure that nobody at a prompt can cause may be [`Refusal::Unavailable`]: it opens the way kept for outages.
     fn gives(&self, asked: &Asked<'_>, deadline: Deadline) -> Result<Given, Refusal>;
 }
 

@@ -6,6 +6,8 @@
 
 mod answer;
 
+use std::cell::Cell;
+
 use mytoken::http::{ANSWER_LIMIT, HttpAnswer, LazyClient};
 use mytoken::server::ServerError;
 use mytoken::{Deadline, Error, Secret};
@@ -14,7 +16,7 @@ use super::{Asked, Given, Mapper};
 use crate::budget::{Allowance, RequestProvider};
 use crate::counted_requests::{CountedRequests, Told};
 use crate::refusal::Refusal;
-use crate::settings::MotleyCueSettings;
+use crate::settings::{MotleyCueSettings, OnOutage};
 use answer::Verified;
 
 /// What a login sends to motley_cue. Requests are counted like those to the mytoken server.
@@ -85,17 +87,28 @@ impl<'a> MotleyCueRequests<'a> {
             look: &look,
             looks_up_name: &looks_up_name,
         };
+        // Whether motley_cue has sent an answer, whatever it is.
+        let has_answered = Cell::new(false);
         let answer = requests.check_before(entered, deadline).and_then(|()| {
             let client = self.http.get()?;
             let url = format!("{base}/verify_user?username={}", percent_encoded(name));
             let provider = RequestProvider { issuer, verified: entered.is_none() };
             requests.send(entered, provider, deadline, |answer_by| {
-                usable(client.get(&url, Some(token), answer_by, ANSWER_LIMIT)?, base)
+                let answer = client.get(&url, Some(token), answer_by, ANSWER_LIMIT)?;
+                has_answered.set(true);
+                usable(answer, base)
             })
         });
         let answer = answer.map_err(|refusal| match refusal {
             // An answer that is too long, for example.
-            Refusal::ExchangeRefused(reason) => Refusal::Unavailable(reason),
+            Refusal::Unavailable(reason) | Refusal::ExchangeRefused(reason) => {
+                // Whoever can make motley_cue silent for a token of their own must not get past it by that.
+                let is_outage = has_answered.get() || self.allowance.is_silent(base).unwrap_or(true);
+                match settings.on_outage {
+                    OnOutage::Next if !is_outage => Refusal::NotDecided(reason),
+                    _ => Refusal::Unavailable(reason),
+                }
+            }
             other => other,
         })?;
         answer::read(&answer, base).map_err(Refusal::Unavailable)

@@ -50,6 +50,7 @@ impl Refusal {
             | Self::Requirement(_)
             | Self::NotActive(_)
             | Self::OneTimePasswordRefused(_)
+            | Self::NotDecided(_)
             | Self::Configuration(_)
             | Self::Conversation
             | Self::System(_) => false,

@@ -81,6 +81,7 @@ impl Refusal {
             Self::NotActive(ServiceState::Limited) => "limited",
             Self::NotActive(ServiceState::Pending) => "pending",
             Self::OneTimePasswordRefused(_) => "otp_refused",
+            Self::NotDecided(_) => "not_decided",
             Self::Configuration(_) => "configuration",
             Self::Conversation => "conversation",
             Self::System(_) => "system",
@@ -112,6 +113,7 @@ impl Refusal {
             | Self::System(what)
             | Self::ExchangeRefused(what)
             | Self::OneTimePasswordRefused(what)
+            | Self::NotDecided(what)
             | Self::Requirement(what)
             | Self::Token(
                 Rejection::KeysUnavailable(what)

@@ -49,8 +49,8 @@ pub struct RuleResult {
 }
 
 /// Decides whether `identity` may use `account`. Rules are tried in order. The first one that gives this account and
-/// whose requirements are met decides, unless motley_cue has said before that the account is suspended or limited: an
-/// earlier rule that says so is final. `names` is the form of the names that templates may give. `ask` is called only
+/// whose requirements are met decides, unless an earlier rule asks motley_cue and that says that the account is suspended or limited, or
+/// says nothing that can be used: such a rule is final. `names` is the form of the names that templates may give. `ask` is called only
 /// for rules whose requirements are met.
 #[must_use]
 pub fn decide(
@@ -63,17 +63,18 @@ pub fn decide(
 ) -> Decision {
     let mut results = Vec::new();
     let mut winner = None;
-    let mut is_blocked = false;
+    let mut is_over = false;
     for rule in rules {
         let mut skipped = Skipped::default();
-        let outcome = if winner.is_some() || is_blocked {
+        let outcome = if is_over {
             RuleOutcome::NotTried
         } else {
             apply(rule, identity, account, names, maps, ask, &mut skipped)
         };
-        is_blocked |= matches!(outcome, RuleOutcome::Blocked { .. });
+        is_over |= outcome.ends_rules();
         if matches!(outcome, RuleOutcome::Account { .. }) {
             winner = Some(rule.name.clone());
+            is_over = true;
         }
         results.push(RuleResult { rule: rule.name.clone(), outcome, skipped: skipped.sentences() });
     }

@@ -3,9 +3,9 @@
 
 use super::requirement::Requirement;
 use crate::account_name::AccountName;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, RefusalClass};
 use crate::service_state::ServiceState;
-use crate::settings::{Mapping, STRONG_KEYS};
+use crate::settings::{MapperSettings, Mapping, OnOutage, STRONG_KEYS};
 
 /// What a rule gives to an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub enum RuleOutcome {
         /// The state of the account.
         state: ServiceState,
     },
-    /// Nothing: there is no answer of the mapper.
+    /// Nothing: there is no answer of the mapper. If the mapper is motley_cue, no later rule is tried, see `ends_rules`.
     NoAnswer {
         /// The mapper.
         by: Mapping,
@@ -81,6 +81,24 @@ pub enum RuleOutcome {
         /// Why.
         reason: String,
     },
+}
+
+impl RuleOutcome {
+    /// Whether no later rule is tried, although this one gives nothing. motley_cue may have suspended the person, so a later rule must not
+    /// open the account because motley_cue was not asked or did not answer: the person can repeat a token, spend the budget of an address
+    /// or enter a token that motley_cue cannot read. Only an outage can be excepted, by the rule's settings. An account that waits for its
+    /// approval may not exist yet, and can be given by another rule.
+    pub(super) fn ends_rules(&self) -> bool {
+        match self {
+            Self::Blocked { .. } => true,
+            Self::NoAnswer { by: Mapping::Asked(MapperSettings::MotleyCue(settings)), refusal } => match refusal {
+                Refusal::NotActive(_) => false,
+                refusal if refusal.class() == RefusalClass::Unavailable => settings.on_outage == OnOutage::Refuse,
+                _ => true,
+            },
+            _ => false,
+        }
+    }
 }
 
 impl std::fmt::Display for RuleOutcome {

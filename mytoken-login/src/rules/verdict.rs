@@ -4,17 +4,19 @@
 use super::RuleResult;
 use super::outcome::RuleOutcome;
 use crate::accounts::LocalAccount;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, RefusalClass};
 
-/// The most helpful refusal: that motley_cue does not want the account to be used, else a missing requirement, else an unusable map file or rule, else that of a mapper that does not answer, else the
-/// account that the identity maps to.
+/// The most helpful refusal: that motley_cue does not want the account to be used or could not be asked, else a missing requirement, else
+/// an unusable map file or rule, else that of a mapper that does not answer, else the account that the identity maps to. An outage opens
+/// the way that a site keeps for outages, so it never hides a missing requirement.
 pub(crate) fn refusal(results: &[RuleResult], account: &LocalAccount) -> Refusal {
-    let blocked = results.iter().find_map(|result| match result.outcome {
-        RuleOutcome::Blocked { state, .. } => Some(state),
-        _ => None,
-    });
-    if let Some(state) = blocked {
-        return Refusal::NotActive(state);
+    let last = results.iter().find(|result| result.outcome.ends_rules()).map(|result| &result.outcome);
+    match last {
+        Some(RuleOutcome::Blocked { state, .. }) => return Refusal::NotActive(*state),
+        Some(RuleOutcome::NoAnswer { refusal, .. }) if refusal.class() != RefusalClass::Unavailable => {
+            return refusal.clone();
+        }
+        _ => {}
     }
     let mut maps_to = None;
     let mut unusable = None;

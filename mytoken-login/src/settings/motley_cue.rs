@@ -2,6 +2,7 @@
 //! `motley_cue` and `otp` of `[[rule]]`.
 
 use mytoken::urls::ServerUrl;
+use serde::Deserialize;
 
 use super::rule::{Mapping, Rule};
 use super::{LoginSettings, MapperSettings};
@@ -13,6 +14,19 @@ pub struct MotleyCueSettings {
     pub url: ServerUrl,
     /// Whether it also gets the one-time passwords that mccli sends instead of long tokens.
     pub otp: bool,
+    /// What becomes of the rules after this one while it does not answer.
+    pub on_outage: OnOutage,
+}
+
+/// `on_outage` of a rule by motley_cue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnOutage {
+    /// The login is refused: nobody knows whether motley_cue has suspended the person.
+    #[default]
+    Refuse,
+    /// The next rule is tried. It can open the account of a suspended person.
+    Next,
 }
 
 impl LoginSettings {
@@ -55,7 +69,12 @@ impl LoginSettings {
 ///
 /// # Errors
 /// What is wrong, for the administrator.
-pub(super) fn of_rule(url: ServerUrl, otp: bool, has_requirements: bool) -> Result<MotleyCueSettings, String> {
+pub(super) fn of_rule(
+    url: ServerUrl,
+    otp: bool,
+    on_outage: OnOutage,
+    has_requirements: bool,
+) -> Result<MotleyCueSettings, String> {
     if otp && has_requirements {
         return Err(
             "otp = true cannot be used with require_groups, require_entitlements, require_scopes, require_acr, \
@@ -64,7 +83,7 @@ pub(super) fn of_rule(url: ServerUrl, otp: bool, has_requirements: bool) -> Resu
                 .to_owned(),
         );
     }
-    Ok(MotleyCueSettings { url, otp })
+    Ok(MotleyCueSettings { url, otp, on_outage })
 }
 
 #[cfg(test)]
@@ -103,6 +122,19 @@ mod tests {
         {
             assert!(load(&rule(wrong)).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_outage_refuses_unless_the_rule_says_otherwise() {
+        let on_outage = |lines: &str| {
+            let settings = load(&rule(&format!("motley_cue = 'https://mc.example.org'\n{lines}")))?;
+            Ok::<_, String>(settings.motley_cues().next().unwrap().1.on_outage)
+        };
+        assert_eq!(on_outage(""), Ok(OnOutage::Refuse));
+        assert_eq!(on_outage("on_outage = 'refuse'"), Ok(OnOutage::Refuse));
+        assert_eq!(on_outage("on_outage = 'next'"), Ok(OnOutage::Next));
+        assert!(on_outage("on_outage = 'Next'").is_err() && on_outage("on_outage = true").is_err());
+        assert!(load(&rule("template = '{sub}'\non_outage = 'next'")).unwrap_err().contains("belong to motley_cue"));
     }
 
     #[test]

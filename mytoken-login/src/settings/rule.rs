@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::mapper::{CommandSettings, MapperSettings, UserFileSettings};
-use super::motley_cue;
+use super::motley_cue::{self, OnOutage};
 use crate::rules::{AarcEntitlement, AarcForm, AssuranceExpression, ClaimPath, Requirement};
 use crate::template::AccountTemplate;
 
@@ -67,6 +67,7 @@ struct RuleTable {
     timeout: Option<Duration>,
     motley_cue: Option<ServerUrl>,
     otp: Option<bool>,
+    on_outage: Option<OnOutage>,
     #[serde(default)]
     require_groups: Vec<String>,
     #[serde(default = "usual_group_claims")]
@@ -114,8 +115,8 @@ impl RuleTable {
         if self.command.is_none() && (self.run_as.is_some() || self.timeout.is_some()) {
             return Err("run_as and timeout belong to command".to_owned());
         }
-        if self.motley_cue.is_none() && self.otp.is_some() {
-            return Err("otp belongs to motley_cue".to_owned());
+        if self.motley_cue.is_none() && (self.otp.is_some() || self.on_outage.is_some()) {
+            return Err("otp and on_outage belong to motley_cue".to_owned());
         }
         let only = match (self.template, self.map_file, self.user_file, self.command) {
             (Some(template), None, None, None) => Some(Mapping::Template(template)),
@@ -136,7 +137,8 @@ impl RuleTable {
         match (only, self.motley_cue) {
             (Some(mapping), None) => Ok(mapping),
             (None, Some(url)) => {
-                let settings = motley_cue::of_rule(url, self.otp.unwrap_or(false), has_requirements)?;
+                let (otp, on_outage) = (self.otp.unwrap_or(false), self.on_outage.unwrap_or_default());
+                let settings = motley_cue::of_rule(url, otp, on_outage, has_requirements)?;
                 Ok(Mapping::Asked(MapperSettings::MotleyCue(settings)))
             }
             _ => Err(ONE_MAPPING.to_owned()),

@@ -2,6 +2,7 @@
 //! When mappers are asked, and what follows from their answers.
 
 use super::*;
+use crate::refusal::Limit;
 use crate::service_state::ServiceState;
 
 const OWN: &str = "user_file = '.config/mytoken/authorized_identities'";
@@ -107,6 +108,44 @@ fn an_account_that_motley_cue_has_suspended_is_given_by_no_later_rule() {
     let rules = [template, motley_cue];
     let (decision, asked) = run_asking(alice, "alice", &rules, &[]);
     assert_eq!((reason(&decision), asked), ("accept", 0), "an earlier rule is final");
+}
+
+#[test]
+fn no_later_rule_opens_an_account_about_which_motley_cue_has_said_nothing() {
+    let alice = r#"{"preferred_username":"alice"}"#;
+    let motley_cue = |lines: &str| rule(&format!("motley_cue = 'https://mc.example.org'\n{lines}"));
+    let (usual, next) = (motley_cue(""), motley_cue("on_outage = 'next'"));
+    let group = rule(&format!("{OWN}\nrequire_groups = ['/x']"));
+    let template = rule("template = '{preferred_username}'");
+    let limit = |limit| Refusal::TooManyRequests { wait: 1, limit };
+    let outage = || Refusal::Unavailable("x".into());
+    for (asked_rule, refusal, expected) in [
+        (&usual, Refusal::Repeated, "repeated"),
+        (&usual, limit(Limit::Address), "budget_address"),
+        (&usual, limit(Limit::Host), "budget_host"),
+        (&usual, limit(Limit::Server), "server_limit"),
+        (&usual, Refusal::DeadlinePassed, "late"),
+        (&usual, Refusal::NotDecided("x".into()), "not_decided"),
+        (&usual, Refusal::System("x".into()), "system"),
+        (&usual, outage(), "unavailable"),
+        // What the person can cause is no outage.
+        (&next, Refusal::Repeated, "repeated"),
+        (&next, limit(Limit::Address), "budget_address"),
+        (&next, Refusal::DeadlinePassed, "late"),
+        (&next, Refusal::NotDecided("x".into()), "not_decided"),
+        (&next, outage(), "accept"),
+    ] {
+        let rules = [asked_rule.clone(), template.clone()];
+        let (decision, asked) = run_asking(alice, "alice", &rules, &[Err(refusal.clone())]);
+        assert_eq!((reason(&decision), asked), (expected, 1), "{refusal:?}: {:?}", decision.rules);
+        let is_tried = decision.rules[1].outcome != RuleOutcome::NotTried;
+        assert_eq!(is_tried, expected == "accept", "{refusal:?}");
+        // A requirement that is missing is more helpful than an outage, and opens no way kept for outages.
+        let rules = [group.clone(), asked_rule.clone()];
+        let (decision, _) = run_asking(alice, "alice", &rules, &[Err(refusal.clone())]);
+        let expected = if refusal == outage() { "requirement" } else { expected };
+        assert_eq!(reason(&decision), expected, "{refusal:?}");
+    }
 }
 
 #[test]

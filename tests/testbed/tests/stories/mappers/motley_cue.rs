@@ -164,8 +164,10 @@ fn a_real_motley_cue_gives_accounts_and_refuses_a_suspended_one() -> Result<()> 
         suspend(site, false)?;
         assert_eq!(outcome(site, "alice", &token)?, "accepted by mc");
 
-        // An outage of motley_cue.
+        // An outage of motley_cue, which may have suspended the person.
         site.stop("motley-cue", "KILL")?;
+        assert_eq!(outcome(site, "alice", &token)?, "unavailable");
+        set_rules(site, &format!("{RULE}on_outage = \"next\"\n{template}"))?;
         assert_eq!(outcome(site, "alice", &token)?, "accepted by everybody");
         set_rules(site, RULE)?;
         assert_eq!(outcome(site, "alice", &token)?, "unavailable");
