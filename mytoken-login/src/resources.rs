@@ -142,7 +142,7 @@ impl LoginResources {
             .zip(self.origin.clone())
             .map(|((_, tokens), origin)| LinkServer::new(tokens, allowance, records, origin, time_for_links));
         let requests = ProviderRequests::new(&http, self.cache.as_ref(), &SystemClock, allowance);
-        // The rules are root's, and so is what they say about plain http to this host.
+        // A port that only root can have needs no `allow_loopback_http`: `LoginSettings::load` refuses all other plain http.
         let motley_cue_settings = HttpSettings { loopback_http: true, ..http_settings.clone() };
         let motley_cue_http = LazyClient::new(&motley_cue_settings);
         let motley_cue = MotleyCueRequests::new(&motley_cue_http, allowance);

@@ -112,7 +112,7 @@ impl LoginSettings {
                     .to_owned(),
             );
         }
-        if let Some(problem) = login.otp_problem() {
+        if let Some(problem) = login.motley_cue_problem(shared.http.allow_loopback_http) {
             return error(problem);
         }
         if let Some(problem) = login.link.problem(&shared.issuers).filter(|_| login.accepts_links()) {

@@ -111,6 +111,24 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// Whether a base URL is plain http.
+#[must_use]
+pub fn is_plain_http(url: &str) -> bool {
+    parse_url(url).is_ok_and(|url| url.scheme() == "http")
+}
+
+/// Whether a base URL is plain http to a server of this machine that only root can have started: at a numeric loopback address and a port
+/// below 1024. `localhost` has two addresses, and any user can take a port from 1024 on while its usual server is down.
+#[must_use]
+pub fn is_served_by_root(url: &str) -> bool {
+    parse_url(url).is_ok_and(|url| {
+        url.scheme() == "http"
+            && !matches!(url.host(), Some(Host::Domain(_)))
+            && is_loopback(&url)
+            && url.port_or_known_default().is_some_and(|port| port < 1_024)
+    })
+}
+
 /// The host of an https or http URL, in its normal form: in lower case, IPv6 addresses in brackets. `None`: it is no such URL.
 #[must_use]
 pub fn host_of(url: &str) -> Option<String> {
@@ -191,6 +209,24 @@ base_url!(IssuerUrl, "an OpenID provider");
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn only_root_serves_a_low_port_of_a_numeric_loopback_address() {
+        for (url, is_http, is_roots) in [
+            ("http://127.0.0.1", true, true),
+            ("http://127.0.0.1:1023", true, true),
+            ("http://127.7.7.7:81", true, true),
+            ("http://[::1]:443", true, true),
+            ("http://127.0.0.1:1024", true, false),
+            ("http://[::1]:8080", true, false),
+            ("http://localhost", true, false),
+            ("http://192.0.2.1", true, false),
+            ("https://127.0.0.1", false, false),
+            ("127.0.0.1", false, false),
+        ] {
+            assert_eq!((is_plain_http(url), is_served_by_root(url)), (is_http, is_roots), "{url}");
+        }
+    }
 
     #[test]
     fn only_the_normal_form_of_a_base_url_is_accepted() {

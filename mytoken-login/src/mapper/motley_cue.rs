@@ -35,7 +35,7 @@ enum Bearer<'b> {
 }
 
 impl<'a> MotleyCueRequests<'a> {
-    /// `http` must accept plain http to this host: the URL is root's, and a token that stays on the host needs no TLS.
+    /// `http` must accept plain http to this host: the settings permit it only where no user can take the place of motley_cue.
     #[must_use]
     pub fn new(http: &'a LazyClient<'a>, allowance: &'a Allowance<'a>) -> Self {
         Self { http, allowance }

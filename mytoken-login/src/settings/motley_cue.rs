@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `motley_cue` and `otp` of `[[rule]]`.
 
-use mytoken::urls::ServerUrl;
+use mytoken::urls::{ServerUrl, is_plain_http, is_served_by_root};
 use serde::Deserialize;
 
 use super::rule::{Mapping, Rule};
@@ -10,7 +10,7 @@ use super::{LoginSettings, MapperSettings};
 /// motley_cue, as a rule asks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MotleyCueSettings {
-    /// Its URL, without a path of its interface: https, or http to this host.
+    /// Its URL, without a path of its interface: https, or http to this host (see [`LoginSettings::load`]).
     pub url: ServerUrl,
     /// Whether it also gets the one-time passwords that mccli sends instead of long tokens.
     pub otp: bool,
@@ -44,8 +44,28 @@ impl LoginSettings {
         })
     }
 
+    /// What is wrong with the rules that ask motley_cue. `allow_loopback_http`: that of mytoken.toml.
+    pub(super) fn motley_cue_problem(&self, allow_loopback_http: bool) -> Option<String> {
+        self.http_problem(allow_loopback_http).or_else(|| self.otp_problem())
+    }
+
+    /// Whoever has the port of motley_cue decides about accounts and gets access tokens. Any user of this host can take a port from 1024 on
+    /// while motley_cue is down, and the other address of `localhost` at any time.
+    fn http_problem(&self, allow_loopback_http: bool) -> Option<String> {
+        let is_refused = |url: &str| is_plain_http(url) && !is_served_by_root(url);
+        let (rule, settings) = self
+            .motley_cues()
+            .find(|(_, settings)| is_refused(settings.url.as_str()))
+            .filter(|_| !allow_loopback_http)?;
+        Some(format!(
+            "rule \"{}\": any user of this host can take the place of {}: write https, or http to 127.0.0.1 or [::1] \
+             with a port below 1024 (allow_loopback_http = true of mytoken.toml permits others, for tests)",
+            rule.name, settings.url
+        ))
+    }
+
     /// What is wrong with the rules that get one-time passwords.
-    pub(super) fn otp_problem(&self) -> Option<String> {
+    fn otp_problem(&self) -> Option<String> {
         let (first, settings) = self.one_time_passwords()?;
         if self.session.required {
             return Some(format!(
@@ -75,6 +95,11 @@ pub(super) fn of_rule(
     on_outage: OnOutage,
     has_requirements: bool,
 ) -> Result<MotleyCueSettings, String> {
+    if otp && is_plain_http(url.as_str()) {
+        return Err(format!(
+            "otp = true lets people in by the word of {url} alone: write its URL with https, or leave otp out"
+        ));
+    }
     if otp && has_requirements {
         return Err(
             "otp = true cannot be used with require_groups, require_entitlements, require_scopes, require_acr, \
@@ -88,11 +113,24 @@ pub(super) fn of_rule(
 
 #[cfg(test)]
 mod tests {
+    use mytoken::config::{FileTrust, Shared};
+
     use super::*;
 
+    /// Loads a login.toml with this text, as a login does.
     fn load(text: &str) -> Result<LoginSettings, String> {
-        let settings: LoginSettings = toml::from_str(text).map_err(|error| error.message().to_owned())?;
-        settings.otp_problem().map_or(Ok(settings), Err)
+        load_with("", text)
+    }
+
+    fn load_with(http: &str, text: &str) -> Result<LoginSettings, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = format!("{http}\n[[issuer]]\nname = 'op'\nurl = 'https://op.e.org'\naudiences = ['https://a']\n");
+        for (name, text) in [("mytoken.toml", shared.as_str()), ("login.toml", text)] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let me = FileTrust::user(nix::unistd::geteuid().as_raw());
+        let shared = Shared::load(dir.path(), me).unwrap();
+        LoginSettings::load(dir.path(), me, &shared).map_err(|error| error.to_string())
     }
 
     fn rule(lines: &str) -> String {
@@ -104,9 +142,13 @@ mod tests {
         for (url, kept) in [
             ("https://mc.example.org", Some("https://mc.example.org")),
             ("https://mc.example.org:8443/", Some("https://mc.example.org:8443")),
-            ("http://localhost:8080", Some("http://localhost:8080")),
-            ("http://127.0.0.1:8080", Some("http://127.0.0.1:8080")),
-            ("http://[::1]:8080", Some("http://[::1]:8080")),
+            ("http://127.0.0.1", Some("http://127.0.0.1")),
+            ("http://127.0.0.1:81", Some("http://127.0.0.1:81")),
+            ("http://[::1]:1023", Some("http://[::1]:1023")),
+            ("http://127.0.0.1:8080", None),
+            ("http://[::1]:1024", None),
+            ("http://localhost", None),
+            ("http://localhost:8080", None),
             ("http://mc.example.org", None),
             ("mc.example.org", None),
             ("https://mc.example.org?x", None),
@@ -121,6 +163,23 @@ mod tests {
             ["motley_cue = 'https://e.org'\ntemplate = '{sub}'", "template = '{sub}'\notp = true", "otp = false"]
         {
             assert!(load(&rule(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_users_can_take_needs_the_setting_for_plain_http() {
+        let allow = "[http]\nallow_loopback_http = true";
+        for url in ["http://127.0.0.1:8080", "http://localhost:8080", "http://localhost"] {
+            let lines = rule(&format!("motley_cue = '{url}'"));
+            let error = load(&lines).unwrap_err();
+            assert!(error.contains("any user of this host") && error.contains("write https"), "{error}");
+            assert!(load_with(allow, &lines).is_ok(), "{url}");
+        }
+        for url in ["http://127.0.0.1", "http://127.0.0.1:81", "http://127.0.0.1:8080", "http://localhost:8080"] {
+            let lines = rule(&format!("motley_cue = '{url}'\notp = true"));
+            for error in [load(&lines).unwrap_err(), load_with(allow, &lines).unwrap_err()] {
+                assert!(error.contains("write its URL with https"), "{url}: {error}");
+            }
         }
     }
 

@@ -158,6 +158,8 @@ kinds! {
     MOTLEY_CUE: "motley-cue", "mapper", Error, "";
     /// motley_cue does not trust the provider of a rule that asks it.
     MOTLEY_CUE_ISSUER: "motley-cue-issuer", "mapper", Warning, "";
+    /// A rule asks motley_cue by plain http: whoever gets its port decides about accounts.
+    MOTLEY_CUE_HTTP: "motley-cue-http", "mapper", Warning, "ss -ltnp; sysctl net.ipv4.ip_unprivileged_port_start";
     /// The look-up of an account or group failed, or needed more than 5 s. The accounts after it were not looked up.
     NSS: "nss-no-answer", "accounts", Warning, "";
     /// The cluster's public key is missing or cannot be used.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use mytoken::Deadline;
 use mytoken::config::Shared;
 use mytoken::http::{ANSWER_LIMIT, HttpAnswer, HttpClient, HttpSettings};
+use mytoken::urls::{is_plain_http, is_served_by_root};
 use mytoken_login::LoginSettings;
 use serde_json::Value;
 
@@ -22,6 +23,7 @@ impl Findings {
         let settings = HttpSettings { loopback_http: true, ..shared.http_settings() };
         let Some(http) = (!urls.is_empty()).then(|| HttpClient::new(&settings).ok()).flatten() else { return };
         for url in urls {
+            self.plain_http(url);
             let info = format!("{url}/info");
             let fix = curl(shared, &info);
             match http.get(&info, None, Deadline::after(NETWORK), ANSWER_LIMIT).map(|answer| providers(&answer)) {
@@ -30,6 +32,25 @@ impl Findings {
                 Ok(Ok(providers)) => self.trusted(shared, login, url, &providers, fix),
             }
         }
+    }
+
+    /// Warns of a motley_cue whose place somebody else can take.
+    fn plain_http(&mut self, url: &str) {
+        if !is_plain_http(url) {
+            return;
+        }
+        let text = if is_served_by_root(url) {
+            format!(
+                "{url} is plain http: root alone can take this port only while net.ipv4.ip_unprivileged_port_start is \
+                 above it. Whoever has the port decides about accounts and gets access tokens. Use https"
+            )
+        } else {
+            format!(
+                "{url} is plain http, and any user of this host can take this port while motley_cue is down. Whoever \
+                 has the port decides about accounts and gets access tokens. Use https"
+            )
+        };
+        self.add_kind(kinds::MOTLEY_CUE_HTTP, text);
     }
 
     /// Compares the providers that a motley_cue trusts with the issuers of its rules.
@@ -98,6 +119,22 @@ mod tests {
         ] {
             let problem = providers(&answer).unwrap_err();
             assert!(problem.contains(part), "{problem}");
+        }
+    }
+
+    #[test]
+    fn plain_http_is_found() {
+        let found = |url: &str| {
+            let mut findings = Findings::default();
+            findings.plain_http(url);
+            findings.findings.into_iter().map(|finding| (finding.id.unwrap_or_default(), finding.text)).next()
+        };
+        assert_eq!(found("https://mc.example.org"), None);
+        for (url, part) in
+            [("http://127.0.0.1:81", "ip_unprivileged_port_start"), ("http://127.0.0.1:8080", "any user")]
+        {
+            let (id, text) = found(url).unwrap();
+            assert!(id == "motley-cue-http" && text.contains(part) && text.contains("Use https"), "{id} {text}");
         }
     }
 

@@ -19,7 +19,7 @@ use crate::bad_tokens::inputs;
 /// Where it is in the site.
 const INSIDE: &str = "/opt/motley-cue";
 
-const URL: &str = "http://127.0.0.1:8080";
+const URL: &str = "https://127.0.0.1:8080";
 
 /// Sources without compiled parts. What they need for LDAP and Courier, which these stories do not use, is left out.
 const PURE: [&str; 4] = ["motley-cue==0.8.8", "feudalAdapter==2.0.4", "mccli==0.7.6", "sqlitedict==2.1.0"];
@@ -43,7 +43,7 @@ const WHEELS: [&str; 15] = [
     "rfc3986",
 ];
 
-const RULE: &str = "[[rule]]\nname = \"mc\"\nissuer = \"op\"\nmotley_cue = \"http://127.0.0.1:8080\"\n";
+const RULE: &str = "[[rule]]\nname = \"mc\"\nissuer = \"op\"\nmotley_cue = \"https://127.0.0.1:8080\"\n";
 
 fn settings() -> String {
     format!(
@@ -57,6 +57,16 @@ const BACKEND: &str = "[ldf_adapter]\nbackend = local_unix\nprimary_group = user
                        log_file = /var/log/feudal.log\nlog_level = INFO\n[approval]\nenabled = False\n\
                        [username_generator]\nmode = friendly\n[groups]\npolicy = listed\n[login_info]\n\
                        ssh_host = testbed\n[backend.local_unix]\nshell = /bin/bash\n";
+
+/// A certificate for its address, by an authority that the site trusts beside its own.
+const CERTIFICATE: &str = r"
+set -e; cd /srv/mc
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 -subj /CN=mc-authority -keyout ca.key -out ca.pem \
+    -addext keyUsage=critical,keyCertSign 2>/dev/null
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=mc -keyout tls.key -out tls.csr 2>/dev/null
+printf 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\n' >extensions
+openssl x509 -req -in tls.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 9 -extfile extensions -out tls.pem 2>/dev/null
+";
 
 fn options() -> Result<Options> {
     // Many logins of one story, and each asks motley_cue.
@@ -115,7 +125,12 @@ fn start(site: &Site) -> Result<bool> {
         // The unique id by which feudalAdapter finds the account of an identity.
         site.sh("root", &format!("usermod -c '{user}@https%3A%2F%2Fop.testbed%3A8444' {user}"))?.ok()?;
     }
-    let argv = ["/usr/bin/python3", "-m", "uvicorn", "motley_cue.api:api", "--host", "127.0.0.1", "--port", "8080"];
+    site.sh("root", &format!("{CERTIFICATE}cat ca.pem >>{CA}"))?.ok()?;
+    #[rustfmt::skip]
+    let argv = [
+        "/usr/bin/python3", "-m", "uvicorn", "motley_cue.api:api", "--host", "127.0.0.1", "--port", "8080",
+        "--ssl-keyfile", "/srv/mc/tls.key", "--ssl-certfile", "/srv/mc/tls.pem",
+    ];
     let daemon = Daemon::new("motley-cue", argv)
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", "/root")
@@ -125,7 +140,7 @@ fn start(site: &Site) -> Result<bool> {
         .env("REQUESTS_CA_BUNDLE", CA)
         .env("SSL_CERT_FILE", CA);
     site.start_daemon(daemon)?;
-    site.wait_for("motley_cue", Duration::from_secs(60), "root", &format!("curl -sf {URL}/info"))?;
+    site.wait_for("motley_cue", Duration::from_secs(60), "root", &format!("curl -sf --cacert {CA} {URL}/info"))?;
     Ok(true)
 }
 
@@ -155,6 +170,12 @@ fn a_real_motley_cue_gives_accounts_and_refuses_a_suspended_one() -> Result<()> 
         assert!(is_logged(site, &["mapper user=carol rule=mc ", "state not_deployed"])?);
         let checked = site.run("root", ["mytokenctl", "check"])?;
         assert!(checked.stdout.contains(&format!("{URL} trusts {PROVIDER}")), "{checked:?}");
+
+        // Any user could take this port.
+        set_rules(site, &RULE.replace("https", "http"))?;
+        let checked = site.run("root", ["mytokenctl", "check"])?;
+        assert!(!checked.success() && checked.stdout.contains("any user of this host"), "{checked:?}");
+        assert_eq!(outcome(site, "alice", &token)?, "configuration");
 
         // No later rule opens a suspended account.
         let template = "[[rule]]\nname = \"everybody\"\nissuer = \"op\"\ntemplate = \"{preferred_username}\"\n";
