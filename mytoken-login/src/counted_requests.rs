@@ -26,6 +26,12 @@ pub(crate) enum Told {
     Nobody,
 }
 
+/// Whether an answer with this status may be due to the token, by its text or its length. Whoever enters a token must not choose an answer
+/// that looks like an outage: for outages a site may keep another way to log in.
+pub(crate) fn is_about_token(status: u16) -> bool {
+    matches!(status, 300..=399 | 400 | 413 | 414 | 431)
+}
+
 /// The requests to one server.
 pub(crate) struct CountedRequests<'a> {
     /// Its URL.

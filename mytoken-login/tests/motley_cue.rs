@@ -174,14 +174,18 @@ fn each_other_answer_gives_nothing() {
             Reply::json(403, &json!({"detail": "Forbidden"})),
             "nothing: does not accept the identity's access token (status 403)",
         ),
-        (Reply::json(400, &json!({})), "unavailable Unavailable"),
+        // What the person can cause by the token is no outage.
+        (Reply::json(400, &json!({})), "not_decided Rejected"),
+        (Reply::json(413, &json!({})), "not_decided Rejected"),
+        (Reply::json(414, &json!({})), "not_decided Rejected"),
+        (Reply::json(431, &json!({})), "not_decided Rejected"),
         (Reply::json(404, &json!({"detail": "Not Found"})), "unavailable Unavailable"),
-        (Reply::json(500, &json!({"state": "deployed", "verified": true})), "unavailable Unavailable"),
+        (Reply::json(500, &json!({"state": "deployed", "verified": true})), "not_decided Rejected"),
         (Reply::json(502, &json!({})), "unavailable Unavailable"),
         (Reply::json(201, &json!({"state": "deployed", "verified": true})), "unavailable Unavailable"),
         (Reply::json(429, &json!({})).header("Retry-After", "7"), "server_limit Rejected"),
         (state("deployed", true).header("Location", "/"), "account"),
-        (Reply::new(302, "text/plain", "").header("Location", "https://evil.example/"), "unavailable Unavailable"),
+        (Reply::new(302, "text/plain", "").header("Location", "https://evil.example/"), "not_decided Rejected"),
         (Reply::new(200, "text/html", "<html>"), "unavailable Unavailable"),
         (json(json!({"state": "deployed"})), "unavailable Unavailable"),
         (json(json!({"verified": true})), "unavailable Unavailable"),
@@ -273,7 +277,9 @@ fn a_one_time_password_is_sent_as_the_bearer() {
     assert_eq!(log_in("one"), Ok(Given::Account));
     let bearer = motley_cue.questions()[0].header("authorization").unwrap().to_owned();
     assert_eq!(bearer, format!("Bearer {}", "0a".repeat(64)));
-    for (status, expected) in [(401, "otp_refused"), (403, "otp_refused"), (500, "unavailable")] {
+    for (status, expected) in
+        [(401, "otp_refused"), (403, "otp_refused"), (431, "not_decided"), (500, "not_decided"), (502, "unavailable")]
+    {
         *motley_cue.answer.lock().unwrap() = Reply::json(status, &json!({}));
         let refusal = log_in(&status.to_string()).unwrap_err();
         assert_eq!(refusal.reason(), expected, "{status}");

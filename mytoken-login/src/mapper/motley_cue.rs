@@ -137,15 +137,16 @@ fn given(verified: &Verified) -> Result<Given, Refusal> {
         Verified::NotAuthorised(status) => {
             Ok(Given::Nothing(format!("does not accept the identity's access token (status {status})")))
         }
+        Verified::NotDecided(reason) => Err(Refusal::NotDecided(reason.clone())),
     }
 }
 
-/// An answer that says something about the token.
+/// An answer that says something about the token, or fails for it (500).
 fn usable(answer: HttpAnswer, base: &str) -> Result<HttpAnswer, Error> {
     let server = base.to_owned();
     match answer.status {
         429 => Err(Error::Server(ServerError::TooManyRequests { server, retry_after: answer.retry_after })),
-        status @ 500.. => Err(Error::Server(ServerError::Failed { server, status })),
+        status @ 501.. => Err(Error::Server(ServerError::Failed { server, status })),
         _ => Ok(answer),
     }
 }

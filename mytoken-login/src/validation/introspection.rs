@@ -7,8 +7,9 @@ use mytoken::{Deadline, Secret};
 use serde_json::{Map, Value};
 
 use super::client::{ClientForm, client_form};
-use super::provider::{ProviderRequests, is_about_token, unavailable};
+use super::provider::{ProviderRequests, unavailable};
 use super::{PresentedToken, Validator};
+use crate::counted_requests::is_about_token;
 use crate::oidc::{ProviderEndpoint, Rejection, strict_object};
 use crate::refusal::Refusal;
 

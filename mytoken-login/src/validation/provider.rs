@@ -100,12 +100,6 @@ impl<'a> ProviderRequests<'a> {
     }
 }
 
-/// Whether an answer with this status may be due to the token, by its text or its length. Whoever enters a token must not choose an answer
-/// that looks like an outage: for outages a site may keep another way to log in.
-pub(super) fn is_about_token(status: u16) -> bool {
-    matches!(status, 300..=399 | 400 | 413 | 414 | 431)
-}
-
 /// An answer that says something about the token or this client.
 fn usable(answer: HttpAnswer, provider: &str) -> Result<HttpAnswer, Error> {
     let server = provider.to_owned();

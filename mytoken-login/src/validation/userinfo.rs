@@ -6,8 +6,9 @@ use mytoken::config::IssuerSettings;
 use mytoken::http::{ANSWER_LIMIT, HttpAnswer};
 use serde_json::{Map, Value};
 
-use super::provider::{ProviderRequests, is_about_token, unavailable};
+use super::provider::{ProviderRequests, unavailable};
 use super::{PresentedToken, Validator};
+use crate::counted_requests::is_about_token;
 use crate::oidc::{ProviderEndpoint, Rejection, strict_object};
 use crate::refusal::Refusal;
 

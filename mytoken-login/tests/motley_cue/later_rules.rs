@@ -58,6 +58,17 @@ fn nor_by_spending_the_budget_of_an_address() {
 }
 
 #[test]
+fn nor_by_a_token_that_motley_cue_cannot_read_or_check() {
+    for status in [302, 400, 413, 414, 431, 500] {
+        for on_outage in [OnOutage::Refuse, OnOutage::Next] {
+            let mut motley_cue = MotleyCue::new(Reply::new(status, "text/html", "Request Header Or Cookie Too Large"));
+            motley_cue.on_outage = on_outage;
+            assert_eq!(log_in(&motley_cue, "one", LONG), "not_decided", "{status}");
+        }
+    }
+}
+
+#[test]
 fn an_outage_refuses_unless_the_rule_says_that_the_next_one_is_tried() {
     for (on_outage, expected) in [(OnOutage::Refuse, "unavailable"), (OnOutage::Next, "everybody")] {
         let mut motley_cue = MotleyCue::new(Reply::new(502, "text/html", "<html>"));

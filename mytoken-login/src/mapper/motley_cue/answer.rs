@@ -4,6 +4,7 @@
 use mytoken::http::HttpAnswer;
 use serde_json::Value;
 
+use crate::counted_requests::is_about_token;
 use crate::oidc::strict_object;
 use crate::service_state::ServiceState;
 
@@ -20,6 +21,8 @@ pub(super) enum Verified {
     NoAccount(&'static str),
     /// motley_cue does not accept the token, or its holder. This is the status.
     NotAuthorised(u16),
+    /// motley_cue works, and says nothing about this token. This is why.
+    NotDecided(String),
 }
 
 /// Longest state that is repeated in an error.
@@ -33,11 +36,15 @@ pub(super) fn read(answer: &HttpAnswer, base: &str) -> Result<Verified, String> 
     match answer.status {
         200 => {}
         status @ (401 | 403) => return Ok(Verified::NotAuthorised(status)),
-        status @ 300..=399 => {
-            return Err(format!(
-                "{base} answered with a redirect (status {status}); write the URL that it redirects to"
-            ));
+        status if is_about_token(status) => {
+            let about = match status {
+                300..=399 => "a redirect: write the URL that it redirects to",
+                _ => "is the token too long for it or the proxy before it?",
+            };
+            return Ok(Verified::NotDecided(format!("{base} answered with status {status}; {about}")));
         }
+        // What fails for this person: motley_cue makes this status of each exception in it (MC-05).
+        500 => return Ok(Verified::NotDecided(format!("{base} answered with status 500; see its log"))),
         status => return Err(format!("{base} answered with status {status}; is it the URL of motley_cue?")),
     }
     let object = strict_object(&answer.body).ok_or_else(|| format!("{base} did not answer with a JSON object"))?;
