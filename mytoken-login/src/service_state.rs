@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A state of an account in motley_cue that refuses logins. Every other state but `deployed` means that there is no account.
+/// A state of an account in motley_cue that refuses logins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceState {

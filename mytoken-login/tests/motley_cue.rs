@@ -149,7 +149,9 @@ fn only_a_verified_and_deployed_account_is_given() {
         (state("not_deployed", false), no_account("not_deployed")),
         (state("not_deployed", true), no_account("not_deployed")),
         (state("rejected", true), no_account("rejected")),
-        (state("unknown", true), no_account("unknown")),
+        (state("unknown", false), "not_decided Rejected".to_owned()),
+        (state("unknown", true), "not_decided Rejected".to_owned()),
+        (state("failed", false), "not_decided Rejected".to_owned()),
         (Reply::json(200, &json!({"state": "deployed", "verified": true, "more": [1]})), "account".to_owned()),
     ] {
         let about = String::from_utf8_lossy(&answer.body).into_owned();

@@ -69,6 +69,17 @@ fn nor_by_a_token_that_motley_cue_cannot_read_or_check() {
 }
 
 #[test]
+fn a_state_that_motley_cue_could_not_find_out_opens_nothing() {
+    for word in ["unknown", "failed"] {
+        for on_outage in [OnOutage::Refuse, OnOutage::Next] {
+            let mut motley_cue = MotleyCue::new(state(word, false));
+            motley_cue.on_outage = on_outage;
+            assert_eq!(log_in(&motley_cue, "one", LONG), "not_decided", "{word}");
+        }
+    }
+}
+
+#[test]
 fn an_outage_refuses_unless_the_rule_says_that_the_next_one_is_tried() {
     for (on_outage, expected) in [(OnOutage::Refuse, "unavailable"), (OnOutage::Next, "everybody")] {
         let mut motley_cue = MotleyCue::new(Reply::new(502, "text/html", "<html>"));

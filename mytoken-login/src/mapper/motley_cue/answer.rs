@@ -61,8 +61,10 @@ pub(super) fn read(answer: &HttpAnswer, base: &str) -> Result<Verified, String> 
         ("deployed" | "suspended" | "limited", false) => Ok(Verified::OtherAccount),
         ("not_deployed", _) => Ok(Verified::NoAccount("not_deployed")),
         ("rejected", _) => Ok(Verified::NoAccount("rejected")),
-        ("failed", _) => Ok(Verified::NoAccount("failed")),
-        ("unknown", _) => Ok(Verified::NoAccount("unknown")),
+        // It could not find out, perhaps after it had found the account (MC-06).
+        ("failed" | "unknown", _) => Ok(Verified::NotDecided(format!(
+            "{base} does not know the state of the account (state {state}); see its log"
+        ))),
         (other, _) => {
             let word = mytoken_wire::printable(other, WORD_LIMIT);
             Err(format!("{base} did not answer as motley_cue does: the state \"{word}\" is not known"))
