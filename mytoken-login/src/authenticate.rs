@@ -256,6 +256,7 @@ fn authorize(
         identity: &identity,
         account,
         access_token: &access_token,
+        entered: renewal.is_none(),
         service: &attempt.service,
         rhost: attempt.rhost.as_deref(),
     };

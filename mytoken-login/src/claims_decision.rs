@@ -59,7 +59,8 @@ fn decide_claims(
     let settings = context.settings;
     let (access_token, deadline) = (Secret::new(""), Deadline::after(settings.deadline.get()));
     let (service, rhost) = (attempt.service.as_str(), attempt.rhost.as_deref());
-    let asked = Asked { identity: &identity, account: &account, access_token: &access_token, service, rhost };
+    let asked =
+        Asked { identity: &identity, account: &account, access_token: &access_token, entered: false, service, rhost };
     let ask = |mapper: &MapperSettings| match mapper {
         MapperSettings::UserFile(_) => context.mappers.mapper(mapper).gives(&asked, deadline),
         // A command may send what it is told, and would take the claims for verified. motley_cue wants the token itself.

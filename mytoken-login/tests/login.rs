@@ -164,6 +164,8 @@ impl Mappers for ScriptRun {
 impl Mapper for ScriptedMapper<'_> {
     fn gives(&self, asked: &Question<'_>, deadline: Deadline) -> Result<Given, Refusal> {
         let options = &self.run.case.options;
+        let is_exchanged = self.run.requests.borrow().iter().any(|request| request == "POST access_token_endpoint");
+        assert_eq!(asked.entered, !is_exchanged);
         self.run.requests.borrow_mut().push(format!("ask {}", self.settings));
         assert_eq!((asked.account.name.as_str(), asked.service), (options.user.as_str(), options.service.as_str()));
         assert_eq!((asked.identity.sub.as_str(), asked.rhost), ("s-1", Some("192.0.2.7")));

@@ -42,6 +42,8 @@ enum With {
     Entered,
     /// An access token that this login got for an entered mytoken.
     Exchanged,
+    /// An access token that this login got for a mytoken that the person confirmed in a browser. Nothing was entered.
+    ByLink,
     OneTimePassword,
 }
 
@@ -94,9 +96,10 @@ impl MotleyCue {
         }
         let given = match with {
             With::OneTimePassword => mappers.redeem(&settings, &account, &Secret::new("0a".repeat(64)), deadline),
-            With::Entered | With::Exchanged => {
+            With::Entered | With::Exchanged | With::ByLink => {
                 let (account, access_token) = (&account, &access_token);
-                let asked = Asked { identity: &identity, account, access_token, service: "sshd", rhost: None };
+                let entered = matches!(with, With::Entered);
+                let asked = Asked { identity: &identity, account, access_token, entered, service: "sshd", rhost: None };
                 mappers.mapper(&MapperSettings::MotleyCue(settings)).gives(&asked, deadline)
             }
         };
@@ -253,14 +256,33 @@ fn questions_are_counted_like_exchanges() {
 }
 
 #[test]
+fn what_other_people_have_spent_costs_nobody_a_mytoken_that_is_exchanged_already() {
+    let mut motley_cue = MotleyCue::new(state("deployed", true));
+    motley_cue.budget.per_address = 0;
+    for (with, expected) in [
+        (With::Entered, "budget_address Rejected"),
+        (With::OneTimePassword, "budget_address Rejected"),
+        (With::Exchanged, "account"),
+        (With::ByLink, "account"),
+    ] {
+        assert_eq!(word(&motley_cue.log_in(with, "alice", expected, Duration::from_secs(60))), expected);
+    }
+    assert_eq!(motley_cue.questions().len(), 2);
+}
+
+#[test]
 fn a_token_is_asked_about_once_in_a_connection() {
     let motley_cue = MotleyCue::new(state("not_deployed", false));
-    for (with, again) in
-        [(With::Entered, "repeated"), (With::OneTimePassword, "repeated"), (With::Exchanged, "nothing")]
-    {
+    for (with, again) in [
+        (With::Entered, "repeated"),
+        (With::OneTimePassword, "repeated"),
+        (With::Exchanged, "nothing"),
+        (With::ByLink, "nothing"),
+    ] {
         let connection = match with {
             With::Entered => "entered",
             With::Exchanged => "exchanged",
+            With::ByLink => "link",
             With::OneTimePassword => "otp",
         };
         let log_in = || motley_cue.log_in(with, "alice", connection, Duration::from_secs(60));

@@ -115,11 +115,6 @@ impl<'a> Allowance<'a> {
         self.sent.replace(Some(token.clone()));
     }
 
-    /// Whether the user can have entered this token: no other text was sent in this login.
-    pub(crate) fn may_be_entered(&self, token: &Secret) -> bool {
-        self.sent.borrow().as_ref().is_none_or(|sent| sent == token)
-    }
-
     /// The login was refused. Ends the connection after an outage and after too many requests. After any other refusal the connection
     /// gets a prompt again, but not for a token that was sent.
     pub fn record_refusal(&self, refusal: &Refusal, deadline: Deadline) {

@@ -31,6 +31,9 @@ pub struct Asked<'a> {
     pub account: &'a LocalAccount,
     /// The access token of the identity, for a mapper that verifies it itself. No other mapper passes it on.
     pub access_token: &'a Secret,
+    /// Whether the person entered this access token. Otherwise the mytoken server issued it to this login, and a refused question costs the
+    /// person what was exchanged for it.
+    pub entered: bool,
     /// PAM service.
     pub service: &'a str,
     /// PAM's remote host.

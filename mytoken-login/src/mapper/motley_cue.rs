@@ -28,8 +28,8 @@ pub struct MotleyCueRequests<'a> {
 /// What motley_cue is asked with.
 #[derive(Clone, Copy)]
 enum Bearer<'b> {
-    /// A verified access token, and the `iss` of its provider.
-    AccessToken(&'b Secret, &'b str),
+    /// A verified access token, the `iss` of its provider, and whether the person entered it.
+    AccessToken { token: &'b Secret, issuer: &'b str, entered: bool },
     /// A one-time password. Nobody but motley_cue knows whose it is.
     OneTimePassword(&'b Secret),
 }
@@ -69,12 +69,10 @@ impl<'a> MotleyCueRequests<'a> {
         deadline: Deadline,
     ) -> Result<Verified, Refusal> {
         let base = settings.url.as_str();
-        let (token, issuer) = match bearer {
-            Bearer::AccessToken(token, issuer) => (token, Some(issuer)),
-            Bearer::OneTimePassword(password) => (password, None),
+        let (token, issuer, entered) = match bearer {
+            Bearer::AccessToken { token, issuer, entered } => (token, Some(issuer), entered.then_some(token)),
+            Bearer::OneTimePassword(password) => (password, None, Some(password)),
         };
-        // An access token that this login got by an exchange is no text that somebody entered.
-        let entered = self.allowance.may_be_entered(token).then_some(token);
         let look = |answer_by| {
             let answer = self.http.get()?.get(&format!("{base}/info"), None, answer_by, ANSWER_LIMIT)?;
             usable(answer, base).map(drop)
@@ -123,7 +121,8 @@ pub(super) struct MotleyCueMapper<'a> {
 
 impl Mapper for MotleyCueMapper<'_> {
     fn gives(&self, asked: &Asked<'_>, deadline: Deadline) -> Result<Given, Refusal> {
-        let bearer = Bearer::AccessToken(asked.access_token, &asked.identity.iss);
+        let (token, issuer) = (asked.access_token, asked.identity.iss.as_str());
+        let bearer = Bearer::AccessToken { token, issuer, entered: asked.entered };
         given(&self.requests.verify_user(self.settings, &asked.account.name, bearer, deadline)?)
     }
 }

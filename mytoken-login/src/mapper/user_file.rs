@@ -104,7 +104,8 @@ mod tests {
             claims: serde_json::Map::new(),
         };
         let access_token = &Secret::new("at");
-        let asked = Asked { identity: &identity, account: &account, access_token, service: "sshd", rhost: None };
+        let asked =
+            Asked { identity: &identity, account: &account, access_token, entered: true, service: "sshd", rhost: None };
         let settings = UserFileSettings { path: "ids".into() };
         UserFileMapper(&settings).look(home, &asked, deadline)
     }
@@ -158,7 +159,14 @@ mod tests {
         for (name, uid, system) in [("root", 0, false), ("daemon", 1, true)] {
             let account = LocalAccount { name: name.into(), uid, gid: uid, system };
             let access_token = &Secret::new("at");
-            let asked = Asked { identity: &identity, account: &account, access_token, service: "sshd", rhost: None };
+            let asked = Asked {
+                identity: &identity,
+                account: &account,
+                access_token,
+                entered: true,
+                service: "sshd",
+                rhost: None,
+            };
             let given = UserFileMapper(&settings).gives(&asked, Deadline::after(TIME));
             assert_eq!(given, Ok(Given::Nothing("is not read for system accounts".to_owned())));
         }

@@ -31,8 +31,14 @@ fn ask(settings: &CommandSettings, trust: FileTrust, deadline: Deadline) -> Resu
         claims: serde_json::from_str(r#"{"sub":"s-1","groups":["/a\n","/b"]}"#).unwrap(),
     };
     let access_token = &Secret::new("the-access-token");
-    let asked =
-        Asked { identity: &identity, account: &account, access_token, service: "sshd", rhost: Some("192.0.2.7") };
+    let asked = Asked {
+        identity: &identity,
+        account: &account,
+        access_token,
+        entered: true,
+        service: "sshd",
+        rhost: Some("192.0.2.7"),
+    };
     CommandMapper { settings, trust }.gives(&asked, deadline)
 }
 
