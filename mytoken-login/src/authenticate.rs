@@ -23,7 +23,7 @@ use crate::identity::Identity;
 use crate::link;
 use crate::login_time::LoginTime;
 use crate::mapper::{Asked, Given};
-use crate::one_time_password::{self, is_one_time_password};
+use crate::one_time_password;
 use crate::refusal::Refusal;
 use crate::replay::{Noted, TokenName, TokenUse};
 use crate::report::{Accepted, Report, RevocationResult};
@@ -162,8 +162,8 @@ fn check_token<'a>(
     // The deadline counts from the answer. sshd limits how long the user may take for it (SSH-10).
     report.deadline = Some(time.end());
     let account = account.ok_or(Refusal::UserUnknown)?;
-    if is_one_time_password(token) {
-        return one_time_password::log_in(account, token, context, time.for_requests(), report);
+    if let Some(receiver) = one_time_password::receiver(token, context.settings) {
+        return one_time_password::log_in(account, token, receiver, context, time.for_requests(), report);
     }
     let mut mytoken = None;
     let obtained = obtain_access_token(attempt, token, context, time, report, &mut mytoken);

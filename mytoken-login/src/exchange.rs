@@ -17,7 +17,6 @@ use crate::checks::{CheckVerdict, Checks, Setting, Subject};
 use crate::context::{Attempt, ConfiguredServer, LoginContext};
 use crate::link::{Confirmed, LinkRefusal};
 use crate::login_time::LoginTime;
-use crate::mapper::ONE_TIME_PASSWORD;
 use crate::oidc::Rejection;
 use crate::refusal::Refusal;
 use crate::report::Report;
@@ -68,12 +67,11 @@ pub(crate) fn obtain_access_token<'a>(
             report.record_token("at", token, "access token (JWT)");
             return Ok(Obtained::entered(token, None));
         }
-        Presented::Opaque => {
+        // 128 hexadecimal digits come to here only if no rule has `otp` (`one_time_password`).
+        Presented::Opaque | Presented::OneTimePassword => {
             report.record_without_fingerprint("opaque", "opaque text");
             only_issuer(context.issuers).map(|issuer| Obtained::entered(token, Some(issuer)))
         }
-        // Never to a provider with opaque tokens: only motley_cue knows what it means (`one_time_password`).
-        Presented::OneTimePassword => Err(Refusal::KindNotAccepted(ONE_TIME_PASSWORD)),
         Presented::Mytoken(claims) => {
             report.record_token("mt", token, "mytoken (JWT)");
             Exchange::for_mytoken(context, claims.unverified(), &mut report.checks).and_then(|exchange| {

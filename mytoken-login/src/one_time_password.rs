@@ -17,26 +17,25 @@ use crate::refusal::Refusal;
 use crate::report::{Accepted, Report};
 use crate::rules::{RuleOutcome, RuleResult, refusal};
 use crate::service_state::ServiceState;
-use crate::settings::Rule;
+use crate::settings::{LoginSettings, MotleyCueSettings, Rule};
 
-/// Whether the text has the form of a one-time password.
-pub(crate) fn is_one_time_password(token: &Secret) -> bool {
-    matches!(classify(token), Presented::OneTimePassword)
+/// Who gets this text as a one-time password: the rule, and its motley_cue. `None`: it has another form, or no rule has `otp`. Then it is an
+/// opaque token like any other.
+pub(crate) fn receiver<'s>(token: &Secret, settings: &'s LoginSettings) -> Option<(&'s Rule, &'s MotleyCueSettings)> {
+    settings.one_time_passwords().filter(|_| matches!(classify(token), Presented::OneTimePassword))
 }
 
-/// Asks the motley_cue that gets one-time passwords. Without one the password is sent nowhere.
+/// Asks the motley_cue that gets one-time passwords.
 pub(crate) fn log_in(
     account: LocalAccount,
     password: &Secret,
+    (rule, settings): (&Rule, &MotleyCueSettings),
     context: &LoginContext<'_>,
     deadline: Deadline,
     report: &mut Report,
 ) -> Result<Accepted, Refusal> {
     // It is no password of a person: its hash reveals nothing. motley_cue logs the same eight digits.
     report.record_token("otp", password, "128 hexadecimal digits: a one-time password of motley_cue");
-    let Some((rule, settings)) = context.settings.one_time_passwords() else {
-        return Err(Refusal::KindNotAccepted(ONE_TIME_PASSWORD));
-    };
     let by = rule.mapping.clone();
     let began = Instant::now();
     let mut refused = None;

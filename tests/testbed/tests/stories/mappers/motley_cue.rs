@@ -224,7 +224,7 @@ fn mccli_logs_in_with_a_short_and_a_long_token() -> Result<()> {
         let long = inputs::mint(site, &json!({"pad": 800}))?;
         assert!(long.len() >= 1_500, "{}", long.len());
         let shown = mccli(site, &long)?;
-        assert!(is_logged(site, &["refuse user=alice ", "reason=kind_not_accepted ", "token=otp:"])?, "{shown:?}");
+        assert!(is_logged(site, &["refuse user=alice ", "reason=opaque ", "token=opaque "])?, "{shown:?}");
 
         set_rules(site, &format!("{RULE}otp = true\n"))?;
         site.sh("alice", "rm -f logged-in-as")?.ok()?;
