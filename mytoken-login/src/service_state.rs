@@ -5,11 +5,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A state of an account in motley_cue that refuses logins.
+/// A state of an account in motley_cue that refuses logins to this account. It says nothing about other accounts of its holder, which other
+/// rules may give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceState {
-    /// An administrator has suspended the person.
+    /// An administrator has suspended the person's own account.
     Suspended,
     /// The account has no login shell.
     Limited,
