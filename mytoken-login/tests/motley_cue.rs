@@ -171,13 +171,10 @@ fn only_a_verified_and_deployed_account_is_given() {
 fn each_other_answer_gives_nothing() {
     let json = |value| Reply::json(200, &value);
     for (answer, expected) in [
-        (
-            Reply::json(401, &json!({"error": "Unauthenticated"})),
-            "nothing: does not accept the identity's access token (status 401)",
-        ),
+        (Reply::json(401, &json!({"error": "Unauthenticated"})), "not_decided Rejected"),
         (
             Reply::json(403, &json!({"detail": "Forbidden"})),
-            "nothing: does not accept the identity's access token (status 403)",
+            "nothing: does not let the identity use the service (status 403)",
         ),
         // What the person can cause by the token is no outage.
         (Reply::json(400, &json!({})), "not_decided Rejected"),

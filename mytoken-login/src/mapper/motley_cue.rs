@@ -133,8 +133,14 @@ fn given(verified: &Verified) -> Result<Given, Refusal> {
         Verified::Refused(state) => Err(Refusal::NotActive(*state)),
         Verified::OtherAccount => Ok(Given::Nothing("says that the account is not the identity's".to_owned())),
         Verified::NoAccount(state) => Ok(Given::Nothing(format!("has no account for the identity (state {state})"))),
+        // It could not check the token, for example because the provider did not answer it (MC-07).
+        Verified::NotAuthorised(401) => Err(Refusal::NotDecided(
+            "motley_cue could not check the access token (status 401); does it trust the provider, and has the token the \
+             scopes that it needs?"
+                .to_owned(),
+        )),
         Verified::NotAuthorised(status) => {
-            Ok(Given::Nothing(format!("does not accept the identity's access token (status {status})")))
+            Ok(Given::Nothing(format!("does not let the identity use the service (status {status})")))
         }
         Verified::NotDecided(reason) => Err(Refusal::NotDecided(reason.clone())),
     }

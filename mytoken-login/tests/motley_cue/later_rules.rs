@@ -59,7 +59,7 @@ fn nor_by_spending_the_budget_of_an_address() {
 
 #[test]
 fn nor_by_a_token_that_motley_cue_cannot_read_or_check() {
-    for status in [302, 400, 413, 414, 431, 500] {
+    for status in [302, 400, 401, 413, 414, 431, 500] {
         for on_outage in [OnOutage::Refuse, OnOutage::Next] {
             let mut motley_cue = MotleyCue::new(Reply::new(status, "text/html", "Request Header Or Cookie Too Large"));
             motley_cue.on_outage = on_outage;
