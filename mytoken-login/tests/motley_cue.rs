@@ -13,14 +13,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fake::{Fake, Reply, Request};
-use mytoken::config::FileTrust;
+use mytoken::config::{FileTrust, Shared};
 use mytoken::http::{HttpSettings, LazyClient, Roots};
 use mytoken::private_files::Owner;
 use mytoken::{Deadline, Secret};
 use mytoken_login::budget::{Allowance, BudgetSettings, Ledger, LedgerFile};
 use mytoken_login::mapper::{Asked, Given, HostMappers, Mappers, MotleyCueRequests};
 use mytoken_login::{
-    Identity, LocalAccount, MapperSettings, MotleyCueSettings, OnOutage, Refusal, RefusalClass, Remote, ServiceState,
+    Identity, LocalAccount, LoginResources, LoginSettings, MapperSettings, Mapping, MotleyCueSettings, OnOutage,
+    Refusal, RefusalClass, Remote, ServiceState,
 };
 use serde_json::json;
 
@@ -82,13 +83,7 @@ impl MotleyCue {
         let url = mytoken::urls::ServerUrl::parse(&self.server.url(""), true).unwrap();
         let settings = MotleyCueSettings { url, otp: true, on_outage: self.on_outage };
         let account = LocalAccount { name: name.to_owned(), uid: 2_001, gid: 2_001, system: false };
-        let identity = Identity {
-            issuer: "op".into(),
-            iss: "https://op.example.org".into(),
-            sub: "s-1".into(),
-            scopes: Vec::new(),
-            claims: serde_json::Map::new(),
-        };
+        let identity = alice();
         let access_token = Secret::new(TOKEN);
         let deadline = Deadline::after(time);
         if matches!(with, With::Exchanged) {
@@ -120,6 +115,16 @@ impl MotleyCue {
 
     fn questions(&self) -> Vec<Request> {
         self.server.requests().into_iter().filter(|request| request.path.starts_with("/verify_user")).collect()
+    }
+}
+
+fn alice() -> Identity {
+    Identity {
+        issuer: "op".into(),
+        iss: "https://op.example.org".into(),
+        sub: "s-1".into(),
+        scopes: Vec::new(),
+        claims: json!({"preferred_username": "alice"}).as_object().unwrap().clone(),
     }
 }
 
@@ -288,6 +293,28 @@ fn a_token_is_asked_about_once_in_a_connection() {
     }
     let ledger = motley_cue.ledger();
     assert!(ledger.refused_tokens.contains("exchanged", &Secret::new("the.my.token"), mytoken_wire::clock::uptime()));
+}
+
+#[test]
+fn plain_http_that_the_settings_permit_needs_no_switch_of_mytoken_toml() {
+    let motley_cue = MotleyCue::new(state("deployed", true));
+    let roots = motley_cue.dir.path().join("roots");
+    let shared: Shared = toml::from_str(&format!("[http]\nca_file = '{}'\n", roots.display())).unwrap();
+    assert!(!shared.http.allow_loopback_http);
+    // As a port below 1024. `LoginSettings::load` would refuse this one.
+    let rule = format!("[[rule]]\nname = 'mc'\nissuer = 'op'\nmotley_cue = '{}'\n", motley_cue.server.url(""));
+    let settings: LoginSettings = toml::from_str(&rule).unwrap();
+    let Mapping::Asked(mapper) = &settings.rules[0].mapping else { panic!("{rule}") };
+    let resources = LoginResources::of_administrator();
+    let (budget, token, identity) = (BudgetSettings::default(), Secret::new(TOKEN), alice());
+    let account = &LocalAccount { name: "alice".to_owned(), uid: 2_001, gid: 2_001, system: false };
+    let asked =
+        Asked { identity: &identity, account, access_token: &token, entered: true, service: "sshd", rhost: None };
+    let given = resources.with_context(&shared, &settings, &resources.allowance(&budget), |context| {
+        context.mappers.mapper(mapper).gives(&asked, Deadline::after(Duration::from_secs(60)))
+    });
+    assert_eq!(given.unwrap(), Ok(Given::Account));
+    assert_eq!(motley_cue.questions().len(), 1);
 }
 
 #[test]

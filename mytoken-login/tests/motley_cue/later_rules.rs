@@ -13,16 +13,9 @@ fn log_in(motley_cue: &MotleyCue, connection: &str, time: Duration) -> String {
         toml::from_str(&format!("name = '{name}'\nissuer = 'op'\n{lines}")).unwrap()
     };
     let rules = [rule("mc", &asked), rule("everybody", "template = '{preferred_username}'")];
-    let identity = Identity {
-        issuer: "op".into(),
-        iss: "https://op.example.org".into(),
-        sub: "s-1".into(),
-        scopes: Vec::new(),
-        claims: json!({"preferred_username": "alice"}).as_object().unwrap().clone(),
-    };
     let account = LocalAccount { name: "alice".into(), uid: 2_001, gid: 2_001, system: false };
     let ask = |_: &MapperSettings| motley_cue.log_in(With::Entered, "alice", connection, time);
-    let decision = decide(&identity, &account, &rules, NameForm::Posix, &Maps::default(), &ask);
+    let decision = decide(&alice(), &account, &rules, NameForm::Posix, &Maps::default(), &ask);
     decision.verdict.unwrap_or_else(|refusal| refusal.reason().to_owned())
 }
 
