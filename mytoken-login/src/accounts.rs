@@ -44,6 +44,26 @@ pub trait AccountDatabase {
     /// # Errors
     /// [`AccountLookupFailed`] when the database does not answer.
     fn find(&self, name: &str) -> Result<Option<(u32, u32)>, AccountLookupFailed>;
+
+    /// The account that somebody gets who logs in with `name`, which can be another spelling of its own name; `None` when there is none.
+    /// SSSD has a name in several spellings: `Alice`, `alice@EXAMPLE.ORG`.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    fn entry(&self, name: &str) -> Result<Option<AccountEntry>, AccountLookupFailed> {
+        Ok(self.find(name)?.map(|(uid, gid)| AccountEntry { name: name.to_owned(), uid, gid }))
+    }
+}
+
+/// An account as its database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountEntry {
+    /// Its own name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
 }
 
 /// A database of accounts did not answer.
@@ -60,10 +80,12 @@ pub struct NssAccounts;
 
 impl AccountDatabase for NssAccounts {
     fn find(&self, name: &str) -> Result<Option<(u32, u32)>, AccountLookupFailed> {
-        match User::from_name(name) {
-            Ok(user) => Ok(user.filter(|user| user.name == name).map(|user| (user.uid.as_raw(), user.gid.as_raw()))),
-            Err(errno) => Err(AccountLookupFailed { reason: errno.to_string() }),
-        }
+        Ok(self.entry(name)?.filter(|entry| entry.name == name).map(|entry| (entry.uid, entry.gid)))
+    }
+
+    fn entry(&self, name: &str) -> Result<Option<AccountEntry>, AccountLookupFailed> {
+        let found = User::from_name(name).map_err(|errno| AccountLookupFailed { reason: errno.to_string() })?;
+        Ok(found.map(|user| AccountEntry { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
     }
 }
 
@@ -87,5 +109,8 @@ mod tests {
     fn nss_finds_root() {
         assert_eq!(NssAccounts.find("root").unwrap(), Some((0, 0)));
         assert_eq!(NssAccounts.find("no-such-account-here").unwrap(), None);
+        let root = AccountEntry { name: "root".to_owned(), uid: 0, gid: 0 };
+        assert_eq!(NssAccounts.entry("root").unwrap(), Some(root));
+        assert_eq!(NssAccounts.entry("no-such-account-here").unwrap(), None);
     }
 }

@@ -4,6 +4,7 @@
 //! `/var/lib/mytoken/logins/<uid>`, root's alone. It is kept over a restart of the host, so its times are those of the
 //! wall clock. Nothing is written while `key_logins` of `[account]` is `ignore`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ const DIRECTORY: &str = "/var/lib/mytoken/logins";
 /// Version of the file.
 const VERSION: u32 = 1;
 
-/// Maximum size of a file, in bytes. The name of an account has at most 256.
-const SIZE_LIMIT: usize = 4 * 1024;
+/// Maximum size of a file, in bytes. The name of an account has at most 256, and few accounts share a user id.
+const SIZE_LIMIT: usize = 64 * 1024;
 
 /// How long a login waits for the lock. It is held for less than a millisecond.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -30,13 +31,33 @@ const LOCK_POLL: Duration = Duration::from_millis(2);
 /// The last login with a token to an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastLogin {
-    v: u32,
-    /// Name of the account: its user id can be given to another one later.
-    user: String,
     /// When it was accepted, Unix seconds.
     pub accepted: Option<u64>,
     /// The state in which motley_cue refused the account, and since when. `None` after motley_cue has given the account again.
     pub refused: Option<(ServiceState, u64)>,
+}
+
+/// A file: what is known about a user id.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Known {
+    v: u32,
+    /// By the name of the account: several names can share a user id, and it can be given to another account later.
+    accounts: BTreeMap<String, LastLogin>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { v: VERSION, accounts: BTreeMap::new() }
+    }
+}
+
+impl Known {
+    /// A refusal counts for each name of the user id. Else another name of the account would open it.
+    fn of(&self, account: &LocalAccount) -> LastLogin {
+        let own = self.accounts.get(&account.name).cloned().unwrap_or_default();
+        let of_any_name = || self.accounts.values().find_map(|last| last.refused);
+        LastLogin { refused: own.refused.or_else(of_any_name), ..own }
+    }
 }
 
 /// The last logins of this host.
@@ -59,7 +80,8 @@ impl LastLogins {
         Self::new(Path::new(DIRECTORY), Owner::ROOT)
     }
 
-    /// The last login of an account. `None`: there was none. Makes nothing.
+    /// The last login of an account, with what motley_cue has said about another account with its user id. `None`: there was none. Makes
+    /// nothing.
     ///
     /// # Errors
     /// [`FileError`] if there is one that cannot be read.
@@ -73,10 +95,12 @@ impl LastLogins {
         if !parent.has(name)? {
             return Ok(None);
         }
-        self.read_in(&parent.enter(name, self.owner, 0o700)?, account)
+        let known = self.read_in(&parent.enter(name, self.owner, 0o700)?, account)?;
+        Ok(known.map(|known| known.of(account)))
     }
 
-    /// A login with a token was accepted. `by_motley_cue`: motley_cue has given the account, so it does not refuse it any more.
+    /// A login with a token was accepted. `by_motley_cue`: motley_cue has given the account, so it does not refuse it any more. What it has
+    /// said about another name of the user id stays.
     ///
     /// # Errors
     /// [`FileError`]; then the file is as it was.
@@ -109,22 +133,24 @@ impl LastLogins {
         let handle = directory.handle().try_clone().map_err(|error| self.unusable(&error.to_string()))?;
         let _lock = lock(handle, Deadline::after(LOCK_WAIT), LOCK_POLL).map_err(|errno| self.unusable(errno.desc()))?;
         // A file that cannot be read is replaced: the new login says what is true now.
-        let mut last = self.read_in(&directory, account).ok().flatten().unwrap_or_default();
-        (last.v, last.user) = (VERSION, account.name.clone());
-        change(&mut last);
-        let bytes = serde_json::to_vec(&last).map_err(|error| self.unusable(&error.to_string()))?;
+        let mut known = self.read_in(&directory, account).ok().flatten().unwrap_or_default();
+        change(known.accounts.entry(account.name.clone()).or_default());
+        let bytes = serde_json::to_vec(&known).map_err(|error| self.unusable(&error.to_string()))?;
+        if bytes.len() > SIZE_LIMIT {
+            return Err(self.unusable("too many accounts have had this user id"));
+        }
         directory.write_locked(&account.uid.to_string(), &bytes, self.owner, 0o600)
     }
 
-    fn read_in(&self, directory: &Directory, account: &LocalAccount) -> Result<Option<LastLogin>, FileError> {
+    fn read_in(&self, directory: &Directory, account: &LocalAccount) -> Result<Option<Known>, FileError> {
         let Some(bytes) = directory.read(&account.uid.to_string(), self.owner, 0o600, SIZE_LIMIT)? else {
             return Ok(None);
         };
-        let last: LastLogin = serde_json::from_slice(&bytes).map_err(|_| self.unusable("a file is damaged"))?;
-        if last.v != VERSION {
+        let known: Known = serde_json::from_slice(&bytes).map_err(|_| self.unusable("a file is damaged"))?;
+        if known.v != VERSION {
             return Err(self.unusable("another version of the module has written a file"));
         }
-        Ok(Some(last).filter(|last| last.user == account.name))
+        Ok(Some(known))
     }
 
     fn names(&self) -> Result<(&Path, &str, &str), FileError> {
@@ -169,9 +195,36 @@ mod tests {
         assert_eq!(read().refused, Some((ServiceState::Suspended, 200)), "another rule says nothing about it");
         logins.accepted(&account("alice"), true, 500).unwrap();
         assert_eq!((read().accepted, read().refused), (Some(500), None));
-        assert_eq!(logins.read(&account("bob")).unwrap(), None, "the user id was another account's");
+        assert_eq!(
+            logins.read(&account("bob")).unwrap(),
+            Some(LastLogin::default()),
+            "the user id was another account's"
+        );
         let mode = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("mytoken/logins"), mode("mytoken/logins/2001")), (0o700, 0o600));
+    }
+
+    #[test]
+    fn another_name_of_the_user_id_takes_no_refusal_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let logins = logins(dir.path());
+        let refused = |name: &str| logins.read(&account(name)).unwrap().unwrap().refused;
+        let accepted = |name: &str| logins.read(&account(name)).unwrap().unwrap().accepted;
+        logins.accepted(&account("alice"), true, 100).unwrap();
+        logins.refused(&account("alice"), ServiceState::Suspended, 200).unwrap();
+        let suspended = Some((ServiceState::Suspended, 200));
+        assert_eq!(
+            (refused("alice"), refused("Alice"), refused("alice@EXAMPLE.ORG")),
+            (suspended, suspended, suspended)
+        );
+        assert_eq!((accepted("alice"), accepted("Alice")), (Some(100), None), "a login counts for its name only");
+        for by_motley_cue in [false, true] {
+            logins.accepted(&account("Alice"), by_motley_cue, 300).unwrap();
+            assert_eq!((refused("alice"), refused("Alice")), (suspended, suspended), "{by_motley_cue}");
+        }
+        assert_eq!((accepted("alice"), accepted("Alice")), (Some(100), Some(300)));
+        logins.accepted(&account("alice"), true, 400).unwrap();
+        assert_eq!((refused("alice"), refused("Alice")), (None, None));
     }
 
     #[test]
@@ -180,7 +233,9 @@ mod tests {
         let logins = logins(dir.path());
         logins.accepted(&account("alice"), false, 100).unwrap();
         let file = dir.path().join("mytoken/logins/2001");
-        for content in ["", "{}", r#"{"v":2,"user":"alice","accepted":1,"refused":null}"#] {
+        for content in
+            ["", "{}", r#"{"v":1,"user":"alice"}"#, r#"{"v":2,"accounts":{"alice":{"accepted":1,"refused":null}}}"#]
+        {
             std::fs::write(&file, content).unwrap();
             assert!(logins.read(&account("alice")).is_err(), "{content}");
         }

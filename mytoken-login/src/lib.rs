@@ -56,7 +56,7 @@ pub mod user_runtime_dir;
 pub mod validation;
 
 pub use account_name::{AccountName, InvalidAccountName, NameForm};
-pub use accounts::{AccountDatabase, AccountLookupFailed, LocalAccount, NssAccounts};
+pub use accounts::{AccountDatabase, AccountEntry, AccountLookupFailed, LocalAccount, NssAccounts};
 pub use authenticate::{authenticate, examine};
 pub use checks::{Check, CheckVerdict, Checks, Setting, Subject};
 pub use claims_decision::{ClaimsDecision, examine_claims};

@@ -26,11 +26,11 @@ pub fn state(context: &PamContext<'_>) -> AccountState {
         None => rules.is_for(&service),
     };
     let user = context.user().unwrap_or_default();
-    // sshd refuses an account that does not exist.
-    let Some((uid, gid)) = NssAccounts.find(&user).ok().flatten().filter(|_| is_listed) else {
+    // sshd refuses an account that does not exist. It may have another name than the person has typed.
+    let Some(entry) = NssAccounts.entry(&user).ok().flatten().filter(|_| is_listed) else {
         return AccountState::NotByToken;
     };
-    let account = rules.account(&user, uid, gid);
+    let account = rules.account(&entry.name, entry.uid, entry.gid);
     let decided = rules.decide(&account, || LastLogins::of_host().read(&account), SystemClock.now());
     let (level, state) = match decided {
         KeyLogin::Allowed => return AccountState::NotByToken,
