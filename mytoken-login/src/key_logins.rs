@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use mytoken::config::{FileTrust, read_key_leniently};
+use mytoken::config::{ConfigError, FileTrust, KeyError, read_key, read_key_leniently};
 use mytoken::private_files::FileError;
 
 use crate::accounts::LocalAccount;
@@ -22,8 +22,8 @@ const CLOCK_TOLERANCE: u64 = 300;
 /// in.
 #[derive(Debug, Clone)]
 pub struct KeyLoginRules {
-    /// What such a login needs. An error if the value cannot be understood.
-    pub key_logins: Result<KeyLogins, String>,
+    /// What such a login needs. An error if that cannot be read or understood.
+    pub key_logins: Result<KeyLogins, KeyError>,
     exempt: Vec<String>,
     services: Vec<String>,
     accounts: AccountSettings,
@@ -53,7 +53,7 @@ pub enum KeyLogin {
         /// Why.
         String,
     ),
-    /// `key_logins` cannot be understood.
+    /// `key_logins` cannot be read or understood.
     Misconfigured(
         /// Why.
         String,
@@ -61,12 +61,14 @@ pub enum KeyLogin {
 }
 
 impl KeyLoginRules {
-    /// Reads them from `DIR/login.toml` and its drop-ins. `None`: `key_logins` is `ignore`, the default.
+    /// Reads them from `DIR/login.toml` and its drop-ins. `None`: `key_logins` is `ignore`, the default. Of a file that cannot be read
+    /// nobody knows whether it has `key_logins`.
     #[must_use]
     pub fn read(dir: &Path, trust: FileTrust) -> Option<Self> {
-        let key_logins = match read_key_leniently::<KeyLogins>(dir, "login", trust, &["account", "key_logins"]) {
-            None | Some(Ok(KeyLogins::Ignore)) => return None,
-            Some(key_logins) => key_logins,
+        let key_logins = match read_key::<KeyLogins>(dir, "login", trust, &["account", "key_logins"]) {
+            Ok(None | Some(KeyLogins::Ignore)) => return None,
+            Ok(Some(key_logins)) => Ok(key_logins),
+            Err(error) => Err(error),
         };
         let names = |path| read_key_leniently::<Vec<String>>(dir, "login", trust, path).and_then(Result::ok);
         let mut accounts = AccountSettings::default();
@@ -90,6 +92,15 @@ impl KeyLoginRules {
         self.services.iter().any(|listed| listed == service)
     }
 
+    /// Why a file cannot be read that may have `key_logins`.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<&ConfigError> {
+        match &self.key_logins {
+            Err(KeyError::File(error)) => Some(error),
+            _ => None,
+        }
+    }
+
     /// The account with these ids.
     #[must_use]
     pub fn account(&self, name: &str, uid: u32, gid: u32) -> LocalAccount {
@@ -111,7 +122,7 @@ impl KeyLoginRules {
         let needed = match &self.key_logins {
             Ok(KeyLogins::Ignore) => return KeyLogin::Allowed,
             Ok(needed) => *needed,
-            Err(reason) => return KeyLogin::Misconfigured(reason.clone()),
+            Err(error) => return KeyLogin::Misconfigured(error.to_string()),
         };
         let last = match last() {
             Ok(last) => last.unwrap_or_default(),
@@ -251,12 +262,34 @@ mod tests {
         {
             assert_eq!(rules(text).unwrap().key_logins, Ok(KeyLogins::MotleyCue), "{text}");
         }
-        for text in ["[account]\nkey_logins = 'recent'", "[account]\nkey_logins = 7"] {
+        for text in [
+            "[account]\nkey_logins = 'recent'",
+            "[account]\nkey_logins = 7",
+            "[account]\nkey_logins = = 'ignore'",
+            "[account]\nkey_logins = ignore",
+            "[account\nkey_logins = 'motley_cue'",
+        ] {
             let rules = rules(text).unwrap();
+            assert!(rules.unreadable().is_none(), "{text}");
             let decided = rules.decide(&rules.account("alice", 2_001, 2_001), || Ok(None), NOW);
             assert!(matches!(decided, KeyLogin::Misconfigured(_)), "{text}: {decided:?}");
             assert_eq!(rules.decide(&rules.account("root", 0, 0), || Ok(None), NOW), KeyLogin::Allowed);
         }
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_may_have_key_logins() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("login.toml");
+        std::fs::write(&file, "[account]\nkey_logins = 'motley_cue'\n").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o664)).unwrap();
+        let rules = KeyLoginRules::read(dir.path(), FileTrust::user(nix::unistd::geteuid().as_raw())).unwrap();
+        assert!(rules.unreadable().unwrap().to_string().contains("0664"), "{rules:?}");
+        assert!(rules.is_for("sshd"));
+        let decide = |uid| rules.decide(&rules.account("alice", uid, uid), || Ok(None), NOW);
+        assert!(matches!(decide(2_001), KeyLogin::Misconfigured(_)));
+        assert_eq!(decide(0), KeyLogin::Allowed);
     }
 
     #[test]

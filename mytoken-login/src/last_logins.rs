@@ -5,6 +5,7 @@
 //! wall clock. Nothing is written while `key_logins` of `[account]` is `ignore`.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,6 +79,12 @@ impl LastLogins {
     #[must_use]
     pub fn of_host() -> Self {
         Self::new(Path::new(DIRECTORY), Owner::ROOT)
+    }
+
+    /// Whether something may be known about an account. The first login makes the directory, so without one `key_logins` was never set.
+    #[must_use]
+    pub fn may_exist(&self) -> bool {
+        !self.directory.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
     /// The last login of an account, with what motley_cue has said about another account with its user id. `None`: there was none. Makes
@@ -185,7 +192,9 @@ mod tests {
         let logins = logins(dir.path());
         assert_eq!(logins.read(&account("alice")).unwrap(), None);
         assert!(!dir.path().join("mytoken").exists(), "reading makes nothing");
+        assert!(!logins.may_exist());
         logins.accepted(&account("alice"), false, 100).unwrap();
+        assert!(logins.may_exist());
         let read = || logins.read(&account("alice")).unwrap().unwrap();
         assert_eq!((read().accepted, read().refused), (Some(100), None));
         logins.refused(&account("alice"), ServiceState::Suspended, 200).unwrap();

@@ -20,5 +20,5 @@ pub use issuer::{
     ValidationMode, media_type,
 };
 pub use shared::{DIRECTORY, HttpSection, ServerSettings, Shared, invalid};
-pub use source::{ConfigPlaces, EntryPlace, read, read_key_leniently, read_list_leniently};
+pub use source::{ConfigPlaces, EntryPlace, KeyError, read, read_key, read_key_leniently, read_list_leniently};
 pub use trust::FileTrust;

@@ -11,7 +11,9 @@ use toml::de::{DeTable, DeValue, Deserializer};
 use super::merge::merge;
 use super::{ConfigError, FileTrust};
 
+mod key;
 mod places;
+pub use key::{KeyError, read_key};
 pub use places::{ConfigPlaces, EntryPlace};
 
 /// How often a text is read again without its mistakes. Each time is a parse of up to a mebibyte.

@@ -25,13 +25,23 @@ pub fn state(context: &PamContext<'_>) -> AccountState {
         Some(services) => services.contains(&service),
         None => rules.is_for(&service),
     };
+    if !is_listed {
+        return AccountState::NotByToken;
+    }
+    let logins = LastLogins::of_host();
+    // A broken file must not lock out the people of hosts that never had `key_logins`.
+    if let Some(error) = rules.unreadable().filter(|_| !logins.may_exist()) {
+        let line = format!("key_logins cannot be read, and logins without a token are not checked: {error}");
+        context.log(Level::Critical, &line);
+        return AccountState::NotByToken;
+    }
     let user = context.user().unwrap_or_default();
     // sshd refuses an account that does not exist. It may have another name than the person has typed.
-    let Some(entry) = NssAccounts.entry(&user).ok().flatten().filter(|_| is_listed) else {
+    let Some(entry) = NssAccounts.entry(&user).ok().flatten() else {
         return AccountState::NotByToken;
     };
     let account = rules.account(&entry.name, entry.uid, entry.gid);
-    let decided = rules.decide(&account, || LastLogins::of_host().read(&account), SystemClock.now());
+    let decided = rules.decide(&account, || logins.read(&account), SystemClock.now());
     let (level, state) = match decided {
         KeyLogin::Allowed => return AccountState::NotByToken,
         KeyLogin::Refused { .. } => (Level::Notice, AccountState::AccountRefused),

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Reads one key on which a decision about people depends: what hides it is an error, and not the same as its absence.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use toml::de::DeTable;
+
+use super::{drop_ins, parse_key};
+use crate::config::{ConfigError, FileTrust};
+
+/// Why a key cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// A file that can have it cannot be read, or others could have written it.
+    #[error(transparent)]
+    File(#[from] ConfigError),
+    /// Its value is not of the type, or a mistake hides it: a sentence for the log.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// Reads one key of a table (or of tables in it) from the last file that has it, of `DIR/NAME.toml` and its drop-ins. `None`: no file has
+/// it. Mistakes elsewhere in the files are ignored; [`super::read`] reports them.
+///
+/// # Errors
+/// [`KeyError`]. A file that cannot be read is one, unless a later file has the key.
+pub fn read_key<T: DeserializeOwned>(
+    dir: &Path,
+    name: &str,
+    trust: FileTrust,
+    path: &[&str],
+) -> Result<Option<T>, KeyError> {
+    let mut files = vec![dir.join(format!("{name}.toml"))];
+    files.extend(drop_ins(&dir.join(format!("{name}.d")), trust)?);
+    for file in files.iter().rev() {
+        let Some(text) = text_of(file, trust)? else { continue };
+        let of_file = |problem: String| KeyError::Value(format!("{}: {problem}", file.display()));
+        match parse_key(&text, path) {
+            // The parser puts something in the place of a value that it cannot read.
+            Some(_) if is_spoiled(&text, path) => {
+                return Err(of_file(format!("the value of {} cannot be read", path.join("."))));
+            }
+            Some(read) => return read.map(Some).map_err(of_file),
+            None if is_hidden(&text, path) => {
+                return Err(of_file(format!("a mistake in the file hides {}", path.join("."))));
+            }
+            None => {}
+        }
+    }
+    Ok(None)
+}
+
+/// The text of a file. `None`: there is none. A link without its target is one.
+fn text_of(file: &Path, trust: FileTrust) -> Result<Option<String>, ConfigError> {
+    match file.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        _ => trust.read(file).map(Some),
+    }
+}
+
+/// Whether a mistake is in a line that names the key.
+fn is_spoiled(text: &str, path: &[&str]) -> bool {
+    let mistakes = DeTable::parse_recoverable(text).1;
+    let starts = mistakes.iter().filter_map(toml::de::Error::span).map(|span| span.start);
+    starts.filter_map(|start| line_at(text, start)).any(|line| is_named(line, path))
+}
+
+/// The line with this position.
+fn line_at(text: &str, position: usize) -> Option<&str> {
+    let begin = text.get(..position)?.rfind('\n').map_or(0, |end| end + 1);
+    text.get(begin..)?.lines().next()
+}
+
+/// Whether a text with mistakes names the key, for example below the header `[account` without its bracket.
+fn is_hidden(text: &str, path: &[&str]) -> bool {
+    text.lines().any(|line| is_named(line, path)) && !DeTable::parse_recoverable(text).1.is_empty()
+}
+
+/// Whether a line names the key outside of its comment.
+fn is_named(line: &str, path: &[&str]) -> bool {
+    let setting = line.split('#').next().unwrap_or_default();
+    path.last().is_some_and(|key| setting.contains(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_a_file_without_the_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = FileTrust::user(nix::unistd::geteuid().as_raw());
+        let level = || read_key::<u32>(dir.path(), "login", me, &["account", "level"]);
+        let path = |name: &str| dir.path().join(name);
+        let mode = |name: &str, mode| {
+            std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let is_file_error = |name: &str| match level() {
+            Err(KeyError::File(error)) => error.to_string().contains(name),
+            _ => false,
+        };
+        assert_eq!(level(), Ok(None), "there is no file");
+        std::fs::write(path("login.toml"), "[account]\nlevel = 5\n???").unwrap();
+        assert_eq!(level(), Ok(Some(5)));
+        mode("login.toml", 0o664);
+        assert!(is_file_error("login.toml"), "others can write it: {:?}", level());
+        std::fs::create_dir(path("login.d")).unwrap();
+        std::fs::write(path("login.d/10.toml"), "[account]\nlevel = 7").unwrap();
+        assert_eq!(level(), Ok(Some(7)), "a later file has it");
+        std::fs::write(path("login.d/20.toml"), b"\xff").unwrap();
+        assert!(is_file_error("20.toml"), "{:?}", level());
+        std::fs::remove_file(path("login.d/20.toml")).unwrap();
+        symlink("nowhere", path("login.d/20.toml")).unwrap();
+        assert!(is_file_error("20.toml"), "a link without a target: {:?}", level());
+        std::fs::remove_file(path("login.d/20.toml")).unwrap();
+        mode("login.d", 0o775);
+        assert!(is_file_error("login.d"), "{:?}", level());
+    }
+
+    #[test]
+    fn a_mistake_that_hides_the_key_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = FileTrust::user(nix::unistd::geteuid().as_raw());
+        let level = |text: &str| {
+            std::fs::write(dir.path().join("login.toml"), text).unwrap();
+            read_key::<u32>(dir.path(), "login", me, &["account", "level"])
+        };
+        for text in
+            ["[account\nlevel = 5", "[account]\nlevel = = 5", "[account]\nlevel = 'x'", "[[rule]\n[account\nlevel = 5"]
+        {
+            assert!(matches!(level(text), Err(KeyError::Value(_))), "{text}: {:?}", level(text));
+        }
+        for text in ["", "???", "[account\n# level = 5", "[account\nother = 5", "[account]\nlev = 5"] {
+            assert_eq!(level(text), Ok(None), "{text}");
+        }
+    }
+}
