@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod fake_pam;
+#[path = "scripts/key_logins.rs"]
+mod key_logins;
 #[allow(dead_code, reason = "the other tests with these scripts read more of them")]
 #[path = "../../mytoken-login/tests/login/script.rs"]
 mod script;
@@ -45,7 +47,9 @@ fn code(name: &str) -> &'static str {
         "AUTH_ERR" => "7",
         "AUTHINFO_UNAVAIL" => "9",
         "USER_UNKNOWN" => "10",
+        "ACCT_EXPIRED" => "13",
         "CONV_ERR" => "19",
+        "IGNORE" => "25",
         other => panic!("unknown code {other}"),
     }
 }
@@ -94,6 +98,7 @@ impl Host {
             ("mapper", json!(case.options.mapper)),
             ("requests", json!(at("requests"))),
             ("records", json!(at("records"))),
+            ("logins", json!(at("mytoken/logins"))),
         ] {
             writeln!(text, "{name} = {value}").unwrap();
         }

@@ -12,12 +12,37 @@ use crate::codes::AccountState;
 use crate::context::PamContext;
 use crate::conversation::PamConversation;
 
+/// What the decision needs from the host.
+pub(super) struct Host<'a> {
+    /// Whose configuration counts.
+    pub trust: FileTrust,
+    pub logins: LastLogins,
+    pub accounts: &'a dyn AccountDatabase,
+    /// Unix seconds.
+    pub now: u64,
+}
+
+fn with_host<T>(context: &PamContext<'_>, work: impl FnOnce(&Host<'_>) -> T) -> T {
+    #[cfg(feature = "scripted")]
+    if let Some(script) = super::scripted::read(context) {
+        return work(&script.host());
+    }
+    #[cfg(not(feature = "scripted"))]
+    let _ = context;
+    let (logins, now) = (LastLogins::of_host(), SystemClock.now());
+    work(&Host { trust: FileTrust::ROOT, logins, accounts: &NssAccounts, now })
+}
+
 /// Decides about a login without a token. The caller of `su` and `sudo` is logged in already, so only logins over ssh matter.
 pub fn state(context: &PamContext<'_>) -> AccountState {
     if context.ssh_connection().is_none() {
         return AccountState::NotByToken;
     }
-    let Some(rules) = KeyLoginRules::read(&context.arguments.config, FileTrust::ROOT) else {
+    with_host(context, |host| decide(context, host))
+}
+
+fn decide(context: &PamContext<'_>, host: &Host<'_>) -> AccountState {
+    let Some(rules) = KeyLoginRules::read(&context.arguments.config, host.trust) else {
         return AccountState::NotByToken;
     };
     let service = context.service();
@@ -28,20 +53,19 @@ pub fn state(context: &PamContext<'_>) -> AccountState {
     if !is_listed {
         return AccountState::NotByToken;
     }
-    let logins = LastLogins::of_host();
     // A broken file must not lock out the people of hosts that never had `key_logins`.
-    if let Some(error) = rules.unreadable().filter(|_| !logins.may_exist()) {
+    if let Some(error) = rules.unreadable().filter(|_| !host.logins.may_exist()) {
         let line = format!("key_logins cannot be read, and logins without a token are not checked: {error}");
         context.log(Level::Critical, &line);
         return AccountState::NotByToken;
     }
     let user = context.user().unwrap_or_default();
     // sshd refuses an account that does not exist. It may have another name than the person has typed.
-    let Some(entry) = NssAccounts.entry(&user).ok().flatten() else {
+    let Some(entry) = host.accounts.entry(&user).ok().flatten() else {
         return AccountState::NotByToken;
     };
     let account = rules.account(&entry.name, entry.uid, entry.gid);
-    let decided = rules.decide(&account, || logins.read(&account), SystemClock.now());
+    let decided = rules.decide(&account, || host.logins.read(&account), host.now);
     let (level, state) = match decided {
         KeyLogin::Allowed => return AccountState::NotByToken,
         KeyLogin::Refused { .. } => (Level::Notice, AccountState::AccountRefused),
@@ -62,16 +86,15 @@ pub fn record(context: &PamContext<'_>, settings: &LoginSettings, report: &Repor
     if settings.account.key_logins == KeyLogins::Ignore || context.ssh_connection().is_none() {
         return;
     }
-    let (logins, now) = (LastLogins::of_host(), SystemClock.now());
-    let kept = match &report.outcome {
-        Ok(accepted) => logins.accepted(&accepted.account, is_by_motley_cue(settings, &accepted.rule), now),
+    let kept = with_host(context, |Host { logins, now, .. }| match &report.outcome {
+        Ok(accepted) => logins.accepted(&accepted.account, is_by_motley_cue(settings, &accepted.rule), *now),
         // An account that waits for its approval is not the holder's yet.
-        Err(Refusal::NotActive(state)) if *state != ServiceState::Pending => {
-            let Some(uid) = report.uid else { return };
-            logins.refused(&LocalAccount::new(user, uid, uid, &settings.accounts), *state, now)
-        }
-        Err(_) => return,
-    };
+        Err(Refusal::NotActive(state)) if *state != ServiceState::Pending => match report.uid {
+            Some(uid) => logins.refused(&LocalAccount::new(user, uid, uid, &settings.accounts), *state, *now),
+            None => Ok(()),
+        },
+        Err(_) => Ok(()),
+    });
     if let Err(error) = kept {
         context.log(Level::Warning, &format!("user={} the login is not recorded: {error}", escape_field(user)));
     }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mytoken::config::{Duration, IssuerSettings};
+use mytoken::config::{Duration, FileTrust, IssuerSettings};
+use mytoken::private_files::Owner;
 use mytoken::server::AccessTokenRequest;
 use mytoken::{Deadline, Secret};
 use mytoken_login::budget::{Allowance, BudgetSettings};
@@ -20,8 +21,8 @@ use mytoken_login::mapper::{self, Given, Mapper, Mappers};
 use mytoken_login::oidc::{KeyFreshness, KeySet, KeySource, KeysUnavailable, Rejection};
 use mytoken_login::validation::{PresentedToken, Validator};
 use mytoken_login::{
-    AccountDatabase, AccountLookupFailed, Attempt, ConfiguredServer, LocalAccount, LoginContext, LoginSettings,
-    MapFile, MapperSettings, Maps, MotleyCueSettings, Refusal, TokenService,
+    AccountDatabase, AccountEntry, AccountLookupFailed, Attempt, ConfiguredServer, LastLogins, LocalAccount,
+    LoginContext, LoginSettings, MapFile, MapperSettings, Maps, MotleyCueSettings, Refusal, TokenService,
 };
 use mytoken_wire::clock::FixedClock;
 use pamsm::PamError;
@@ -29,6 +30,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::authenticate::decide;
+use super::key_login::Host;
 use crate::context::PamContext;
 
 /// The directory of the records, once a script has begun.
@@ -40,7 +42,7 @@ static REDEEMED: AtomicBool = AtomicBool::new(false);
 /// `script.toml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Script {
+pub(super) struct Script {
     /// Unix seconds.
     now: u64,
     /// The content of `login.toml`.
@@ -74,6 +76,8 @@ struct Script {
     requests: PathBuf,
     /// The directory of the records.
     records: PathBuf,
+    /// The directory of the last logins.
+    logins: PathBuf,
 }
 
 /// The directory of the records, if a script has begun.
@@ -81,10 +85,15 @@ pub(super) fn records() -> Option<&'static Path> {
     RECORDS.get().map(PathBuf::as_path)
 }
 
+/// The script of the configuration.
+pub(super) fn read(context: &PamContext<'_>) -> Option<Script> {
+    let text = fs::read_to_string(context.arguments.config.join("script.toml")).ok()?;
+    toml::from_str(&text).ok()
+}
+
 /// Runs a login of the script. `None`: there is no script.
 pub(super) fn log_in(context: &PamContext<'_>, attempt: &Attempt) -> Option<PamError> {
-    let text = fs::read_to_string(context.arguments.config.join("script.toml")).ok()?;
-    let script: Script = toml::from_str(&text).ok()?;
+    let script = read(context)?;
     RECORDS.get_or_init(|| script.records.clone());
     let mut settings: LoginSettings = toml::from_str(&script.login).ok()?;
     settings.fail_delay = Duration::seconds(0);
@@ -115,6 +124,13 @@ pub(super) fn log_in(context: &PamContext<'_>, attempt: &Attempt) -> Option<PamE
 }
 
 impl Script {
+    /// What the account phase takes from the host.
+    pub(super) fn host(&self) -> Host<'_> {
+        let owner = Owner::current();
+        let (trust, logins) = (FileTrust::user(owner.uid), LastLogins::new(&self.logins, owner));
+        Host { trust, logins, accounts: self, now: self.now }
+    }
+
     fn note(&self, request: &str) {
         let file = File::options().append(true).create(true).open(&self.requests);
         let _ = file.and_then(|mut file| file.write_all(format!("{request}\n").as_bytes()));
@@ -211,5 +227,11 @@ impl AccountDatabase for Script {
             return Err(AccountLookupFailed { reason: "NSS does not answer".into() });
         }
         Ok(self.accounts.get(name).map(|uid| (*uid, *uid)))
+    }
+
+    /// As SSSD does it with `case_sensitive = false`.
+    fn entry(&self, name: &str) -> Result<Option<AccountEntry>, AccountLookupFailed> {
+        let name = name.to_lowercase();
+        Ok(self.find(&name)?.map(|(uid, gid)| AccountEntry { name, uid, gid }))
     }
 }

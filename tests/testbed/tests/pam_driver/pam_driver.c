@@ -7,6 +7,8 @@
 //
 //     password       changes the password instead, which sshd does only for an expired one
 //     later=SECONDS  waits between the authentication and the account phase
+//     account        only asks for the account, as sshd does for a login with a key
+//     ssh            sets SSH_CONNECTION, as sshd does
 //     tries=N        only authenticates, so many times, and prints "result N" for each
 //     rhost=HOST     sets this remote host
 //     local          sets no remote host, as su and sudo do
@@ -43,6 +45,7 @@ int pam_open_session(pam_handle_t *, int);
 int pam_close_session(pam_handle_t *, int);
 int pam_chauthtok(pam_handle_t *, int);
 int pam_set_item(pam_handle_t *, int, const void *);
+int pam_putenv(pam_handle_t *, const char *);
 
 enum { PAM_SUCCESS = 0, PAM_CONV_ERR = 19, PAM_PROMPT_ECHO_OFF = 1, PAM_RHOST = 4, PAM_ESTABLISH_CRED = 2 };
 
@@ -111,12 +114,14 @@ static int try_again(pam_handle_t *handle, int tries) {
 }
 
 int main(int argc, char **argv) {
-    int password = 0, all = 0, scan = 0, spoil = 0, later = -1, tries = 0;
+    int password = 0, account = 0, ssh = 0, all = 0, scan = 0, spoil = 0, later = -1, tries = 0;
     const char *rhost = "192.0.2.77";
     if (argc < 4) return 2;
     for (int i = 4; i < argc; i++) {
         if (strcmp(argv[i], "password") == 0) password = 1;
         else if (strcmp(argv[i], "local") == 0) rhost = NULL;
+        else if (strcmp(argv[i], "account") == 0) account = 1;
+        else if (strcmp(argv[i], "ssh") == 0) ssh = 1;
         else if (strncmp(argv[i], "rhost=", 6) == 0) rhost = argv[i] + 6;
         else if (strncmp(argv[i], "tries=", 6) == 0) tries = atoi(argv[i] + 6);
         else if (strcmp(argv[i], "hooks") == 0) all = 1;
@@ -133,12 +138,15 @@ int main(int argc, char **argv) {
     int code = pam_start_confdir(argv[2], argv[3], &conversation, argv[1], &handle);
     if (code != PAM_SUCCESS) return 3;
     if (rhost) pam_set_item(handle, PAM_RHOST, rhost);
+    if (ssh) pam_putenv(handle, "SSH_CONNECTION=192.0.2.77 50000 192.0.2.1 22");
     if (all) remember_state();
     if (spoil) {
         spoil_state();
         compare_state("spoil", 0);
     } else if (all) {
         code = call_hooks(handle);
+    } else if (account) {
+        code = pam_acct_mgmt(handle, 0);
     } else if (tries > 0) {
         code = try_again(handle, tries);
     } else {
