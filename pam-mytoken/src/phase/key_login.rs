@@ -60,12 +60,17 @@ fn decide(context: &PamContext<'_>, host: &Host<'_>) -> AccountState {
         return AccountState::NotByToken;
     }
     let user = context.user().unwrap_or_default();
-    // sshd refuses an account that does not exist. It may have another name than the person has typed.
-    let Some(entry) = host.accounts.entry(&user).ok().flatten() else {
-        return AccountState::NotByToken;
+    let decided = match host.accounts.entry(&user) {
+        // sshd refuses an account that does not exist.
+        Ok(None) => return AccountState::NotByToken,
+        // It may have another name than the person has typed.
+        Ok(Some(entry)) => {
+            let account = rules.account(&entry.name, entry.uid, entry.gid);
+            rules.decide(&account, || host.logins.read(&account), host.now)
+        }
+        // sshd has found the account a moment ago.
+        Err(error) => KeyLogin::Unreadable(error.to_string()),
     };
-    let account = rules.account(&entry.name, entry.uid, entry.gid);
-    let decided = rules.decide(&account, || host.logins.read(&account), host.now);
     let (level, state) = match decided {
         KeyLogin::Allowed => return AccountState::NotByToken,
         KeyLogin::Refused { .. } => (Level::Notice, AccountState::AccountRefused),

@@ -138,6 +138,17 @@ fn an_account_that_waits_for_its_approval_is_not_recorded() {
 }
 
 #[test]
+fn an_account_that_cannot_be_looked_up_is_not_let_in() {
+    let mut host = host("one-issuer.toml", "[account]\nkey_logins = 'recent-login:1h'\n");
+    host.case.options.user = "broken".into();
+    let (refused, printed) = phase(&host, &BY_KEY);
+    assert_eq!(refused, code("SYSTEM_ERR"), "{}", printed.output);
+    assert!(printed.output.contains("NSS does not answer"), "{}", printed.output);
+    host.case.options.user = "carol".into();
+    assert_eq!(by_key(&host), code("IGNORE"), "sshd refuses an account that does not exist");
+}
+
+#[test]
 fn a_file_that_others_can_write_lets_nobody_in_where_key_logins_was_set() {
     let mut host = host("one-issuer.toml", "[account]\nkey_logins = 'recent-login:1h'\n");
     let login = host.directory.path().join("login.toml");
