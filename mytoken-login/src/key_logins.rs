@@ -180,7 +180,7 @@ impl KeyLogin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::last_logins::LastLogins;
+    use crate::last_logins::{GivenBy, LastLogins};
     use mytoken::private_files::Owner;
 
     const NOW: u64 = 1_800_000_000;
@@ -205,7 +205,7 @@ mod tests {
     fn a_recent_login_is_needed_if_configured() {
         let at = |seconds: u64| {
             move |logins: &LastLogins, account: &LocalAccount| {
-                logins.accepted(account, false, seconds).unwrap();
+                logins.accepted(account, GivenBy::OtherRule, seconds).unwrap();
             }
         };
         let allowed = |seconds: u64| decide("recent-login:24h", 2_001, &at(seconds)) == KeyLogin::Allowed;
@@ -221,7 +221,7 @@ mod tests {
     fn a_suspended_account_is_refused_until_motley_cue_gives_it_again() {
         for policy in ["motley_cue", "recent-login:24h"] {
             let suspend = |logins: &LastLogins, account: &LocalAccount| {
-                logins.accepted(account, true, NOW - 20).unwrap();
+                logins.accepted(account, GivenBy::MotleyCue, NOW - 20).unwrap();
                 logins.refused(account, ServiceState::Suspended, NOW - 10).unwrap();
             };
             let refused = decide(policy, 2_001, &suspend);
@@ -229,7 +229,7 @@ mod tests {
             assert!(refused.sentence().unwrap().contains("suspended"));
             let resumed = decide(policy, 2_001, &|logins, account| {
                 suspend(logins, account);
-                logins.accepted(account, true, NOW - 5).unwrap();
+                logins.accepted(account, GivenBy::MotleyCue, NOW - 5).unwrap();
             });
             assert_eq!(resumed, KeyLogin::Allowed, "{policy}");
         }

@@ -38,6 +38,17 @@ pub struct LastLogin {
     pub refused: Option<(ServiceState, u64)>,
 }
 
+/// By which rule a login with a token got its account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenBy {
+    /// One that asks motley_cue: it does not refuse the account any more.
+    MotleyCue,
+    /// Another one: what motley_cue has said about the account still counts.
+    OtherRule,
+    /// Another one, and no rule asks motley_cue.
+    WithoutMotleyCue,
+}
+
 /// A file: what is known about a user id.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Known {
@@ -106,15 +117,15 @@ impl LastLogins {
         Ok(known.map(|known| known.of(account)))
     }
 
-    /// A login with a token was accepted. `by_motley_cue`: motley_cue has given the account, so it does not refuse it any more. What it has
-    /// said about another name of the user id stays.
+    /// A login with a token was accepted. What motley_cue has said about another name of the user id stays. A file that cannot be read may
+    /// hold a suspension, so a login by another rule does not replace it.
     ///
     /// # Errors
     /// [`FileError`]; then the file is as it was.
-    pub fn accepted(&self, account: &LocalAccount, by_motley_cue: bool, now: u64) -> Result<(), FileError> {
-        self.change(account, |last| {
+    pub fn accepted(&self, account: &LocalAccount, by: GivenBy, now: u64) -> Result<(), FileError> {
+        self.change(account, by != GivenBy::OtherRule, |last| {
             last.accepted = Some(now);
-            if by_motley_cue {
+            if by == GivenBy::MotleyCue {
                 last.refused = None;
             }
         })
@@ -125,13 +136,19 @@ impl LastLogins {
     /// # Errors
     /// [`FileError`]; then the file is as it was.
     pub fn refused(&self, account: &LocalAccount, state: ServiceState, now: u64) -> Result<(), FileError> {
-        self.change(account, |last| match last.refused {
+        self.change(account, false, |last| match last.refused {
             Some((known, _)) if known == state => {}
             _ => last.refused = Some((state, now)),
         })
     }
 
-    fn change(&self, account: &LocalAccount, change: impl FnOnce(&mut LastLogin)) -> Result<(), FileError> {
+    /// `replaces`: also a file that cannot be read.
+    fn change(
+        &self,
+        account: &LocalAccount,
+        replaces: bool,
+        change: impl FnOnce(&mut LastLogin),
+    ) -> Result<(), FileError> {
         let (above, parent, name) = self.names()?;
         let above = Directory::open(above)?;
         // The agent's service makes the parent with mode 0755. It keeps that.
@@ -139,14 +156,17 @@ impl LastLogins {
         let directory = parent.make(name, self.owner, 0o700)?;
         let handle = directory.handle().try_clone().map_err(|error| self.unusable(&error.to_string()))?;
         let _lock = lock(handle, Deadline::after(LOCK_WAIT), LOCK_POLL).map_err(|errno| self.unusable(errno.desc()))?;
-        // A file that cannot be read is replaced: the new login says what is true now.
-        let mut known = self.read_in(&directory, account).ok().flatten().unwrap_or_default();
+        let mut known = match self.read_in(&directory, account) {
+            Ok(known) => known.unwrap_or_default(),
+            Err(_) if replaces => Known::default(),
+            Err(error) => return Err(error),
+        };
         change(known.accounts.entry(account.name.clone()).or_default());
         let bytes = serde_json::to_vec(&known).map_err(|error| self.unusable(&error.to_string()))?;
         if bytes.len() > SIZE_LIMIT {
             return Err(self.unusable("too many accounts have had this user id"));
         }
-        directory.write_locked(&account.uid.to_string(), &bytes, self.owner, 0o600)
+        directory.write_locked_durably(&account.uid.to_string(), &bytes, self.owner, 0o600)
     }
 
     fn read_in(&self, directory: &Directory, account: &LocalAccount) -> Result<Option<Known>, FileError> {
@@ -193,16 +213,16 @@ mod tests {
         assert_eq!(logins.read(&account("alice")).unwrap(), None);
         assert!(!dir.path().join("mytoken").exists(), "reading makes nothing");
         assert!(!logins.may_exist());
-        logins.accepted(&account("alice"), false, 100).unwrap();
+        logins.accepted(&account("alice"), GivenBy::OtherRule, 100).unwrap();
         assert!(logins.may_exist());
         let read = || logins.read(&account("alice")).unwrap().unwrap();
         assert_eq!((read().accepted, read().refused), (Some(100), None));
         logins.refused(&account("alice"), ServiceState::Suspended, 200).unwrap();
         logins.refused(&account("alice"), ServiceState::Suspended, 300).unwrap();
         assert_eq!((read().accepted, read().refused), (Some(100), Some((ServiceState::Suspended, 200))));
-        logins.accepted(&account("alice"), false, 400).unwrap();
+        logins.accepted(&account("alice"), GivenBy::OtherRule, 400).unwrap();
         assert_eq!(read().refused, Some((ServiceState::Suspended, 200)), "another rule says nothing about it");
-        logins.accepted(&account("alice"), true, 500).unwrap();
+        logins.accepted(&account("alice"), GivenBy::MotleyCue, 500).unwrap();
         assert_eq!((read().accepted, read().refused), (Some(500), None));
         assert_eq!(
             logins.read(&account("bob")).unwrap(),
@@ -219,7 +239,7 @@ mod tests {
         let logins = logins(dir.path());
         let refused = |name: &str| logins.read(&account(name)).unwrap().unwrap().refused;
         let accepted = |name: &str| logins.read(&account(name)).unwrap().unwrap().accepted;
-        logins.accepted(&account("alice"), true, 100).unwrap();
+        logins.accepted(&account("alice"), GivenBy::MotleyCue, 100).unwrap();
         logins.refused(&account("alice"), ServiceState::Suspended, 200).unwrap();
         let suspended = Some((ServiceState::Suspended, 200));
         assert_eq!(
@@ -227,12 +247,12 @@ mod tests {
             (suspended, suspended, suspended)
         );
         assert_eq!((accepted("alice"), accepted("Alice")), (Some(100), None), "a login counts for its name only");
-        for by_motley_cue in [false, true] {
-            logins.accepted(&account("Alice"), by_motley_cue, 300).unwrap();
-            assert_eq!((refused("alice"), refused("Alice")), (suspended, suspended), "{by_motley_cue}");
+        for by in [GivenBy::OtherRule, GivenBy::WithoutMotleyCue, GivenBy::MotleyCue] {
+            logins.accepted(&account("Alice"), by, 300).unwrap();
+            assert_eq!((refused("alice"), refused("Alice")), (suspended, suspended), "{by:?}");
         }
         assert_eq!((accepted("alice"), accepted("Alice")), (Some(100), Some(300)));
-        logins.accepted(&account("alice"), true, 400).unwrap();
+        logins.accepted(&account("alice"), GivenBy::MotleyCue, 400).unwrap();
         assert_eq!((refused("alice"), refused("Alice")), (None, None));
     }
 
@@ -240,17 +260,25 @@ mod tests {
     fn a_file_that_cannot_be_read_is_not_absent() {
         let dir = tempfile::tempdir().unwrap();
         let logins = logins(dir.path());
-        logins.accepted(&account("alice"), false, 100).unwrap();
+        logins.accepted(&account("alice"), GivenBy::OtherRule, 100).unwrap();
         let file = dir.path().join("mytoken/logins/2001");
         for content in
             ["", "{}", r#"{"v":1,"user":"alice"}"#, r#"{"v":2,"accounts":{"alice":{"accepted":1,"refused":null}}}"#]
         {
             std::fs::write(&file, content).unwrap();
             assert!(logins.read(&account("alice")).is_err(), "{content}");
+            // It may have held a suspension.
+            assert!(logins.accepted(&account("alice"), GivenBy::OtherRule, 200).is_err(), "{content}");
+            assert!(logins.refused(&account("alice"), ServiceState::Limited, 200).is_err(), "{content}");
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), content, "it stays as it is");
         }
-        logins.accepted(&account("alice"), false, 200).unwrap();
-        assert_eq!(logins.read(&account("alice")).unwrap().unwrap().accepted, Some(200), "a login mends it");
+        for by in [GivenBy::MotleyCue, GivenBy::WithoutMotleyCue] {
+            std::fs::write(&file, "").unwrap();
+            logins.accepted(&account("alice"), by, 200).unwrap();
+            assert_eq!(logins.read(&account("alice")).unwrap().unwrap().accepted, Some(200), "{by:?} mends it");
+        }
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(logins.read(&account("alice")).is_err(), "others could read it");
+        assert!(logins.accepted(&account("alice"), GivenBy::OtherRule, 300).is_err());
     }
 }

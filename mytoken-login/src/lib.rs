@@ -69,7 +69,7 @@ pub use fail_delay::remaining_fail_delay;
 pub use failure_line::failure_line;
 pub use identity::Identity;
 pub use key_logins::{KeyLogin, KeyLoginRules};
-pub use last_logins::{LastLogin, LastLogins};
+pub use last_logins::{GivenBy, LastLogin, LastLogins};
 pub use log_line::escape_field;
 pub use logged_decision::LoggedDecision;
 pub use map_file::{LineError, MapFile};

@@ -391,6 +391,7 @@ fn refused(path: &Path, reason: &str) -> FileError {
     FileError::Unusable { path: path.display().to_string(), reason: reason.to_owned() }
 }
 
+mod locked;
 mod look;
 mod relocate;
 #[cfg(test)]

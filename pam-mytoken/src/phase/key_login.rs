@@ -4,8 +4,8 @@
 use mytoken::config::FileTrust;
 use mytoken::{Clock, SystemClock};
 use mytoken_login::{
-    AccountDatabase, Conversation, KeyLogin, KeyLoginRules, KeyLogins, LastLogins, Level, LocalAccount, LoginSettings,
-    MapperSettings, Mapping, NssAccounts, Refusal, Report, ServiceState, escape_field,
+    AccountDatabase, Conversation, GivenBy, KeyLogin, KeyLoginRules, KeyLogins, LastLogins, Level, LocalAccount,
+    LoginSettings, MapperSettings, Mapping, NssAccounts, Refusal, Report, ServiceState, escape_field,
 };
 
 use crate::codes::AccountState;
@@ -92,7 +92,7 @@ pub fn record(context: &PamContext<'_>, settings: &LoginSettings, report: &Repor
         return;
     }
     let kept = with_host(context, |Host { logins, now, .. }| match &report.outcome {
-        Ok(accepted) => logins.accepted(&accepted.account, is_by_motley_cue(settings, &accepted.rule), *now),
+        Ok(accepted) => logins.accepted(&accepted.account, given_by(settings, &accepted.rule), *now),
         // An account that waits for its approval is not the holder's yet.
         Err(Refusal::NotActive(state)) if *state != ServiceState::Pending => match report.uid {
             Some(uid) => logins.refused(&LocalAccount::new(user, uid, uid, &settings.accounts), *state, *now),
@@ -105,7 +105,11 @@ pub fn record(context: &PamContext<'_>, settings: &LoginSettings, report: &Repor
     }
 }
 
-fn is_by_motley_cue(settings: &LoginSettings, name: &str) -> bool {
+fn given_by(settings: &LoginSettings, name: &str) -> GivenBy {
     let is_asked = |mapping: &Mapping| matches!(mapping, Mapping::Asked(MapperSettings::MotleyCue(_)));
-    settings.rules.iter().any(|rule| rule.name == name && is_asked(&rule.mapping))
+    match settings.motley_cues().next() {
+        None => GivenBy::WithoutMotleyCue,
+        Some(_) if settings.rules.iter().any(|rule| rule.name == name && is_asked(&rule.mapping)) => GivenBy::MotleyCue,
+        Some(_) => GivenBy::OtherRule,
+    }
 }
