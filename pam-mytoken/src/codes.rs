@@ -45,6 +45,8 @@ pub enum AccountState {
     NotByToken,
     /// The token is still valid.
     Valid,
+    /// The login was by token, and there is nothing for its session: a one-time password, or the record could not be stored.
+    WithoutRecord,
     /// The token has expired since the login.
     Expired,
     /// The record cannot be used: it belongs to another login (another module changed the user), is too old or missing, or another version
@@ -64,7 +66,7 @@ pub enum AccountState {
 pub fn account(state: AccountState) -> PamError {
     match state {
         AccountState::NotByToken => PamError::IGNORE,
-        AccountState::Valid => PamError::SUCCESS,
+        AccountState::Valid | AccountState::WithoutRecord => PamError::SUCCESS,
         AccountState::Expired | AccountState::AccountRefused => PamError::ACCT_EXPIRED,
         AccountState::RecordUnusable | AccountState::NoRecentLogin => PamError::PERM_DENIED,
         AccountState::LastLoginUnreadable => PamError::SYSTEM_ERR,
@@ -198,6 +200,7 @@ mod tests {
     fn each_account_state_has_its_code() {
         assert_eq!(account(AccountState::NotByToken), PamError::IGNORE);
         assert_eq!(account(AccountState::Valid), PamError::SUCCESS);
+        assert_eq!(account(AccountState::WithoutRecord), PamError::SUCCESS);
         assert_eq!(account(AccountState::Expired), PamError::ACCT_EXPIRED);
         assert_eq!(account(AccountState::RecordUnusable), PamError::PERM_DENIED);
         assert_eq!(account(AccountState::AccountRefused), PamError::ACCT_EXPIRED);

@@ -13,6 +13,9 @@ use crate::ffi;
 /// Name of the module data that `open_session` stores for `close_session`.
 const SESSION: &str = "pam_mytoken_session";
 
+/// Name of the module data that `authenticate` stores for the account phase if there is no record.
+const ACCEPTED: &str = "pam_mytoken_accepted";
+
 /// One call of the module by an application.
 pub struct PamContext<'a> {
     /// PAM's handle.
@@ -76,6 +79,23 @@ impl<'a> PamContext<'a> {
     /// Sets a variable of the PAM environment. Returns whether that worked.
     pub fn export(&self, name: &str, value: &str) -> bool {
         self.pam.putenv(&format!("{name}={value}")).is_ok()
+    }
+
+    /// Notes that this module has accepted a login of `user` that has no record. The account phase runs in the same process (SSH-01, SSH-02).
+    pub fn note_accepted(&self, user: &str) -> bool {
+        self.pam.send_bytes(ACCEPTED, user.as_bytes().to_vec(), None).is_ok()
+    }
+
+    /// Whether this module has accepted a login of `user` that has no record. Another module can have changed PAM's user since.
+    pub fn was_accepted(&self, user: &str) -> bool {
+        !user.is_empty() && self.pam.retrieve_bytes(ACCEPTED).is_ok_and(|noted| noted == user.as_bytes())
+    }
+
+    /// Forgets what [`Self::note_accepted`] has noted.
+    pub fn forget_accepted(&self) {
+        if self.pam.retrieve_bytes(ACCEPTED).is_ok() {
+            let _ = self.pam.send_bytes(ACCEPTED, Vec::new(), None);
+        }
     }
 
     /// Stores the session in this process, for [`Self::session`].

@@ -20,8 +20,10 @@ pub fn account(context: &PamContext<'_>) -> PamError {
 }
 
 fn state(context: &PamContext<'_>) -> AccountState {
-    let Some(handle) = context.handle() else { return key_login::state(context) };
     let (user, service) = (context.user().unwrap_or_default(), context.service());
+    let Some(handle) = context.handle() else {
+        return if context.was_accepted(&user) { AccountState::WithoutRecord } else { key_login::state(context) };
+    };
     let claimant = Claimant { user: &user, service: &service, process: Process::own() };
     match records().read(&handle, &claimant, &SystemClock) {
         Ok(record) if record.has_expired(&SystemClock) => {

@@ -24,6 +24,7 @@ use crate::conversation::PamConversation;
 pub fn authenticate(context: &PamContext<'_>) -> PamError {
     // With the password method an earlier attempt of the same process may have stored a handle.
     context.remove_handle();
+    context.forget_accepted();
     let Some(user) = context.user() else { return PamError::USER_UNKNOWN };
     let attempt = Attempt { service: context.service(), user, rhost: context.rhost(), host: hostname() };
     #[cfg(feature = "scripted")]
@@ -121,6 +122,11 @@ pub(super) fn decide(
                 if login.settings.session.required {
                     return codes::authenticate(RefusalClass::System);
                 }
+            }
+            // Else the account phase would take it for a login without a token.
+            if context.handle().is_none() && !context.note_accepted(&attempt.user) {
+                let user = escape_field(&attempt.user);
+                context.log(Level::Warning, &format!("user={user} the account phase will not know of this login"));
             }
             PamError::SUCCESS
         }

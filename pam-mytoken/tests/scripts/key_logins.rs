@@ -164,3 +164,20 @@ fn a_file_that_others_can_write_lets_nobody_in_where_key_logins_was_set() {
     host.case.options.user = "root".into();
     assert_eq!(by_key(&host), code("IGNORE"), "somebody must be able to mend it");
 }
+
+#[test]
+fn a_login_by_token_without_a_record_is_none_without_a_token() {
+    for (settings, answer) in [("motley-cue.toml", "${one_time_password}"), ("one-issuer.toml", "${access_token}")] {
+        let mut host = host(settings, "[account]\nkey_logins = 'recent-login:1h'\n");
+        host.case.prompt[0].answer = answer.into();
+        // Neither the record nor the last login can be written.
+        for name in ["records", "mytoken"] {
+            fs::write(host.directory.path().join(name), "").unwrap();
+        }
+        let (accepted, printed) = phase(&host, &["ssh"]);
+        assert_eq!(accepted, code("SUCCESS"), "{answer}: {}", printed.output);
+        assert!(printed.output.contains("the login is not recorded"), "{answer}: {}", printed.output);
+        assert!(!printed.output.contains("PAM_MYTOKEN_HANDLE"), "{answer}: {}", printed.output);
+        assert_eq!(by_key(&host), code("SYSTEM_ERR"), "{answer}");
+    }
+}
