@@ -181,7 +181,9 @@ impl KeyLogin {
 mod tests {
     use super::*;
     use crate::last_logins::{GivenBy, LastLogins};
+    use mytoken::Deadline;
     use mytoken::private_files::Owner;
+    use std::time::Duration;
 
     const NOW: u64 = 1_800_000_000;
 
@@ -189,6 +191,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("login.toml"), text).unwrap();
         KeyLoginRules::read(dir.path(), FileTrust::user(nix::unistd::geteuid().as_raw()))
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(60))
     }
 
     /// Decides for alice, after these events.
@@ -205,7 +211,7 @@ mod tests {
     fn a_recent_login_is_needed_if_configured() {
         let at = |seconds: u64| {
             move |logins: &LastLogins, account: &LocalAccount| {
-                logins.accepted(account, GivenBy::OtherRule, seconds).unwrap();
+                logins.accepted(account, GivenBy::OtherRule, seconds, soon()).unwrap();
             }
         };
         let allowed = |seconds: u64| decide("recent-login:24h", 2_001, &at(seconds)) == KeyLogin::Allowed;
@@ -221,15 +227,15 @@ mod tests {
     fn a_suspended_account_is_refused_until_motley_cue_gives_it_again() {
         for policy in ["motley_cue", "recent-login:24h"] {
             let suspend = |logins: &LastLogins, account: &LocalAccount| {
-                logins.accepted(account, GivenBy::MotleyCue, NOW - 20).unwrap();
-                logins.refused(account, ServiceState::Suspended, NOW - 10).unwrap();
+                logins.accepted(account, GivenBy::MotleyCue, NOW - 20, soon()).unwrap();
+                logins.refused(account, ServiceState::Suspended, NOW - 10, soon()).unwrap();
             };
             let refused = decide(policy, 2_001, &suspend);
             assert_eq!(refused, KeyLogin::Refused { state: ServiceState::Suspended, since: NOW - 10 }, "{policy}");
             assert!(refused.sentence().unwrap().contains("suspended"));
             let resumed = decide(policy, 2_001, &|logins, account| {
                 suspend(logins, account);
-                logins.accepted(account, GivenBy::MotleyCue, NOW - 5).unwrap();
+                logins.accepted(account, GivenBy::MotleyCue, NOW - 5, soon()).unwrap();
             });
             assert_eq!(resumed, KeyLogin::Allowed, "{policy}");
         }

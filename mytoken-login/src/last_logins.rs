@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mytoken::Deadline;
-use mytoken::private_files::{Directory, FileError, Owner, lock};
+use mytoken::private_files::{Directory, FileError, Owner};
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::LocalAccount;
@@ -25,7 +25,7 @@ const VERSION: u32 = 1;
 /// Maximum size of a file, in bytes. The name of an account has at most 256, and few accounts share a user id.
 const SIZE_LIMIT: usize = 64 * 1024;
 
-/// How long a login waits for the lock. It is held for less than a millisecond.
+/// How long a login waits for the lock of its account. It is held for one write.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_POLL: Duration = Duration::from_millis(2);
 
@@ -122,8 +122,8 @@ impl LastLogins {
     ///
     /// # Errors
     /// [`FileError`]; then the file is as it was.
-    pub fn accepted(&self, account: &LocalAccount, by: GivenBy, now: u64) -> Result<(), FileError> {
-        self.change(account, by != GivenBy::OtherRule, |last| {
+    pub fn accepted(&self, account: &LocalAccount, by: GivenBy, now: u64, deadline: Deadline) -> Result<(), FileError> {
+        self.change(account, by != GivenBy::OtherRule, deadline, |last| {
             last.accepted = Some(now);
             if by == GivenBy::MotleyCue {
                 last.refused = None;
@@ -135,8 +135,14 @@ impl LastLogins {
     ///
     /// # Errors
     /// [`FileError`]; then the file is as it was.
-    pub fn refused(&self, account: &LocalAccount, state: ServiceState, now: u64) -> Result<(), FileError> {
-        self.change(account, false, |last| match last.refused {
+    pub fn refused(
+        &self,
+        account: &LocalAccount,
+        state: ServiceState,
+        now: u64,
+        deadline: Deadline,
+    ) -> Result<(), FileError> {
+        self.change(account, false, deadline, |last| match last.refused {
             Some((known, _)) if known == state => {}
             _ => last.refused = Some((state, now)),
         })
@@ -147,6 +153,7 @@ impl LastLogins {
         &self,
         account: &LocalAccount,
         replaces: bool,
+        deadline: Deadline,
         change: impl FnOnce(&mut LastLogin),
     ) -> Result<(), FileError> {
         let (above, parent, name) = self.names()?;
@@ -154,8 +161,8 @@ impl LastLogins {
         // The agent's service makes the parent with mode 0755. It keeps that.
         let parent = if above.has(parent)? { above.step(parent)? } else { above.make(parent, self.owner, 0o755)? };
         let directory = parent.make(name, self.owner, 0o700)?;
-        let handle = directory.handle().try_clone().map_err(|error| self.unusable(&error.to_string()))?;
-        let _lock = lock(handle, Deadline::after(LOCK_WAIT), LOCK_POLL).map_err(|errno| self.unusable(errno.desc()))?;
+        let lock_name = format!(".{}.lock", account.uid);
+        let _lock = directory.lock_file(&lock_name, deadline.at_most(LOCK_WAIT), LOCK_POLL)?;
         let mut known = match self.read_in(&directory, account) {
             Ok(known) => known.unwrap_or_default(),
             Err(_) if replaces => Known::default(),
@@ -197,6 +204,7 @@ impl LastLogins {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Instant;
 
     fn account(name: &str) -> LocalAccount {
         LocalAccount { name: name.to_owned(), uid: 2_001, gid: 2_001, system: false }
@@ -206,6 +214,10 @@ mod tests {
         LastLogins::new(&dir.join("mytoken/logins"), Owner::current())
     }
 
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(60))
+    }
+
     #[test]
     fn the_last_login_of_an_account_is_kept() {
         let dir = tempfile::tempdir().unwrap();
@@ -213,16 +225,16 @@ mod tests {
         assert_eq!(logins.read(&account("alice")).unwrap(), None);
         assert!(!dir.path().join("mytoken").exists(), "reading makes nothing");
         assert!(!logins.may_exist());
-        logins.accepted(&account("alice"), GivenBy::OtherRule, 100).unwrap();
+        logins.accepted(&account("alice"), GivenBy::OtherRule, 100, soon()).unwrap();
         assert!(logins.may_exist());
         let read = || logins.read(&account("alice")).unwrap().unwrap();
         assert_eq!((read().accepted, read().refused), (Some(100), None));
-        logins.refused(&account("alice"), ServiceState::Suspended, 200).unwrap();
-        logins.refused(&account("alice"), ServiceState::Suspended, 300).unwrap();
+        logins.refused(&account("alice"), ServiceState::Suspended, 200, soon()).unwrap();
+        logins.refused(&account("alice"), ServiceState::Suspended, 300, soon()).unwrap();
         assert_eq!((read().accepted, read().refused), (Some(100), Some((ServiceState::Suspended, 200))));
-        logins.accepted(&account("alice"), GivenBy::OtherRule, 400).unwrap();
+        logins.accepted(&account("alice"), GivenBy::OtherRule, 400, soon()).unwrap();
         assert_eq!(read().refused, Some((ServiceState::Suspended, 200)), "another rule says nothing about it");
-        logins.accepted(&account("alice"), GivenBy::MotleyCue, 500).unwrap();
+        logins.accepted(&account("alice"), GivenBy::MotleyCue, 500, soon()).unwrap();
         assert_eq!((read().accepted, read().refused), (Some(500), None));
         assert_eq!(
             logins.read(&account("bob")).unwrap(),
@@ -239,8 +251,8 @@ mod tests {
         let logins = logins(dir.path());
         let refused = |name: &str| logins.read(&account(name)).unwrap().unwrap().refused;
         let accepted = |name: &str| logins.read(&account(name)).unwrap().unwrap().accepted;
-        logins.accepted(&account("alice"), GivenBy::MotleyCue, 100).unwrap();
-        logins.refused(&account("alice"), ServiceState::Suspended, 200).unwrap();
+        logins.accepted(&account("alice"), GivenBy::MotleyCue, 100, soon()).unwrap();
+        logins.refused(&account("alice"), ServiceState::Suspended, 200, soon()).unwrap();
         let suspended = Some((ServiceState::Suspended, 200));
         assert_eq!(
             (refused("alice"), refused("Alice"), refused("alice@EXAMPLE.ORG")),
@@ -248,19 +260,34 @@ mod tests {
         );
         assert_eq!((accepted("alice"), accepted("Alice")), (Some(100), None), "a login counts for its name only");
         for by in [GivenBy::OtherRule, GivenBy::WithoutMotleyCue, GivenBy::MotleyCue] {
-            logins.accepted(&account("Alice"), by, 300).unwrap();
+            logins.accepted(&account("Alice"), by, 300, soon()).unwrap();
             assert_eq!((refused("alice"), refused("Alice")), (suspended, suspended), "{by:?}");
         }
         assert_eq!((accepted("alice"), accepted("Alice")), (Some(100), Some(300)));
-        logins.accepted(&account("alice"), GivenBy::MotleyCue, 400).unwrap();
+        logins.accepted(&account("alice"), GivenBy::MotleyCue, 400, soon()).unwrap();
         assert_eq!((refused("alice"), refused("Alice")), (None, None));
+    }
+
+    #[test]
+    fn nobody_waits_for_other_accounts_nor_beyond_the_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        let logins = logins(dir.path());
+        logins.accepted(&account("alice"), GivenBy::OtherRule, 100, soon()).unwrap();
+        let directory = Directory::open(&dir.path().join("mytoken/logins")).unwrap();
+        let _held = directory.lock_file(".2001.lock", soon(), LOCK_POLL).unwrap();
+        let bob = LocalAccount { name: "bob".to_owned(), uid: 2_002, gid: 2_002, system: false };
+        logins.accepted(&bob, GivenBy::OtherRule, 200, Deadline::after(Duration::ZERO)).unwrap();
+        let began = Instant::now();
+        let late = logins.accepted(&account("alice"), GivenBy::OtherRule, 300, Deadline::after(Duration::ZERO));
+        assert!(late.is_err() && began.elapsed() < LOCK_WAIT / 2, "{late:?} after {:?}", began.elapsed());
+        assert_eq!(logins.read(&account("alice")).unwrap().unwrap().accepted, Some(100));
     }
 
     #[test]
     fn a_file_that_cannot_be_read_is_not_absent() {
         let dir = tempfile::tempdir().unwrap();
         let logins = logins(dir.path());
-        logins.accepted(&account("alice"), GivenBy::OtherRule, 100).unwrap();
+        logins.accepted(&account("alice"), GivenBy::OtherRule, 100, soon()).unwrap();
         let file = dir.path().join("mytoken/logins/2001");
         for content in
             ["", "{}", r#"{"v":1,"user":"alice"}"#, r#"{"v":2,"accounts":{"alice":{"accepted":1,"refused":null}}}"#]
@@ -268,17 +295,17 @@ mod tests {
             std::fs::write(&file, content).unwrap();
             assert!(logins.read(&account("alice")).is_err(), "{content}");
             // It may have held a suspension.
-            assert!(logins.accepted(&account("alice"), GivenBy::OtherRule, 200).is_err(), "{content}");
-            assert!(logins.refused(&account("alice"), ServiceState::Limited, 200).is_err(), "{content}");
+            assert!(logins.accepted(&account("alice"), GivenBy::OtherRule, 200, soon()).is_err(), "{content}");
+            assert!(logins.refused(&account("alice"), ServiceState::Limited, 200, soon()).is_err(), "{content}");
             assert_eq!(std::fs::read_to_string(&file).unwrap(), content, "it stays as it is");
         }
         for by in [GivenBy::MotleyCue, GivenBy::WithoutMotleyCue] {
             std::fs::write(&file, "").unwrap();
-            logins.accepted(&account("alice"), by, 200).unwrap();
+            logins.accepted(&account("alice"), by, 200, soon()).unwrap();
             assert_eq!(logins.read(&account("alice")).unwrap().unwrap().accepted, Some(200), "{by:?} mends it");
         }
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(logins.read(&account("alice")).is_err(), "others could read it");
-        assert!(logins.accepted(&account("alice"), GivenBy::OtherRule, 300).is_err());
+        assert!(logins.accepted(&account("alice"), GivenBy::OtherRule, 300, soon()).is_err());
     }
 }

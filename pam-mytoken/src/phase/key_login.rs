@@ -91,11 +91,13 @@ pub fn record(context: &PamContext<'_>, settings: &LoginSettings, report: &Repor
     if settings.account.key_logins == KeyLogins::Ignore || context.ssh_connection().is_none() {
         return;
     }
+    // Without an answer there is nothing to record, so nothing waits.
+    let Some(deadline) = report.deadline else { return };
     let kept = with_host(context, |Host { logins, now, .. }| match &report.outcome {
-        Ok(accepted) => logins.accepted(&accepted.account, given_by(settings, &accepted.rule), *now),
+        Ok(accepted) => logins.accepted(&accepted.account, given_by(settings, &accepted.rule), *now, deadline),
         // An account that waits for its approval is not the holder's yet.
         Err(Refusal::NotActive(state)) if *state != ServiceState::Pending => match report.uid {
-            Some(uid) => logins.refused(&LocalAccount::new(user, uid, uid, &settings.accounts), *state, *now),
+            Some(uid) => logins.refused(&LocalAccount::new(user, uid, uid, &settings.accounts), *state, *now, deadline),
             None => Ok(()),
         },
         Err(_) => Ok(()),
