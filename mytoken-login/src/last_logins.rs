@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The last login with a token to each account, for logins without one.
 //!
-//! `/var/lib/mytoken/logins/<uid>`, root's alone. It is kept over a restart of the host, so its times are those of the
-//! wall clock. Nothing is written while `key_logins` of `[account]` is `ignore`.
+//! `/var/lib/mytoken/logins/<uid>`, root's alone. `/var`, `/var/lib` and `/var/lib/mytoken` can be links of root. The files are kept over a
+//! restart of the host, so their times are those of the wall clock. Nothing is written while `key_logins` of `[account]` is `ignore`.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mytoken::Deadline;
+use mytoken::config::FileTrust;
 use mytoken::private_files::{Directory, FileError, Owner};
 use serde::{Deserialize, Serialize};
 
@@ -105,11 +106,11 @@ impl LastLogins {
     /// [`FileError`] if there is one that cannot be read.
     pub fn read(&self, account: &LocalAccount) -> Result<Option<LastLogin>, FileError> {
         let (above, parent, name) = self.names()?;
-        let above = Directory::open(above)?;
+        let above = self.open(above)?;
         if !above.has(parent)? {
             return Ok(None);
         }
-        let parent = above.step(parent)?;
+        let parent = self.open(&above.path().join(parent))?;
         if !parent.has(name)? {
             return Ok(None);
         }
@@ -157,9 +158,13 @@ impl LastLogins {
         change: impl FnOnce(&mut LastLogin),
     ) -> Result<(), FileError> {
         let (above, parent, name) = self.names()?;
-        let above = Directory::open(above)?;
+        let above = self.open(above)?;
         // The agent's service makes the parent with mode 0755. It keeps that.
-        let parent = if above.has(parent)? { above.step(parent)? } else { above.make(parent, self.owner, 0o755)? };
+        let parent = if above.has(parent)? {
+            self.open(&above.path().join(parent))?
+        } else {
+            above.make(parent, self.owner, 0o755)?
+        };
         let directory = parent.make(name, self.owner, 0o700)?;
         let lock_name = format!(".{}.lock", account.uid);
         let _lock = directory.lock_file(&lock_name, deadline.at_most(LOCK_WAIT), LOCK_POLL)?;
@@ -187,6 +192,13 @@ impl LastLogins {
         Ok(Some(known))
     }
 
+    /// Opens a directory above the files. Links of the owner and of root are followed: `/var/lib` can be on another disk.
+    fn open(&self, path: &Path) -> Result<Directory, FileError> {
+        let trust = FileTrust::user(self.owner.uid);
+        let real = trust.directory(path).map_err(|error| self.unusable(&error.to_string()))?;
+        Directory::open(&real)
+    }
+
     fn names(&self) -> Result<(&Path, &str, &str), FileError> {
         let parts = || {
             let parent = self.directory.parent()?;
@@ -203,7 +215,7 @@ impl LastLogins {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::time::Instant;
 
     fn account(name: &str) -> LocalAccount {
@@ -266,6 +278,26 @@ mod tests {
         assert_eq!((accepted("alice"), accepted("Alice")), (Some(100), Some(300)));
         logins.accepted(&account("alice"), GivenBy::MotleyCue, 400, soon()).unwrap();
         assert_eq!((refused("alice"), refused("Alice")), (None, None));
+    }
+
+    #[test]
+    fn links_of_the_administrator_on_the_way_are_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["disk/lib", "disk/own"] {
+            std::fs::create_dir_all(at(name)).unwrap();
+        }
+        symlink("disk/lib", at("lib")).unwrap();
+        symlink(at("disk/own"), at("disk/lib/mytoken")).unwrap();
+        let logins = LastLogins::new(&at("lib/mytoken/logins"), Owner::current());
+        assert!(logins.read(&account("alice")).unwrap().is_none() && !logins.may_exist());
+        logins.accepted(&account("alice"), GivenBy::OtherRule, 100, soon()).unwrap();
+        assert_eq!(logins.read(&account("alice")).unwrap().unwrap().accepted, Some(100));
+        assert!(at("disk/own/logins/2001").is_file() && logins.may_exist());
+        // Whoever can write to a directory on the way can choose the files.
+        std::fs::set_permissions(at("disk"), std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(logins.read(&account("alice")).is_err());
+        assert!(logins.accepted(&account("alice"), GivenBy::MotleyCue, 200, soon()).is_err());
     }
 
     #[test]
