@@ -12,6 +12,7 @@ use mytoken::private_files::FileError;
 
 use crate::accounts::LocalAccount;
 use crate::last_logins::LastLogin;
+use crate::log_line::escape_field;
 use crate::service_state::ServiceState;
 use crate::settings::{AccountSettings, KeyLogins, LoginSettings};
 
@@ -160,9 +161,31 @@ impl KeyLogin {
         })
     }
 
-    /// Why it is refused, for the log. `None`: it is allowed.
+    /// The word behind `reason=` in the log. `None`: it is allowed.
     #[must_use]
-    pub fn reason(&self) -> Option<String> {
+    pub fn reason(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Allowed => return None,
+            Self::Refused { state, .. } => state.as_str(),
+            Self::NotRecent { .. } => "no_recent_login",
+            Self::Unreadable(_) => "logins_unreadable",
+            Self::Misconfigured(_) => "key_logins_invalid",
+        })
+    }
+
+    /// The log line of a refusal, in the form of a login with a token, so that one search finds both. `user` is what the person has typed.
+    /// `None`: it is allowed.
+    #[must_use]
+    pub fn log_line(&self, user: &str, uid: Option<u32>, rhost: Option<&str>) -> Option<String> {
+        let reason = self.reason()?;
+        let (user, rhost) = (escape_field(user), escape_field(rhost.unwrap_or("-")));
+        let uid = uid.map_or_else(|| "-".to_owned(), |uid| uid.to_string());
+        Some(format!("refuse user={user} uid={uid} rhost={rhost} reason={reason} issuer=- sub=- rule=- token=-"))
+    }
+
+    /// What is behind the refusal, for the log. `None`: it is allowed.
+    #[must_use]
+    pub fn detail(&self) -> Option<String> {
         Some(match self {
             Self::Allowed => return None,
             Self::Refused { state, since } => {
@@ -219,7 +242,7 @@ mod tests {
         assert!(allowed(NOW + 300) && !allowed(NOW + 301), "a clock was wrong");
         let never = decide("recent-login:24h", 2_001, &|_, _| {});
         assert!(never.sentence().unwrap().contains("only within 1d after a login with one"), "{never:?}");
-        assert_eq!(never.reason().unwrap(), "there was no login with a token");
+        assert_eq!(never.detail().unwrap(), "there was no login with a token");
         assert_eq!(decide("motley_cue", 2_001, &|_, _| {}), KeyLogin::Allowed);
     }
 
@@ -239,6 +262,28 @@ mod tests {
             });
             assert_eq!(resumed, KeyLogin::Allowed, "{policy}");
         }
+    }
+
+    #[test]
+    fn the_line_has_the_form_of_a_decision() {
+        let text = || "x".to_owned();
+        let needed = KeyLogins::MotleyCue;
+        for (decided, reason) in [
+            (KeyLogin::NotRecent { accepted: Some(1), needed }, "no_recent_login"),
+            (KeyLogin::Refused { state: ServiceState::Suspended, since: 1 }, "suspended"),
+            (KeyLogin::Refused { state: ServiceState::Limited, since: 1 }, "limited"),
+            (KeyLogin::Unreadable(text()), "logins_unreadable"),
+            (KeyLogin::Misconfigured(text()), "key_logins_invalid"),
+        ] {
+            let line = decided.log_line("alice", Some(2_001), Some("192.0.2.7")).unwrap();
+            let expected =
+                format!("refuse user=alice uid=2001 rhost=192.0.2.7 reason={reason} issuer=- sub=- rule=- token=-");
+            assert_eq!(line, expected);
+        }
+        let hostile = KeyLogin::Unreadable(text()).log_line("x uid=0\nrefuse", None, None).unwrap();
+        assert!(hostile.starts_with("refuse user=x\\x20uid\\x3d0\\x0arefuse uid=- rhost=- reason="), "{hostile}");
+        let allowed = KeyLogin::Allowed;
+        assert_eq!((allowed.log_line("alice", None, None), allowed.detail(), allowed.sentence()), (None, None, None));
     }
 
     #[test]

@@ -16,7 +16,8 @@ use mytoken::token::NotAToken;
 use mytoken_login::link::{Busy, LinkRefusal};
 use mytoken_login::oidc::Rejection;
 use mytoken_login::{
-    Attempt, Checks, Limit, Refusal, Report, RevocationResult, ServiceState, StepDurations, failure_line,
+    Attempt, Checks, KeyLogin, KeyLogins, Limit, Refusal, Report, RevocationResult, ServiceState, StepDurations,
+    failure_line,
 };
 use mytoken_wire::chunks::ChunkFault;
 use regex_lite::Regex;
@@ -34,17 +35,24 @@ fn read(file: &str) -> String {
     fs::read_to_string(path(file)).unwrap()
 }
 
-/// The words after `reason=` of all refusals, in the order of the source.
+/// The words after `reason=` in a source, in its order.
+fn reasons_of(file: &str) -> Vec<String> {
+    let text = read(file);
+    let body = text.split_once("fn reason(&self)").unwrap().1.split_once("\n    }\n").unwrap().0.to_owned();
+    let word = Regex::new("=> \"([a-z_]+)\"").unwrap();
+    word.captures_iter(&body).map(|found| found[1].to_owned()).collect()
+}
+
+/// The words of the refusals of logins with a key, without those that logins with a token have, too.
+fn reasons_of_keys() -> BTreeSet<String> {
+    let reasons = reasons_of("mytoken-login/src/key_logins.rs");
+    assert!(reasons.len() > 2, "{reasons:?}");
+    reasons.into_iter().collect()
+}
+
+/// The words after `reason=` of all refusals of logins with a token, in the order of the source.
 fn reasons() -> BTreeSet<String> {
-    let of = |file: &str| {
-        let text = read(file);
-        let body = text.split_once("fn reason(&self)").unwrap().1.split_once("\n    }\n").unwrap().0.to_owned();
-        Regex::new("=> \"([a-z_]+)\"")
-            .unwrap()
-            .captures_iter(&body)
-            .map(|found| found[1].to_owned())
-            .collect::<Vec<_>>()
-    };
+    let of = reasons_of;
     let refusals = of("mytoken-login/src/refusal/log.rs");
     assert!(refusals.len() > 25, "{refusals:?}");
     let rejections = of("mytoken-login/src/oidc/rejection.rs");
@@ -110,7 +118,8 @@ fn fields(line: &str) -> Vec<String> {
 
 #[test]
 fn every_reason_is_explained_and_counted_as_the_page_says() {
-    let (reasons, documented) = (reasons(), documented());
+    let (mut reasons, documented) = (reasons(), documented());
+    reasons.extend(reasons_of_keys());
     assert_eq!(documented.keys().cloned().collect::<BTreeSet<_>>(), reasons, "{PAGE} against the product");
     let filter = filter();
     for (reason, is_counted) in documented {
@@ -118,6 +127,21 @@ fn every_reason_is_explained_and_counted_as_the_page_says() {
             logged(&format!("refuse user=a uid=- rhost=192.0.2.7 reason={reason} issuer=- sub=- rule=- token=-"));
         assert_eq!(filter.is_match(&line), is_counted, "{FILTER} against {PAGE}: {reason}");
     }
+}
+
+#[test]
+fn a_refused_key_is_no_guess() {
+    for reason in reasons_of_keys() {
+        assert_eq!(documented().get(&reason), Some(&false), "{reason}");
+    }
+    let needed = KeyLogins::MotleyCue;
+    let line = KeyLogin::NotRecent { accepted: None, needed }.log_line("alice", Some(2001), Some("192.0.2.7")).unwrap();
+    let token = report(Refusal::CodeUnknown).log_line(&attempt("alice"));
+    assert!(fields(&token).starts_with(&fields(&line)), "{line}\n{token}");
+    let page = read(PAGE);
+    assert!(
+        page.contains("pam_mytoken(sshd:account): refuse user=alice uid=2001 rhost=192.0.2.10 reason=no_recent_login")
+    );
 }
 
 #[test]

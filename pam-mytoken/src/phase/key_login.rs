@@ -60,16 +60,16 @@ fn decide(context: &PamContext<'_>, host: &Host<'_>) -> AccountState {
         return AccountState::NotByToken;
     }
     let user = context.user().unwrap_or_default();
-    let decided = match host.accounts.entry(&user) {
+    let (uid, decided) = match host.accounts.entry(&user) {
         // sshd refuses an account that does not exist.
         Ok(None) => return AccountState::NotByToken,
         // It may have another name than the person has typed.
         Ok(Some(entry)) => {
             let account = rules.account(&entry.name, entry.uid, entry.gid);
-            rules.decide(&account, || host.logins.read(&account), host.now)
+            (Some(account.uid), rules.decide(&account, || host.logins.read(&account), host.now))
         }
         // sshd has found the account a moment ago.
-        Err(error) => KeyLogin::Unreadable(error.to_string()),
+        Err(error) => (None, KeyLogin::Unreadable(error.to_string())),
     };
     let (level, state) = match decided {
         KeyLogin::Allowed => return AccountState::NotByToken,
@@ -78,8 +78,11 @@ fn decide(context: &PamContext<'_>, host: &Host<'_>) -> AccountState {
         KeyLogin::Unreadable(_) => (Level::Error, AccountState::LastLoginUnreadable),
         KeyLogin::Misconfigured(_) => (Level::Critical, AccountState::RuleUnusable),
     };
-    if let Some((reason, sentence)) = decided.reason().zip(decided.sentence()) {
-        context.log(level, &format!("user={} login without token refused: {reason}", escape_field(&user)));
+    if let Some(line) = decided.log_line(&user, uid, context.rhost().as_deref()) {
+        context.log(level, &line);
+    }
+    if let Some((detail, sentence)) = decided.detail().zip(decided.sentence()) {
+        context.log(level, &format!("user={} login without token refused: {detail}", escape_field(&user)));
         PamConversation::new(context).show(&sentence);
     }
     state

@@ -59,8 +59,11 @@ fn a_key_needs_a_recent_login_over_ssh_to_a_listed_service() {
     assert_eq!(refused, code("PERM_DENIED"), "{}", printed.output);
     let shown = "without a token you can log in here only within 1h after a login with one";
     assert_eq!(printed.after("text"), [shown]);
-    assert!(printed.after("log").iter().all(|line| line.starts_with("notice ")), "{}", printed.output);
-    assert!(printed.output.contains("user=alice login without token refused: there was no login with a token"));
+    let lines = [
+        "notice refuse user=alice uid=2001 rhost=192.0.2.77 reason=no_recent_login issuer=- sub=- rule=- token=-",
+        "notice user=alice login without token refused: there was no login with a token",
+    ];
+    assert_eq!(printed.after("log"), lines);
     assert_eq!(phase(&host, &["account"]).0, code("IGNORE"), "su, sudo and cron");
 
     // Other services of the host are not asked for tokens.
@@ -144,6 +147,8 @@ fn an_account_that_cannot_be_looked_up_is_not_let_in() {
     let (refused, printed) = phase(&host, &BY_KEY);
     assert_eq!(refused, code("SYSTEM_ERR"), "{}", printed.output);
     assert!(printed.output.contains("NSS does not answer"), "{}", printed.output);
+    let line = "err refuse user=broken uid=- rhost=192.0.2.77 reason=logins_unreadable issuer=- sub=- rule=- token=-";
+    assert_eq!(printed.after("log")[0], line);
     host.case.options.user = "carol".into();
     assert_eq!(by_key(&host), code("IGNORE"), "sshd refuses an account that does not exist");
 }
