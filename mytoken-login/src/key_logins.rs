@@ -7,8 +7,10 @@
 
 use std::path::Path;
 
-use mytoken::config::{ConfigError, FileTrust, KeyError, read_key, read_key_leniently};
+use mytoken::config::{ConfigError, FileTrust, KeyError, read, read_key, read_key_leniently};
 use mytoken::private_files::FileError;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::accounts::LocalAccount;
 use crate::last_logins::LastLogin;
@@ -25,9 +27,24 @@ const CLOCK_TOLERANCE: u64 = 300;
 pub struct KeyLoginRules {
     /// What such a login needs. An error if that cannot be read or understood.
     pub key_logins: Result<KeyLogins, KeyError>,
+    /// Whether a rule asks motley_cue, or may do that.
+    asks_motley_cue: bool,
     exempt: Vec<String>,
     services: Vec<String>,
     accounts: AccountSettings,
+}
+
+/// What matters of the rules of `login.toml`.
+#[derive(Deserialize)]
+struct Rules {
+    #[serde(default)]
+    rule: Vec<Asks>,
+}
+
+#[derive(Deserialize)]
+struct Asks {
+    #[serde(default)]
+    motley_cue: Option<IgnoredAny>,
 }
 
 /// The decision about a login without a token.
@@ -79,8 +96,11 @@ impl KeyLoginRules {
         if let Some(deny) = names(&["accounts", "deny"]) {
             accounts.deny = deny;
         }
+        // Of files with mistakes it is not known.
+        let is_without = |rules: Rules| rules.rule.iter().all(|rule| rule.motley_cue.is_none());
         Some(Self {
             key_logins,
+            asks_motley_cue: !read(dir, "login", trust).is_ok_and(is_without),
             exempt: names(&["account", "exempt"]).unwrap_or_default(),
             services: LoginSettings::listed_services(dir, trust),
             accounts,
@@ -129,7 +149,8 @@ impl KeyLoginRules {
             Ok(last) => last.unwrap_or_default(),
             Err(error) => return KeyLogin::Unreadable(error.to_string()),
         };
-        if let Some((state, since)) = last.refused {
+        // Without such a rule motley_cue could never give the account again.
+        if let Some((state, since)) = last.refused.filter(|_| self.asks_motley_cue) {
             return KeyLogin::Refused { state, since };
         }
         let KeyLogins::RecentLogin(age) = needed else { return KeyLogin::Allowed };
@@ -210,6 +231,8 @@ mod tests {
 
     const NOW: u64 = 1_800_000_000;
 
+    const ASKS: &str = "[[rule]]\nname = 'mc'\nissuer = 'op'\nmotley_cue = 'https://mc.example.org'\n";
+
     fn rules(text: &str) -> Option<KeyLoginRules> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("login.toml"), text).unwrap();
@@ -223,7 +246,7 @@ mod tests {
     /// Decides for alice, after these events.
     fn decide(key_logins: &str, uid: u32, events: &dyn Fn(&LastLogins, &LocalAccount)) -> KeyLogin {
         let dir = tempfile::tempdir().unwrap();
-        let rules = rules(&format!("[account]\nkey_logins = '{key_logins}'\nexempt = ['admin']\n")).unwrap();
+        let rules = rules(&format!("[account]\nkey_logins = '{key_logins}'\nexempt = ['admin']\n{ASKS}")).unwrap();
         let account = rules.account("alice", uid, uid);
         let logins = LastLogins::new(&dir.path().join("mytoken/logins"), Owner::current());
         events(&logins, &account);
@@ -261,6 +284,25 @@ mod tests {
                 logins.accepted(account, GivenBy::MotleyCue, NOW - 5, soon()).unwrap();
             });
             assert_eq!(resumed, KeyLogin::Allowed, "{policy}");
+        }
+    }
+
+    #[test]
+    fn a_suspension_counts_only_while_a_rule_asks_motley_cue() {
+        let suspended = LastLogin { accepted: Some(NOW), refused: Some((ServiceState::Suspended, NOW)) };
+        let account = "[account]\nkey_logins = 'recent-login:1h'\n";
+        let template = "[[rule]]\nname = 'all'\nissuer = 'op'\ntemplate = '{sub}'\n";
+        for (text, is_refused) in [
+            (account.to_owned(), false),
+            (format!("{account}{template}"), false),
+            (format!("{account}{template}{ASKS}"), true),
+            (format!("{account}{template}???"), true),
+            (format!("rule = 5\n{account}"), true),
+        ] {
+            let rules = rules(&text).unwrap();
+            let decided = rules.decide(&rules.account("alice", 2_001, 2_001), || Ok(Some(suspended.clone())), NOW);
+            assert_eq!(matches!(decided, KeyLogin::Refused { .. }), is_refused, "{text}: {decided:?}");
+            assert_eq!(decided == KeyLogin::Allowed, !is_refused, "{text}: {decided:?}");
         }
     }
 
