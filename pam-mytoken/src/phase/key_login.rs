@@ -5,7 +5,7 @@ use mytoken::config::FileTrust;
 use mytoken::{Clock, SystemClock};
 use mytoken_login::{
     AccountDatabase, Conversation, GivenBy, KeyLogin, KeyLoginRules, KeyLogins, LastLogins, Level, LocalAccount,
-    LoginSettings, MapperSettings, Mapping, NssAccounts, Refusal, Report, ServiceState, escape_field,
+    LoginSettings, MapperSettings, Mapping, NssAccounts, Refusal, Report, RuleOutcome, ServiceState, escape_field,
 };
 
 use crate::codes::AccountState;
@@ -97,7 +97,7 @@ pub fn record(context: &PamContext<'_>, settings: &LoginSettings, report: &Repor
     // Without an answer there is nothing to record, so nothing waits.
     let Some(deadline) = report.deadline else { return };
     let kept = with_host(context, |Host { logins, now, .. }| match &report.outcome {
-        Ok(accepted) => logins.accepted(&accepted.account, given_by(settings, &accepted.rule), *now, deadline),
+        Ok(accepted) => logins.accepted(&accepted.account, given_by(settings, report), *now, deadline),
         // An account that waits for its approval is not the holder's yet.
         Err(Refusal::NotActive(state)) if *state != ServiceState::Pending => match report.uid {
             Some(uid) => logins.refused(&LocalAccount::new(user, uid, uid, &settings.accounts), *state, *now, deadline),
@@ -110,11 +110,13 @@ pub fn record(context: &PamContext<'_>, settings: &LoginSettings, report: &Repor
     }
 }
 
-fn given_by(settings: &LoginSettings, name: &str) -> GivenBy {
-    let is_asked = |mapping: &Mapping| matches!(mapping, Mapping::Asked(MapperSettings::MotleyCue(_)));
-    match settings.motley_cues().next() {
-        None => GivenBy::WithoutMotleyCue,
-        Some(_) if settings.rules.iter().any(|rule| rule.name == name && is_asked(&rule.mapping)) => GivenBy::MotleyCue,
-        Some(_) => GivenBy::OtherRule,
+/// The report has the result of each rule in their order. Names do not tell rules apart: two can have the same.
+fn given_by(settings: &LoginSettings, report: &Report) -> GivenBy {
+    let gives = report.rules.iter().position(|result| matches!(result.outcome, RuleOutcome::Account { .. }));
+    let mapping = gives.and_then(|place| settings.rules.get(place)).map(|rule| &rule.mapping);
+    match mapping {
+        Some(Mapping::Asked(MapperSettings::MotleyCue(_))) => GivenBy::MotleyCue,
+        _ if settings.motley_cues().next().is_none() => GivenBy::WithoutMotleyCue,
+        _ => GivenBy::OtherRule,
     }
 }

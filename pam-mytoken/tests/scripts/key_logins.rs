@@ -21,6 +21,19 @@ fn host(settings: &str, more: &str) -> Host {
     host
 }
 
+/// Changes a text of the settings, wherever it stands.
+fn replace(host: &Host, old: &str, new: &str) {
+    for (name, old, new) in [
+        ("login.toml", old.to_owned(), new.to_owned()),
+        ("script.toml", old.replace('"', "\\\""), new.replace('"', "\\\"")),
+    ] {
+        let file = host.directory.path().join(name);
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(&old), "{name}: {old}");
+        fs::write(&file, text.replace(&old, &new)).unwrap();
+    }
+}
+
 /// Changes a value of the script.
 fn set(host: &Host, name: &str, value: &str) {
     let file = host.directory.path().join("script.toml");
@@ -124,6 +137,17 @@ fn a_suspension_ends_by_motley_cue_only() {
     set(&host, "mapper", "\"account\"");
     assert_eq!(by_token(&host), code("SUCCESS"));
     assert_eq!(by_key(&host), code("IGNORE"));
+}
+
+#[test]
+fn a_rule_with_the_name_of_another_ends_no_suspension() {
+    let host = host("motley-cue.toml", "[account]\nkey_logins = 'motley_cue'\n");
+    replace(&host, "name = \"everybody\"", "name = \"mc\"");
+    set(&host, "mapper", "\"suspended\"");
+    assert_eq!(by_token(&host), code("PERM_DENIED"));
+    set(&host, "mapper", "\"says that there is no such account\"");
+    assert_eq!(by_token(&host), code("SUCCESS"));
+    assert_eq!(by_key(&host), code("ACCT_EXPIRED"));
 }
 
 #[test]
