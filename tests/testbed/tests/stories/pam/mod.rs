@@ -13,6 +13,7 @@ mod linger;
 mod memory;
 mod phases;
 mod provider;
+mod recent_login;
 mod revocation;
 mod session;
 mod set_uid;
