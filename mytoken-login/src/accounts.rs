@@ -45,8 +45,8 @@ pub trait AccountDatabase {
     /// [`AccountLookupFailed`] when the database does not answer.
     fn find(&self, name: &str) -> Result<Option<(u32, u32)>, AccountLookupFailed>;
 
-    /// The account that somebody gets who logs in with `name`, which can be another spelling of its own name; `None` when there is none.
-    /// SSSD has a name in several spellings: `Alice`, `alice@EXAMPLE.ORG`.
+    /// The account that somebody gets who logs in with `name`, which can be another spelling of its own name; `None`
+    /// when there is none. SSSD has a name in several spellings: `Alice`, `alice@EXAMPLE.ORG`.
     ///
     /// # Errors
     /// As [`Self::find`].

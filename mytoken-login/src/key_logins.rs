@@ -79,8 +79,8 @@ pub enum KeyLogin {
 }
 
 impl KeyLoginRules {
-    /// Reads them from `DIR/login.toml` and its drop-ins. `None`: `key_logins` is `ignore`, the default. Of a file that cannot be read
-    /// nobody knows whether it has `key_logins`.
+    /// Reads them from `DIR/login.toml` and its drop-ins. `None`: `key_logins` is `ignore`, the default. Of a file that
+    /// cannot be read nobody knows whether it has `key_logins`.
     #[must_use]
     pub fn read(dir: &Path, trust: FileTrust) -> Option<Self> {
         let key_logins = match read_key::<KeyLogins>(dir, "login", trust, &["account", "key_logins"]) {
@@ -194,8 +194,8 @@ impl KeyLogin {
         })
     }
 
-    /// The log line of a refusal, in the form of a login with a token, so that one search finds both. `user` is what the person has typed.
-    /// `None`: it is allowed.
+    /// The log line of a refusal, in the form of a login with a token, so that one search finds both. `user` is what
+    /// the person has typed. `None`: it is allowed.
     #[must_use]
     pub fn log_line(&self, user: &str, uid: Option<u32>, rhost: Option<&str>) -> Option<String> {
         let reason = self.reason()?;

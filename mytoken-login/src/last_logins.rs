@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The last login with a token to each account, for logins without one.
 //!
-//! `/var/lib/mytoken/logins/<uid>`, root's alone. `/var`, `/var/lib` and `/var/lib/mytoken` can be links of root. The files are kept over a
-//! restart of the host, so their times are those of the wall clock. Nothing is written while `key_logins` of `[account]` is `ignore`.
+//! `/var/lib/mytoken/logins/<uid>`, root's alone. `/var`, `/var/lib` and `/var/lib/mytoken` can be links of root. The
+//! files are kept over a restart of the host, so their times are those of the wall clock. Nothing is written while
+//! `key_logins` of `[account]` is `ignore`.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -93,14 +94,15 @@ impl LastLogins {
         Self::new(Path::new(DIRECTORY), Owner::ROOT)
     }
 
-    /// Whether something may be known about an account. The first login makes the directory, so without one `key_logins` was never set.
+    /// Whether something may be known about an account. The first login makes the directory, so without one
+    /// `key_logins` was never set.
     #[must_use]
     pub fn may_exist(&self) -> bool {
         !self.directory.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
-    /// The last login of an account, with what motley_cue has said about another account with its user id. `None`: there was none. Makes
-    /// nothing.
+    /// The last login of an account, with what motley_cue has said about another account with its user id. `None`:
+    /// there was none. Makes nothing.
     ///
     /// # Errors
     /// [`FileError`] if there is one that cannot be read.
@@ -118,8 +120,8 @@ impl LastLogins {
         Ok(known.map(|known| known.of(account)))
     }
 
-    /// A login with a token was accepted. What motley_cue has said about another name of the user id stays. A file that cannot be read may
-    /// hold a suspension, so a login by another rule does not replace it.
+    /// A login with a token was accepted. What motley_cue has said about another name of the user id stays. A file that
+    /// cannot be read may hold a suspension, so a login by another rule does not replace it.
     ///
     /// # Errors
     /// [`FileError`]; then the file is as it was.
@@ -192,7 +194,8 @@ impl LastLogins {
         Ok(Some(known))
     }
 
-    /// Opens a directory above the files. Links of the owner and of root are followed: `/var/lib` can be on another disk.
+    /// Opens a directory above the files. Links of the owner and of root are followed: `/var/lib` can be on another
+    /// disk.
     fn open(&self, path: &Path) -> Result<Directory, FileError> {
         let trust = FileTrust::user(self.owner.uid);
         let real = trust.directory(path).map_err(|error| self.unusable(&error.to_string()))?;

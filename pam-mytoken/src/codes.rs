@@ -45,7 +45,8 @@ pub enum AccountState {
     NotByToken,
     /// The token is still valid.
     Valid,
-    /// The login was by token, and there is nothing for its session: a one-time password, or the record could not be stored.
+    /// The login was by token, and there is nothing for its session: a one-time password, or the record could not be
+    /// stored.
     WithoutRecord,
     /// The token has expired since the login.
     Expired,

@@ -81,12 +81,14 @@ impl<'a> PamContext<'a> {
         self.pam.putenv(&format!("{name}={value}")).is_ok()
     }
 
-    /// Notes that this module has accepted a login of `user` that has no record. The account phase runs in the same process (SSH-01, SSH-02).
+    /// Notes that this module has accepted a login of `user` that has no record. The account phase runs in the same
+    /// process (SSH-01, SSH-02).
     pub fn note_accepted(&self, user: &str) -> bool {
         self.pam.send_bytes(ACCEPTED, user.as_bytes().to_vec(), None).is_ok()
     }
 
-    /// Whether this module has accepted a login of `user` that has no record. Another module can have changed PAM's user since.
+    /// Whether this module has accepted a login of `user` that has no record. Another module can have changed PAM's
+    /// user since.
     pub fn was_accepted(&self, user: &str) -> bool {
         !user.is_empty() && self.pam.retrieve_bytes(ACCEPTED).is_ok_and(|noted| noted == user.as_bytes())
     }

@@ -21,8 +21,8 @@ pub enum KeyError {
     Value(String),
 }
 
-/// Reads one key of a table (or of tables in it) from the last file that has it, of `DIR/NAME.toml` and its drop-ins. `None`: no file has
-/// it. Mistakes elsewhere in the files are ignored; [`super::read`] reports them.
+/// Reads one key of a table (or of tables in it) from the last file that has it, of `DIR/NAME.toml` and its drop-ins.
+/// `None`: no file has it. Mistakes elsewhere in the files are ignored; [`super::read`] reports them.
 ///
 /// # Errors
 /// [`KeyError`]. A file that cannot be read is one, unless a later file has the key.

@@ -23,8 +23,8 @@ impl Directory {
         self.put_by(&temporary, name, bytes, owner, mode, IfExists::Replace, true)
     }
 
-    /// Waits for the lock of the file `name`, and makes the file if it is missing. It stays: whoever waits for it has it open. Trying again
-    /// takes `interval`.
+    /// Waits for the lock of the file `name`, and makes the file if it is missing. It stays: whoever waits for it has
+    /// it open. Trying again takes `interval`.
     ///
     /// # Errors
     /// [`FileError::Unusable`], also if another process holds the lock until the deadline.
