@@ -13,6 +13,8 @@ pub struct LoggedDecision {
     pub accepted: bool,
     /// PAM service.
     pub service: String,
+    /// Whether it is about a login without a token (key, password): the account phase decided, by `key_logins` of `[account]`.
+    pub without_token: bool,
     /// The account, as the line has it.
     pub user: String,
     /// Where the login came from.
@@ -32,19 +34,27 @@ pub struct LoggedDecision {
 }
 
 impl LoggedDecision {
-    /// Reads a message: `pam_mytoken(sshd:auth): refuse user=alice uid=2001 ...`.
+    /// Reads a message: `pam_mytoken(sshd:auth): refuse user=alice uid=2001 ...`, or that of a login without a token:
+    /// `pam_mytoken(sshd:account): refuse user=alice ...`.
     #[must_use]
     pub fn parse(message: &str) -> Option<Self> {
         if message.len() > LIMIT || !message.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
             return None;
         }
-        let (service, line) = message.strip_prefix("pam_mytoken(")?.split_once(":auth): ")?;
-        if service.is_empty() || service.contains([' ', ':', '(', ')']) {
+        let (origin, line) = message.strip_prefix("pam_mytoken(")?.split_once("): ")?;
+        let (service, phase) = origin.split_once(':')?;
+        if service.is_empty() || service.contains([' ', '(', ')']) {
             return None;
         }
+        let without_token = match phase {
+            "auth" => false,
+            "account" => true,
+            _ => return None,
+        };
         let (verdict, mut rest) = line.split_once(' ')?;
         let accepted = match verdict {
-            "accept" => true,
+            // The account phase writes only refusals.
+            "accept" if !without_token => true,
             "refuse" => false,
             _ => return None,
         };
@@ -62,7 +72,8 @@ impl LoggedDecision {
         } else {
             quoted(rest, " redeemed=alive:").map(|why| format!("still valid: {why}"))
         };
-        Some(Self { accepted, service: service.to_owned(), user, rhost, reason, issuer, sub, token, why, redeemed })
+        let service = service.to_owned();
+        Some(Self { accepted, service, without_token, user, rhost, reason, issuer, sub, token, why, redeemed })
     }
 
     /// Whether it is about this account.
@@ -124,6 +135,7 @@ mod tests {
         let scope = Refusal::Token(Rejection::Scope("compute=\"x\"".into()));
         let read = LoggedDecision::parse(&line("alice", scope)).unwrap();
         assert_eq!((read.accepted, read.service.as_str(), read.rhost.as_str()), (false, "sshd", "192.0.2.7"));
+        assert!(!read.without_token);
         assert_eq!((read.reason.as_str(), read.token.as_str()), ("scope_missing", "at:82912b4c"));
         assert_eq!((read.issuer.as_str(), read.sub.as_str()), ("op", r"a\x20b\x3d\x22c"));
         assert_eq!(read.why.as_deref(), Some("compute=\"x\""));
@@ -133,6 +145,22 @@ mod tests {
         let accepted =
             "pam_mytoken(sshd:auth): accept user=alice uid=2001 rhost=- issuer=op sub=s rule=hpc token=tc:1 ms=3";
         assert!(LoggedDecision::parse(accepted).is_some_and(|read| read.accepted && read.is_of("alice")));
+    }
+
+    #[test]
+    fn a_refused_login_without_a_token_is_read() {
+        for reason in ["no_recent_login", "suspended", "limited", "logins_unreadable", "key_logins_invalid"] {
+            let line = format!(
+                "pam_mytoken(sshd:account): refuse user=alice uid=2001 rhost=192.0.2.7 reason={reason} issuer=- sub=- rule=- token=-"
+            );
+            let read = LoggedDecision::parse(&line).unwrap();
+            assert!(read.without_token && !read.accepted && read.is_of("alice"), "{read:?}");
+            assert_eq!((read.reason.as_str(), read.token.as_str(), read.rhost.as_str()), (reason, "-", "192.0.2.7"));
+            let why = LoggedDecision::parse(&format!("{line} why=\"it has mode\\x3d0644\"")).unwrap().why;
+            assert_eq!(why.as_deref(), Some("it has mode=0644"));
+            let accept = line.replace("refuse", "accept").replace(&format!("reason={reason} "), "");
+            assert_eq!(LoggedDecision::parse(&accept), None, "this phase accepts nothing");
+        }
     }
 
     #[test]
@@ -147,6 +175,10 @@ mod tests {
             good.replace("(sshd:auth)", "(:auth)"),
             good.replace("(sshd:auth)", "(a b:auth)"),
             good.replace("(sshd:auth)", "(sshd:session)"),
+            good.replace("(sshd:auth)", "(sshd:x:auth)"),
+            good.replace("(sshd:auth)", "(sshd)"),
+            good.replace("(sshd:auth)", "(sshd:account:auth)"),
+            "pam_mytoken(sshd:account): user=alice login without token refused: suspended".to_owned(),
             good.replace(" uid=2001", ""),
             good.replace("reason=rotating ", ""),
             good.replace("rhost=192.0.2.7", "rhost="),

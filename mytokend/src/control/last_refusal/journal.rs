@@ -138,6 +138,13 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_key_login_is_newer_than_an_old_refusal_of_a_token() {
+        let key_login = refusal("alice", "no_recent_login").replace(":auth)", ":account)");
+        let found = read_lines(&[line(70, key_login), line(60, refusal("alice", "expired"))]);
+        assert_eq!(reason(&found), "no_recent_login");
+    }
+
+    #[test]
     fn lines_of_others_and_odd_lines_are_passed_over() {
         let forged = || line(90, refusal("alice", "forged"));
         let bytes: Vec<Value> = refusal("alice", "forged").bytes().map(Value::from).collect();

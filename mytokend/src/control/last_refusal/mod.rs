@@ -86,7 +86,8 @@ fn screen(found: &Found, source: &str, times: TimeFormat) -> String {
         let _ = writeln!(text, "{}", format!("{name:<15} {}", printable(what, 400)).trim_end());
     };
     line("refused", &moment.show(times));
-    line("login", &format!("{} by {}, from {}", decision.user, decision.service, decision.rhost));
+    let how = if decision.without_token { ", without a token" } else { "" };
+    line("login", &format!("{} by {}{how}, from {}", decision.user, decision.service, decision.rhost));
     line("reason", &decision.reason);
     line("", &advice::advice(&decision.reason));
     if let Some(why) = &decision.why {
@@ -95,7 +96,9 @@ fn screen(found: &Found, source: &str, times: TimeFormat) -> String {
     if decision.sub != "-" {
         line("identity", &format!("{} at issuer \"{}\"", decision.sub, decision.issuer));
     }
-    line("token", &kind_of_token(&decision.token));
+    if !decision.without_token {
+        line("token", &kind_of_token(&decision.token));
+    }
     if let Some(redeemed) = &decision.redeemed {
         let of = if decision.token.starts_with("link") { "login with a link" } else { "transfer code" };
         line("mytoken", &format!("of the {of}: {redeemed}"));
@@ -104,7 +107,11 @@ fn screen(found: &Found, source: &str, times: TimeFormat) -> String {
         line("since then", &format!("accepted {}", accepted.moment.show(times)));
     }
     line("source", &format!("{source}: {program}"));
-    line("each check", "mytokenctl explain --user NAME < TOKEN; in the log with \"debug\" in the PAM stack");
+    if decision.without_token {
+        line("decided by", "key_logins in [account] of login.toml");
+    } else {
+        line("each check", "mytokenctl explain --user NAME < TOKEN; in the log with \"debug\" in the PAM stack");
+    }
     text
 }
 
@@ -131,7 +138,11 @@ mod tests {
     const NOW: u64 = 1_795_300_800;
 
     fn entry(at: u64, line: &str) -> Entry {
-        let decision = LoggedDecision::parse(&format!("pam_mytoken(sshd:auth): {line}")).unwrap();
+        entry_of("auth", at, line)
+    }
+
+    fn entry_of(phase: &str, at: u64, line: &str) -> Entry {
+        let decision = LoggedDecision::parse(&format!("pam_mytoken(sshd:{phase}): {line}")).unwrap();
         Entry { moment: Moment::At(at), program: "sshd-session[410]".to_owned(), decision }
     }
 
@@ -161,6 +172,28 @@ source          the journal: sshd-session[410]
 each check      mytokenctl explain --user NAME < TOKEN; in the log with \"debug\" in the PAM stack
 ";
         assert_eq!(screen(&found, "the journal", TimeFormat::utc(NOW)), expected);
+    }
+
+    #[test]
+    fn a_refused_login_without_a_token_says_which_setting_decides() {
+        let refused = entry_of(
+            "account",
+            NOW - 720,
+            "refuse user=bob uid=2002 rhost=192.0.2.10 reason=limited issuer=- sub=- rule=- token=-",
+        );
+        let text = screen(&Found { refused: Some(refused), accepted: None }, "the journal", TimeFormat::utc(NOW));
+        let expected = format!(
+            "\
+refused         22:28:00 (12 min ago)
+login           bob by sshd, without a token, from 192.0.2.10
+reason          limited
+                {}
+source          the journal: sshd-session[410]
+decided by      key_logins in [account] of login.toml
+",
+            advice::advice("limited")
+        );
+        assert_eq!(text, expected);
     }
 
     #[test]
