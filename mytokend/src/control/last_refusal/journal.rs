@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The decisions about logins in the journal of systemd.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::io::{BufRead, Read as _};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mytoken_login::LoggedDecision;
 use serde::Deserialize;
 
+use super::journalctl::{Reading, run};
 use super::lines::for_each;
 use super::{Entry, Found, Moment, PROGRAMS};
 
@@ -17,26 +18,42 @@ pub(super) const DAYS: u32 = 30;
 /// How long the search may take. A host that is attacked has many lines.
 const TIME: Duration = Duration::from_secs(30);
 
-/// The search in the journal of this host.
+/// The search in the journal of this host. Also returns what journalctl says about journal files that it cannot read.
 ///
 /// # Errors
-/// A sentence: there is no journal.
-pub(super) fn search(account: &str) -> Result<Found, String> {
-    let mut command = Command::new("journalctl");
-    command.args(["--quiet", "--no-pager", "--reverse", "--output=json"]).arg(format!("--since=-{DAYS}d"));
+/// A sentence: there is no journal, or it was not searched.
+pub(super) fn search(account: &str) -> Result<(Found, Option<String>), String> {
+    search_by(|| Command::new("journalctl"), account)
+}
+
+fn search_by(journalctl: impl Fn() -> Command, account: &str) -> Result<(Found, Option<String>), String> {
+    let end = Instant::now() + TIME;
+    let mut command = journalctl();
+    command.args(search_arguments());
+    let (found, warning) = run(command, |output| read(output, account, end))?;
+    if found == Found::default() && !has_entries(journalctl())? {
+        return Err("this host keeps none".to_owned());
+    }
+    Ok((found, warning))
+}
+
+fn search_arguments() -> Vec<String> {
+    let mut arguments = ["--quiet", "--no-pager", "--reverse", "--output=json"].map(str::to_owned).to_vec();
+    arguments.push(format!("--since=-{DAYS}d"));
     // Everybody can write to the journal as sshd, but not as root.
-    command.arg("_UID=0").args(PROGRAMS.map(|program| format!("--identifier={program}")));
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|error| format!("journalctl cannot be run: {error}"))?;
-    let found = match child.stdout.take() {
-        Some(output) => read(BufReader::new(output), account, Instant::now() + TIME),
-        None => Err("journalctl has no output".to_owned()),
-    };
-    // It may have more to tell than was read.
-    let _ = child.kill();
-    let _ = child.wait();
-    found
+    arguments.push("_UID=0".to_owned());
+    arguments.extend(PROGRAMS.map(|program| format!("--identifier={program}")));
+    arguments
+}
+
+/// Whether the journal has any entry. Without a journal journalctl succeeds, too, and shows nothing.
+fn has_entries(mut journalctl: Command) -> Result<bool, String> {
+    journalctl.args(["--quiet", "--no-pager", "--lines=1", "--output=json"]);
+    let (any, _) = run(journalctl, |mut output| {
+        let length = output.read(&mut [0]).map_err(|error| error.to_string())?;
+        Ok(Reading { value: length > 0, whole: length == 0 })
+    })?;
+    Ok(any)
 }
 
 /// One entry as journalctl writes it. Each value is text, or something else if it is not valid text or too long.
@@ -55,7 +72,7 @@ struct Line {
 }
 
 /// Reads entries, the newest first.
-fn read(output: impl BufRead, account: &str, end: Instant) -> Result<Found, String> {
+fn read(output: impl BufRead, account: &str, end: Instant) -> Result<Reading<Found>, String> {
     let mut found = Found::default();
     let mut late = false;
     let read = for_each(output, |line| {
@@ -71,8 +88,11 @@ fn read(output: impl BufRead, account: &str, end: Instant) -> Result<Found, Stri
         found.refused = Some(entry);
         false
     });
-    read.map_err(|error| error.to_string())?;
-    if late { Err(format!("not read to its end within {} s", TIME.as_secs())) } else { Ok(found) }
+    let whole = read.map_err(|error| error.to_string())?;
+    if late {
+        return Err(format!("not read to its end within {} s", TIME.as_secs()));
+    }
+    Ok(Reading { value: found, whole })
 }
 
 fn entry(line: &[u8]) -> Option<Entry> {
@@ -112,7 +132,7 @@ mod tests {
 
     fn read_lines(lines: &[Value]) -> Found {
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        read(text.as_bytes(), "alice", Instant::now() + TIME).unwrap()
+        read(text.as_bytes(), "alice", Instant::now() + TIME).unwrap().value
     }
 
     fn reason(found: &Found) -> &str {
@@ -164,7 +184,7 @@ mod tests {
         ]);
         assert_eq!(reason(&found), "expired");
         for text in [&b"\xff\xfe\n{\n"[..], b"", &[b'['; 200_000]] {
-            assert_eq!(read(text, "alice", Instant::now() + TIME).unwrap(), Found::default());
+            assert_eq!(read(text, "alice", Instant::now() + TIME).unwrap().value, Found::default());
         }
     }
 
@@ -172,6 +192,38 @@ mod tests {
     fn the_search_ends_in_time() {
         let text = format!("{}\n", line(60, refusal("alice", "expired")));
         let late = read(text.as_bytes(), "alice", Instant::now().checked_sub(Duration::from_secs(1)).unwrap());
-        assert!(late.unwrap_err().contains("within 30 s"));
+        assert!(late.is_err_and(|problem| problem.contains("within 30 s")));
+    }
+
+    /// The search with a shell in place of journalctl. Its arguments are those of journalctl.
+    fn search_with(script: &str) -> Result<(Found, Option<String>), String> {
+        let shell = || {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script, "journalctl"]);
+            command
+        };
+        search_by(shell, "alice")
+    }
+
+    #[test]
+    fn a_journal_that_was_not_searched_is_told() {
+        let ask = "case \"$*\" in *--lines=1*) echo '{}';; *) ";
+        assert_eq!(search_with(&format!("{ask};; esac")).unwrap(), (Found::default(), None));
+        assert_eq!(search_with("exit 0").unwrap_err(), "this host keeps none");
+        let failed = search_with("echo 'Failed to open files: Permission denied' >&2; exit 1").unwrap_err();
+        assert_eq!(failed, "journalctl failed: Failed to open files: Permission denied");
+        let (_, warning) = search_with(&format!("{ask} echo 'Journal file /x is truncated' >&2;; esac")).unwrap();
+        assert_eq!(warning.as_deref(), Some("Journal file /x is truncated"));
+        let entry = line(60, refusal("alice", "expired"));
+        let (found, _) = search_with(&format!("echo '{entry}'; exec sleep 600")).unwrap();
+        assert_eq!(reason(&found), "expired");
+    }
+
+    #[test]
+    fn only_entries_of_root_and_of_sshd_are_asked_for() {
+        let arguments = search_arguments();
+        for argument in ["_UID=0", "--identifier=sshd", "--identifier=sshd-session", "--reverse", "--since=-30d"] {
+            assert!(arguments.iter().any(|given| given == argument), "{argument}: {arguments:?}");
+        }
     }
 }

@@ -3,10 +3,12 @@
 
 mod advice;
 mod journal;
+mod journalctl;
 mod lines;
 mod text_log;
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use mytoken::time_format::TimeFormat;
 use mytoken_login::LoggedDecision;
@@ -58,25 +60,59 @@ pub fn show(account: &str, times: TimeFormat) -> Result<String, String> {
     if !nix::unistd::geteuid().is_root() {
         return Err("only root may read the log of logins: run this command as root".to_owned());
     }
-    let mut looked = Vec::new();
-    match journal::search(account) {
-        Ok(found) if found.refused.is_some() => return Ok(screen(&found, "the journal", times)),
-        Ok(_) => looked.push(format!("the journal of the last {} days", journal::DAYS)),
-        Err(problem) => looked.push(format!("the journal ({problem})")),
+    last(journal::search(account), Path::new(text_log::DIRECTORY), account, times)
+}
+
+/// The last refused login: that of the journal, else that of the text logs in `directory`.
+fn last(
+    journal: Result<(Found, Option<String>), String>,
+    directory: &Path,
+    account: &str,
+    times: TimeFormat,
+) -> Result<String, String> {
+    let (mut searched, mut problems) = (Vec::new(), Vec::new());
+    match journal {
+        Ok((found, warning)) => {
+            let warning = warning.map(|warning| format!(" (journalctl says: {warning})")).unwrap_or_default();
+            if found.refused.is_some() {
+                return Ok(screen(&found, &format!("the journal{warning}"), times));
+            }
+            searched.push(format!("the journal of the last {} days{warning}", journal::DAYS));
+        }
+        Err(problem) => problems.push(format!("the journal ({problem})")),
     }
-    for file in text_log::FILES {
-        match text_log::search(file.as_ref(), account) {
+    for name in text_log::FILES {
+        let path = directory.join(name);
+        let file = path.display();
+        match text_log::search(&path, account) {
             Ok(found) if found.refused.is_some() => {
                 // Who can write to syslog can write such a line, and the file does not say who did.
                 let source = format!("{file}, to which other programs of this host can write too");
                 return Ok(screen(&found, &source, times));
             }
-            Ok(_) => looked.push(file.to_owned()),
+            Ok(_) => searched.push(file.to_string()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => looked.push(format!("{file} ({error})")),
+            Err(error) => problems.push(format!("{file} ({error})")),
         }
     }
-    Err(format!("no refused login of \"{}\" in {}", printable(account, 64), looked.join(", ")))
+    Err(nothing(account, &searched, &problems))
+}
+
+/// The sentence about logs without a refusal of the account. It does not call a log searched that was not.
+fn nothing(account: &str, searched: &[String], problems: &[String]) -> String {
+    if searched.is_empty() {
+        let files = text_log::FILES.join(", ");
+        return format!(
+            "no log of logins was searched: {}; {} has no other one of {files}",
+            problems.join(", "),
+            text_log::DIRECTORY
+        );
+    }
+    let mut text = format!("no refused login of \"{}\" in {}", printable(account, 64), searched.join(", "));
+    if !problems.is_empty() {
+        let _ = write!(text, "; not searched: {}", problems.join(", "));
+    }
+    text
 }
 
 fn screen(found: &Found, source: &str, times: TimeFormat) -> String {
@@ -194,6 +230,32 @@ decided by      key_logins in [account] of login.toml
             advice::advice("limited")
         );
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_log_that_was_not_searched_is_told() {
+        let times = TimeFormat::utc(NOW);
+        let dir = tempfile::tempdir().unwrap();
+        let none = || Err("this host keeps none".to_owned());
+        let nothing = last(none(), dir.path(), "alice", times).unwrap_err();
+        assert!(
+            nothing.starts_with("no log of logins was searched: the journal (this host keeps none); /var/log has no"),
+            "{nothing}"
+        );
+        let journal = Ok((Found::default(), Some("Journal file x is truncated".to_owned())));
+        assert_eq!(
+            last(journal, dir.path(), "alice", times).unwrap_err(),
+            "no refused login of \"alice\" in the journal of the last 30 days \
+             (journalctl says: Journal file x is truncated)"
+        );
+        std::fs::write(dir.path().join("auth.log"), "").unwrap();
+        assert_eq!(
+            last(none(), dir.path(), "alice", times).unwrap_err(),
+            format!(
+                "no refused login of \"alice\" in {}/auth.log; not searched: the journal (this host keeps none)",
+                dir.path().display()
+            )
+        );
     }
 
     #[test]

@@ -10,8 +10,11 @@ use mytoken_login::LoggedDecision;
 use super::lines::for_each;
 use super::{Entry, Found, Moment, PROGRAMS};
 
+/// Where text logs are.
+pub(super) const DIRECTORY: &str = "/var/log";
+
 /// Where authpriv is logged: Debian's file and the one before it, and that of Red Hat's family.
-pub(super) const FILES: [&str; 3] = ["/var/log/auth.log", "/var/log/auth.log.1", "/var/log/secure"];
+pub(super) const FILES: [&str; 3] = ["auth.log", "auth.log.1", "secure"];
 
 /// How much of a file is read, from its end.
 const LAST: u64 = 256 * 1024 * 1024;
