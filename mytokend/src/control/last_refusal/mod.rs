@@ -71,12 +71,15 @@ fn last(
     times: TimeFormat,
 ) -> Result<String, String> {
     let (mut searched, mut problems) = (Vec::new(), Vec::new());
+    // Each log ends where the one before it begins, so an accepted login in it came after each refusal in the next ones.
+    let mut accepted = None;
     match journal {
         Ok((found, warning)) => {
             let warning = warning.map(|warning| format!(" (journalctl says: {warning})")).unwrap_or_default();
             if found.refused.is_some() {
                 return Ok(screen(&found, &format!("the journal{warning}"), times));
             }
+            accepted = found.accepted;
             searched.push(format!("the journal of the last {} days{warning}", journal::DAYS));
         }
         Err(problem) => problems.push(format!("the journal ({problem})")),
@@ -85,12 +88,16 @@ fn last(
         let path = directory.join(name);
         let file = path.display();
         match text_log::search(&path, account) {
-            Ok(found) if found.refused.is_some() => {
+            Ok(mut found) if found.refused.is_some() => {
+                found.accepted = accepted.or(found.accepted);
                 // Who can write to syslog can write such a line, and the file does not say who did.
                 let source = format!("{file}, to which other programs of this host can write too");
                 return Ok(screen(&found, &source, times));
             }
-            Ok(_) => searched.push(file.to_string()),
+            Ok(found) => {
+                accepted = accepted.or(found.accepted);
+                searched.push(file.to_string());
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => problems.push(format!("{file} ({error})")),
         }
@@ -160,6 +167,7 @@ fn kind_of_token(token: &str) -> String {
         "st" => "short token",
         "tc" => "transfer code",
         "link" => "login with a link",
+        "otp" => "one-time password of motley_cue",
         "opaque" => "a text without the form of a token",
         "-" => "none",
         other => other,
@@ -256,6 +264,42 @@ decided by      key_logins in [account] of login.toml
                 dir.path().display()
             )
         );
+    }
+
+    #[test]
+    fn an_accepted_login_in_a_newer_log_came_after_the_refusal() {
+        let (times, dir) = (TimeFormat::utc(NOW), tempfile::tempdir().unwrap());
+        let write = |file: &str, lines: &str| std::fs::write(dir.path().join(file), lines).unwrap();
+        let accept = "pam_mytoken(sshd:auth): accept user=bob uid=1 rhost=- issuer=op sub=s rule=r token=at:1";
+        let refuse =
+            "pam_mytoken(sshd:auth): refuse user=bob uid=1 rhost=- reason=expired issuer=- sub=- rule=- token=at:1";
+        let rotated = format!("Nov 20 10:00:01 login sshd[1]: {accept}\nNov 20 10:00:02 login sshd[2]: {refuse}\n");
+        let found = |journal| last(journal, dir.path(), "bob", times).unwrap();
+        let no_journal = || Err("this host keeps none".to_owned());
+        write("auth.log.1", &rotated);
+        assert!(!found(no_journal()).contains("since then"), "the login came before the refusal");
+        write("auth.log", &format!("Nov 26 10:00:01 login sshd[3]: {accept}\n"));
+        let text = found(no_journal());
+        assert!(text.contains("since then      accepted Nov 26 10:00:01\n") && text.contains("auth.log.1,"), "{text}");
+        let accepted = Some(entry(NOW - 60, accept.split_once(": ").unwrap().1));
+        let text = found(Ok((Found { refused: None, accepted }, None)));
+        assert!(text.contains("since then      accepted 22:39:00 (60 s ago)\n"), "{text}");
+        write("auth.log.1", &format!("{rotated}Nov 20 10:00:03 login sshd[1]: {accept}\n"));
+        write("auth.log", "");
+        assert!(found(no_journal()).contains("since then      accepted Nov 20 10:00:03\n"));
+    }
+
+    #[test]
+    fn each_kind_of_token_of_the_page_has_a_name() {
+        let page = include_str!("../../../../docs/admin/logs.md");
+        let (_, after) = page.split_once("\n- `token=` ").unwrap();
+        let (about_token, _) = after.split_once("\n- `").unwrap();
+        let kinds: std::collections::BTreeSet<&str> = about_token.split('`').skip(1).step_by(2).collect();
+        assert!(kinds.len() >= 7, "{kinds:?}");
+        for kind in kinds {
+            let name = kind_of_token(&format!("{kind}:8d3b33e4"));
+            assert!(name.ends_with(", fingerprint 8d3b33e4") && !name.starts_with(&format!("{kind},")), "{name}");
+        }
     }
 
     #[test]
