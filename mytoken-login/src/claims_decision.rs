@@ -14,8 +14,8 @@ use crate::oidc::{
     Dates, Expected, Rejection, check_claimed_kind, check_every_claim, find_issuer, required_text, scopes,
 };
 use crate::refusal::Refusal;
-use crate::rules::{RuleResult, decide};
-use crate::settings::MapperSettings;
+use crate::rules::{RuleOutcome, RuleResult, decide};
+use crate::settings::{MapperSettings, Mapping};
 
 /// The decision about claims.
 #[derive(Debug, Clone)]
@@ -24,8 +24,37 @@ pub struct ClaimsDecision {
     pub checks: Checks,
     /// The result of each rule. Empty: the claims do not say whose they are, or the account accepts no tokens.
     pub rules: Vec<RuleResult>,
-    /// The name of the rule that gives the account, or the first refusal.
+    /// The name of the rule that gives the account, or the first refusal: as if the rules that were not asked gave nothing.
     pub verdict: Result<String, Refusal>,
+    /// Names of the rules that were not asked and could change the verdict.
+    pub depends_on: Vec<String>,
+}
+
+impl ClaimsDecision {
+    /// Whether a genuine token with these claims is accepted, whatever the rules say that were not asked.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.verdict.is_ok() && self.depends_on.is_empty()
+    }
+}
+
+/// Whether the rule was not asked, because there are only claims.
+pub(crate) fn is_not_asked(outcome: &RuleOutcome) -> bool {
+    use MapperSettings::{Command, MotleyCue};
+    matches!(outcome, RuleOutcome::NotGiven { by: Mapping::Asked(Command(_) | MotleyCue(_)), .. })
+}
+
+/// The rules that were not asked and could change this verdict. Without the account any of them could give it. With it, only motley_cue
+/// can end a login before the rule that gives it.
+fn could_change(verdict: &Result<String, Refusal>, rules: &[RuleResult]) -> Vec<String> {
+    let by_motley_cue = |outcome: &RuleOutcome| {
+        matches!(outcome, RuleOutcome::NotGiven { by: Mapping::Asked(MapperSettings::MotleyCue(_)), .. })
+    };
+    let could = |result: &&RuleResult| match verdict {
+        Ok(_) => by_motley_cue(&result.outcome),
+        Err(_) => is_not_asked(&result.outcome),
+    };
+    rules.iter().filter(could).map(|result| result.rule.clone()).collect()
 }
 
 /// Decides about these claims as if a genuine token had them. Unlike a login it goes on after a check of a claim that fails: claims in a
@@ -36,12 +65,12 @@ pub fn examine_claims(attempt: &Attempt, claims: &Map<String, Value>, context: &
     checks.leave_out(&[Subject::Algorithm]);
     checks.noted(Subject::Token, "claims from a file".to_owned(), None);
     checks.warned(Subject::Signature, "not checked: there is no token, only its claims".to_owned(), None);
-    let mut rules = Vec::new();
-    let verdict = decide_claims(attempt, claims, context, &mut checks, &mut rules);
+    let (mut rules, mut depends_on) = (Vec::new(), Vec::new());
+    let verdict = decide_claims(attempt, claims, context, &mut checks, (&mut rules, &mut depends_on));
     if let Some(refusal) = verdict.as_ref().err().filter(|_| rules.is_empty()) {
         checks.close(refusal);
     }
-    ClaimsDecision { checks, rules, verdict }
+    ClaimsDecision { checks, rules, verdict, depends_on }
 }
 
 fn decide_claims(
@@ -49,7 +78,7 @@ fn decide_claims(
     claims: &Map<String, Value>,
     context: &LoginContext<'_>,
     checks: &mut Checks,
-    rules: &mut Vec<RuleResult>,
+    (rules, depends_on): (&mut Vec<RuleResult>, &mut Vec<String>),
 ) -> Result<String, Refusal> {
     let account = find_account(attempt, context, checks)?.ok_or(Refusal::UserUnknown)?;
     let (iss, issuer) = find_issuer(claims, context.issuers, checks)?;
@@ -71,6 +100,7 @@ fn decide_claims(
     let decision = decide(&identity, &account, &settings.rules, settings.accounts.names, context.maps, &ask);
     *rules = decision.rules;
     checked?;
+    *depends_on = could_change(&decision.verdict, rules);
     decision.verdict
 }
 

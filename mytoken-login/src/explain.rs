@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::checks::CheckVerdict;
-use crate::claims_decision::ClaimsDecision;
+use crate::claims_decision::{ClaimsDecision, is_not_asked};
 use crate::context::Attempt;
 use crate::explain_lines::{About, Line, of_all, of_rules};
 use crate::log_line::{escape_field, quote};
@@ -30,7 +30,7 @@ impl Explanation {
     /// Of a login, or of a token that an administrator examines.
     #[must_use]
     pub fn of(report: &Report, attempt: &Attempt, settings: &LoginSettings, places: &SettingPlaces) -> Self {
-        let rules = of_rules(&report.rules, &settings.rules, &attempt.user, places);
+        let rules = of_rules(&report.rules, &settings.rules, &attempt.user, places, |_| false);
         let lines = of_all(&report.checks, rules, places);
         let verdict = report.outcome.as_ref().map(|accepted| accepted.rule.as_str());
         let end = format!("{}{}", revocation(report.revocation.as_ref()), conclusion(verdict, "accepted"));
@@ -45,7 +45,7 @@ impl Explanation {
         settings: &LoginSettings,
         places: &SettingPlaces,
     ) -> Self {
-        let rules = of_rules(&decision.rules, &settings.rules, &attempt.user, places);
+        let rules = of_rules(&decision.rules, &settings.rules, &attempt.user, places, is_not_asked);
         let lines = of_all(&decision.checks, rules, places);
         let mut end = String::new();
         let failed =
@@ -54,6 +54,7 @@ impl Explanation {
             end.push_str("! the rules are shown although a check failed: a login would not reach them\n");
         }
         let verdict = decision.verdict.as_deref();
+        end.push_str(&dependence(verdict.is_ok(), &decision.depends_on));
         end.push_str(&conclusion(verdict, "would be accepted with a genuine token"));
         end.push_str("The signature was not checked: this says nothing about a token.\n");
         Self { user: attempt.user.clone(), lines, end }
@@ -119,6 +120,16 @@ fn revocation(result: Option<&RevocationResult>) -> String {
             format!("✗ {:<15} the mytoken of the transfer code is still valid: {}\n", "revocation", printable(reason))
         }
     }
+}
+
+/// The words in front of a conclusion that other rules could change.
+fn dependence(is_accepted: bool, rules: &[String]) -> String {
+    if rules.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = rules.iter().map(|rule| format!("rule \"{}\"", printable(rule))).collect();
+    let could = if is_accepted { "could refuse the login" } else { "could give the account" };
+    format!("undecided: depends on what was not asked and {could}: {}\notherwise ", names.join(", "))
 }
 
 fn conclusion(verdict: Result<&str, &Refusal>, accepted: &str) -> String {

@@ -85,8 +85,14 @@ pub(crate) fn of_all(checks: &Checks, rules: Vec<Line>, places: &SettingPlaces) 
     before.into_iter().map(line).chain(rules).chain(after.into_iter().map(line)).collect()
 }
 
-/// The lines of the rules. Without results none was reached.
-pub(crate) fn of_rules(results: &[RuleResult], rules: &[Rule], user: &str, places: &SettingPlaces) -> Vec<Line> {
+/// The lines of the rules. Without results none was reached. `is_not_asked` tells the outcome of a rule that could have decided otherwise.
+pub(crate) fn of_rules(
+    results: &[RuleResult],
+    rules: &[Rule],
+    user: &str,
+    places: &SettingPlaces,
+    is_not_asked: impl Fn(&RuleOutcome) -> bool,
+) -> Vec<Line> {
     let place = |index, keys| places.place(&Setting::Rule { index, keys });
     if results.is_empty() {
         let not_reached = |(index, rule): (usize, &Rule)| Line {
@@ -104,6 +110,7 @@ pub(crate) fn of_rules(results: &[RuleResult], rules: &[Rule], user: &str, place
             RuleOutcome::NotTried | RuleOutcome::NeedsToken | RuleOutcome::OtherIssuer { .. } => {
                 CheckVerdict::NotReached
             }
+            outcome if is_not_asked(outcome) => CheckVerdict::Warned,
             _ => CheckVerdict::Failed,
         };
         let text = match outcome {

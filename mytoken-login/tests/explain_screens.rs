@@ -103,7 +103,7 @@ fn explained_by(user: &str, token: Option<&str>, claims: &Value, more: &str, log
     let settings = LoginSettings::load(dir.path(), trust, &shared).unwrap();
     let places = SettingPlaces::read(dir.path(), trust, &shared.issuers);
     let (asked, keys) = (Cell::new(0), TestKeys::default());
-    // No rule here asks motley_cue.
+    // No test here asks motley_cue.
     let http_settings = HttpSettings::default();
     let http = LazyClient::new(&http_settings);
     let budget = BudgetSettings::default();
@@ -301,9 +301,47 @@ fn a_mapper_stands_at_its_line_and_no_command_is_asked_about_claims() {
         own.starts_with("\u{2717} rule \"own\"      login.toml:6 ") && own.contains("user file .config/ids"),
         "{screen}"
     );
-    let line =
-        "\u{2717} rule \"asked\"    login.toml:11            command /bin/true is not asked about claims from a file";
+    let line = "! rule \"asked\"    login.toml:11            command /bin/true is not asked about claims from a file";
     assert!(screen.contains(line), "{screen}");
+    let end = "\
+undecided: depends on what was not asked and could give the account: rule \"asked\"
+otherwise refused: ";
+    assert!(screen.contains(end), "{screen}");
+}
+
+#[test]
+fn the_verdict_about_claims_depends_on_rules_that_are_not_asked() {
+    let template = "[[rule]]\nname = \"hpc\"\nissuer = \"op\"\ntemplate = \"{preferred_username}\"\n";
+    let command = "[[rule]]\nname = \"asked\"\nissuer = \"op\"\ncommand = [\"/bin/true\"]\nrun_as = \"nobody\"\n";
+    // Nothing listens there: an answer would be that it cannot be reached.
+    let motley_cue = "[[rule]]\nname = \"mc\"\nissuer = \"op\"\nmotley_cue = \"https://127.0.0.1:1\"\n";
+    let of = |user: &str, changes: &Value, rules: &[&str]| {
+        let login = format!("services = [\"sshd\"]\n\n{}", rules.join("\n"));
+        explained_by(user, None, &serde_json::from_str(&claims(changes)).unwrap(), "", &login).0
+    };
+    let accepted = "would be accepted with a genuine token: rule \"hpc\" (PAM_SUCCESS)\n";
+
+    let screen = of("alice", &json!({}), &[motley_cue, template]);
+    let line = screen.lines().find(|line| line.contains("rule \"mc\"")).unwrap();
+    assert!(line.starts_with("! rule") && line.ends_with("is not asked about claims from a file"), "{screen}");
+    let end = format!(
+        "undecided: depends on what was not asked and could refuse the login: rule \"mc\"\notherwise {accepted}"
+    );
+    assert!(screen.contains(&end), "{screen}");
+    // A later rule is not reached, and a command ends no login.
+    for rules in [[template, motley_cue], [command, template]] {
+        let screen = of("alice", &json!({}), &rules);
+        assert!(screen.contains(&format!("\n{accepted}")) && !screen.contains("undecided"), "{screen}");
+    }
+    let screen = of("bob", &json!({}), &[motley_cue, command, template]);
+    let end = "undecided: depends on what was not asked and could give the account: rule \"mc\", rule \"asked\"\n\
+               otherwise refused: not_mapped (PAM_PERM_DENIED): ";
+    assert!(screen.contains(end), "{screen}");
+    // A check decides, or the rule is not for this issuer.
+    let screen = of("bob", &json!({"exp": NOW - 7_200}), &[motley_cue, template]);
+    assert!(screen.contains("\nrefused: expired") && !screen.contains("undecided"), "{screen}");
+    let screen = of("bob", &json!({}), &[motley_cue.replace("\"op\"", "\"other\"").as_str(), template]);
+    assert!(screen.contains("\nrefused: not_mapped") && !screen.contains("undecided"), "{screen}");
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub fn explain(config: &Path, user: &str, token: &Secret) -> Result<(String, boo
     })
 }
 
-/// The explanation of the decision about the claims in a file. No server is asked, and the claims are not verified.
+/// The explanation of the decision about the claims in a file, and whether a genuine token with them is accepted, whatever a rule says
+/// that was not asked. No server is asked, and the claims are not verified.
 ///
 /// # Errors
 /// The file cannot be used, or an error in the configuration.
@@ -40,7 +41,7 @@ fn explain_claims_with(config: &Path, trust: FileTrust, user: &str, file: &Path)
     with_configuration(config, trust, user, |attempt, context, places| {
         let decision = examine_claims(attempt, &claims, context);
         let explanation = Explanation::of_claims(&decision, attempt, context.settings, places);
-        (explanation, decision.verdict.is_ok())
+        (explanation, decision.is_accepted())
     })
     .map_err(|error| error.to_string())
 }
@@ -95,12 +96,27 @@ mod tests {
                          template = '{preferred_username}'\nrequire_groups = ['staff']\n";
 
     fn explained(claims: &str) -> Result<(String, bool), String> {
+        explained_by("no-such-account-here", LOGIN, claims)
+    }
+
+    fn explained_by(user: &str, login: &str, claims: &str) -> Result<(String, bool), String> {
         let dir = tempfile::tempdir().unwrap();
-        for (name, text) in [("mytoken.toml", SHARED), ("login.toml", LOGIN), ("claims.json", claims)] {
+        for (name, text) in [("mytoken.toml", SHARED), ("login.toml", login), ("claims.json", claims)] {
             fs::write(dir.path().join(name), text).unwrap();
         }
         let me = FileTrust::user(nix::unistd::geteuid().as_raw());
-        explain_claims_with(dir.path(), me, "no-such-account-here", &dir.path().join("claims.json"))
+        explain_claims_with(dir.path(), me, user, &dir.path().join("claims.json"))
+    }
+
+    #[test]
+    fn claims_are_accepted_only_if_no_rule_could_refuse_that_was_not_asked() {
+        let claims = "{\"iss\": \"https://op.example.org\", \"sub\": \"s\", \"aud\": \"https://login.example.org\", \
+                      \"exp\": 4102444800, \"preferred_username\": \"daemon\", \"groups\": [\"staff\"]}";
+        let (text, accepted) = explained_by("daemon", LOGIN, claims).unwrap();
+        assert!(accepted && text.contains("would be accepted"), "{text}");
+        let motley_cue = "[[rule]]\nname = 'mc'\nissuer = 'op'\nmotley_cue = 'https://127.0.0.1:1'\n\n[[rule]]";
+        let (text, accepted) = explained_by("daemon", &LOGIN.replace("[[rule]]", motley_cue), claims).unwrap();
+        assert!(!accepted && text.contains("undecided"), "{text}");
     }
 
     #[test]
