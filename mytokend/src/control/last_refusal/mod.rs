@@ -294,8 +294,9 @@ decided by      key_logins in [account] of login.toml
         let page = include_str!("../../../../docs/admin/logs.md");
         let (_, after) = page.split_once("\n- `token=` ").unwrap();
         let (about_token, _) = after.split_once("\n- `").unwrap();
-        let kinds: std::collections::BTreeSet<&str> = about_token.split('`').skip(1).step_by(2).collect();
-        assert!(kinds.len() >= 7, "{kinds:?}");
+        let words: Vec<&str> = about_token.split('`').skip(1).step_by(2).collect();
+        let kinds: std::collections::BTreeSet<&str> = words.iter().copied().collect();
+        assert!(kinds.len() >= 7 && kinds.len() == words.len(), "each kind once: {words:?}");
         for kind in kinds {
             let name = kind_of_token(&format!("{kind}:8d3b33e4"));
             assert!(name.ends_with(", fingerprint 8d3b33e4") && !name.starts_with(&format!("{kind},")), "{name}");
