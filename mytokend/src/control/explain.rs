@@ -88,6 +88,8 @@ fn read_claims(file: &Path) -> Result<Map<String, Value>, String> {
 mod tests {
     use std::fs;
 
+    use mytoken::{Clock as _, SystemClock};
+
     use super::*;
 
     const SHARED: &str =
@@ -110,8 +112,12 @@ mod tests {
 
     #[test]
     fn claims_are_accepted_only_if_no_rule_could_refuse_that_was_not_asked() {
-        let claims = "{\"iss\": \"https://op.example.org\", \"sub\": \"s\", \"aud\": \"https://login.example.org\", \
-                      \"exp\": 4102444800, \"preferred_username\": \"daemon\", \"groups\": [\"staff\"]}";
+        let now = SystemClock.now();
+        let claims = serde_json::json!({
+            "iss": "https://op.example.org", "sub": "s", "aud": "https://login.example.org", "iat": now,
+            "exp": now + 3_600, "preferred_username": "daemon", "groups": ["staff"],
+        });
+        let claims = &claims.to_string();
         let (text, accepted) = explained_by("daemon", LOGIN, claims).unwrap();
         assert!(accepted && text.contains("would be accepted"), "{text}");
         let motley_cue = "[[rule]]\nname = 'mc'\nissuer = 'op'\nmotley_cue = 'https://127.0.0.1:1'\n\n[[rule]]";

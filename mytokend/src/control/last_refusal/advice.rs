@@ -11,9 +11,8 @@ const UNKNOWN: &str = "This version does not know the reason.";
 pub(super) fn advice(reason: &str) -> String {
     let begin = format!("| `{reason}` | ");
     let row = PAGE.lines().find_map(|line| line.strip_prefix(&begin));
-    // The last column is about fail2ban.
-    let text = row.and_then(|row| row.strip_suffix(" |")).and_then(|row| row.rsplit_once(" | "));
-    text.map_or_else(|| UNKNOWN.to_owned(), |(text, _)| plain(text))
+    let text = row.and_then(|row| row.strip_suffix(" | yes |").or_else(|| row.strip_suffix(" | no |")));
+    text.map_or_else(|| UNKNOWN.to_owned(), plain)
 }
 
 /// The text without the signs of Markdown.
