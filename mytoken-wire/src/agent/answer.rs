@@ -23,7 +23,7 @@ pub enum Answer {
     Permit(Permitted),
     /// To [`ReplacePending`](super::ReplacePending).
     HandedOver(HandedOver),
-    /// To [`SessionStart`](super::SessionStart). Modules of earlier releases take it as `Done`.
+    /// To [`SessionStart`]. Modules of earlier releases take it as `Done`.
     #[serde(rename = "done")]
     #[cfg_attr(fuzzing, serde(skip_deserializing))]
     SessionStarted(SessionStarted),
