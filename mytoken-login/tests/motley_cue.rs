@@ -204,8 +204,9 @@ fn each_other_answer_gives_nothing() {
             Reply::new(200, "application/json", r#"{"verified":false,"state":"deployed","verified":true}"#),
             "unavailable Unavailable",
         ),
-        (Reply::new(200, "application/json", "x".repeat(70 * 1024)), "unavailable Unavailable"),
-        (Reply::hang_up(), "unavailable Unavailable"),
+        // It answers other questions, so this can be the token's fault, too.
+        (Reply::new(200, "application/json", "x".repeat(70 * 1024)), "not_decided Rejected"),
+        (Reply::hang_up(), "not_decided Rejected"),
     ] {
         let about = format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body[..answer.body.len().min(60)]));
         let motley_cue = MotleyCue::new(answer);

@@ -16,7 +16,7 @@ use super::{Asked, Given, Mapper};
 use crate::budget::{Allowance, RequestProvider};
 use crate::counted_requests::{CountedRequests, Told};
 use crate::refusal::Refusal;
-use crate::settings::{MotleyCueSettings, OnOutage};
+use crate::settings::MotleyCueSettings;
 use answer::Verified;
 
 /// What a login sends to motley_cue. Requests are counted like those to the mytoken server.
@@ -100,12 +100,10 @@ impl<'a> MotleyCueRequests<'a> {
         let answer = answer.map_err(|refusal| match refusal {
             // An answer that is too long, for example.
             Refusal::Unavailable(reason) | Refusal::ExchangeRefused(reason) => {
-                // Whoever can make motley_cue silent for a token of their own must not get past it by that.
+                // Whoever can make motley_cue silent for a token of their own must not get past it by that: neither to the next rule, nor
+                // to the modules that the PAM stack asks in an outage.
                 let is_outage = has_answered.get() || self.allowance.is_silent(base).unwrap_or(true);
-                match settings.on_outage {
-                    OnOutage::Next if !is_outage => Refusal::NotDecided(reason),
-                    _ => Refusal::Unavailable(reason),
-                }
+                if is_outage { Refusal::Unavailable(reason) } else { Refusal::NotDecided(reason) }
             }
             other => other,
         })?;

@@ -83,15 +83,17 @@ fn an_outage_refuses_unless_the_rule_says_that_the_next_one_is_tried() {
 
 #[test]
 fn a_motley_cue_that_is_silent_about_one_token_only_is_no_outage() {
-    // It answers other questions.
-    let mut motley_cue = MotleyCue::new(Reply::hang_up());
-    motley_cue.on_outage = OnOutage::Next;
-    assert_eq!(log_in(&motley_cue, "one", LONG), "not_decided");
-    // It is not asked again from this address for a while.
-    assert_eq!(log_in(&motley_cue, "two", LONG), "not_decided");
-    assert_eq!(motley_cue.questions().len(), 1);
-    // The fake server answers nobody meanwhile.
-    let mut silent = MotleyCue::new(Reply { silence: Duration::from_secs(8), ..state("suspended", true) });
-    silent.on_outage = OnOutage::Next;
-    assert_eq!(log_in(&silent, "one", Duration::from_secs(3)), "everybody");
+    for (on_outage, outage) in [(OnOutage::Refuse, "unavailable"), (OnOutage::Next, "everybody")] {
+        // It answers other questions.
+        let mut motley_cue = MotleyCue::new(Reply::hang_up());
+        motley_cue.on_outage = on_outage;
+        assert_eq!(log_in(&motley_cue, "one", LONG), "not_decided");
+        // It is not asked again from this address for a while.
+        assert_eq!(log_in(&motley_cue, "two", LONG), "not_decided");
+        assert_eq!(motley_cue.questions().len(), 1);
+        // The fake server answers nobody meanwhile.
+        let mut silent = MotleyCue::new(Reply { silence: Duration::from_secs(8), ..state("suspended", true) });
+        silent.on_outage = on_outage;
+        assert_eq!(log_in(&silent, "one", Duration::from_secs(3)), outage);
+    }
 }
