@@ -2,7 +2,8 @@
 //! motley_cue as a mapper: it manages the accounts of a site, and says whether the holder of an access token has this one.
 //!
 //! The question is `GET {base}/verify_user?username=NAME` with the token as bearer. motley_cue verifies the token itself, by its own
-//! configuration. Only `verified` and `deployed` together open the account (MC-01).
+//! configuration. Only `verified` and `deployed` together open the account (MC-01). A question can become questions to all its
+//! providers, so it is counted as an exchange is (MC-02).
 
 mod answer;
 

@@ -13,7 +13,8 @@ const MEND: &str = "rm -rf /etc/mytoken && cp -a /root/healthy /etc/mytoken && c
 
 /// A provider of the story's own, at `own.testbed:9443`, with a certificate of the story's authority. `own CERT
 /// SECONDS CLAIMS EDIT` starts it with a clock that differs by SECONDS. With EDIT, an expression of sed, it is also a
-/// mytoken server with the edited document of the site's.
+/// mytoken server with the edited document of the site's. To `/info` it answers as a motley_cue that trusts the provider `$TRUSTED`, else the
+/// site's. `plain` does so at port 81 without TLS.
 const OWN: &str = r#"
 set -e
 mkdir -p /root/own/web/.well-known && cd /root/own
@@ -53,13 +54,25 @@ test -z "$4" || curl -sf --cacert /etc/ssl/testbed-ca.pem $there/.well-known/myt
 answer document.json "$2" >.well-known/openid-configuration
 answer server.json "$2" >.well-known/mytoken-configuration
 answer jwks.json "$2" >jwks
+printf '{"supported_OPs":["%s"]}' "${TRUSTED:-https://op.testbed:8444}" >info.json
+answer info.json "$2" >info
 test ! -e ../pid || kill "$(cat ../pid)" || true
 setsid openssl s_server -accept 9443 -HTTP -cert ../$1.pem -key ../own.key </dev/null >../log 2>&1 &
 echo $! >../pid
 for _ in $(seq 50); do openssl s_client -connect own.testbed:9443 </dev/null >/dev/null 2>&1 && exit 0; sleep 0.1; done
 cat ../log; exit 1
 SCRIPT
-chmod 755 /usr/local/bin/own
+cat >/usr/local/bin/plain <<'SCRIPT'
+#!/bin/sh
+setsid perl -MIO::Socket::INET -e '
+  my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => 81, Listen => 9, ReuseAddr => 1) or die $!;
+  local $/; open my $file, "<", "/root/own/web/info" or die; my $answer = <$file>; $/ = "\r\n";
+  while (my $client = $server->accept) { while (<$client>) { last if $_ eq "\r\n" } print $client $answer; close $client }
+' </dev/null >/root/own/plain.log 2>&1 &
+for _ in $(seq 50); do curl -sf http://127.0.0.1:81/info >/dev/null && exit 0; sleep 0.1; done
+cat /root/own/plain.log; exit 1
+SCRIPT
+chmod 755 /usr/local/bin/own /usr/local/bin/plain
 "#;
 
 /// Makes `own` an issuer whose mytokens and access tokens may log in.
@@ -199,6 +212,10 @@ const NETWORK: &[(&str, &str, i32)] = &[
     ("SERVER s/\"exp\",//", "server-restriction", 2),
     ("sed -i 's/^scope = .*/scope = \"no.such\"/' /etc/mytoken/jobs.toml", "server-scope", 1),
     ("sed -i 's/^scope = .*/scope = \"openid no.such\"/' /etc/mytoken/login.toml", "server-scope", 1),
+    ("MOTLEY_CUE https://own.testbed:1", "motley-cue", 2),
+    ("own good 0; MOTLEY_CUE https://own.testbed:9443/elsewhere", "motley-cue", 2),
+    ("TRUSTED=https://elsewhere.example.org own good 0; MOTLEY_CUE https://own.testbed:9443", "motley-cue-issuer", 1),
+    ("own good 0; plain; MOTLEY_CUE http://127.0.0.1:81", "motley-cue-http", 1),
     ("FAULT discovery 500-html", "issuer-unavailable", 2),
     ("FAULT discovery refused", "issuer-unavailable", 2),
     ("FAULT discovery 200-html", "issuer-address", 2),
@@ -248,6 +265,10 @@ fn command(row: &str) -> String {
         return format!("sed -i 's,^ca_file.*,&\\nproxy = \"{proxy}\",' /etc/mytoken/mytoken.toml");
     }
     let there = "sed -i s,mytoken.testbed:8443,own.testbed:9443, /etc/mytoken/mytoken.toml";
+    if let Some((before, url)) = row.split_once("MOTLEY_CUE ") {
+        let rule = format!("[[rule]]\\nname = \"mc\"\\nissuer = \"op\"\\nmotley_cue = \"{url}\"\\n");
+        return format!("{before} mkdir -p /etc/mytoken/login.d; printf '{rule}' >/etc/mytoken/login.d/mc.toml");
+    }
     if let Some((before, edit)) = row.split_once("SERVER ") {
         return format!("{before} own good 0 '' '{edit}'; {there}");
     }
