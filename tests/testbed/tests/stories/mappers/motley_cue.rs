@@ -13,7 +13,7 @@ use testbed::site::daemon::Daemon;
 use testbed::site::servers::{CA, PROVIDER};
 use testbed::{Error, Options, Result, Site, skip, story_with_own_servers};
 
-use super::{is_logged, outcome, set_rules};
+use super::{is_logged, log_in, outcome, set_rules};
 use crate::bad_tokens::inputs;
 
 /// Where it is in the site.
@@ -175,7 +175,8 @@ fn a_real_motley_cue_gives_accounts_and_refuses_a_suspended_one() -> Result<()> 
         set_rules(site, &RULE.replace("https", "http"))?;
         let checked = site.run("root", ["mytokenctl", "check"])?;
         assert!(!checked.success() && checked.stdout.contains("any user of this host"), "{checked:?}");
-        assert_eq!(outcome(site, "alice", &token)?, "configuration");
+        assert!(!log_in(site, "alice", &token)?.success());
+        assert!(is_logged(site, &["pam_mytoken", "login.toml", "with a port below 1024"])?, "{}", site.logs());
 
         // No later rule opens a suspended account.
         let template = "[[rule]]\nname = \"everybody\"\nissuer = \"op\"\ntemplate = \"{preferred_username}\"\n";
