@@ -77,15 +77,17 @@ pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool, als
     let mut sum = Sum::default();
     let notes =
         tempfile::NamedTempFile::new().map_err(|source| Error::Io { what: "a temporary file".into(), source })?;
-    let mut tests = cargo_test(options, notes.path())?;
+    // Tests build this program again. Then its file is another one, at the same path.
+    let me = env::current_exe().map_err(|source| Error::Io { what: "the path of this program".into(), source })?;
+    let mut tests = cargo_test(&me, options, notes.path())?;
     tests.args(if only_stories { &["-p", PACKAGE][..] } else { &["--workspace"] });
     tests.args(name.map(|name| ["--", name]).into_iter().flatten());
     add(&mut sum, tests)?;
     for release in also {
         println!("on {release}:");
         let options = Options { release: *release, ..options.clone() };
-        let mut story = cargo_test(&options, notes.path())?;
-        story.args(["--workspace", "--test", "stories", "--", "--exact", WHOLE_WAY]);
+        let mut story = cargo_test(&me, &options, notes.path())?;
+        story.args(["--workspace", "--", "--exact", WHOLE_WAY]);
         let before = (sum.passed, sum.failed);
         add(&mut sum, story)?;
         if (sum.passed, sum.failed) == before {
@@ -106,17 +108,13 @@ pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool, als
 
 /// `cargo test`, which starts each test program by [`run_program`]. It is called with the whole workspace, also for one program: another
 /// choice of packages would mean other features of shared dependencies, and a second compilation of all that depends on them.
-fn cargo_test(options: &Options, notes: &Path) -> Result<Command> {
-    let io = |what: &str| {
-        let what = what.to_owned();
-        |source| Error::Io { what, source }
-    };
+fn cargo_test(me: &Path, options: &Options, notes: &Path) -> Result<Command> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["test", "--locked", "--no-fail-fast"]);
-    let version = Command::new("rustc").arg("-vV").output().map_err(io("rustc -vV"))?;
+    let version =
+        Command::new("rustc").arg("-vV").output().map_err(|source| Error::Io { what: "rustc -vV".into(), source })?;
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     if let Some(host) = version.lines().find_map(|line| line.strip_prefix("host: ")) {
-        let me = env::current_exe().map_err(io("the path of this program"))?;
         command.args(["--config", &format!("target.{host}.runner=[{:?}, \"run-test\"]", me.display().to_string())]);
     }
     // Sites in the caller's network use the same ports.
