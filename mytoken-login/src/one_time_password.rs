@@ -12,11 +12,10 @@ use mytoken::{Deadline, Secret};
 
 use crate::accounts::LocalAccount;
 use crate::context::LoginContext;
-use crate::mapper::{Given, ONE_TIME_PASSWORD};
+use crate::mapper::ONE_TIME_PASSWORD;
 use crate::refusal::Refusal;
 use crate::report::{Accepted, Report};
 use crate::rules::{RuleOutcome, RuleResult, refusal};
-use crate::service_state::ServiceState;
 use crate::settings::{LoginSettings, MotleyCueSettings, Rule};
 
 /// Who gets this text as a one-time password: the rule, and its motley_cue. `None`: it has another form, or no rule has `otp`. Then it is an
@@ -38,28 +37,20 @@ pub(crate) fn log_in(
     report.record_token("otp", password, "128 hexadecimal digits: a one-time password of motley_cue");
     let by = rule.mapping.clone();
     let began = Instant::now();
-    let mut refused = None;
     let outcome = if account.system {
-        refused = Some(Refusal::KindNotAccepted(ONE_TIME_PASSWORD));
         RuleOutcome::SystemAccount
     } else {
-        match context.mappers.redeem(settings, &account, password, deadline) {
-            Ok(Given::Account) => RuleOutcome::Account { by },
-            Ok(Given::Nothing(reason)) => RuleOutcome::NotGiven { by, reason },
-            Err(Refusal::NotActive(state)) if state != ServiceState::Pending => RuleOutcome::Blocked { by, state },
-            Err(refusal) => {
-                refused = Some(refusal.clone());
-                RuleOutcome::NoAnswer { by, refusal }
-            }
-        }
+        RuleOutcome::of_mapper(by, context.mappers.redeem(settings, &account, password, deadline))
     };
     report.durations.map = began.elapsed();
-    let is_given = matches!(outcome, RuleOutcome::Account { .. });
     report.rules = results(&context.settings.rules, rule, &outcome);
-    match refused {
-        None if is_given => Ok(Accepted { account, identity: None, rule: rule.name.clone(), credential: None }),
-        None => Err(refusal(&report.rules, &account)),
-        Some(refusal) => Err(refusal),
+    match outcome {
+        RuleOutcome::Account { .. } => {
+            Ok(Accepted { account, identity: None, rule: rule.name.clone(), credential: None })
+        }
+        RuleOutcome::SystemAccount => Err(Refusal::KindNotAccepted(ONE_TIME_PASSWORD)),
+        RuleOutcome::NoAnswer { refusal, .. } => Err(refusal),
+        _ => Err(refusal(&report.rules, &account)),
     }
 }
 

@@ -20,10 +20,9 @@ pub(crate) use verdict::refusal;
 use crate::account_name::{AccountName, NameForm};
 use crate::accounts::LocalAccount;
 use crate::identity::Identity;
-use crate::mapper::{Ask, Given};
+use crate::mapper::Ask;
 use crate::maps::Maps;
 use crate::refusal::Refusal;
-use crate::service_state::ServiceState;
 use crate::settings::{Mapping, Rule};
 use crate::template::MissingClaim;
 use values::Skipped;
@@ -126,13 +125,7 @@ fn apply(
     match rule.requirements.iter().find(|requirement| !requirement.is_met_by(identity, skipped)) {
         Some(requirement) => RuleOutcome::RequirementMissing { requirement: requirement.clone() },
         None => match &rule.mapping {
-            Mapping::Asked(mapper) => match ask(mapper) {
-                Ok(Given::Account) => RuleOutcome::Account { by },
-                Ok(Given::Nothing(reason)) => RuleOutcome::NotGiven { by, reason },
-                // An account that does not exist yet can still be given by another rule.
-                Err(Refusal::NotActive(state)) if state != ServiceState::Pending => RuleOutcome::Blocked { by, state },
-                Err(refusal) => RuleOutcome::NoAnswer { by, refusal },
-            },
+            Mapping::Asked(mapper) => RuleOutcome::of_mapper(by, ask(mapper)),
             Mapping::Template(_) | Mapping::File(_) => RuleOutcome::Account { by },
         },
     }

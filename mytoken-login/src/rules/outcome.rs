@@ -3,6 +3,7 @@
 
 use super::requirement::Requirement;
 use crate::account_name::AccountName;
+use crate::mapper::Given;
 use crate::refusal::{Refusal, RefusalClass};
 use crate::service_state::ServiceState;
 use crate::settings::{MapperSettings, Mapping, OnOutage, STRONG_KEYS};
@@ -84,6 +85,17 @@ pub enum RuleOutcome {
 }
 
 impl RuleOutcome {
+    /// What the mapper of a rule has answered.
+    pub(crate) fn of_mapper(by: Mapping, answer: Result<Given, Refusal>) -> Self {
+        match answer {
+            Ok(Given::Account) => Self::Account { by },
+            Ok(Given::Nothing(reason)) => Self::NotGiven { by, reason },
+            // An account that does not exist yet can still be given by another rule.
+            Err(Refusal::NotActive(state)) if state != ServiceState::Pending => Self::Blocked { by, state },
+            Err(refusal) => Self::NoAnswer { by, refusal },
+        }
+    }
+
     /// Whether no later rule is tried, although this one gives nothing. motley_cue may have suspended the person, so a later rule must not
     /// open the account because motley_cue was not asked or did not answer: the person can repeat a token, spend the budget of an address
     /// or enter a token that motley_cue cannot read. Only an outage can be excepted, by the rule's settings. An account that waits for its

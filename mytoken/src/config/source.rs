@@ -50,7 +50,8 @@ pub fn read_list_leniently(dir: &Path, name: &str, trust: FileTrust, key: &str) 
     let main = dir.join(format!("{name}.toml"));
     let drop_ins = drop_ins(&dir.join(format!("{name}.d")), trust).unwrap_or_default();
     let texts = drop_ins.iter().rev().chain([&main]).filter_map(|file| trust.read(file).ok());
-    texts.into_iter().find_map(|text| parse_list(&text, key))
+    // A value that is not a text shows a mistake in the list itself.
+    texts.into_iter().find_map(|text| parse_key(&text, &[key])?.ok())
 }
 
 /// Reads one key of a table (or of tables in it) from the last file that has it, of `DIR/NAME.toml` and its drop-ins. `None`: no file that
@@ -83,16 +84,6 @@ fn parse_key<T: DeserializeOwned>(text: &str, path: &[&str]) -> Option<Result<T,
         }
         let value = inner.get(*key)?.clone();
         Some(T::deserialize(value.into_deserializer()).map_err(|error| problem(error.message())))
-    })
-}
-
-fn parse_list(text: &str, key: &str) -> Option<Vec<String>> {
-    find_despite_mistakes(text, |table| {
-        let DeValue::Array(values) = table.get(key)?.get_ref() else { return None };
-        let texts: Vec<String> =
-            values.iter().filter_map(|value| value.get_ref().as_str()).map(str::to_owned).collect();
-        // A value that is not a text shows a mistake in the list itself.
-        (texts.len() == values.len()).then_some(texts)
     })
 }
 
@@ -274,6 +265,10 @@ mod tests {
 
     use super::*;
 
+    fn list(text: &str) -> Option<Vec<String>> {
+        parse_key(text, &["services"])?.ok()
+    }
+
     #[derive(Debug, Deserialize, PartialEq)]
     #[serde(deny_unknown_fields)]
     struct Sample {
@@ -357,7 +352,7 @@ mod tests {
             format!("???\n{line}"),
             format!("x\ny\n{line}\nz"),
         ] {
-            assert_eq!(parse_list(&text, "services"), known, "{text}");
+            assert_eq!(list(&text), known, "{text}");
         }
         for text in [
             "",
@@ -368,12 +363,12 @@ mod tests {
             "[x]\nservices = ['a']",
             "[limits\nservices = ['a']",
         ] {
-            assert_eq!(parse_list(text, "services"), None, "{text}");
+            assert_eq!(list(text), None, "{text}");
         }
         // The deepest nesting that fits into a file.
         for brackets in ["[", "{a="] {
             let text = format!("services = {}", brackets.repeat(1024 * 1024 / brackets.len()));
-            let _ = parse_list(&text, "services");
+            let _ = list(&text);
         }
     }
 
@@ -385,7 +380,7 @@ mod tests {
             let text = format!("{before}\nservices = ['sshd', \"su\"]\n{after}");
             let cut = (0..=cut.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
             for text in [text.as_str(), &text[cut..], &text[..cut]] {
-                let _ = parse_list(text, "services");
+                let _ = list(text);
             }
         }
     }

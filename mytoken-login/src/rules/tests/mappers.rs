@@ -2,6 +2,7 @@
 //! When mappers are asked, and what follows from their answers.
 
 use super::*;
+use crate::mapper::Given;
 use crate::refusal::Limit;
 use crate::service_state::ServiceState;
 
