@@ -230,6 +230,22 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_a_link_counts_from_the_begin_of_the_connection() {
+        let shared: Shared = toml::from_str("[[server]]\nname = 'mt'\nurl = 'https://mt.example.org'\n").unwrap();
+        let settings = "[exchange]\nserver = 'mt'\naccept = ['link']\nscope = 'openid'\naudience = 'x'\n";
+        let settings: LoginSettings = toml::from_str(settings).unwrap();
+        let mut resources = LoginResources::of_pam(None, None);
+        let elapsed = |resources: &LoginResources| {
+            let allowance = resources.allowance(&settings.budget);
+            let elapsed = |context: &LoginContext<'_>| context.link.map(|link| link.elapsed());
+            resources.with_context(&shared, &settings, &allowance, elapsed).unwrap().unwrap()
+        };
+        assert!(elapsed(&resources) < Duration::from_secs(20), "no connection");
+        resources.connection_age = Duration::from_secs(40);
+        assert!(elapsed(&resources) >= Duration::from_secs(40));
+    }
+
+    #[test]
     fn the_person_sees_the_address_and_no_name_of_its_zone() {
         for (connection, rhost, expected) in [
             (Some("192.0.2.7 51234 198.51.100.1 22"), Some("your-laptop.example.org"), "192.0.2.7"),

@@ -136,6 +136,13 @@ impl KeySource for ScriptRun {
     }
 }
 
+impl ScriptRun {
+    /// Whether the mytoken server was asked for an access token, so that it is not the one that was entered.
+    fn has_exchanged(&self) -> bool {
+        self.requests.borrow().iter().any(|request| request == "POST access_token_endpoint")
+    }
+}
+
 /// The mapper of a rule.
 struct ScriptedMapper<'a> {
     run: &'a ScriptRun,
@@ -164,8 +171,7 @@ impl Mappers for ScriptRun {
 impl Mapper for ScriptedMapper<'_> {
     fn gives(&self, asked: &Question<'_>, deadline: Deadline) -> Result<Given, Refusal> {
         let options = &self.run.case.options;
-        let is_exchanged = self.run.requests.borrow().iter().any(|request| request == "POST access_token_endpoint");
-        assert_eq!(asked.entered, !is_exchanged);
+        assert_eq!(asked.entered, !self.run.has_exchanged());
         self.run.requests.borrow_mut().push(format!("ask {}", self.settings));
         assert_eq!((asked.account.name.as_str(), asked.service), (options.user.as_str(), options.service.as_str()));
         assert_eq!((asked.identity.sub.as_str(), asked.rhost), ("s-1", Some("192.0.2.7")));
@@ -189,6 +195,7 @@ impl Validator for Asked<'_> {
         _: Deadline,
     ) -> Result<Map<String, Value>, Refusal> {
         assert!(!presented.token.expose().starts_with('@'), "the mark is not part of the token");
+        assert_eq!(presented.entered, !self.run.has_exchanged());
         self.run.requests.borrow_mut().push(self.endpoint.into());
         let answer = self.answer.as_ref().unwrap_or_else(|| panic!("{}: {}", self.run.case.about, self.endpoint));
         let Value::Object(claims) = serde_json::to_value(answer).unwrap() else { panic!("a table is an object") };

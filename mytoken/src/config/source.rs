@@ -362,6 +362,7 @@ mod tests {
             "[services]",
             "[x]\nservices = ['a']",
             "[limits\nservices = ['a']",
+            "[x y]\nservices = ['a']\nz = 1",
         ] {
             assert_eq!(list(text), None, "{text}");
         }
