@@ -49,7 +49,7 @@ int pam_start_confdir(const char *service, const char *user, const struct pam_co
         return PAM_OPEN_ERR;
     }
     new->items[PAM_SERVICE] = service;
-    new->items[PAM_USER] = user;
+    new->items[PAM_USER] = strdup(user);
     new->items[PAM_CONV] = conversation;
     *handle = new;
     return PAM_SUCCESS;
@@ -64,6 +64,7 @@ int pam_end(pam_handle_t *handle, int status) {
     }
     if (handle->items[PAM_AUTHTOK]) printf("authtok\n");
     free((void *)handle->items[PAM_RHOST]);
+    free((void *)handle->items[PAM_USER]);
     dlclose(handle->module);
     free(handle);
     return PAM_SUCCESS;
@@ -87,9 +88,9 @@ int pam_get_item(const pam_handle_t *handle, int item, const void **value) {
     return PAM_SUCCESS;
 }
 
-// The application sets PAM_RHOST only.
+// The application sets PAM_RHOST, and PAM_USER as another module would.
 int pam_set_item(pam_handle_t *handle, int item, const void *value) {
-    if (item != PAM_RHOST && item != PAM_AUTHTOK) return PAM_BAD_ITEM;
+    if (item != PAM_RHOST && item != PAM_USER && item != PAM_AUTHTOK) return PAM_BAD_ITEM;
     free((void *)handle->items[item]);
     handle->items[item] = value ? strdup(value) : NULL;
     return PAM_SUCCESS;

@@ -153,9 +153,12 @@ fn a_rule_with_the_name_of_another_ends_no_suspension() {
 #[test]
 fn an_account_that_waits_for_its_approval_is_not_recorded() {
     let mut host = host("motley-cue.toml", "[account]\nkey_logins = 'motley_cue'\n");
+    // Else the missing group is what the login is refused with.
+    replace(&host, "require_groups", "group_claims");
     host.case.options.user = "bob".into();
     set(&host, "mapper", "\"pending\"");
-    assert_eq!(by_token(&host), code("PERM_DENIED"));
+    let refused = phase(&host, &["ssh", "tries=1"]).1;
+    assert!(refused.output.contains("reason=pending "), "{}", refused.output);
     assert!(!kept(&host, 2_002));
     assert_eq!(by_key(&host), code("IGNORE"));
     set(&host, "mapper", "\"limited\"");
@@ -208,5 +211,11 @@ fn a_login_by_token_without_a_record_is_none_without_a_token() {
         assert!(printed.output.contains("the login is not recorded"), "{answer}: {}", printed.output);
         assert!(!printed.output.contains("PAM_MYTOKEN_HANDLE"), "{answer}: {}", printed.output);
         assert_eq!(by_key(&host), code("SYSTEM_ERR"), "{answer}");
+        // It was the login of this user, and the last attempt counts.
+        assert_eq!(phase(&host, &["ssh", "becomes=bob"]).0, code("SYSTEM_ERR"), "{answer}");
+        host.case.prompt.push(Prompt { text: "Access Token:".into(), answer: "nonsense of somebody".into() });
+        let (later, printed) = phase(&host, &["ssh", "tries=2", "account"]);
+        assert_eq!(printed.after("result"), [code("SUCCESS"), code("AUTH_ERR")], "{answer}: {}", printed.output);
+        assert_eq!(later, code("SYSTEM_ERR"), "{answer}");
     }
 }

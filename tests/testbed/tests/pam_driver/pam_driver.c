@@ -7,7 +7,8 @@
 //
 //     password       changes the password instead, which sshd does only for an expired one
 //     later=SECONDS  waits between the authentication and the account phase
-//     account        only asks for the account, as sshd does for a login with a key
+//     account        only asks for the account, as sshd does for a login with a key; with tries= after these
+//     becomes=NAME   changes the user between the authentication and the account phase, as another module can
 //     ssh            sets SSH_CONNECTION, as sshd does
 //     tries=N        only authenticates, so many times, and prints "result N" for each
 //     rhost=HOST     sets this remote host
@@ -47,7 +48,7 @@ int pam_chauthtok(pam_handle_t *, int);
 int pam_set_item(pam_handle_t *, int, const void *);
 int pam_putenv(pam_handle_t *, const char *);
 
-enum { PAM_SUCCESS = 0, PAM_CONV_ERR = 19, PAM_PROMPT_ECHO_OFF = 1, PAM_RHOST = 4, PAM_ESTABLISH_CRED = 2 };
+enum { PAM_SUCCESS = 0, PAM_CONV_ERR = 19, PAM_PROMPT_ECHO_OFF = 1, PAM_USER = 2, PAM_RHOST = 4, PAM_ESTABLISH_CRED = 2 };
 
 static const struct hook {
     const char *name;
@@ -98,9 +99,10 @@ static int call_hooks(pam_handle_t *handle) {
     return first;
 }
 
-static int log_in(pam_handle_t *handle, int later) {
+static int log_in(pam_handle_t *handle, int later, const char *becomes) {
     int code = pam_authenticate(handle, 0);
     if (code == PAM_SUCCESS && later >= 0) sleep((unsigned)later);
+    if (becomes) pam_set_item(handle, PAM_USER, becomes);
     return code == PAM_SUCCESS ? pam_acct_mgmt(handle, 0) : code;
 }
 
@@ -115,7 +117,7 @@ static int try_again(pam_handle_t *handle, int tries) {
 
 int main(int argc, char **argv) {
     int password = 0, account = 0, ssh = 0, all = 0, scan = 0, spoil = 0, later = -1, tries = 0;
-    const char *rhost = "192.0.2.77";
+    const char *rhost = "192.0.2.77", *becomes = NULL;
     if (argc < 4) return 2;
     for (int i = 4; i < argc; i++) {
         if (strcmp(argv[i], "password") == 0) password = 1;
@@ -128,6 +130,7 @@ int main(int argc, char **argv) {
         else if (strcmp(argv[i], "spoil") == 0) spoil = 1;
         else if (strcmp(argv[i], "scan") == 0) scan = 1;
         else if (strcmp(argv[i], "keep") == 0) keep = 1;
+        else if (strncmp(argv[i], "becomes=", 8) == 0) becomes = argv[i] + 8;
         else if (strncmp(argv[i], "later=", 6) == 0) later = atoi(argv[i] + 6);
         else return 2;
     }
@@ -145,12 +148,11 @@ int main(int argc, char **argv) {
         compare_state("spoil", 0);
     } else if (all) {
         code = call_hooks(handle);
-    } else if (account) {
-        code = pam_acct_mgmt(handle, 0);
-    } else if (tries > 0) {
+    } else if (account || tries > 0) {
         code = try_again(handle, tries);
+        if (account) code = pam_acct_mgmt(handle, 0);
     } else {
-        code = password ? pam_chauthtok(handle, 0) : log_in(handle, later);
+        code = password ? pam_chauthtok(handle, 0) : log_in(handle, later, becomes);
     }
     pam_end(handle, code);
     // A name look-up that hangs ends by itself within this time.
