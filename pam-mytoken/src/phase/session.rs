@@ -110,8 +110,7 @@ fn register_session(context: &PamContext<'_>, record: &Record, settings: &Sessio
     let is_agents = (settings.retain || settings.linger) && agents_at_end(&agent);
     let fate = if is_agents { "leave" } else { "remove" };
     context.store_session(&format!("{}:{}:{}:{place}:{fate}", installed.session, record.uid, record.gid));
-    let revokes = agent.as_ref().is_ok_and(|ignored| !ignored.contains(&"revoke_at_logout"));
-    if !revokes && revoked_at_end(record, settings).is_some() {
+    if !agent_revokes(&agent) && revoked_at_end(record, settings).is_some() {
         store_for_end(context, record);
     }
     let (level, renewal) = match agent {
@@ -136,6 +135,11 @@ fn register_session(context: &PamContext<'_>, record: &Record, settings: &Sessio
 /// Whether the agent sees to the files of a session after its end: it has registered the session, and knows what of `[session]` is about them.
 fn agents_at_end<E>(registered: &Result<Vec<&'static str>, E>) -> bool {
     registered.as_ref().is_ok_and(|ignored| !ignored.iter().any(|key| ["linger", "retain", "directory"].contains(key)))
+}
+
+/// Whether the agent revokes the session's mytoken at its end, if that is configured.
+fn agent_revokes<E>(registered: &Result<Vec<&'static str>, E>) -> bool {
+    registered.as_ref().is_ok_and(|ignored| !ignored.contains(&"revoke_at_logout"))
 }
 
 /// The session gets nothing, as configured. What was made for it alone has no use any more.
@@ -202,16 +206,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_left_only_to_an_agent_that_removes_them_later() {
-        for (registered, expected) in [
-            (Ok(vec![]), true),
-            (Ok(vec!["revoke_at_logout"]), true),
-            (Ok(vec!["linger"]), false),
-            (Ok(vec!["revoke_at_logout", "retain"]), false),
-            (Ok(vec!["directory"]), false),
-            (Err(()), false),
+    fn files_and_mytoken_are_left_only_to_an_agent_that_sees_to_them() {
+        for (registered, files, mytoken) in [
+            (Ok(vec![]), true, true),
+            (Ok(vec!["revoke_at_logout"]), true, false),
+            (Ok(vec!["linger"]), false, true),
+            (Ok(vec!["revoke_at_logout", "retain"]), false, false),
+            (Ok(vec!["directory"]), false, true),
+            (Err(()), false, false),
         ] {
-            assert_eq!(agents_at_end(&registered), expected, "{registered:?}");
+            assert_eq!(agents_at_end(&registered), files, "{registered:?}");
+            assert_eq!(agent_revokes(&registered), mytoken, "{registered:?}");
         }
     }
 
