@@ -9,7 +9,7 @@
 //     later=SECONDS  waits between the authentication and the account phase
 //     account        only asks for the account, as sshd does for a login with a key; with tries= after these
 //     becomes=NAME   changes the user between the authentication and the account phase, as another module can
-//     ssh            sets SSH_CONNECTION, as sshd does
+//     ssh            sets SSH_CONNECTION, as sshd does, with this remote host
 //     tries=N        only authenticates, so many times, and prints "result N" for each
 //     rhost=HOST     sets this remote host
 //     local          sets no remote host, as su and sudo do
@@ -141,7 +141,11 @@ int main(int argc, char **argv) {
     int code = pam_start_confdir(argv[2], argv[3], &conversation, argv[1], &handle);
     if (code != PAM_SUCCESS) return 3;
     if (rhost) pam_set_item(handle, PAM_RHOST, rhost);
-    if (ssh) pam_putenv(handle, "SSH_CONNECTION=192.0.2.77 50000 192.0.2.1 22");
+    if (ssh && rhost) {
+        char connection[128];
+        snprintf(connection, sizeof connection, "SSH_CONNECTION=%s 50000 192.0.2.1 22", rhost);
+        pam_putenv(handle, connection);
+    }
     if (all) remember_state();
     if (spoil) {
         spoil_state();
