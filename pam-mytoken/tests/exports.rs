@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use nested_cargo::cargo_build;
+
 const EXPORTS: [&str; 6] = [
     "pam_sm_acct_mgmt",
     "pam_sm_authenticate",
@@ -14,17 +16,12 @@ const EXPORTS: [&str; 6] = [
     "pam_sm_setcred",
 ];
 
-/// Builds the module. cargo does not build it for an integration test, because no test can link to it. With the whole workspace, as `make
-/// site`: with its package alone, the dependencies would have other features and be compiled again.
+/// Builds the module. cargo does not build it for an integration test, because no test can link to it.
 fn build_module() -> PathBuf {
     let test_binary = std::env::current_exe().unwrap();
     let directory = test_binary.ancestors().nth(2).unwrap();
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--workspace", "--target-dir"])
-        .arg(directory.parent().unwrap())
-        .status()
-        .unwrap();
-    assert!(built.success());
+    let built = cargo_build().args(["--workspace", "--target-dir"]).arg(directory.parent().unwrap()).status();
+    assert!(built.unwrap().success());
     directory.join("libpam_mytoken.so")
 }
 

@@ -20,6 +20,7 @@ use mytoken_wire::agent::{AgentError, Call, EventKind, JobEnd, JobStart, JobStat
 use mytokend::control::keygen::keygen;
 use mytokend::jobs::keys::PrivateKey;
 use mytokend::jobs::sealed::{JobCredential, open};
+use nested_cargo::cargo_build;
 use serde_json::{Value, json};
 
 /// Scopes and audience of the site's profile.
@@ -51,11 +52,8 @@ fn testserver() -> &'static Path {
             return given.into();
         }
         let folder = Path::new(env!("CARGO_BIN_EXE_mytokend")).parent().unwrap();
-        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        // Of the whole workspace: with its package alone, its dependencies would have other features and be compiled again.
-        build
-            .args(["build", "--quiet", "--workspace", "--bin", "testserver", "--target-dir"])
-            .arg(folder.parent().unwrap());
+        let mut build = cargo_build();
+        build.args(["--workspace", "--bin", "testserver", "--target-dir"]).arg(folder.parent().unwrap());
         if folder.ends_with("release") {
             build.arg("--release");
         }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use nested_cargo::cargo_build;
+
 /// The built files.
 pub struct FakePam {
     module: PathBuf,
@@ -69,8 +71,8 @@ impl FakePam {
 }
 
 fn build_module(target: &Path) -> PathBuf {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--offline", "--lib", "--features", "scripted,panic-injection"])
+    let built = cargo_build()
+        .args(["--offline", "--lib", "--features", "scripted,panic-injection"])
         .arg("--manifest-path")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
         .arg("--target-dir")

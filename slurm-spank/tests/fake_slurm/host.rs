@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use nested_cargo::cargo_build;
+
 pub const LOCAL: u32 = 1;
 pub const REMOTE: u32 = 2;
 pub const ALLOCATOR: u32 = 3;
@@ -17,8 +19,7 @@ pub const JOB_SCRIPT: u32 = 5;
 pub const SEALED: &str = "mt1.0123abcd.QUJDREVG-_x";
 pub const HANDLE: &str = "00112233445566778899aabbccddeeff";
 
-/// The plugin. Cargo builds no cdylib for an integration test, so the first test builds it: with the whole workspace, as `make site`. With
-/// its package alone, the dependencies would have other features and be compiled again.
+/// The plugin. Cargo builds no cdylib for an integration test, so the first test builds it.
 pub fn plugin() -> &'static Path {
     static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
     PLUGIN.get_or_init(|| build(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(".."), &["--workspace"]))
@@ -38,8 +39,8 @@ pub fn release_plugin() -> Option<PathBuf> {
 }
 
 fn build(target: &Path, features: &[&str]) -> PathBuf {
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--offline", "--manifest-path"])
+    let status = cargo_build()
+        .args(["--offline", "--manifest-path"])
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
         .arg("--target-dir")
         .arg(target)

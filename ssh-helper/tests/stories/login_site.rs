@@ -17,6 +17,7 @@ use mytoken::Deadline;
 use mytoken::http::{HttpClient, HttpSettings, Roots};
 use mytoken::token_store::{StoredToken, TokenStore};
 use mytoken::urls::ServerUrl;
+use nested_cargo::cargo_build;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -42,10 +43,8 @@ fn testserver() -> &'static PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let own = PathBuf::from(env!("CARGO_BIN_EXE_mytoken-ssh"));
-        // Of the whole workspace: with its package alone, its dependencies would have other features and be compiled again.
-        let arguments = ["build", "-q", "--workspace", "--bin", "testserver"];
-        let built = Command::new(env!("CARGO")).args(arguments).status().unwrap();
-        assert!(built.success());
+        let built = cargo_build().args(["--workspace", "--bin", "testserver"]).status();
+        assert!(built.unwrap().success());
         own.with_file_name("testserver")
     })
 }
