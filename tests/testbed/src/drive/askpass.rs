@@ -4,10 +4,12 @@
 use crate::site::command::CommandOutcome;
 use crate::{Result, Site};
 
-/// Prints one line of `answers` per prompt. When no line is left it fails, like a user who cancels.
+/// Prints one line of `answers` per prompt. When no line is left it fails, like a user who cancels. The first answer comes not before
+/// `ANSWER_FROM`, Unix milliseconds.
 const ASKPASS: &str = r#"#!/bin/sh
 cd "$(dirname "$0")" || exit 1
 printf '%s\n--\n' "$1" >>prompts
+while [ "$(date +%s%3N)" -lt "${ANSWER_FROM:-0}" ]; do sleep 0.1; done
 head -n 1 answers | grep . || exit 1
 sed -i 1d answers
 "#;

@@ -12,6 +12,7 @@ use crate::site::namespace::Namespace;
 use crate::site::packages::{Layer, Source};
 use crate::site::plan::{EARLIER_INSIDE, Network, Plan, ROOT_INSIDE, TESTBED_INSIDE, TESTSERVER_INSIDE};
 use crate::site::root::{Recipe, Root};
+use crate::site::services::syslog::LOG;
 use crate::site::{earlier, host, paths};
 use crate::{Error, Options, Result, wait};
 
@@ -198,6 +199,20 @@ impl Site {
     /// When the file could not be read.
     pub fn read(&self, path: &str) -> Result<String> {
         Ok(self.run("root", ["cat", path])?.ok()?.stdout)
+    }
+
+    /// The system log, with all lines that were sent before this call. What writes it can be late on a busy machine, so a line is sent
+    /// and waited for.
+    ///
+    /// # Errors
+    /// When the log could not be read, or has not got the line in ten seconds.
+    pub fn system_log(&self) -> Result<String> {
+        let script = format!(
+            "line=\"read $$ at $(date +%s%N)\"; logger -t testbed \"$line\"; \
+             for _ in $(seq 200); do if grep -qF \"$line\" {LOG}; then grep -vF ' testbed: read ' {LOG}; exit 0; fi; sleep 0.05; done; \
+             echo 'the system log gets no lines' >&2; exit 1"
+        );
+        Ok(self.sh("root", &script)?.ok()?.stdout)
     }
 
     /// Whether a path exists on the login node.

@@ -39,7 +39,7 @@ fn a_first_mytoken_by_link_and_browser_logs_in_without_password_and_key() -> Res
         people::log_in_by_link(site, "alice", &people::login_command(site))?;
         let inside =
             site.sh("alice", "mytoken-ssh ssh testbed 'id -un; wc -l <$BEARER_TOKEN_FILE; echo \"<$MYTOKEN_FILE>\"'")?;
-        let log = site.read("/var/log/all.log")?;
+        let log = site.system_log()?;
         assert!(log.contains("Accepted keyboard-interactive/pam for alice"), "{inside:?}");
         assert!(!log.contains("Accepted publickey") && !log.contains("Accepted password"), "{log}");
         // The access token has no line break. There is no mytoken without --delegate.

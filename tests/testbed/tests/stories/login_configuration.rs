@@ -37,7 +37,7 @@ fn add_accounts(site: &Site, names: &[&str]) -> Result<()> {
 }
 
 fn log_lines(site: &Site, part: &str) -> Result<usize> {
-    Ok(site.read("/var/log/all.log")?.lines().filter(|line| line.contains(part)).count())
+    Ok(site.system_log()?.lines().filter(|line| line.contains(part)).count())
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_wrong_line_in_a_map_file_does_not_affect_other_lines_and_unusual_account_na
         assert!(!log_in(site, "alice", &["nonsense"])?.success());
         // Each of the five logins with a valid token logs one line.
         let message = "map file /etc/mytoken/users.map: 1 line not used: 3:16: a fourth field";
-        assert_eq!(log_lines(site, message)?, 5, "{}", site.read("/var/log/all.log")?);
+        assert_eq!(log_lines(site, message)?, 5, "{}", site.system_log()?);
         let check = site.run("root", ["mytokenctl", "check"])?;
         assert!(!check.success() && check.stdout.contains("/etc/mytoken/users.map:3:16: a fourth field"), "{check:?}");
         let explained = site.script("root", "mytokenctl explain --user alice").stdin(token).run()?;
@@ -106,7 +106,7 @@ fn linked_configuration_is_used_only_when_root_owns_the_whole_path() -> Result<(
         assert!(!log_in(site, "alice", &[&token])?.success(), "a configuration in alice's directory was used");
         let message = "/etc/mytoken/mytoken.toml is not used: the directory /home/alice (reached by the link /etc/mytoken) \
                     belongs to user 2001, not to root; put the file elsewhere";
-        assert!(log_lines(site, message)? > 0, "{}", site.read("/var/log/all.log")?);
+        assert!(log_lines(site, message)? > 0, "{}", site.system_log()?);
         let check = site.run("root", ["mytokenctl", "check"])?;
         assert!(!check.success() && check.stdout.contains(message), "{check:?}");
         Ok(())

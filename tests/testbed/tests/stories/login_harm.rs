@@ -120,7 +120,7 @@ fn guessed_codes_use_up_the_budget_of_their_address_only() -> Result<()> {
         }
         let status = site.sh("root", "mytokenctl status --login")?.ok()?.stdout;
         assert!(status.contains(&format!("{} ", attacker.address())) && status.contains("15 of 15  spent"), "{status}");
-        let log = site.read("/var/log/all.log")?;
+        let log = site.system_log()?;
         assert!(log.contains("reason=budget_address"), "{log}");
         // Only root can read the status.
         assert!(!site.sh("alice", "mytokenctl status --login")?.success());
@@ -200,14 +200,14 @@ fn three_prompts_with_the_same_token_cost_one_exchange() -> Result<()> {
         // Keyboard-interactive has a process per attempt, the password method one process for all (SSH-01, SSH-02).
         for method in ["keyboard-interactive", "password"] {
             Journal::clear(site)?;
-            let before = site.read("/var/log/all.log")?.matches("reason=repeated").count();
+            let before = site.system_log()?.matches("reason=repeated").count();
             let destination = site.new_client()?.destination_of("bob@testbed");
             let ssh = format!("ssh -o PreferredAuthentications={method} {destination} true");
             let outcome = askpass::run_with_answers(site, "alice", &[token.as_str(); 3], &ssh)?;
             assert!(!outcome.success(), "{method}: {outcome:?}");
             assert_eq!(askpass::prompts(site, "alice")?.len(), 3, "{method}: {outcome:?}");
             assert_eq!(Journal::read(site)?.requests_to("access_token"), 1, "{method}");
-            let log = site.read("/var/log/all.log")?;
+            let log = site.system_log()?;
             assert!(log.contains("reason=not_mapped"), "{method}: {log}");
             assert_eq!(log.matches("reason=repeated").count() - before, 2, "{method}: {log}");
         }
@@ -281,7 +281,7 @@ fn a_mytoken_redeemed_by_a_refused_login_is_revoked() -> Result<()> {
         assert!(!outcome.success() && outcome.stderr.contains("its mytoken was revoked"), "{outcome:?}");
         assert_eq!(Journal::read(site)?.granted("revocation"), 1);
         assert!(!tokens::is_valid(site, &child)? && tokens::is_valid(site, &parent)?);
-        let log = site.read("/var/log/all.log")?;
+        let log = site.system_log()?;
         assert!(log.contains("reason=not_mapped") && log.contains("redeemed=revoked"), "{log}");
         Ok(())
     })
@@ -305,7 +305,7 @@ fn a_redeemed_mytoken_without_a_session_is_revoked() -> Result<()> {
             assert_eq!(outcome.stdout, "in without\n", "{directory}");
             assert_eq!(Journal::read(site)?.granted("revocation"), 1, "{directory}");
             assert!(!tokens::is_valid(site, &child)? && tokens::is_valid(site, &parent)?, "{directory}");
-            let log = site.read("/var/log/all.log")?;
+            let log = site.system_log()?;
             assert!(
                 log.contains("session without credential")
                     && log.contains("the delegated mytoken was revoked: no session gets it"),

@@ -33,7 +33,7 @@ fn a_key_logs_in_over_ssh() -> Result<()> {
     story(without_product()?, |site| {
         let login = site.run("alice", ["ssh", "-i", ".ssh/site_key", "testbed", "id", "-un"])?.ok()?;
         assert_eq!(login.lines(), ["alice"]);
-        let log = site.read("/var/log/all.log")?;
+        let log = site.system_log()?;
         assert!(log.contains("Accepted publickey for alice from 192.0.2.10"), "{log}");
 
         let other_account =
@@ -58,7 +58,7 @@ fn clients_can_have_different_addresses() -> Result<()> {
             let from = inside.stdout.split(' ').next().and_then(|address| address.parse::<IpAddr>().ok());
             assert_eq!(from, Some(client.address()), "{inside:?}");
         }
-        let log = site.read("/var/log/all.log")?;
+        let log = site.system_log()?;
         for client in &clients {
             let accepted = format!("Accepted publickey for alice from {} port", client.address());
             assert_eq!(log.matches(&accepted).count(), 1, "{accepted}: {log}");

@@ -95,7 +95,7 @@ fn check_ssh(site: &Site, input: &Input) -> Option<String> {
 }
 
 fn check_logs_for_tokens<'a>(site: &Site, secrets: impl Iterator<Item = &'a String>) -> Result<()> {
-    let log = site.sh("root", "cat /var/log/all.log")?.ok()?.stdout;
+    let log = site.system_log()?;
     assert!(log.contains("debug3:"), "sshd did not log at DEBUG3");
     for other_reason in ["reason=budget", "reason=server_limit"] {
         assert!(!log.contains(other_reason), "{other_reason}");

@@ -181,7 +181,7 @@ fn debug3_logs_the_pam_environment() -> Result<()> {
     with_stack(stack, Options { sshd_log_level: "DEBUG3", ..without_product()? }, |site| {
         site.write("/etc/environment", "HANDLE=f:2001:0123\n", "0644")?;
         site.sh("alice", &format!("{SSH} testbed true"))?.ok()?;
-        let log = site.read("/var/log/all.log")?;
+        let log = site.system_log()?;
         assert!(log.contains("HANDLE=f:2001:0123"), "{log}");
         Ok(())
     })

@@ -41,7 +41,7 @@ fn log_in(site: &Site, account: &str, token: &str) -> Result<CommandOutcome> {
 /// The last line of the log about a login to `account`: the reason of a refusal, else `accepted` and the rule.
 pub(crate) fn outcome(site: &Site, account: &str, token: &str) -> Result<String> {
     let login = log_in(site, account, token)?;
-    let log = site.read("/var/log/all.log")?;
+    let log = site.system_log()?;
     let of_account = format!(" user={account} ");
     let mut lines = log.lines().filter(|line| line.contains("pam_mytoken") && line.contains(&of_account));
     let last = lines.rfind(|line| line.contains(": accept ") || line.contains(": refuse "));
@@ -55,7 +55,7 @@ pub(crate) fn outcome(site: &Site, account: &str, token: &str) -> Result<String>
 
 /// Whether the log has a line with all these parts.
 pub(crate) fn is_logged(site: &Site, parts: &[&str]) -> Result<bool> {
-    let log = site.read("/var/log/all.log")?;
+    let log = site.system_log()?;
     Ok(log.lines().any(|line| parts.iter().all(|part| line.contains(part))))
 }
 
@@ -105,11 +105,7 @@ fn the_owner_of_an_account_lets_somebody_else_in() -> Result<()> {
         ] {
             bob(change)?;
             assert_eq!(outcome(site, "bob", &token)?, "not_mapped", "{change}");
-            assert!(
-                is_logged(site, &["mapper user=bob rule=own ", why])?,
-                "{change}: {}",
-                site.read("/var/log/all.log")?
-            );
+            assert!(is_logged(site, &["mapper user=bob rule=own ", why])?, "{change}: {}", site.system_log()?);
             bob(undo)?;
         }
         // The file of a system account counts for nobody.
@@ -145,7 +141,7 @@ fn a_command_decides_who_logs_in_and_never_for_longer_than_its_time() -> Result<
         site.write(PROGRAM, MAPPER, "0755")?;
         set_rules(site, COMMAND)?;
         let bob = outcome(site, "bob", &token)?;
-        assert_eq!(bob, "accepted by asked", "{}", site.read("/var/log/all.log")?);
+        assert_eq!(bob, "accepted by asked", "{}", site.system_log()?);
         assert_eq!(outcome(site, "alice", &token)?, "accepted by asked", "it printed alice");
         site.sh("root", "sed -i 's/echo alice/echo bob/' /usr/local/libexec/mapper")?.ok()?;
         assert_eq!(outcome(site, "alice", &token)?, "not_mapped");

@@ -83,10 +83,10 @@ fn an_access_token_opens_one_connection_of_a_host() -> Result<()> {
         site.write("/etc/mytoken/login.toml", &format!("{text}\n[login]\nreplay = \"jti\"\n"), "0644")?;
         for token in [&first, &second, &nameless] {
             login_with_answers(site, token, "true")?.ok()?;
-            let before = site.read("/var/log/all.log")?.matches("reason=replayed").count();
+            let before = site.system_log()?.matches("reason=replayed").count();
             let again = login_with_answers(site, token, "true")?;
             assert!(!again.success() && again.stderr.contains("has logged in here before"), "{again:?}");
-            assert_eq!(site.read("/var/log/all.log")?.matches("reason=replayed").count() - before, 1);
+            assert_eq!(site.system_log()?.matches("reason=replayed").count() - before, 1);
         }
         let explain =
             |[token]: &[String; 1]| site.script("root", "mytokenctl explain --user alice").stdin(token.as_str()).run();

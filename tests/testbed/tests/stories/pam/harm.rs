@@ -81,7 +81,7 @@ fn check_panic_is_logged_without_its_text(site: &Site, hook: &str) -> Result<()>
     let message = format!("internal error in {hook} at pam-mytoken/src/entry.rs:");
     // Another process writes the log.
     site.wait_for(&message, Duration::from_secs(5), "root", &format!("grep -qF '{message}' /var/log/all.log"))?;
-    let log = site.read("/var/log/all.log")?;
+    let log = site.system_log()?;
     assert!(!log.contains("injected"), "{hook}: the log contains the text of the panic");
     Ok(())
 }
@@ -114,8 +114,10 @@ fn a_panic_in_any_hook_does_not_affect_sshd() -> Result<()> {
                 outcome.stderr
             );
         }
-        let crashes = site.sh("root", "grep -cE 'signal (6|11)|core dumped|fatal: ' /var/log/all.log")?;
-        assert_eq!(crashes.lines(), ["0"], "sshd crashed");
+        let log = site.system_log()?;
+        let crashes = ["signal 6", "signal 11", "core dumped", "fatal: "];
+        let crashes = log.lines().filter(|line| crashes.iter().any(|crash| line.contains(crash)));
+        assert_eq!(crashes.collect::<Vec<_>>(), [""; 0], "sshd crashed");
         Ok(())
     })
 }

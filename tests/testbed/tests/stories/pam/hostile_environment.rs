@@ -147,7 +147,7 @@ fn a_caller_of_su_cannot_bring_certificates() -> Result<()> {
         configure(CA, "/etc/ssl/other-ca.pem")?;
         let result = call(site, &variables(&own), &short)?;
         assert_eq!(result.code, PAM_SERVICE_ERR, "{}", result.output);
-        let log = site.read("/var/log/all.log")?;
+        let log = site.system_log()?;
         let refusal = log.lines().rfind(|line| line.contains("refuse user=alice")).unwrap_or_default();
         assert!(refusal.contains("certificate"), "{refusal}");
         Ok(())

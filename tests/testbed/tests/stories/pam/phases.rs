@@ -35,7 +35,7 @@ fn a_token_that_expires_before_the_account_phase_is_refused() -> Result<()> {
             site.sh("root", "rm -rf /run/mytoken/handover/*")?.ok()?;
             let result = driver.run(site, &[STACKS, "sshd", "alice", later], &[token])?;
             assert_eq!(result.code, code, "{later}: {}", result.output);
-            let log = site.read("/var/log/all.log")?;
+            let log = site.system_log()?;
             let is_logged = log.contains("user=alice the token has expired since");
             assert_eq!(is_logged, code == PAM_ACCT_EXPIRED, "{later}: {log}");
             // The refusal removes the record.

@@ -18,7 +18,7 @@ fn set_account(site: &Site, lines: &str) -> Result<()> {
 
 /// Whether a line of the log has all these parts.
 fn is_logged(site: &Site, parts: &[&str]) -> Result<bool> {
-    let log = site.read("/var/log/all.log")?;
+    let log = site.system_log()?;
     Ok(log.lines().any(|line| parts.iter().all(|part| line.contains(part))))
 }
 

@@ -27,7 +27,7 @@ fn a_long_access_token_is_sent_in_pieces_and_becomes_the_sessions() -> Result<()
             ["alice", "/run/mytoken/sessions/2001/ID/bt_u2001", "0", "700 alice", "600 alice", token.as_str()];
         assert_eq!(outcome.lines(), expected);
         site.wait_for("the end of the session", Duration::from_secs(10), "root", NO_FILES)?;
-        let log = site.read("/var/log/all.log")?;
+        let log = site.system_log()?;
         assert!(log.contains("accept user=alice uid=2001 rhost=198.51.100.1 issuer=op"), "{log}");
         for secret in inputs::pieces(&token).iter().flat_map(|piece| piece.split('.')).filter(|part| part.len() > 20) {
             assert!(!log.contains(secret), "a log contains a part of the token");
@@ -163,7 +163,7 @@ fn a_login_with_a_key_is_not_affected() -> Result<()> {
         assert_eq!(login_with_key(site, "alice", "id -un")?.ok()?.lines(), ["alice"]);
         let token = inputs::mint(site, &json!({}))?;
         assert!(!login_with_answers(site, &[token], "id -un")?.success());
-        let log = site.read("/var/log/all.log")?;
+        let log = site.system_log()?;
         assert!(log.contains("login.toml:2: unknown key \"ruel\"; did you mean \"rule\"?"), "{log}");
         Ok(())
     })

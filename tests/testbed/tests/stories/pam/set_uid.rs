@@ -9,6 +9,7 @@ use testbed::site::command::CommandOutcome;
 use testbed::{Result, Site, skip, story_with_own_servers};
 
 use super::one_node;
+use crate::bad_tokens::attempt::{Driver, PROGRAM, STACKS, terminated};
 use crate::bad_tokens::inputs;
 
 /// Both services accept nothing but tokens.
@@ -95,5 +96,26 @@ fn sudo_accepts_the_callers_token_and_gives_no_credential_to_another_user() -> R
             }
         }
         site.wait_for("the end of the record", Duration::from_secs(60), "root", NO_FILES).map(drop)
+    })
+}
+
+/// The caller of a set-uid program chooses its limits. Whatever they are, the server is not silent for others.
+#[test]
+fn a_caller_with_few_open_files_causes_no_outage() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        let driver = Driver::build(site)?;
+        let token = tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))?;
+        let others = || driver.run(site, &[STACKS, "sshd", "alice", "local"], &[token.clone()]);
+        assert_eq!(others()?.code, 0);
+        let mut codes = Vec::new();
+        for limit in 3..16 {
+            let script = format!("ulimit -n {limit}; exec {PROGRAM} {STACKS} sshd alice local");
+            let outcome = site.script("root", &script).stdin(terminated(&[token.clone()])).run()?;
+            codes.push((limit, outcome.stdout.lines().last().unwrap_or_default().to_owned()));
+            let after = others()?;
+            assert_eq!(after.code, 0, "after a login with {limit} open files: {}\n{}", after.output, site.logs());
+        }
+        println!("{codes:?}");
+        Ok(())
     })
 }

@@ -26,7 +26,7 @@ fn settings(modes: &str, client: &str) -> String {
 
 /// The reason of the last refusal of alice; `accepted` if the last login was accepted.
 fn last_reason(site: &Site) -> Result<String> {
-    let log = site.read("/var/log/all.log")?;
+    let log = site.system_log()?;
     let mut lines = log.lines().filter(|line| line.contains("pam_mytoken") && line.contains(" user=alice "));
     let last = lines.rfind(|line| line.contains(": accept ") || line.contains(": refuse "));
     let last = last.ok_or_else(|| Error::Refused("no login is logged".into()))?;

@@ -157,7 +157,7 @@ fn play(site: &Site, client: &Client) -> Result<()> {
     let is_shown = outcome.stdout.contains(SENTENCE) || outcome.stderr.contains(SENTENCE);
     assert_eq!(is_shown, row.shows_refusals, "{}: {outcome:?}", client.name);
     // The refusal is not a mistake of the client.
-    let log = site.read("/var/log/all.log")?;
+    let log = site.system_log()?;
     assert!(log.contains("reason=not_mapped"), "{}: {log}", client.name);
     Ok(())
 }

@@ -71,7 +71,7 @@ fn answers_of_paramiko_that_no_prompt_asked_for_do_no_harm() -> Result<()> {
         site.wait_for("the end of all prompts", TIMEOUT, "root", &format!("! {PROMPTS}"))?;
         let records = site.sh("root", "find /run/mytoken/handover -mindepth 2 -type f")?.ok()?.stdout;
         assert_eq!(records, "", "what a login left");
-        let log = site.read("/var/log/all.log")?;
+        let log = site.system_log()?;
         assert!(!log.contains("internal error") && !log.contains("segfault"), "{log}");
         Ok(())
     })

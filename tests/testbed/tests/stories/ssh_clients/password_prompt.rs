@@ -54,7 +54,7 @@ fn the_prompt_with_the_word_password_has_its_price() -> Result<()> {
         assert_eq!(site.sh("alice", helper)?.ok()?.stdout, "inside\n");
         let typed = run(site, &OPENSSH, "sunshine")?;
         assert!(!typed.stdout.contains("inside"), "{typed:?}");
-        let log = site.read("/var/log/all.log")?;
+        let log = site.system_log()?;
         assert!(log.contains("reason=code_unknown"), "{log}");
         Ok(())
     })

@@ -102,7 +102,7 @@ impl Login {
 
     /// The lines of sshd and the module in the log that have all of `words` and this client's address.
     fn lines(&self, site: &Site, words: &[&str]) -> Result<Vec<String>> {
-        let log = site.read("/var/log/all.log")?;
+        let log = site.system_log()?;
         let of_client = |line: &&str| line.split([' ', '=']).any(|word| word == self.address);
         let lines = log.lines().filter(of_client).filter(|line| words.iter().all(|word| line.contains(word)));
         Ok(lines.map(str::to_owned).collect())
