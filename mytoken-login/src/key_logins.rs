@@ -9,11 +9,12 @@ use std::path::Path;
 
 use mytoken::config::{ConfigError, FileTrust, KeyError, read, read_key, read_key_leniently};
 use mytoken::private_files::FileError;
+use mytoken::time_format::utc_minute;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::accounts::LocalAccount;
-use crate::last_logins::LastLogin;
+use crate::last_logins::{LastLogin, LastLogins};
 use crate::log_line::escape_field;
 use crate::service_state::ServiceState;
 use crate::settings::{AccountSettings, KeyLogins, LoginSettings};
@@ -113,11 +114,12 @@ impl KeyLoginRules {
         self.services.iter().any(|listed| listed == service)
     }
 
-    /// Why a file cannot be read that may have `key_logins`.
+    /// Why a file cannot be read that may have `key_logins`, on a host that never had `key_logins`: its people must not be locked out.
+    /// Such logins are not checked.
     #[must_use]
-    pub fn unreadable(&self) -> Option<&ConfigError> {
+    pub fn unchecked(&self, logins: &LastLogins) -> Option<&ConfigError> {
         match &self.key_logins {
-            Err(KeyError::File(error)) => Some(error),
+            Err(KeyError::File(error)) if !logins.may_exist() => Some(error),
             _ => None,
         }
     }
@@ -210,11 +212,11 @@ impl KeyLogin {
         Some(match self {
             Self::Allowed => return None,
             Self::Refused { state, since } => {
-                format!("motley_cue said at {since} that the account is {}", state.as_str())
+                format!("motley_cue said at {} that the account is {}", utc_minute(*since), state.as_str())
             }
             Self::NotRecent { accepted: None, .. } => "there was no login with a token".to_owned(),
             Self::NotRecent { accepted: Some(at), needed } => {
-                format!("the last login with a token was at {at}, and {needed} is configured")
+                format!("the last login with a token was at {}, and {needed} is configured", utc_minute(*at))
             }
             Self::Unreadable(reason) | Self::Misconfigured(reason) => reason.clone(),
         })
@@ -224,7 +226,7 @@ impl KeyLogin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::last_logins::{GivenBy, LastLogins};
+    use crate::last_logins::GivenBy;
     use mytoken::Deadline;
     use mytoken::private_files::Owner;
     use std::time::Duration;
@@ -237,6 +239,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("login.toml"), text).unwrap();
         KeyLoginRules::read(dir.path(), FileTrust::user(nix::unistd::geteuid().as_raw()))
+    }
+
+    fn no_logins() -> LastLogins {
+        LastLogins::new(Path::new("/nonexistent/mytoken/logins"), Owner::current())
     }
 
     fn soon() -> Deadline {
@@ -363,7 +369,7 @@ mod tests {
             "[account\nkey_logins = 'motley_cue'",
         ] {
             let rules = rules(text).unwrap();
-            assert!(rules.unreadable().is_none(), "{text}");
+            assert!(rules.unchecked(&no_logins()).is_none(), "{text}");
             let decided = rules.decide(&rules.account("alice", 2_001, 2_001), || Ok(None), NOW);
             assert!(matches!(decided, KeyLogin::Misconfigured(_)), "{text}: {decided:?}");
             assert_eq!(rules.decide(&rules.account("root", 0, 0), || Ok(None), NOW), KeyLogin::Allowed);
@@ -378,7 +384,10 @@ mod tests {
         std::fs::write(&file, "[account]\nkey_logins = 'motley_cue'\n").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o664)).unwrap();
         let rules = KeyLoginRules::read(dir.path(), FileTrust::user(nix::unistd::geteuid().as_raw())).unwrap();
-        assert!(rules.unreadable().unwrap().to_string().contains("0664"), "{rules:?}");
+        assert!(rules.unchecked(&no_logins()).unwrap().to_string().contains("0664"), "{rules:?}");
+        let logins = LastLogins::new(&dir.path().join("mytoken/logins"), Owner::current());
+        logins.accepted(&rules.account("bob", 2_002, 2_002), GivenBy::OtherRule, NOW, soon()).unwrap();
+        assert!(rules.unchecked(&logins).is_none(), "key_logins was set on this host");
         assert!(rules.is_for("sshd"));
         let decide = |uid| rules.decide(&rules.account("alice", uid, uid), || Ok(None), NOW);
         assert!(matches!(decide(2_001), KeyLogin::Misconfigured(_)));

@@ -107,6 +107,20 @@ impl LastLogins {
     /// # Errors
     /// [`FileError`] if there is one that cannot be read.
     pub fn read(&self, account: &LocalAccount) -> Result<Option<LastLogin>, FileError> {
+        let Some(directory) = self.enter()? else { return Ok(None) };
+        Ok(self.read_in(&directory, account)?.map(|known| known.of(account)))
+    }
+
+    /// Whether [`LastLogins::read`] can get to the files. Makes nothing.
+    ///
+    /// # Errors
+    /// [`FileError`] why it cannot, for any account.
+    pub fn check(&self) -> Result<(), FileError> {
+        self.enter().map(drop)
+    }
+
+    /// `None`: there is no directory yet.
+    fn enter(&self) -> Result<Option<Directory>, FileError> {
         let (above, parent, name) = self.names()?;
         let above = self.open(above)?;
         if !above.has(parent)? {
@@ -116,8 +130,7 @@ impl LastLogins {
         if !parent.has(name)? {
             return Ok(None);
         }
-        let known = self.read_in(&parent.enter(name, self.owner, 0o700)?, account)?;
-        Ok(known.map(|known| known.of(account)))
+        parent.enter(name, self.owner, 0o700).map(Some)
     }
 
     /// A login with a token was accepted. What motley_cue has said about another name of the user id stays. A file that
@@ -238,6 +251,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let logins = logins(dir.path());
         assert_eq!(logins.read(&account("alice")).unwrap(), None);
+        logins.check().unwrap();
         assert!(!dir.path().join("mytoken").exists(), "reading makes nothing");
         assert!(!logins.may_exist());
         logins.accepted(&account("alice"), GivenBy::OtherRule, 100, soon()).unwrap();
@@ -258,6 +272,9 @@ mod tests {
         );
         let mode = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("mytoken/logins"), mode("mytoken/logins/2001")), (0o700, 0o600));
+        logins.check().unwrap();
+        std::fs::set_permissions(dir.path().join("mytoken/logins"), std::fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(logins.check().is_err() && logins.read(&account("bob")).is_err(), "others could read it");
     }
 
     #[test]
@@ -299,7 +316,7 @@ mod tests {
         assert!(at("disk/own/logins/2001").is_file() && logins.may_exist());
         // Whoever can write to a directory on the way can choose the files.
         std::fs::set_permissions(at("disk"), std::fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(logins.read(&account("alice")).is_err());
+        assert!(logins.read(&account("alice")).is_err() && logins.check().is_err());
         assert!(logins.accepted(&account("alice"), GivenBy::MotleyCue, 200, soon()).is_err());
     }
 

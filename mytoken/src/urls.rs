@@ -129,6 +129,12 @@ pub fn is_served_by_root(url: &str) -> bool {
     })
 }
 
+/// The port of an https or http URL, also that of its scheme. `None`: it is no such URL.
+#[must_use]
+pub fn port_of(url: &str) -> Option<u16> {
+    parse_url(url).ok()?.port_or_known_default()
+}
+
 /// The host of an https or http URL, in its normal form: in lower case, IPv6 addresses in brackets. `None`: it is no such URL.
 #[must_use]
 pub fn host_of(url: &str) -> Option<String> {

@@ -12,6 +12,7 @@ mod confinement;
 mod defaults;
 mod host;
 mod issuers;
+mod key_logins;
 mod keys;
 pub mod kinds;
 pub mod kinds_broker;
@@ -51,7 +52,7 @@ use std::path::Path;
 use mytoken::cache::DiskCache;
 use mytoken::config::FileTrust;
 use mytoken::private_files::Owner;
-use mytoken_login::AccountDatabase;
+use mytoken_login::{AccountDatabase, LastLogins};
 use mytoken_wire::paths::RUNTIME;
 use serde::{Deserialize, Serialize};
 
@@ -181,8 +182,14 @@ fn check_with(
     let package_tool = PackageTool::of(host.unwrap_or(&ThisHost::default()));
     let mut findings = Findings { package_tool, ..Findings::default() };
     findings.host.version = Some(running::VERSION.to_owned());
-    let Some(shared) = findings.shared(dir, trust) else { return findings };
+    let last_logins = LastLogins::of_host();
+    let Some(shared) = findings.shared(dir, trust) else {
+        // The module reads these rules also then.
+        findings.key_logins(dir, trust, &last_logins, host.is_some());
+        return findings;
+    };
     let login = findings.login_settings(dir, &shared, trust, accounts, host);
+    findings.key_logins(dir, trust, &last_logins, host.is_some());
     let loads_us = || host.is_some() && (slurm::is_in_slurmd() || slurm::loads_us(None));
     let jobs = findings.jobs_settings(dir, &shared, trust, &loads_us);
     if let Some(login) = &login {

@@ -53,8 +53,7 @@ fn decide(context: &PamContext<'_>, host: &Host<'_>) -> AccountState {
     if !is_listed {
         return AccountState::NotByToken;
     }
-    // A broken file must not lock out the people of hosts that never had `key_logins`.
-    if let Some(error) = rules.unreadable().filter(|_| !host.logins.may_exist()) {
+    if let Some(error) = rules.unchecked(&host.logins) {
         let line = format!("key_logins cannot be read, and logins without a token are not checked: {error}");
         context.log(Level::Critical, &line);
         return AccountState::NotByToken;

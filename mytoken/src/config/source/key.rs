@@ -16,9 +16,9 @@ pub enum KeyError {
     /// A file that can have it cannot be read, or others could have written it.
     #[error(transparent)]
     File(#[from] ConfigError),
-    /// Its value is not of the type, or a mistake hides it: a sentence for the log.
-    #[error("{0}")]
-    Value(String),
+    /// Its value is not of the type, or a mistake hides it.
+    #[error(transparent)]
+    Value(ConfigError),
 }
 
 /// Reads one key of a table (or of tables in it) from the last file that has it, of `DIR/NAME.toml` and its drop-ins.
@@ -36,7 +36,7 @@ pub fn read_key<T: DeserializeOwned>(
     files.extend(drop_ins(&dir.join(format!("{name}.d")), trust)?);
     for file in files.iter().rev() {
         let Some(text) = text_of(file, trust)? else { continue };
-        let of_file = |problem: String| KeyError::Value(format!("{}: {problem}", file.display()));
+        let of_file = |problem| KeyError::Value(ConfigError::Invalid { place: file.display().to_string(), problem });
         match parse_key(&text, path) {
             // The parser puts something in the place of a value that it cannot read.
             Some(_) if is_spoiled(&text, path) => {
@@ -80,8 +80,24 @@ fn is_hidden(text: &str, path: &[&str]) -> bool {
 
 /// Whether a line names the key outside of its comment.
 fn is_named(line: &str, path: &[&str]) -> bool {
-    let setting = line.split('#').next().unwrap_or_default();
-    path.last().is_some_and(|key| setting.contains(key))
+    path.last().is_some_and(|key| without_comment(line).contains(key))
+}
+
+/// A line up to its comment. `#` in quotes begins none. Quotes without their end can be such a mistake, so all after them belongs to the
+/// line.
+fn without_comment(line: &str) -> &str {
+    let mut quote = None;
+    let mut characters = line.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match (quote, character) {
+            (None, '#') => return line.get(..at).unwrap_or(line),
+            (None, '"' | '\'') => quote = Some(character),
+            (Some('"'), '\\') => drop(characters.next()),
+            (Some(opening), closing) if opening == closing => quote = None,
+            _ => {}
+        }
+    }
+    line
 }
 
 #[cfg(test)]
@@ -129,12 +145,26 @@ mod tests {
             std::fs::write(dir.path().join("login.toml"), text).unwrap();
             read_key::<u32>(dir.path(), "login", me, &["account", "level"])
         };
-        for text in
-            ["[account\nlevel = 5", "[account]\nlevel = = 5", "[account]\nlevel = 'x'", "[[rule]\n[account\nlevel = 5"]
-        {
+        for text in [
+            "[account\nlevel = 5",
+            "[account]\nlevel = = 5",
+            "[account]\nlevel = 'x'",
+            "[[rule]\n[account\nlevel = 5",
+            "???\naccount = { note = \"#1\", level = = 5 }",
+            "???\naccount = { note = '#1', level = = 5 }",
+            "???\naccount = { note = \"\\\"#1\", level = = 5 }",
+            "???\naccount = { note = 'no end #1, level = 5 }",
+        ] {
             assert!(matches!(level(text), Err(KeyError::Value(_))), "{text}: {:?}", level(text));
         }
-        for text in ["", "???", "[account\n# level = 5", "[account\nother = 5", "[account]\nlev = 5"] {
+        for text in [
+            "",
+            "???",
+            "[account\n# level = 5",
+            "[account\nother = '#' # level",
+            "[account\nother = 5",
+            "[account]\nlev = 5",
+        ] {
             assert_eq!(level(text), Ok(None), "{text}");
         }
     }

@@ -69,9 +69,10 @@ impl Findings {
         if login.rules.is_empty() {
             self.add_kind(kinds::LOGIN_NO_RULE, "login.toml has no [[rule]]: no login is accepted");
         }
-        let named = login.accounts.deny.iter().chain(&login.accounts.allow_system);
-        for name in named.filter(|name| matches!(accounts.find(name), Ok(None))) {
-            let text = format!("login.toml: [accounts] names {name:?}, but this host has no such account");
+        let named = login.accounts.deny.iter().chain(&login.accounts.allow_system).map(|name| ("accounts", name));
+        let named = named.chain(login.account.exempt.iter().map(|name| ("account", name)));
+        for (table, name) in named.filter(|(_, name)| matches!(accounts.find(name), Ok(None))) {
+            let text = format!("login.toml: [{table}] names {name:?}, but this host has no such account");
             self.add_fixed(kinds::ACCOUNT_SETTING, text, format!("getent passwd {}", word(name)));
         }
         Some(login)
@@ -196,7 +197,8 @@ mod tests {
         let denied = format!("{rule}[accounts]\ndeny = ['root', 'no such account']\n");
         let twice = format!("{ISSUER}{}", ISSUER.replace("'op'", "'again'").replace(".org", ".org/"));
         type Case<'a> = (&'a [(&'a str, &'a str)], &'static str, &'a [&'a str]);
-        let cases: [Case<'_>; 9] = [
+        let exempt = format!("{rule}[account]\nexempt = ['root', 'no such account']\n");
+        let cases: [Case<'_>; 10] = [
             (&[], "", &["configuration-missing"]),
             (&[("mytoken.toml", "")], "", &[]),
             (&[("mytoken.toml", "")], "auth required pam_mytoken.so", &["login-toml-missing"]),
@@ -205,6 +207,7 @@ mod tests {
             (&[("mytoken.toml", &twice)], "", &["issuer-url-twice"]),
             (&[("mytoken.toml", ISSUER), ("login.toml", "")], "", &["login-no-rule"]),
             (&[("mytoken.toml", ISSUER), ("login.toml", &denied)], "", &["accounts-unknown"]),
+            (&[("mytoken.toml", ISSUER), ("login.toml", &exempt)], "", &["accounts-unknown"]),
             (&[("mytoken.toml", ""), ("jobs.toml", "[cluster]\nname = 'c'")], "", &["jobs-no-profile"]),
         ];
         for (files, lines, expected) in cases {

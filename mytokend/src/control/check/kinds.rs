@@ -132,7 +132,7 @@ kinds! {
     LOGIN_NO_RULE: "login-no-rule", "configuration", Error, "${EDITOR:-vi} /etc/mytoken/login.toml   # add a [[rule]]";
     /// `jobs.toml` has no profile.
     JOBS_NO_PROFILE: "jobs-no-profile", "configuration", Error, "${EDITOR:-vi} /etc/mytoken/jobs.toml   # add a [[profile]]";
-    /// `[accounts]` names an account that does not exist.
+    /// `[accounts]` or `exempt` of `[account]` names an account that does not exist.
     ACCOUNT_SETTING: "accounts-unknown", "configuration", Warning, "getent passwd NAME";
     /// An exchange asks for tokens that no issuer's audiences accept.
     EXCHANGE_AUDIENCE: "exchange-audience", "audience", Error, "grep -n audience /etc/mytoken/mytoken.toml /etc/mytoken/login.toml";
@@ -160,6 +160,8 @@ kinds! {
     MOTLEY_CUE_ISSUER: "motley-cue-issuer", "mapper", Warning, "";
     /// A rule asks motley_cue by plain http: whoever gets its port decides about accounts.
     MOTLEY_CUE_HTTP: "motley-cue-http", "mapper", Warning, "ss -ltnp; sysctl net.ipv4.ip_unprivileged_port_start";
+    /// Each login without a token is refused, but that of system accounts: `key_logins` cannot be read, or the files of the last logins cannot.
+    KEY_LOGINS: "key-logins-refused", "key logins", Error, "namei -l /var/lib/mytoken/logins";
     /// The look-up of an account or group failed, or needed more than 5 s. The accounts after it were not looked up.
     NSS: "nss-no-answer", "accounts", Warning, "";
     /// The cluster's public key is missing or cannot be used.

@@ -2,11 +2,12 @@
 //! Findings about motley_cue, which rules ask.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use mytoken::Deadline;
 use mytoken::config::Shared;
 use mytoken::http::{ANSWER_LIMIT, HttpAnswer, HttpClient, HttpSettings};
-use mytoken::urls::{is_plain_http, is_served_by_root};
+use mytoken::urls::{is_plain_http, is_served_by_root, port_of};
 use mytoken_login::LoginSettings;
 use serde_json::Value;
 
@@ -22,8 +23,9 @@ impl Findings {
         // As in a login. That the settings cannot be used is a finding of its own.
         let settings = HttpSettings { loopback_http: true, ..shared.http_settings() };
         let Some(http) = (!urls.is_empty()).then(|| HttpClient::new(&settings).ok()).flatten() else { return };
+        let first_free = first_unprivileged_port();
         for url in urls {
-            self.plain_http(url);
+            self.plain_http(url, first_free);
             let info = format!("{url}/info");
             let fix = curl(shared, &info);
             match http.get(&info, None, Deadline::after(NETWORK), ANSWER_LIMIT).map(|answer| providers(&answer)) {
@@ -34,15 +36,16 @@ impl Findings {
         }
     }
 
-    /// Warns of a motley_cue whose place somebody else can take.
-    fn plain_http(&mut self, url: &str) {
+    /// Warns of a motley_cue whose place somebody else can take. `first_free`: the lowest port that any user can listen at.
+    fn plain_http(&mut self, url: &str, first_free: u16) {
         if !is_plain_http(url) {
             return;
         }
-        let text = if is_served_by_root(url) {
+        let text = if is_served_by_root(url) && port_of(url).is_some_and(|port| port < first_free) {
             format!(
-                "{url} is plain http: root alone can take this port only while net.ipv4.ip_unprivileged_port_start is \
-                 above it. Whoever has the port decides about accounts and gets access tokens. Use https"
+                "{url} is plain http: root alone can take this port only while net.ipv4.ip_unprivileged_port_start \
+                 ({first_free}) is above it. Whoever has the port decides about accounts and gets access tokens. Use \
+                 https"
             )
         } else {
             format!(
@@ -73,6 +76,12 @@ impl Findings {
     }
 }
 
+/// The kernel's default if this cannot be read.
+fn first_unprivileged_port() -> u16 {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1_024)
+}
+
 /// The providers that motley_cue names.
 ///
 /// # Errors
@@ -90,8 +99,6 @@ fn providers(answer: &HttpAnswer) -> Result<Vec<String>, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use mytoken::config::FileTrust;
     use mytoken::private_files::Owner;
 
@@ -124,16 +131,20 @@ mod tests {
 
     #[test]
     fn plain_http_is_found() {
-        let found = |url: &str| {
+        let found = |url: &str, first_free| {
             let mut findings = Findings::default();
-            findings.plain_http(url);
+            findings.plain_http(url, first_free);
             findings.findings.into_iter().map(|finding| (finding.id.unwrap_or_default(), finding.text)).next()
         };
-        assert_eq!(found("https://mc.example.org"), None);
-        for (url, part) in
-            [("http://127.0.0.1:81", "ip_unprivileged_port_start"), ("http://127.0.0.1:8080", "any user")]
-        {
-            let (id, text) = found(url).unwrap();
+        assert_eq!(found("https://mc.example.org", 0), None);
+        for (url, first_free, part) in [
+            ("http://127.0.0.1:81", 1_024, "ip_unprivileged_port_start (1024)"),
+            ("http://127.0.0.1:81", 82, "ip_unprivileged_port_start (82)"),
+            ("http://127.0.0.1:81", 81, "any user"),
+            ("http://127.0.0.1", 80, "any user"),
+            ("http://127.0.0.1:8080", 1_024, "any user"),
+        ] {
+            let (id, text) = found(url, first_free).unwrap();
             assert!(id == "motley-cue-http" && text.contains(part) && text.contains("Use https"), "{id} {text}");
         }
     }

@@ -9,6 +9,7 @@ use crate::checked::{findings, healthy, sees_alone};
 /// Puts everything back.
 const MEND: &str = "rm -rf /etc/mytoken && cp -a /root/healthy /etc/mytoken && cp /root/passwd /etc/passwd && \
                     chmod 0644 /etc/ssl/both.pem && (test -d /run/mytoken/cache || rm -f /run/mytoken/cache) && chown root /var/cache/mytoken && \
+                    rm -rf /var/lib/mytoken/logins && \
                     curl -sf -X POST http://127.0.0.1:9440/clear";
 
 /// A provider of the story's own, at `own.testbed:9443`, with a certificate of the story's authority. `own CERT
@@ -140,6 +141,17 @@ const FILES: &[(&str, &str, i32)] = &[
         "mkdir -p /etc/mytoken/login.d; printf '[accounts]\\ndeny = [\"root\", \"no-such\"]\\n' >/etc/mytoken/login.d/a.toml",
         "accounts-unknown",
         1,
+    ),
+    (
+        "mkdir -p /etc/mytoken/login.d; printf '[account]\\nexempt = [\"root\", \"no-such\"]\\n' >/etc/mytoken/login.d/a.toml",
+        "accounts-unknown",
+        1,
+    ),
+    (
+        "mkdir -p /etc/mytoken/login.d; printf '[account]\\nkey_logins = \"recent-login:24h\"\\n' >/etc/mytoken/login.d/a.toml; \
+         install -d -m 0755 /var/lib/mytoken /var/lib/mytoken/logins",
+        "key-logins-refused",
+        2,
     ),
     (
         "sed -i 's,https://testbed,https://other,' /etc/mytoken/login.toml /etc/mytoken/jobs.toml",

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Findings about logins without a token: `[account]` of `login.toml`. A mistake there keeps out whoever has only a key, the administrator too.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use mytoken::Error;
+use mytoken::config::{FileTrust, KeyError};
+use mytoken_login::{KeyLoginRules, LastLogins};
+
+use super::{Findings, kinds};
+
+const PART: &str = "key logins";
+
+impl Findings {
+    /// Reads the rules as the module does. With `root` also opens the directory of the last logins, which only root can.
+    pub(super) fn key_logins(&mut self, dir: &Path, trust: FileTrust, logins: &LastLogins, root: bool) {
+        let Some(rules) = KeyLoginRules::read(dir, trust).filter(|rules| rules.unchecked(logins).is_none()) else {
+            return;
+        };
+        let refused = |why: &dyn Display| format!("logins without a token are refused: {why}");
+        match &rules.key_logins {
+            Err(KeyError::File(error) | KeyError::Value(error)) => {
+                self.add_file_error(kinds::KEY_LOGINS, &Error::Config(error.clone()), &refused(error));
+            }
+            Ok(needed) => match if root { logins.check() } else { Ok(()) } {
+                Ok(()) => self.ok(PART, format!("a login without a token needs key_logins = \"{needed}\"")),
+                Err(error) => self.add_kind(kinds::KEY_LOGINS, refused(&error)),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use mytoken::private_files::Owner;
+
+    use super::*;
+
+    #[test]
+    fn whatever_refuses_all_of_them_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = Owner::current();
+        let logins = LastLogins::new(&dir.path().join("var/mytoken/logins"), me);
+        std::fs::create_dir_all(dir.path().join("var/mytoken/logins")).unwrap();
+        let mode = |mode| {
+            let path = dir.path().join("var/mytoken/logins");
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let found = |text: &str, root: bool| {
+            std::fs::write(dir.path().join("login.toml"), text).unwrap();
+            let mut findings = Findings::default();
+            findings.key_logins(dir.path(), FileTrust::user(me.uid), &logins, root);
+            let of = findings.findings.into_iter().next()?;
+            Some((of.id?, of.text, of.fix.unwrap_or_default()))
+        };
+        let set = "[account]\nkey_logins = 'recent-login:24h'\n";
+        mode(0o750);
+        assert_eq!(found("", true), None, "nobody reads the directory");
+        let (id, text, fix) = found(set, true).unwrap();
+        assert!(id == "key-logins-refused" && text.contains("mytoken/logins") && fix.starts_with("namei "), "{text}");
+        let (id, text, _) = found(set, false).unwrap();
+        assert!(id == "key-logins-ok" && text.contains("recent-login:1d"), "only root can look: {text}");
+        mode(0o700);
+        assert_eq!(found(set, true).unwrap().0, "key-logins-ok");
+        let (id, text, fix) = found("[account]\nkey_logins = 'sometimes'\n", true).unwrap();
+        assert!(id == "key-logins-refused" && text.contains("sometimes"), "{text}");
+        assert!(fix.contains("EDITOR") && fix.contains("login.toml"), "{fix}");
+        let file = dir.path().join("login.toml");
+        let unreadable = || {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+            let found = found(set, true);
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+            found
+        };
+        let (id, text, fix) = unreadable().unwrap();
+        assert!(id == "key-logins-refused" && text.contains("login.toml") && fix.starts_with("chmod "), "{text} {fix}");
+        std::fs::remove_dir(dir.path().join("var/mytoken/logins")).unwrap();
+        assert_eq!(unreadable(), None, "this host never had key_logins");
+    }
+}
