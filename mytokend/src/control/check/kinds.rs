@@ -160,7 +160,7 @@ kinds! {
     MOTLEY_CUE_ISSUER: "motley-cue-issuer", "mapper", Warning, "";
     /// A rule asks motley_cue by plain http: whoever gets its port decides about accounts.
     MOTLEY_CUE_HTTP: "motley-cue-http", "mapper", Warning, "ss -ltnp; sysctl net.ipv4.ip_unprivileged_port_start";
-    /// Each login without a token is refused, but that of system accounts: `key_logins` cannot be read, or the files of the last logins cannot.
+    /// Logins without a token are refused, but for system accounts, and for `exempt` if that can be read: `key_logins` cannot be read, or the files of the last logins cannot.
     KEY_LOGINS: "key-logins-refused", "key logins", Error, "namei -l /var/lib/mytoken/logins";
     /// The look-up of an account or group failed, or needed more than 5 s. The accounts after it were not looked up.
     NSS: "nss-no-answer", "accounts", Warning, "";

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum {
@@ -110,6 +111,27 @@ static int scan_region(const volatile unsigned char *begin, size_t size, const c
     return found;
 }
 
+// The C library can have guard pages in regions that the kernel lists as readable (since glibc 2.42 below the stack of a thread).
+static int is_readable(const unsigned char *page) {
+    unsigned char byte;
+    struct iovec to = {&byte, 1}, from = {(void *)page, 1};
+    int readable = process_vm_readv(getpid(), &to, 1, &from, 1, 0) == 1;
+    byte = 0;
+    return readable;
+}
+
+// Scans what can be read, in runs of pages.
+static int scan_pages(const unsigned char *memory, size_t size, const char *name) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), begin = 0;
+    int found = 0;
+    for (size_t at = 0; at < size; at += page - (size_t)(memory + at) % page) {
+        if (is_readable(memory + at)) continue;
+        if (at > begin) found += scan_region(memory + begin, at - begin, name);
+        begin = at + page - (size_t)(memory + at) % page;
+    }
+    return begin < size ? found + scan_region(memory + begin, size - begin, name) : found;
+}
+
 int scan_memory(void) {
     // The text of the output must not be searched: its buffer is written first and is not used meanwhile.
     static char maps[1 << 18];
@@ -136,11 +158,11 @@ int scan_memory(void) {
         const unsigned char *buffer = (const unsigned char *)output;
         if (buffer >= memory && buffer < memory + size) {
             size_t first = (size_t)(buffer - memory);
-            found += scan_region(memory, first, label);
+            found += scan_pages(memory, first, label);
             memory += first + sizeof output;
             size -= first + sizeof output;
         }
-        found += scan_region(memory, size, label);
+        found += scan_pages(memory, size, label);
     }
     return found;
 }
