@@ -105,12 +105,12 @@ fn a_caller_with_few_open_files_causes_no_outage() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         let driver = Driver::build(site)?;
         let token = tokens::mytoken(site, "alice", &json!({"response_type": "short_token"}))?;
-        let others = || driver.run(site, &[STACKS, "sshd", "alice", "local"], &[token.clone()]);
+        let others = || driver.run(site, &[STACKS, "sshd", "alice", "local"], std::slice::from_ref(&token));
         assert_eq!(others()?.code, 0);
         let mut codes = Vec::new();
         for limit in 3..16 {
             let script = format!("ulimit -n {limit}; exec {PROGRAM} {STACKS} sshd alice local");
-            let outcome = site.script("root", &script).stdin(terminated(&[token.clone()])).run()?;
+            let outcome = site.script("root", &script).stdin(terminated(std::slice::from_ref(&token))).run()?;
             codes.push((limit, outcome.stdout.lines().last().unwrap_or_default().to_owned()));
             let after = others()?;
             assert_eq!(after.code, 0, "after a login with {limit} open files: {}\n{}", after.output, site.logs());
