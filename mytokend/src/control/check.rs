@@ -182,14 +182,11 @@ fn check_with(
     let package_tool = PackageTool::of(host.unwrap_or(&ThisHost::default()));
     let mut findings = Findings { package_tool, ..Findings::default() };
     findings.host.version = Some(running::VERSION.to_owned());
-    let last_logins = LastLogins::of_host();
-    let Some(shared) = findings.shared(dir, trust) else {
-        // The module reads these rules also then.
-        findings.key_logins(dir, trust, &last_logins, host.is_some());
-        return findings;
-    };
-    let login = findings.login_settings(dir, &shared, trust, accounts, host);
-    findings.key_logins(dir, trust, &last_logins, host.is_some());
+    let shared = findings.shared(dir, trust);
+    let login = shared.as_ref().and_then(|shared| findings.login_settings(dir, shared, trust, accounts, host));
+    // The module reads these rules also when it can use nothing else.
+    findings.key_logins(dir, trust, &LastLogins::of_host(), host.is_some());
+    let Some(shared) = shared else { return findings };
     let loads_us = || host.is_some() && (slurm::is_in_slurmd() || slurm::loads_us(None));
     let jobs = findings.jobs_settings(dir, &shared, trust, &loads_us);
     if let Some(login) = &login {
@@ -377,6 +374,19 @@ mod tests {
         assert_eq!(findings.findings.len(), 1);
         assert!((findings.exit_status() == 2) && findings.findings[0].text.contains("proxy"), "{findings:?}");
         assert!(findings.findings[0].fix.as_ref().unwrap().starts_with("${EDITOR:-vi} +2 "), "{findings:?}");
+    }
+
+    #[test]
+    fn refused_keys_are_found_whatever_else_is_broken() {
+        let dir = site();
+        std::fs::write(dir.path().join("login.toml"), "[account\nkey_logins = 'motley_cue'").unwrap();
+        for shared in [None, Some("[http]\nproxi = ''")] {
+            if let Some(broken) = shared {
+                std::fs::write(dir.path().join("mytoken.toml"), broken).unwrap();
+            }
+            let findings = check(dir.path(), Path::new("/nonexistent"));
+            assert!(findings.has(kinds::KEY_LOGINS), "{shared:?}: {findings:?}");
+        }
     }
 
     #[test]

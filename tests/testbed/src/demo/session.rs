@@ -19,6 +19,8 @@ pub(super) fn log_in(site: &Site, narrator: &mut Narrator) -> Result<Session> {
     let mut session = Session::open(site, "alice", ssh)?;
     let who = session.run("whoami; echo \"$SSH_CONNECTION\"", Duration::from_secs(10))?;
     narrator.show("alice@laptop", "mytoken-ssh ssh --delegate testbed", &who);
+    // What writes the log can be late.
+    site.system_log()?;
     let log = site.sh(
         "root",
         "grep -h 'pam_mytoken' /var/log/all.log | tail -n 3; grep -h 'Accepted' /var/log/all.log | tail -n 1",

@@ -115,9 +115,7 @@ static int scan_region(const volatile unsigned char *begin, size_t size, const c
 static int is_readable(const unsigned char *page) {
     unsigned char byte;
     struct iovec to = {&byte, 1}, from = {(void *)page, 1};
-    int readable = process_vm_readv(getpid(), &to, 1, &from, 1, 0) == 1;
-    byte = 0;
-    return readable;
+    return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == 1;
 }
 
 // Scans what can be read, in runs of pages.

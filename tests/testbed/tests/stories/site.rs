@@ -2,11 +2,12 @@
 //! The site itself, without tokens.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use testbed::drive::journal::Journal;
 use testbed::site::addresses;
 use testbed::site::servers::{CA, MYTOKEN_SERVER};
-use testbed::{Options, Result, Site, story, story_with_own_servers};
+use testbed::{Error, Options, Result, Site, story, story_with_own_servers};
 
 fn without_product() -> Result<Options> {
     Ok(Options { product: false, foreign: None, ..Options::new()? })
@@ -24,6 +25,25 @@ fn four_nodes_run_a_job_with_inner_srun() -> Result<()> {
         site.script("alice", "cat >job.sh && sbatch -W job.sh").stdin(job).run()?.ok()?;
         let output = site.run("alice", ["sort", "job.out"])?.ok()?;
         assert_eq!(output.lines(), ["0: alice", "0: n1", "1: alice", "1: n2", "2: alice", "2: n3"]);
+        Ok(())
+    })
+}
+
+/// What writes the log is stopped for a second.
+#[test]
+fn the_system_log_is_read_with_all_lines_that_were_sent() -> Result<()> {
+    story(without_product()?, |site| {
+        let signal = |name: &str| site.sh("root", &format!("pkill -{name} -f '[t]estbed syslog'"))?.ok();
+        signal("STOP")?;
+        site.sh("root", "logger -t story 'sent before'")?.ok()?;
+        assert!(!site.read("/var/log/all.log")?.contains("sent before"), "the writer was not stopped");
+        let log = std::thread::scope(|scope| {
+            let read = scope.spawn(|| site.system_log());
+            std::thread::sleep(Duration::from_secs(1));
+            signal("CONT")?;
+            read.join().map_err(|_| Error::Refused("a thread of the story panicked".into()))?
+        })?;
+        assert!(log.contains("story: sent before") && !log.contains("testbed: read "), "{log}");
         Ok(())
     })
 }

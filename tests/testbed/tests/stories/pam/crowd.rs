@@ -58,7 +58,7 @@ fn check_a_crowd(site: &Site, dead: &str, other: &str) -> Result<()> {
     let results = std::thread::scope(|scope| -> Result<_> {
         let crowd = scope.spawn(|| crowd(site, dead));
         std::thread::sleep(Duration::from_secs(1));
-        // Without sshd, which takes seconds on a busy machine: the module gives up after six seconds, and this one must be before that.
+        // Without sshd, which takes seconds on a busy machine: the crowd is refused after three seconds, and this one must be before that.
         let arguments = [STACKS, "sshd", "alice", "ssh", "rhost=198.51.100.1"];
         let during = driver.run(site, &arguments, &[other.to_owned()])?;
         assert_eq!(during.code, 0, "{}", during.output);

@@ -22,14 +22,13 @@ pub(super) const AT_ONCE: Duration = Duration::from_secs(2);
 /// A login after one that sshd has ended asks the server for its discovery document first, for this time.
 const PROBE: Duration = Duration::from_secs(2);
 
-/// `LoginGraceTime` of sshd.
+/// `LoginGraceTime` of sshd where it ends logins, and the line for it.
 const GRACE: Duration = Duration::from_secs(9);
+const SHORT_GRACE: &str = "LoginGraceTime 9\n";
 
 /// When a person answers whose login sshd ends. Until then there are less than the six seconds after which the module itself gives up, and
 /// more than the three after which a request counts as one that waits long, also when a busy machine needs seconds to the prompt.
 const THINKS: Duration = Duration::from_millis(3_500);
-
-const SHORT_GRACE: &str = "LoginGraceTime 9\n";
 
 const UNAVAILABLE: &str = "unavailable at the moment";
 
