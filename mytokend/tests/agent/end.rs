@@ -311,6 +311,7 @@ fn a_job_that_ended_without_an_epilog_is_found() {
 fn a_running_job_without_a_process_here_keeps_its_token() {
     let agent = TestAgent::new();
     agent.start(7, "h1");
+    agent.wait_until_idle();
     agent.move_clock(MISSING);
     eventually("a query", || agent.queries() == 1);
     agent.advance(SWEEP);

@@ -312,6 +312,8 @@ impl TestAgent {
 
     /// Moves the clock and waits until the agent has done everything that is due.
     pub fn advance(&self, time: Duration) {
+        // A thread that writes a file has its last step after the answer. The clock would make it a thread that hangs.
+        eventually("the end of work in files", || !self.agent().works_on_files());
         self.move_clock(time);
         self.wait_until_idle();
     }

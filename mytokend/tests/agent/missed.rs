@@ -41,6 +41,7 @@ fn an_agent_that_was_stopped_finds_the_job_at_its_next_sweep() {
     let file = record(&agent, 7, Some("h1"));
     agent.move_clock(SWEEP);
     eventually("the token", || agent.token(7).exists() && !file.exists());
+    agent.wait_until_idle();
     // The job is known already: nothing happens a second time.
     let file = record(&agent, 7, Some("h1"));
     agent.move_clock(SWEEP);
@@ -55,6 +56,8 @@ fn a_record_ends_with_its_job_which_gives_its_credential_back() {
     agent.squeue_prints(&[(7, "7", "COMPLETED", "n1")]);
     agent.finish(7);
     assert!(!file.exists() && !agent.token(7).parent().unwrap().exists());
+    // The request for its first access token has an answer.
+    agent.wait_until_idle();
     agent.advance(SETTLE);
     assert_eq!((agent.revoked(), agent.last_event(7)), (1, EventKind::Revoked), "nobody else knows it");
 }
