@@ -4,6 +4,7 @@
 
 mod fake;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fake::Reply;
@@ -11,7 +12,7 @@ use fake::mytoken_server::{MytokenServer, NOW, access_token, client, mytoken, no
 use mytoken::InputError;
 use mytoken::server::ServerError;
 use mytoken::server::{AccessToken, AccessTokenRequest};
-use mytoken::{Error, Kind, Secret};
+use mytoken::{Clock, Error, Kind, Secret};
 use serde_json::{Value, json};
 
 const SHORT: &str = "abcdefghjkmnopqrstuvwxyzABCDEFGHJKLMNOPQRSTUVWXYZabcdefghjkmnopq";
@@ -89,6 +90,31 @@ fn granted_scope_and_audience_are_compared_with_the_request() {
             }
         }
     }
+}
+
+/// A clock that the answers of a server move.
+static PASSED: AtomicU64 = AtomicU64::new(0);
+
+struct PassingClock;
+
+impl Clock for PassingClock {
+    fn now(&self) -> u64 {
+        NOW + PASSED.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn the_time_of_the_request_belongs_to_the_life_of_the_token() {
+    let server = MytokenServer::with_handler(|_| {
+        PASSED.fetch_add(2, Ordering::SeqCst);
+        Reply::json(200, &json!({"access_token": "opaque", "token_type": "", "expires_in": 3, "scope": ""}))
+    });
+    let http = client();
+    let mytoken = mytoken(json!({}));
+    let request = AccessTokenRequest { mytoken: &mytoken, scope: "", audience: "", comment: "" };
+    let server = server.server(&http).with_clock(&PassingClock);
+    let got = server.access_token(&request, &mut no_rotation, soon()).unwrap();
+    assert_eq!((got.expires_in, got.exp, PassingClock.now()), (Some(3), Some(NOW + 3), NOW + 2));
 }
 
 #[test]

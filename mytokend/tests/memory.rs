@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use mytoken::private_files::Owner;
 use mytoken::{Deadline, Secret};
@@ -80,7 +81,7 @@ impl CredentialService for Services {
         _deadline: Deadline,
     ) -> Result<IssuedToken, RequestFailure> {
         self.0.lock().unwrap().extend(std::thread::current().name().map(str::to_owned));
-        Ok(IssuedToken { token: Secret::new("x".repeat(TEXT)), left: 36_000, lifetime: 36_000 })
+        Ok(IssuedToken { token: Secret::new("x".repeat(TEXT)), left: Duration::from_secs(36_000), lifetime: 36_000 })
     }
 
     fn lane_of(&self, _renewal: &RenewalCredential) -> String {

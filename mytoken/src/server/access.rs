@@ -89,15 +89,23 @@ impl Server<'_> {
             comment: request.comment,
         };
         let endpoint = &self.discovery.access_token_endpoint;
+        let asked_at = self.clock.now();
         let answer = self.post(endpoint, &body, repeat(request.mytoken), ANSWER_LIMIT, deadline)?;
         self.store_successor(&answer, on_rotation)?;
         if answer.status != 200 {
             return Err(self.refusal(&answer, Context::Mytoken(capabilities::AT)));
         }
-        self.granted_access(&answer, &scope, &audience)
+        self.granted_access(&answer, &scope, &audience, asked_at)
     }
 
-    fn granted_access(&self, answer: &HttpAnswer, scope: &str, audience: &str) -> Result<AccessToken, Error> {
+    /// `asked_at`: when the request was sent, Unix seconds.
+    fn granted_access(
+        &self,
+        answer: &HttpAnswer,
+        scope: &str,
+        audience: &str,
+        asked_at: u64,
+    ) -> Result<AccessToken, Error> {
         let said: AccessAnswer = answer.json().map_err(|reason| self.not_understood(answer, &reason))?;
         let token = said.access_token.filter(|token| !token.is_empty());
         let token =
@@ -123,11 +131,11 @@ impl Server<'_> {
             Some(jwt.unverified_lifetime().map_or(left, |lifetime| left.min(lifetime)))
         };
         let expires_in = said.expires_in.or_else(|| of_token(jwt.as_ref()?));
-        let now = self.clock.now();
         Ok(AccessToken {
             token,
             expires_in,
-            exp: expires_in.map(|seconds| now.saturating_add(seconds)),
+            // The time of the request belongs to the token's life. Counted from the answer, the end could be too late.
+            exp: expires_in.map(|seconds| asked_at.saturating_add(seconds)),
             scope: granted_scope,
             audience: granted_audience,
         })

@@ -99,7 +99,9 @@ impl BrokerMode {
             self.learn(credential, admitted);
         }
         match outcome {
-            TokenOutcome::Token { token, left, lifetime } => Ok(IssuedToken { token, left, lifetime }),
+            TokenOutcome::Token { token, left, lifetime } => {
+                Ok(IssuedToken { token, left: Duration::from_secs(left), lifetime })
+            }
             TokenOutcome::Later { reason, wait } => Err(later(reason, wait)),
             TokenOutcome::Refused { reason, .. } => Err(RequestFailure::permanent(reason)),
         }

@@ -76,8 +76,8 @@ pub struct Denied {
 pub struct IssuedToken {
     /// The token.
     pub token: Secret,
-    /// Seconds until its expiry, counted from the answer. They do not depend on this machine's clock if the answer names them.
-    pub left: u64,
+    /// Time until its expiry, counted from the answer. It does not depend on this machine's clock if the answer names it.
+    pub left: Duration,
     /// Lifetime in seconds.
     pub lifetime: u64,
 }

@@ -2,6 +2,7 @@
 //! Direct mode: this node has the cluster's private key and sends requests to the mytoken servers itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mytoken::cache::MemoryCache;
 use mytoken::config::Shared;
@@ -24,7 +25,7 @@ use super::lease::{AdmittedFile, LeaseCredential, lane};
 use super::server_clocks::ServerClocks;
 use crate::jobs::files::SealedFile;
 use crate::jobs::sealed::JobCredential;
-use crate::jobs::{StartRefusal, job_start, repeatable, windows};
+use crate::jobs::{StartRefusal, job_start, repeatable, whole_seconds, windows};
 
 /// Assumed lifetime in seconds of an access token whose expiry is unknown.
 const UNKNOWN_LIFETIME: u64 = 300;
@@ -141,7 +142,7 @@ impl DirectMode {
         let granted = self.with_server(url, charge, deadline, |server| {
             server.access_token(request, &mut refuse_rotation, deadline)
         })?;
-        let (left, lifetime) = life(granted.expires_in, granted.exp, self.clock.unix_millis() / 1000);
+        let (left, lifetime) = life(granted.expires_in, granted.exp, self.clock.unix_millis());
         Ok(IssuedToken { token: granted.token, left, lifetime })
     }
 }
@@ -306,13 +307,14 @@ fn access_token_request<'a>(
     AccessTokenRequest { mytoken, scope, audience, comment }
 }
 
-/// What a new access token has left at `now`, and its lifetime, in seconds. `expires_in` is from the server's answer, `exp` from the token.
-/// Both ends are of this host's clock: `exp` was computed from the lifetime in the answer, or by the server's clock.
-fn life(expires_in: Option<u64>, exp: Option<u64>, now: u64) -> (u64, u64) {
+/// What a new access token has left at `now` (Unix milliseconds), and its lifetime in seconds. `expires_in` is from the server's answer;
+/// `exp` (Unix seconds of this host's clock) counts from the request.
+fn life(expires_in: Option<u64>, exp: Option<u64>, now: u64) -> (Duration, u64) {
     let from_answer = expires_in.filter(|seconds| *seconds > 0);
-    let from_token = exp.map(|exp| exp.saturating_sub(now));
-    let lifetime = from_answer.or(from_token).unwrap_or(UNKNOWN_LIFETIME);
-    (from_token.unwrap_or(u64::MAX).min(lifetime), lifetime)
+    let left = exp.map(|exp| Duration::from_millis(exp.saturating_mul(1000).saturating_sub(now)));
+    let lifetime = from_answer.or(left.map(whole_seconds)).unwrap_or(UNKNOWN_LIFETIME);
+    let longest = Duration::from_secs(lifetime);
+    (left.map_or(longest, |left| left.min(longest)), lifetime)
 }
 
 fn failure(error: &Error) -> RequestFailure {

@@ -137,10 +137,10 @@ impl Agent {
 
     /// `is_current`: as with [`Self::install`].
     fn install_file(&self, lease: &mut Lease, index: u8, (issued, is_current): (&IssuedToken, bool), took: Duration) {
-        if issued.left == 0 && !is_current {
+        if issued.left.is_zero() && !is_current {
             return;
         }
-        if issued.left == 0 {
+        if issued.left.is_zero() {
             let reason = "the new access token has expired already; check this node's clock";
             return self.file_request_failed(lease, index, &RequestFailure::temporary(reason));
         }

@@ -109,10 +109,10 @@ impl Agent {
     pub(super) fn install(&self, lease: &mut Lease, issued: &IssuedToken, took: Duration, is_current: bool) {
         let now = self.now();
         let left = issued.left;
-        if left == 0 && !is_current {
+        if left.is_zero() && !is_current {
             return;
         }
-        if left == 0 {
+        if left.is_zero() {
             let reason = "the new access token has expired already; check this node's clock";
             return self.request_failed(lease, &RequestFailure::temporary(reason));
         }

@@ -185,8 +185,7 @@ impl Broker {
                         return self.later("too many requests for access tokens of this user wait at the broker");
                     }
                     TokenState::Ask => {
-                        let end =
-                            file.usable(now).map(|token| millis(now).saturating_add(token.left.saturating_mul(1000)));
+                        let end = file.usable(now).map(|token| millis(now.saturating_add(token.left)));
                         file.ask();
                         let place = Place { lane, uid: key.uid };
                         state.tokens.push(
@@ -365,7 +364,7 @@ fn cannot_ask(trouble: &str) -> String {
 
 fn outcome_of(result: Result<IssuedToken, RequestFailure>, required: bool) -> TokenOutcome {
     match result {
-        Ok(IssuedToken { token, left, lifetime }) => TokenOutcome::Token { token, left, lifetime },
+        Ok(IssuedToken { token, left, lifetime }) => TokenOutcome::Token { token, left: left.as_secs(), lifetime },
         Err(RequestFailure { reason, temporary: true, retry_after, .. }) => {
             TokenOutcome::Later { reason, wait: retry_after.map(millis) }
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::millis;
 use crate::agent::credential_service::{IssuedToken, RequestFailure};
 use crate::jobs::{AttemptTimes, attempt_times, backoff};
 
@@ -101,9 +102,9 @@ impl FileToken {
     pub fn usable(&self, now: Duration) -> Option<IssuedToken> {
         let (token, at) = self.held.as_ref()?;
         let age = now.saturating_sub(*at);
-        // A second that has begun counts.
-        let left = token.left.saturating_sub(age.saturating_add(Duration::from_nanos(999_999_999)).as_secs());
-        (left > 0).then(|| IssuedToken { left, ..token.clone() })
+        let left = token.left.saturating_sub(age);
+        // Nodes are told whole seconds.
+        (left.as_secs() > 0).then(|| IssuedToken { left, ..token.clone() })
     }
 
     /// A request for it is queued.
@@ -120,7 +121,7 @@ impl FileToken {
         if usable.as_ref().is_some_and(is_fresh) {
             return None;
         }
-        let times = attempt_times(usable.map(|token| token.left.saturating_mul(1000)), self.failures, longest);
+        let times = attempt_times(usable.map(|token| millis(token.left)), self.failures, longest);
         self.running = self.running.saturating_add(1);
         let further = times.further(self.running).filter(|_| !are_limited);
         self.further_due = further.map(|wait| now.saturating_add(wait));
@@ -144,7 +145,7 @@ impl FileToken {
         if self.usable(now).as_ref().is_some_and(is_fresh) {
             return;
         }
-        let result = result.and_then(|token| match token.left {
+        let result = result.and_then(|token| match token.left.as_secs() {
             0 => Err(RequestFailure::temporary(EXPIRED)),
             _ => Ok(token),
         });
@@ -188,7 +189,7 @@ impl FileToken {
         // One that has expired says nothing: without a token, the pause is as short as for the first one.
         let usable = self.usable(now);
         // A pause is at most a quarter of what is left. Without a token, jobs wait for the end of the pause.
-        let left = usable.as_ref().map_or(4 * WITHOUT, |token| token.left.saturating_mul(1000));
+        let left = usable.as_ref().map_or(4 * WITHOUT, |token| millis(token.left));
         let lifetime = usable.map_or(0, |token| token.lifetime);
         backoff(failures, lifetime, Some(left), failure.retry_after, draw)
     }
@@ -196,7 +197,7 @@ impl FileToken {
 
 /// A token is given out while half of its life is left.
 fn is_fresh(token: &IssuedToken) -> bool {
-    token.left >= token.lifetime / 2
+    token.left.as_secs() >= token.lifetime / 2
 }
 
 #[cfg(test)]
@@ -210,11 +211,11 @@ mod tests {
     }
 
     fn token(text: &str) -> IssuedToken {
-        IssuedToken { token: Secret::new(text), left: 100, lifetime: 100 }
+        IssuedToken { token: Secret::new(text), left: at(100), lifetime: 100 }
     }
 
     fn left(state: &TokenState) -> Option<u64> {
-        if let TokenState::Ready(token) = state { Some(token.left) } else { None }
+        if let TokenState::Ready(token) = state { Some(token.left.as_secs()) } else { None }
     }
 
     impl FileToken {
@@ -238,7 +239,7 @@ mod tests {
         assert_eq!(left(&file.state(at(60))), Some(50));
         assert!(matches!(file.state(at(61)), TokenState::Ask), "less than half is left");
         file.ask();
-        assert_eq!(file.usable(at(61)).map(|token| token.left), Some(49), "for who cannot wait");
+        assert_eq!(file.usable(at(61)).map(|token| token.left), Some(at(49)), "for who cannot wait");
         assert!(file.usable(at(110)).is_none(), "expired");
     }
 
@@ -262,7 +263,7 @@ mod tests {
     fn a_token_that_has_expired_on_arrival_is_a_failure_with_a_pause() {
         let mut file = FileToken::default();
         for _ in 0..3 {
-            file.asked(Ok(IssuedToken { left: 0, lifetime: 0, ..token("a") }), at(0), 0.9);
+            file.asked(Ok(IssuedToken { left: at(0), lifetime: 0, ..token("a") }), at(0), 0.9);
             let TokenState::Failed(failure) = file.state(at(0)) else { panic!("the server is asked without a pause") };
             assert!(failure.temporary && failure.retry_after.is_some_and(|wait| wait > at(0)), "{failure:?}");
             assert_eq!(failure.reason, EXPIRED);
@@ -272,7 +273,7 @@ mod tests {
     #[test]
     fn the_life_of_an_expired_token_makes_no_pause_longer() {
         let mut file = FileToken::default();
-        file.asked(Ok(IssuedToken { left: 3_600, lifetime: 3_600, ..token("a") }), at(0), 0.5);
+        file.asked(Ok(IssuedToken { left: at(3_600), lifetime: 3_600, ..token("a") }), at(0), 0.5);
         // After the expiry, jobs have no token until the server is back.
         for minute in 61..70 {
             file.asked(Err(RequestFailure::temporary("away")), at(minute * 60), 0.9);
@@ -324,7 +325,7 @@ mod tests {
         let renewal = send(&mut file, 60);
         file.answer(hangs, Err(RequestFailure::permanent("revoked")), at(61), 0.5);
         assert!(matches!(file.state(at(61)), TokenState::Wait), "that says nothing of the newer one");
-        file.answer(hangs, Ok(IssuedToken { left: 10, ..token("old") }), at(62), 0.5);
+        file.answer(hangs, Ok(IssuedToken { left: at(10), ..token("old") }), at(62), 0.5);
         assert_eq!(file.usable(at(62)).map(|held| held.token.expose().to_owned()).as_deref(), Some("a"));
         file.answer(renewal, Ok(token("b")), at(63), 0.5);
         assert_eq!(left(&file.state(at(63))), Some(100));

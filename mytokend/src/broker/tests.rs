@@ -121,7 +121,11 @@ impl CredentialService for Of {
         self.0.asked.lock().unwrap().push(text_of(credential));
         std::thread::sleep(self.0.delay + if number == 0 { self.0.hang } else { Duration::ZERO });
         let life = self.0.life;
-        Ok(IssuedToken { token: Secret::new(format!("token-{number}")), left: life, lifetime: life })
+        Ok(IssuedToken {
+            token: Secret::new(format!("token-{number}")),
+            left: Duration::from_secs(life),
+            lifetime: life,
+        })
     }
 
     fn lane_of(&self, _renewal: &RenewalCredential) -> String {

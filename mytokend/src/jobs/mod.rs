@@ -26,7 +26,9 @@ pub mod windows;
 pub use history::EventHistory;
 pub use job_start::StartRefusal;
 pub use known_nodes::KnownNodes;
-pub use renewal::{AttemptTimes, attempt_times, backoff, plan, remove_at, renew_at, repeatable, told_pause};
+pub use renewal::{
+    AttemptTimes, attempt_times, backoff, plan, remove_at, renew_at, repeatable, told_pause, whole_seconds,
+};
 pub use seal_error::SealError;
 pub use start_windows::{JobWindow, StartWindow};
 pub use submission_end::{EndDecision, FollowDecision, HeldSubmission, Progress, decide_end, follow};

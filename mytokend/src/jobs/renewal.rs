@@ -40,14 +40,20 @@ pub struct Plan {
 /// Shortest time between two renewals in milliseconds: a token that comes with little life left must not cause a loop.
 const SHORTEST_PAUSE: u64 = 500;
 
-/// The plan for a token with `left` seconds of `lifetime`.
+/// Seconds of which the last one may not be whole.
 #[must_use]
-pub fn plan(now: u64, left: u64, lifetime: u64, draw: f64) -> Plan {
-    // The time of the request belongs to the token's life. The clock of this agent counts whole seconds of it.
-    let exp = (now / 1000).saturating_add(left);
+pub fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs().saturating_add((time.subsec_nanos() > 0).into())
+}
+
+/// The plan for a token that has `left` of `lifetime` (seconds) at `now`.
+#[must_use]
+pub fn plan(now: u64, left: Duration, lifetime: u64, draw: f64) -> Plan {
+    // Between the answer and `now`, a second may have begun: if `left` were whole seconds, the end would be one too late.
+    let exp = now.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)) / 1000;
     // If this clock is ahead, or the provider issues old tokens, less than the lifetime is left. If the next renewal were computed
     // from the whole lifetime, it would be due at once, every time and on every node.
-    let renewal = renew_at(exp, lifetime.min(left), draw).max(now.saturating_add(SHORTEST_PAUSE));
+    let renewal = renew_at(exp, lifetime.min(whole_seconds(left)), draw).max(now.saturating_add(SHORTEST_PAUSE));
     Plan { exp, renewal }
 }
 
@@ -163,6 +169,17 @@ mod tests {
         assert_eq!(remove_at(1_003), 1_002_750, "not later, and not before its renewal");
         assert_eq!(renew_at(1000, 3, 0.0), 999_250);
         assert_eq!(renew_at(0, 3600, 0.5), 0, "after the expiry it is due at once");
+    }
+
+    #[test]
+    fn the_end_is_not_too_late_when_a_second_begins_after_the_answer() {
+        // Of three seconds that ended at 1,003,000, this was left at 1,000,990.
+        let left = Duration::from_millis(2_010);
+        for (now, renewal) in [(1_000_990, 1_002_250), (1_001_020, 1_002_250), (1_001_989, 1_002_489)] {
+            assert_eq!(plan(now, left, 3, 0.0), Plan { exp: 1_003, renewal }, "{now}");
+        }
+        assert_eq!(plan(1_000_000, Duration::ZERO, 3, 0.0), Plan { exp: 1_000, renewal: 1_000_500 });
+        assert_eq!(plan(0, Duration::MAX, 3, 0.0).exp, u64::MAX / 1000);
     }
 
     #[test]

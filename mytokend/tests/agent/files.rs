@@ -76,7 +76,11 @@ impl FileScript {
         let own =
             self.failure.clone().filter(|(file, _)| [name.as_str(), ""].contains(file)).map(|(_, failure)| failure);
         own.or(failure.filter(|_| !self.apart)).map_or(Ok(()), Err)?;
-        Ok(IssuedToken { token: Secret::new(format!("{name}-{number}")), left: LIFETIME, lifetime: LIFETIME })
+        Ok(IssuedToken {
+            token: Secret::new(format!("{name}-{number}")),
+            left: Duration::from_secs(LIFETIME),
+            lifetime: LIFETIME,
+        })
     }
 }
 

@@ -175,6 +175,7 @@ impl CredentialService for FakeServices {
         });
         failure.map_or(Ok(()), Err)?;
         let left = left.unwrap_or(LIFETIME.try_into().unwrap()).try_into().unwrap_or(0);
+        let left = Duration::from_secs(left);
         Ok(IssuedToken { token: Secret::new(format!("token-{number}")), left, lifetime: LIFETIME })
     }
 

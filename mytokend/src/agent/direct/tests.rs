@@ -155,16 +155,17 @@ fn only_a_refusal_of_the_token_ends_the_renewal() {
 #[test]
 fn a_token_lives_as_long_as_both_the_answer_and_its_text_say() {
     for (expires_in, exp, expected) in [
-        (Some(600), Some(1_600), (600, 600)),
-        (Some(600), Some(1_400), (400, 600)),
-        (Some(600), Some(9_999), (600, 600)),
-        (Some(600), None, (600, 600)),
-        (Some(0), Some(1_600), (600, 600)),
-        (None, Some(1_600), (600, 600)),
+        (Some(600), Some(1_600), (599_750, 600)),
+        (Some(600), Some(1_400), (399_750, 600)),
+        (Some(600), Some(9_999), (600_000, 600)),
+        (Some(600), None, (600_000, 600)),
+        (Some(0), Some(1_600), (599_750, 600)),
+        (None, Some(1_600), (599_750, 600)),
         (None, Some(900), (0, 0)),
-        (Some(0), None, (UNKNOWN_LIFETIME, UNKNOWN_LIFETIME)),
-        (None, None, (UNKNOWN_LIFETIME, UNKNOWN_LIFETIME)),
+        (Some(0), None, (UNKNOWN_LIFETIME * 1_000, UNKNOWN_LIFETIME)),
+        (None, None, (UNKNOWN_LIFETIME * 1_000, UNKNOWN_LIFETIME)),
     ] {
-        assert_eq!(life(expires_in, exp, 1_000), expected, "{expires_in:?} {exp:?}");
+        let (left, lifetime) = life(expires_in, exp, 1_000_250);
+        assert_eq!((left, lifetime), (Duration::from_millis(expected.0), expected.1), "{expires_in:?} {exp:?}");
     }
 }

@@ -139,13 +139,13 @@ impl NamedFile {
         attempt_times(self.left(now), self.failures, longest)
     }
 
-    /// Takes a token that a request has brought after `took`, with `left` seconds of `lifetime`. `is_current`: no other one has brought one
+    /// Takes a token that a request has brought after `took`, which has `left` of `lifetime` (seconds). `is_current`: no other one has brought one
     /// since it was sent. Returns whether it is another one than that
     /// which was there; `None`: one that lives longer is there already. A file with an earlier token of the same end is written again.
     pub fn install(
         &mut self,
         token: Secret,
-        (left, lifetime): (u64, u64),
+        (left, lifetime): (Duration, u64),
         (took, is_current): (Duration, bool),
         now: u64,
         draw: f64,
@@ -274,7 +274,7 @@ mod tests {
     }
 
     fn install(file: &mut NamedFile, text: &str, left: u64, now: u64) -> Option<bool> {
-        file.install(Secret::new(text), (left, 60), (Duration::ZERO, true), now, 0.0)
+        file.install(Secret::new(text), (Duration::from_secs(left), 60), (Duration::ZERO, true), now, 0.0)
     }
 
     fn with_token() -> NamedFile {
@@ -320,7 +320,7 @@ mod tests {
         // Its renewal is under way.
         file.due = Some(NOW);
         let late = (Duration::from_secs(9), false);
-        assert_eq!(file.install(Secret::new("b"), (20, 60), late, NOW, 0.0), None);
+        assert_eq!(file.install(Secret::new("b"), (Duration::from_secs(20), 60), late, NOW, 0.0), None);
         assert_eq!(file.token.map(|token| token.exp), Some(1_060));
     }
 

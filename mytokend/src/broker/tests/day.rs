@@ -95,7 +95,7 @@ fn play(runs: &[Run], nodes: u32) -> (usize, usize, usize) {
                 let answer = test.runtime.block_on(test.broker.token(&format!("n{node}"), &request)).unwrap();
                 let TokenOutcome::Token { left, lifetime, .. } = answer.outcome else { panic!("{:?}", answer.outcome) };
                 assert!(left >= LIFE / 2, "{left} s are left");
-                let plan = renewal::plan(now, left, lifetime, rand::random());
+                let plan = renewal::plan(now, Duration::from_secs(left), lifetime, rand::random());
                 let end = runs[run].end * 1000;
                 let next = if plan.renewal < end { Happens::Token { run, node } } else { Happens::End { run, node } };
                 events.push(Reverse((plan.renewal.min(end), next)));

@@ -24,7 +24,7 @@ fn a_node_that_does_not_wait_gets_no_token_of_a_job_that_has_left_it() {
     // The one before, while the server is asked for the next one.
     let key = SubmissionKey::new(7, "a", "7:a");
     let mut older = FileToken::default();
-    let token = IssuedToken { token: Secret::new("older".to_owned()), left: 40, lifetime: 100 };
+    let token = IssuedToken { token: Secret::new("older".to_owned()), left: Duration::from_secs(40), lifetime: 100 };
     let now = test.broker.clock.elapsed();
     older.ask();
     let (_, round) = older.begin(now, Duration::from_secs(30), false).unwrap();

@@ -81,9 +81,10 @@ impl Schedule {
         self.held.map(|held| held.expires.saturating_sub(now))
     }
 
-    /// A token came that lives for `lifetime` seconds after `begin`, the time of its request.
+    /// A token came. Its lifetime in seconds counts from `begin`, the time of its request.
     pub fn granted(&mut self, begin: Duration, now: Duration, lifetime: u64, draw: f64) {
-        let expires = begin.saturating_add(Duration::from_secs(lifetime));
+        // Servers count whole seconds. Of the one in which they issued it, a part was over.
+        let expires = begin.saturating_add(Duration::from_secs(lifetime.saturating_sub(1)));
         let after = Duration::from_millis(renew_at(lifetime, lifetime, draw));
         self.held = Some(Held { expires, lifetime });
         self.due = Some(begin.saturating_add(after).max(now.saturating_add(SHORTEST_PAUSE)));
@@ -148,18 +149,18 @@ mod tests {
     #[test]
     fn an_expired_token_is_removed_while_a_request_hangs() {
         let mut schedule = granted(seconds(0), seconds(0), 20, 0.0);
-        assert_eq!(schedule.next(seconds(15)), Step::Request(Duration::from_millis(2_500)));
-        assert_eq!(schedule.next(seconds(18)), Step::Wait(seconds(2)));
-        assert_eq!(schedule.next(seconds(20)), Step::Remove);
-        assert_eq!(schedule.next(seconds(20)), Step::Wait(LONGEST_WAIT));
+        assert_eq!(schedule.next(seconds(15)), Step::Request(seconds(2)));
+        assert_eq!(schedule.next(seconds(18)), Step::Wait(seconds(1)));
+        assert_eq!(schedule.next(seconds(19)), Step::Remove);
+        assert_eq!(schedule.next(seconds(19)), Step::Wait(LONGEST_WAIT));
         schedule.granted(seconds(21), seconds(22), 20, 0.0);
-        assert_eq!(schedule.left(seconds(22)), Some(seconds(19)));
+        assert_eq!(schedule.left(seconds(22)), Some(seconds(18)));
     }
 
     #[test]
     fn a_hang_leaves_time_for_another_request() {
         let mut schedule = granted(seconds(0), seconds(0), 40, 0.0);
-        assert_eq!(schedule.next(seconds(30)), Step::Request(seconds(5)));
+        assert_eq!(schedule.next(seconds(30)), Step::Request(Duration::from_millis(4_500)));
         schedule.failed(seconds(35), None, 0.0);
         assert_eq!(schedule.next(seconds(36)), Step::Request(seconds(2)), "before the token expires");
     }
@@ -169,8 +170,8 @@ mod tests {
         let mut schedule = granted(seconds(0), seconds(0), 20, 0.0);
         assert!(matches!(schedule.next(seconds(15)), Step::Request(_)));
         schedule.refused();
-        assert_eq!(schedule.next(seconds(16)), Step::Wait(seconds(4)));
-        assert_eq!(schedule.next(seconds(20)), Step::Remove);
+        assert_eq!(schedule.next(seconds(16)), Step::Wait(seconds(3)));
+        assert_eq!(schedule.next(seconds(19)), Step::Remove);
         assert_eq!(schedule.next(seconds(1_000)), Step::Wait(LONGEST_WAIT));
     }
 

@@ -19,6 +19,9 @@ const REFUSED: &str = "PerSourcePenalties authfail:1s";
 /// The one for account names that do not. It is not active in that file: sshd before 10.3 would not start with it.
 const UNKNOWN_NAME: &str = "PerSourcePenalties invaliduser:1s";
 
+/// Both, for an sshd that knows both.
+const BOTH: &str = "PerSourcePenalties authfail:1s invaliduser:1s";
+
 /// Seconds that sshd adds for each refusal as shipped. From 15 s on it blocks the address.
 const AS_SHIPPED: f64 = 5.0;
 
@@ -38,9 +41,7 @@ impl Findings {
             (true, _) => "refused logins",
             (false, true) => "logins with a mistyped account name",
         };
-        let text = format!(
-            "PerSourcePenalties is as shipped: four {whose} shut an address out, which matters where many people share one"
-        );
+        let text = format!("PerSourcePenalties is as shipped: four {whose} block an address");
         let fix = self.shorter(host, files, penalties);
         self.add_fixed(kinds::SSHD_PENALTIES, text, fix);
     }
@@ -53,7 +54,11 @@ impl Findings {
         // The file of SUSE is for updates alone.
         let can_put = !unknown && files.main != Path::new(VENDOR);
         let mut steps = Vec::new();
-        if is_long(penalties, "authfail") {
+        let [refused, unknown_name] = ["authfail", "invaliduser"].map(|class| is_long(penalties, class));
+        if refused && unknown_name && can_put && !exists(PENALTIES) {
+            // One step is shorter than two.
+            steps.push(put_first(MAIN, &[BOTH]));
+        } else if refused {
             if read && exists(SHIPPED_PENALTIES) && !exists(PENALTIES) {
                 steps.push(link(SHIPPED_PENALTIES, PENALTIES));
             } else if can_put && !exists(PENALTIES) {
@@ -63,7 +68,7 @@ impl Findings {
                 return files.lines("persourcepenalt");
             }
         }
-        if is_long(penalties, "invaliduser") && can_put {
+        if unknown_name && !refused && can_put {
             steps.push(put_first(MAIN, &[UNKNOWN_NAME]));
         }
         if steps.is_empty() {
@@ -120,6 +125,7 @@ mod tests {
         let (shipped, own) = ((SHIPPED_PENALTIES, ""), (PENALTIES, "PerSourcePenaltyExemptList 192.0.2.0/24\n"));
         let link = "ln -s /usr/share/mytoken/sshd-penalties.conf /etc/ssh/sshd_config.d/11-mytoken-penalties.conf && { sshd -t ";
         let put = "{ grep -qxF 'PerSourcePenalties authfail:1s' /etc/ssh/sshd_config || ";
+        let put_both = "{ grep -qxF 'PerSourcePenalties authfail:1s invaliduser:1s' /etc/ssh/sshd_config || ";
         let put_name = "{ grep -qxF 'PerSourcePenalties invaliduser:1s' /etc/ssh/sshd_config || ";
         let shown = "grep -inE '^[^#]*(persourcepenalt|include)' ";
         for (files, begin) in [
@@ -139,10 +145,9 @@ mod tests {
         ] {
             for penalties in [OF_10_0, OF_10_6] {
                 let (_, command) = found(files, penalties).unwrap();
-                assert!(command.starts_with(begin), "{files:?}: {command}");
-                assert_eq!(command.ends_with(" && sshd -t && systemctl reload ssh"), begin != shown, "{command}");
                 let both = penalties == OF_10_6 && begin != shown && files.iter().any(|(file, _)| *file == MAIN);
-                assert_eq!(command.contains(put_name), both, "{files:?}: {command}");
+                assert!(command.starts_with(if both { put_both } else { begin }), "{files:?}: {command}");
+                assert_eq!(command.ends_with(" && sshd -t && systemctl reload ssh"), begin != shown, "{command}");
             }
         }
         // The link is there, and sshd has a penalty that it does not change.
@@ -170,7 +175,7 @@ mod tests {
         ] {
             // Their lines end at different places.
             let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
-            for written in [REFUSED, UNKNOWN_NAME, "11-mytoken-penalties.conf"] {
+            for written in [REFUSED, UNKNOWN_NAME, BOTH, "11-mytoken-penalties.conf"] {
                 assert!(page.contains(written), "{written}: {page}");
             }
         }
