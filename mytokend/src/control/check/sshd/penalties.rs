@@ -41,7 +41,7 @@ impl Findings {
             (true, _) => "refused logins",
             (false, true) => "logins with a mistyped account name",
         };
-        let text = format!("PerSourcePenalties is as shipped: four {whose} block an address");
+        let text = format!("four {whose} block an address (PerSourcePenalties)");
         let fix = self.shorter(host, files, penalties);
         self.add_fixed(kinds::SSHD_PENALTIES, text, fix);
     }
