@@ -274,6 +274,9 @@ impl Budgets {
             if traffic.sent > 0 && matches!(result, Ok(_) | Err(Error::Server(_))) {
                 found.ledger.answered(now);
             }
+            if result.is_ok() && traffic.sent > 0 {
+                found.ledger.granted(now);
+            }
             if let Some(limit) = traffic.limit {
                 found.ledger.learn(limit, now);
             }

@@ -116,6 +116,11 @@ impl Ledger {
         self.known.answer(now);
     }
 
+    /// The server has granted a request.
+    pub fn granted(&mut self, now: u64) {
+        self.known.granted(now);
+    }
+
     /// An answer told the limit. Its own request was counted before.
     pub fn learn(&mut self, limit: RequestLimit, now: u64) {
         self.known.learn(limit, now);

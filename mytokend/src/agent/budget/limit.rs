@@ -27,7 +27,7 @@ const LONGEST_WAIT: u64 = 900_000;
 
 /// First and longest wait after a refusal without `Retry-After`. The mytoken server's own refusal has one (MT-07), so this one is of a proxy
 /// or of a provider, whose periods are seconds.
-const FIRST_UNTIMED: u64 = 5_000;
+const FIRST_UNTIMED: u64 = 2_000;
 const LONGEST_UNTIMED: u64 = 60_000;
 
 /// A limit that follows from a refusal is not lower.
@@ -94,6 +94,12 @@ impl Known {
     /// The server has answered.
     pub fn answer(&mut self, now: u64) {
         self.answered = Some(now);
+    }
+
+    /// The server has granted a request. After the end of a wait, the next one is as short as the first: a proxy that refuses one request
+    /// in a hundred must not stop a host for a minute. Before that, the request may have been sent before the refusal.
+    pub fn granted(&mut self, now: u64) {
+        self.untimed = self.untimed.filter(|(_, end)| now < *end);
     }
 
     /// The period in which requests are counted.

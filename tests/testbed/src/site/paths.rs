@@ -32,6 +32,12 @@ pub fn roots() -> PathBuf {
     target().join("roots")
 }
 
+/// The keys of the test server's provider, which all sites share.
+#[must_use]
+pub fn provider_keys() -> PathBuf {
+    target().join("testbed-provider-keys.json")
+}
+
 /// Where `make deb` puts the product's Debian packages.
 #[must_use]
 pub fn packages() -> PathBuf {

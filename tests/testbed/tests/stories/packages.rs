@@ -67,6 +67,32 @@ fn installing_changes_two_links_and_purging_leaves_none() -> Result<()> {
     })
 }
 
+/// The last logins decide about logins with keys, as long as the module is there.
+#[test]
+fn each_package_purges_its_own_state_alone() -> Result<()> {
+    const STATE: &str =
+        "cd /var/lib/mytoken && umask 077 && mkdir -p logins nodes && touch logins/2001 nodes/n1.json node.key";
+    with_packages(|site| {
+        let left = || Ok::<_, Error>(site.sh("root", "find /var/lib/mytoken | sort")?.stdout);
+        let logins = "/var/lib/mytoken\n/var/lib/mytoken/logins\n/var/lib/mytoken/logins/2001\n";
+        site.sh("root", &format!("mkdir -p /var/lib/mytoken && {STATE}"))?.ok()?;
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --purge mytokend")?.ok()?;
+        assert_eq!(left()?, logins);
+        site.sh("root", "dpkg --purge mytoken-sshd-config libpam-mytoken")?.ok()?;
+        assert_eq!(left()?, "");
+
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb")?.ok()?;
+        site.sh("root", &format!("mkdir -p /var/lib/mytoken && {STATE}"))?.ok()?;
+        site.sh("root", "dpkg --purge mytoken-sshd-config libpam-mytoken")?.ok()?;
+        let state =
+            "/var/lib/mytoken\n/var/lib/mytoken/node.key\n/var/lib/mytoken/nodes\n/var/lib/mytoken/nodes/n1.json\n";
+        assert_eq!(left()?, state);
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --purge mytokend")?.ok()?;
+        assert_eq!(left()?, "");
+        Ok(())
+    })
+}
+
 #[test]
 fn the_pam_profile_serves_sshd_and_no_other_service() -> Result<()> {
     story(Options { example_stack: false, ..one_node()? }, |site| {

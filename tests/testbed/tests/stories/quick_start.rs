@@ -9,7 +9,7 @@ use testbed::drive::people::{self, Session};
 use testbed::drive::{askpass, jobs};
 use testbed::site::servers::PROVIDER;
 use testbed::site::services::testserver;
-use testbed::{Error, Result, Site, wait};
+use testbed::{Error, Options, Release, Result, Site, wait};
 
 use crate::built_packages::{bring_packages, difference, etc, login_by_key};
 use crate::written::{Step, document, steps, ways_back};
@@ -50,7 +50,9 @@ fn as_administrator(machine: &Machine<'_>, step: &str) -> Result<()> {
     let outcome = machine.sh_with_answers(&format!("cd /root/packages\n{step}"), "y\n")?;
     eprintln!("# {step}\n{}{}", outcome.stdout, outcome.stderr);
     if step.starts_with("mytokenctl check") && outcome.code == 1 {
-        assert!(outcome.stdout.contains("\n0 errors"), "{outcome:?}");
+        // README names the warning of Debian 12's own stack.
+        let known = outcome.stdout.contains("user_readenv") && outcome.stdout.ends_with("\n0 errors, 1 warning\n");
+        assert!(known && Options::new()?.release == Release::Bookworm, "{outcome:?}");
         return Ok(());
     }
     outcome.ok().map(drop)

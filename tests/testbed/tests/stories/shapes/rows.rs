@@ -100,6 +100,11 @@ pub(crate) const RUNNING: &[Row] = &[
         script: "script \"srun --het-group=0 $TASK 12\"; job -n1 : -n1 $SCRIPT; until_state R; sleep 2; alice scancel $JOB+1", ..ROW
     },
     Row {
+        shape: "heterogeneous job, one component reaches its limit", ends: "with its last component", tasks: 2, access_tokens: 2,
+        script: "script \"srun --het-group=1 $TASK 90 & srun --het-group=0 $TASK 45; wait\"; job -n1 --time=9 : -n1 --time=8 $SCRIPT
+                 until_state R; sleep 2; scontrol update jobid=$JOB+1 endtime=now+2", ..ROW
+    },
+    Row {
         shape: "requeued", ends: "with the last run", tasks: 2, access_tokens: 2,
         script: "job -n1 --requeue --wrap \"srun $TASK 6\"; until_state R; sleep 2; requeue; sleep 2
                  scontrol update jobid=$JOB starttime=now", ..ROW

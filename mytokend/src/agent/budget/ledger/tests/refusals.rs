@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn a_refusal_without_a_time_stops_requests_for_seconds_and_says_nothing_of_a_limit() {
     let mut ledger = Ledger::default();
-    for (refused, wait) in [(0, 5), (2, 3), (6, 10), (20, 20), (45, 40), (90, 60), (151, 60), (272, 5)] {
+    for (refused, wait) in [(0, 2), (1, 1), (6, 4), (20, 8), (45, 16), (90, 32), (151, 60), (212, 60), (333, 2)] {
         ledger.refused(None, refused * SECOND);
         for purpose in [Token, Revocation, Submission] {
             let told = ledger.told_wait(purpose, Some(ALICE), refused * SECOND);
@@ -15,7 +15,22 @@ fn a_refusal_without_a_time_stops_requests_for_seconds_and_says_nothing_of_a_lim
         }
         assert!(ledger.limit(refused * SECOND).is_none());
     }
-    assert!((0..500).all(|_| ledger.ask(Submission, Some(ALICE), 277 * SECOND).is_ok()));
+    assert!((0..500).all(|_| ledger.ask(Submission, Some(ALICE), 336 * SECOND).is_ok()));
+}
+
+#[test]
+fn after_a_request_that_is_granted_the_next_wait_is_short_again() {
+    let mut ledger = Ledger::default();
+    let mut refused = |at: u64, granted: Option<u64>| {
+        ledger.refused(None, at * SECOND);
+        let wait = ledger.ask(Token, None, at * SECOND).unwrap_err();
+        granted.into_iter().for_each(|at| ledger.granted(at * SECOND));
+        wait / SECOND
+    };
+    assert_eq!(refused(0, None), 2);
+    assert_eq!(refused(3, Some(5)), 4, "nothing was granted");
+    assert_eq!(refused(8, Some(17)), 8, "what was granted during the wait may have been sent before it");
+    assert_eq!(refused(18, None), 2);
 }
 
 #[test]
