@@ -27,6 +27,12 @@ const EXTERN_STEP: u32 = 0xffff_fffc;
 /// `SLURM_BATCH_SCRIPT`: the step that runs the script.
 const BATCH_STEP: u32 = 0xffff_fffb;
 
+/// `SLURM_INTERACTIVE_STEP`: the shell of salloc on the job's first node.
+const INTERACTIVE_STEP: u32 = 0xffff_fffa;
+
+/// The steps with which jobs begin. In these the user is told that there is no token: a loop of steps must not say it each time.
+const FIRST_STEPS: [u32; 3] = [0, BATCH_STEP, INTERACTIVE_STEP];
+
 /// `S_JOB_ARRAY_TASK_ID` of a job outside an array (`NO_VAL`). Its `S_JOB_ARRAY_ID` may be the job's own id (SLURM-21).
 const NO_TASK: u32 = 0xffff_fffe;
 
@@ -61,7 +67,7 @@ pub fn start(call: &HookCall) {
         info(format_args!("no access token: Slurm gives no job id or user"));
         return;
     };
-    let is_first = request.step == 0 || request.step == BATCH_STEP;
+    let is_first = FIRST_STEPS.contains(&request.step);
     let answered = ask_agent(&call.settings, &request, is_required(call.spank));
     let state = explain_requeue(call, answered.state);
     let step = StepToken { announces: is_first || is_attached, state, ..answered };

@@ -95,8 +95,11 @@ pub fn follow(
     };
     // One call of sbatch makes one job, mostly in the seconds after its credential was made. Whether one of them still lives is asked of
     // all jobs that may be it.
-    let (soon, all) = (within(made.saturating_sub(EARLY), made.saturating_add(SOON)), within(begin, end));
-    let seen = if single && !soon.is_empty() { &soon } else { &all };
+    let (soon, in_time) = (within(made.saturating_sub(EARLY), made.saturating_add(SOON)), within(begin, end));
+    let seen = if single && !soon.is_empty() { &soon } else { &in_time };
+    // Before the first answer that shows any, its job may have been requeued. Later jobs count from then on as if they were its own.
+    let all = if leaders.is_empty() { within(begin, end.max(now)) } else { in_time.clone() };
+    let before = if seen.is_empty() && !all.is_empty() { before.max(Progress::Unsure) } else { before };
     let several = seen.iter().map(|row| row.leader).collect::<BTreeSet<u32>>().len() > 1;
     let progress = seen.iter().map(|row| progress(row)).max().unwrap_or(Progress::Nothing).max(before);
     let progress = if progress == Progress::Started && several { Progress::Unsure } else { progress };

@@ -8,6 +8,9 @@ use super::agent::FakeAgent;
 use super::host::{ALLOCATOR, HANDLE, Host, HostOutput, JOB_SCRIPT, LOCAL, SEALED};
 
 pub const BATCH: u32 = 0xffff_fffb;
+
+/// The step of the shell of salloc.
+const INTERACTIVE: u32 = 0xffff_fffa;
 const EXTERN: u32 = 0xffff_fffc;
 
 pub fn credential_variables() -> [String; 2] {
@@ -299,6 +302,17 @@ fn a_task_waits_for_a_limited_time() {
     assert!(seen.has(TASK_RUNS) && seen.took < Duration::from_secs(3));
     let output = seen.logs().last().copied();
     assert_eq!(output, Some("error mytoken: no access token yet: the sub-token has expired"));
+}
+
+#[test]
+fn a_job_is_told_once_that_it_has_no_token_whatever_step_it_begins_with() {
+    for (number, told) in [(0, true), (BATCH, true), (INTERACTIVE, true), (1, false), (7, false)] {
+        let agent = FakeAgent::answering(Some(&started("failed", false)));
+        let [sealed, handle] = credential_variables();
+        let seen = step(Host::step(number).lines(&[&sealed, &handle]), &agent, &[]);
+        let said = seen.logs().contains(&"error mytoken: no access token: the sub-token has expired");
+        assert!(seen.has(TASK_RUNS) && said == told, "{number}: {:?}", seen.lines);
+    }
 }
 
 #[test]

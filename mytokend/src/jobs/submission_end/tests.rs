@@ -230,7 +230,10 @@ fn a_submission_without_a_job_is_revoked_by_its_own_host() {
         // sbatch has not submitted yet, or slurmctld has refused the job.
         ("", Nothing, 400, (Wait, Nothing)),
         ("", Nothing, 401, (Revoke, Nothing)),
-        ("5|5|RUNNING|39|60|n1|n1\n6|6|RUNNING|401|60|n1|n1", Nothing, 401, (Revoke, Nothing)),
+        ("5|5|RUNNING|39|60|n1|n1", Nothing, 401, (Revoke, Nothing)),
+        // It was requeued before the first answer, or this is another job.
+        ("5|5|RUNNING|39|60|n1|n1\n6|6|PENDING|401|N/A||n/a", Nothing, 401, (Wait, Unsure)),
+        ("6|6|COMPLETED|500|560|n1|n1", Nothing, 999, (RevokeLast, Unsure)),
         ("5|5|PENDING|50|60||n/a", Nothing, 9_999, (Wait, Waiting)),
         ("5|5|CANCELLED|50|60||n/a", Waiting, 401, (Revoke, Waiting)),
         ("5|5|CANCELLED|50|60||n/a", Waiting, 50, (Wait, Waiting)),
