@@ -94,6 +94,12 @@ impl LastLogins {
         Self::new(Path::new(DIRECTORY), Owner::ROOT)
     }
 
+    /// Where they are kept.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Whether something may be known about an account. The first login makes the directory, so without one
     /// `key_logins` was never set.
     #[must_use]

@@ -185,7 +185,7 @@ fn check_with(
     let shared = findings.shared(dir, trust);
     let login = shared.as_ref().and_then(|shared| findings.login_settings(dir, shared, trust, accounts, host));
     // The module reads these rules also when it can use nothing else.
-    findings.key_logins(dir, trust, &LastLogins::of_host(), host.is_some());
+    let last_logins = findings.key_logins(dir, trust, &LastLogins::of_host(), host.is_some());
     let Some(shared) = shared else { return findings };
     let loads_us = || host.is_some() && (slurm::is_in_slurmd() || slurm::loads_us(None));
     let jobs = findings.jobs_settings(dir, &shared, trust, &loads_us);
@@ -214,7 +214,7 @@ fn check_with(
         if login.is_some() {
             findings.cache(&DiskCache::of_host());
         }
-        findings.confinement(host, login.as_ref().map(|_| shared.http.proxy.as_str()));
+        findings.confinement(host, login.as_ref().map(|_| shared.http.proxy.as_str()), last_logins.as_deref());
     }
     let limits = if offline {
         findings.ok("network", "no request was sent to providers and mytoken servers (--offline)");

@@ -2,7 +2,7 @@
 //! Findings about logins without a token: `[account]` of `login.toml`. A mistake there keeps out whoever has only a key, the administrator too.
 
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mytoken::Error;
 use mytoken::config::{FileTrust, KeyError};
@@ -14,10 +14,15 @@ const PART: &str = "key logins";
 
 impl Findings {
     /// Reads the rules as the module does. With `root` also opens the directory of the last logins, which only root can.
-    pub(super) fn key_logins(&mut self, dir: &Path, trust: FileTrust, logins: &LastLogins, root: bool) {
-        let Some(rules) = KeyLoginRules::read(dir, trust).filter(|rules| rules.unchecked(logins).is_none()) else {
-            return;
-        };
+    /// Returns this directory if logins without a token need it.
+    pub(super) fn key_logins(
+        &mut self,
+        dir: &Path,
+        trust: FileTrust,
+        logins: &LastLogins,
+        root: bool,
+    ) -> Option<PathBuf> {
+        let rules = KeyLoginRules::read(dir, trust).filter(|rules| rules.unchecked(logins).is_none())?;
         let refused = |why: &dyn Display| format!("logins without a token are refused: {why}");
         match &rules.key_logins {
             Err(KeyError::File(error) | KeyError::Value(error)) => {
@@ -28,6 +33,7 @@ impl Findings {
                 Err(error) => self.add_kind(kinds::KEY_LOGINS, refused(&error)),
             },
         }
+        rules.key_logins.is_ok().then(|| logins.directory().to_owned())
     }
 }
 
@@ -38,6 +44,24 @@ mod tests {
     use mytoken::private_files::Owner;
 
     use super::*;
+
+    #[test]
+    fn the_directory_is_needed_where_key_logins_asks_for_last_logins() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = Owner::current();
+        let logins = LastLogins::new(&dir.path().join("var/mytoken/logins"), me);
+        let needed = |text: &str| {
+            std::fs::write(dir.path().join("login.toml"), text).unwrap();
+            Findings::default().key_logins(dir.path(), FileTrust::user(me.uid), &logins, true)
+        };
+        for of in ["motley_cue", "recent-login:24h"] {
+            let directory = needed(&format!("[account]\nkey_logins = '{of}'\n"));
+            assert_eq!(directory.as_deref(), Some(logins.directory()), "{of}");
+        }
+        for text in ["", "[account]\nkey_logins = 'ignore'\n", "[account]\nkey_logins = 'sometimes'\n"] {
+            assert_eq!(needed(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn whatever_refuses_all_of_them_is_found() {

@@ -87,6 +87,8 @@ kinds! {
     SELINUX_MODULE: "selinux-module", "SELinux", Warning, "semodule -i mytoken.cil   # from packaging/selinux of the source: Debian has no package of it";
     /// `SELinux` does not let sshd connect to the token servers, or to the proxy: a boolean of the module is off.
     SELINUX_BOOLEAN: "selinux-boolean", "SELinux", Warning, "";
+    /// `SELinux` does not let sshd use the files of the last logins, which `key_logins` needs: their directory is missing or has another label.
+    SELINUX_LABEL: "selinux-label", "SELinux", Error, "install -d -m 0755 /var/lib/mytoken && restorecon -R /var/lib/mytoken";
     /// `AppArmor` confines a program that the product needs.
     APPARMOR_PROFILE: "apparmor-profile", "AppArmor", Warning, "aa-status   # the profile must allow /etc/mytoken and /run/mytoken, and for sshd the network";
 }

@@ -18,6 +18,17 @@ const ENFORCING: &str = "mount -t tmpfs none /sys/fs; mkdir /sys/fs/selinux; pri
 /// The state of the module as shipped.
 const MODULE: &str = "printf 'munge\\nmytoken\\n' >/root/modules";
 
+/// Logins without a token need recent ones with a token, whose directory has the label of other services in /var/lib.
+/// No file of the tests has a label: these programs keep that of the directory.
+const UNLABELLED: &str = "mv /usr/bin/stat /usr/bin/stat.real; echo system_u:object_r:var_lib_t:s0 >/root/label; \
+    printf '#!/bin/sh\\ntest \"$*\" = \"-L -c %%C /var/lib/mytoken/logins\" && exec cat /root/label\\n' \
+    >/usr/bin/stat; \
+    echo 'exec /usr/bin/stat.real \"$@\"' >>/usr/bin/stat; \
+    printf '#!/bin/sh\\ntest \"$*\" = \"-R /var/lib/mytoken\" && sed -i s/var_lib_t/mytoken_runtime_t/ /root/label\\n' \
+    >/usr/sbin/restorecon; chmod 755 /usr/bin/stat /usr/sbin/restorecon; mkdir -p /etc/mytoken/login.d; \
+    printf '[account]\\nkey_logins = \"recent-login:24h\"\\n' >/etc/mytoken/login.d/account.toml; \
+    install -d -m 0755 /var/lib/mytoken; install -d -m 0700 /var/lib/mytoken/logins";
+
 fn assert_healthy(site: &Site, after: &str) -> Result<()> {
     // A proxy that is only configured gives no answer.
     let (found, status) = findings(site, "--offline")?;
@@ -50,8 +61,18 @@ fn what_a_security_module_forbids_is_found_alone() -> Result<()> {
             }
             assert_healthy(site, break_it)?;
         }
-        // Without a policy that is enforced, the boolean does not matter.
-        site.sh("root", "setsebool -P mytoken_sshd_connect_http off; umount /sys/fs")?.ok()?;
+        let found = sees_alone(site, "--offline", UNLABELLED, "selinux-label", 2)?;
+        assert!(
+            found.iter().all(|found| found.text.contains("/var/lib/mytoken/logins: its type is var_lib_t")),
+            "{found:?}"
+        );
+        for found in &found {
+            site.sh("root", &found.fix)?.ok()?;
+        }
+        assert_healthy(site, "the label of the last logins")?;
+        // Without a policy that is enforced, neither matters.
+        let wrong = "sed -i s/mytoken_runtime_t/var_lib_t/ /root/label; setsebool -P mytoken_sshd_connect_http off";
+        site.sh("root", &format!("{wrong}; umount /sys/fs"))?.ok()?;
         assert_healthy(site, "the end of SELinux")?;
         let profile = "mount -t tmpfs none /sys/kernel; mkdir -p /sys/kernel/security/apparmor; \
                        echo '/usr/sbin/sshd (enforce)' >/sys/kernel/security/apparmor/profiles";
