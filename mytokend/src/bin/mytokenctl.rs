@@ -19,14 +19,13 @@ use mytokend::control::agent_socket::agent_socket;
 use mytokend::control::arguments::{
     BrokerCommand, ControlArguments, ControlCommand, KeyCommand, NodeCommand, ProfileCommand,
 };
-use mytokend::control::attach::{Attachment, attach};
 use mytokend::control::check::{self, CheckOptions};
 use mytokend::control::launch::BEARER_TOKEN_FILE;
 use mytokend::control::node::{BrokerNodes, Outcome, enrol, list};
 use mytokend::control::standard_input::{read_code, read_token};
 use mytokend::control::{
-    broker_ca, broker_status, budgets, explain, explain_submission, key::Keys, keygen, last_refusal, logins::Logins,
-    profile, replace, run, status, with_token,
+    attach, broker_ca, broker_status, budgets, explain, explain_submission, key::Keys, keygen, last_refusal,
+    logins::Logins, profile, replace, run, status, with_token,
 };
 use mytokend::privacy;
 use mytokend::submit::{UserEnvironment, forget_shared};
@@ -109,8 +108,11 @@ fn main() -> ExitCode {
         ControlCommand::Explain { submission: Some(profile), config, .. } => show_submission(&profile, &config, times),
         ControlCommand::Profile { command } => show_profiles(command, times),
         ControlCommand::Run { profile, config, command } => Ok(run_command(&config, &profile, &command)),
-        ControlCommand::Attach { profile, required, json, config } => {
-            show_attachment(&config, &profile, required, json)
+        ControlCommand::Attach { worker: true, profile, required, config, .. } => {
+            Ok(attach::work(config, profile, required))
+        }
+        ControlCommand::Attach { profile, required, json, config, .. } => {
+            Ok(attach::attach(&config, &profile, required, json))
         }
         ControlCommand::WithToken { command } => Ok(run_with_token(&command)),
         ControlCommand::Explain { last: Some(account), .. } => {
@@ -347,22 +349,6 @@ fn show_profiles(command: ProfileCommand, times: TimeFormat) -> Result<ExitCode,
     }
     .map_err(|error| error.to_string())?;
     Ok(show_decision(&text, requested))
-}
-
-fn show_attachment(config: &Path, profile: &str, required: bool, json: bool) -> Result<ExitCode, String> {
-    let created = attach(config, profile, required)?;
-    for note in &created.notes {
-        eprintln!("mytokenctl: {note}");
-    }
-    let attachment = Attachment::of(&created.submission, &created.tools, created.several_files);
-    let attachment = if required { attachment.requiring(profile) } else { attachment };
-    let text = if json { serde_json::to_string(&attachment) } else { Ok(attachment.lines()) };
-    let printed = text.map_err(|error| error.to_string()).and_then(|text| {
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| error.to_string())
-    });
-    // No job can get it then.
-    printed.inspect_err(|_| drop(created.revoke())).map(|()| ExitCode::SUCCESS)
 }
 
 fn host_name() -> String {

@@ -230,6 +230,9 @@ pub enum ControlCommand {
         /// Directory of the configuration
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         config: PathBuf,
+        /// This is the process that makes the credential (`crate::submit::relay`)
+        #[arg(long, hide = true)]
+        worker: bool,
     },
     /// Runs a program that reads no token file, with the access token of the job or session in its environment
     WithToken {

@@ -2,17 +2,19 @@
 //! `mytokenctl attach`: prints the environment that gives a credential to a job which no Slurm command submits: slurmrestd and programs
 //! with libslurm load no plugin at submission.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
 
-use mytoken::time_format::TimeFormat;
-use mytoken::{Clock, Deadline, SystemClock};
-use mytoken_wire::tools::{self, Tool};
+use mytoken_wire::submission::SubmitAnswer;
+use mytoken_wire::tools;
 use serde::Serialize;
 
-use crate::submit::patience::Patience;
-use crate::submit::{
-    JobTime, SealedSubmission, SubmitConfig, SubmitRequest, SubmittedCredential, UserEnvironment, submit,
-};
+use crate::submit::arguments::{SubmitArguments, SubmitCommand};
+use crate::submit::relay::{self, WORKER};
+use crate::submit::worker;
 
 /// The variable with the sealed credential.
 const SEALED: &str = "SLURM_MYTOKEN";
@@ -35,18 +37,19 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// The attachment of a submission, with the tools of its profile.
+    /// The attachment of the worker's answer. `None`: it has no credential.
     #[must_use]
-    pub fn of(submission: &SealedSubmission, tools: &[Tool], several_files: bool) -> Self {
-        let SealedSubmission { sealed, handle } = submission;
+    pub fn of(answer: &SubmitAnswer) -> Option<Self> {
+        let (sealed, handle) = (answer.sealed.as_ref()?, answer.handle.as_ref()?);
         let mut environment = vec![format!("{SEALED}={sealed}"), format!("{HANDLE}={handle}")];
+        let tools = tools::known(answer.tools.iter().map(String::as_str));
         if !tools.is_empty() {
-            environment.push(format!("{TOOLS}={}", tools::join(tools)));
+            environment.push(format!("{TOOLS}={}", tools::join(&tools)));
         }
-        if several_files {
+        if answer.several_files {
             environment.push(format!("{FILES}=1"));
         }
-        Self { environment, spank_environment: vec![format!("{HANDLE_CONTROL}={handle}")] }
+        Some(Self { environment, spank_environment: vec![format!("{HANDLE_CONTROL}={handle}")] })
     }
 
     /// The same for a job that must not run without its credential. The sealed text says it too, but only an agent can open it: this
@@ -64,36 +67,56 @@ impl Attachment {
     }
 }
 
-/// Makes a credential as sbatch does, for a job that is submitted within an hour. The agent of this host revokes it if there is none.
-///
-/// # Errors
-/// A sentence that says why there is none.
-pub fn attach(config: &Path, profile: &str, required: bool) -> Result<SubmittedCredential, String> {
-    make(config, profile, required, (JobTime::WithinHour, "attach"))
+/// Prints a credential, made as sbatch does, for a job that is submitted within an hour. The agent of this host revokes it if there is none.
+/// It is revoked at once if this process ends before it was printed.
+#[must_use]
+pub fn attach(config: &Path, profile: &str, required: bool, json: bool) -> ExitCode {
+    // The worker leaves this directory.
+    let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
+    let mut arguments: Vec<OsString> = vec!["attach".into(), WORKER.into(), "--config".into(), config.into()];
+    arguments.extend(required.then(|| "--required".into()));
+    arguments.extend(["--".into(), profile.into()]);
+    relay::pass_on(arguments, |answer| {
+        let printed = print(answer, required.then_some(profile), json);
+        printed.inspect_err(|error| eprintln!("mytokenctl: {error}"))
+    })
 }
 
-/// The same for a job of another time, and another command, which the server's history names.
-pub(super) fn make(
-    config: &Path,
-    profile: &str,
-    required: bool,
-    (job, command): (JobTime, &str),
-) -> Result<SubmittedCredential, String> {
-    let config = SubmitConfig::load(config).map_err(|error| error.to_string())?;
-    let deadline = Deadline::after(config.jobs.submit.deadline.get());
-    let times = TimeFormat::local(SystemClock.now());
-    let request = SubmitRequest {
-        profile: profile.to_owned(),
+/// The worker of [`attach`].
+#[must_use]
+pub fn work(config: PathBuf, profile: String, required: bool) -> ExitCode {
+    let arguments = SubmitArguments {
+        profile: Some(profile),
+        default: None,
+        by_default: false,
+        partition: None,
+        account: None,
         required,
         clusters: None,
-        command: command.to_owned(),
-        job,
         export_file: false,
+        context: SubmitCommand::Attach,
+        config,
+        worker: true,
         command_pid: None,
-        times,
     };
-    let patience = Patience { deadline, waits: &|| true, threads: None };
-    submit(&config, &request, &UserEnvironment::current(), &SystemClock, &patience).map_err(|error| error.to_string())
+    worker::work(arguments, Instant::now())
+}
+
+/// Prints the environment to standard output, and what the user must know to standard error. `required`: the profile of a job that must not
+/// run without its credential.
+fn print(answer: &SubmitAnswer, required: Option<&str>, json: bool) -> std::io::Result<()> {
+    for sentence in answer.notes.iter().chain(&answer.error) {
+        eprintln!("mytokenctl: {sentence}");
+    }
+    let Some(attachment) = Attachment::of(answer) else { return Ok(()) };
+    let attachment = match required {
+        Some(profile) => attachment.requiring(profile),
+        None => attachment,
+    };
+    let text = if json { serde_json::to_string(&attachment)? } else { attachment.lines() };
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
 }
 
 #[cfg(test)]
@@ -102,13 +125,15 @@ mod tests {
 
     #[test]
     fn the_variables_are_those_of_the_plugin() {
-        let submission = SealedSubmission { sealed: "mt1.a.b".into(), handle: "0f".into() };
-        let with_tools = Attachment::of(&submission, &tools::ALL, true).lines();
+        let answer = SubmitAnswer::made("mt1.a.b".into(), "0f".into());
+        let more = SubmitAnswer { several_files: true, ..answer.clone().with_tools(&tools::ALL) };
+        let with_tools = Attachment::of(&more).unwrap().lines();
         let more = "\nSLURM_MYTOKEN_TOOLS=rclone\nSLURM_MYTOKEN_FILES=1";
         assert!(with_tools.ends_with(more), "{with_tools}");
-        let requiring = Attachment::of(&submission, &[], false).requiring("data").lines();
+        let requiring = Attachment::of(&answer).unwrap().requiring("data").lines();
         assert!(requiring.ends_with("\nSLURM_SPANK__SLURM_SPANK_OPTION_mytoken_mytoken=required:data"), "{requiring}");
-        let attachment = Attachment::of(&submission, &[], false);
+        assert_eq!(Attachment::of(&SubmitAnswer::failed("no".into())), None);
+        let attachment = Attachment::of(&answer).unwrap();
         assert_eq!(attachment.lines(), "SLURM_MYTOKEN=mt1.a.b\nSLURM_SPANK_MYTOKEN_H=0f");
         assert_eq!(
             serde_json::to_string(&attachment).unwrap(),

@@ -6,6 +6,7 @@
 //! of the new one, the agent of this host revokes it after the job. Of a job that waits, the brokers keep the new one.
 
 mod answers;
+mod credential;
 mod waiting;
 
 use std::collections::BTreeSet;
@@ -16,14 +17,12 @@ use std::time::Duration;
 use mytoken::{Deadline, time_format};
 use mytoken_wire::JobName;
 use mytoken_wire::agent::{AgentError, OldCredential, Replace, StatusQuery, ask};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::Uid;
 
-use super::attach::make;
 use crate::agent::slurm;
 use crate::jobs::settings::JobsSettings;
 use crate::program::{self, ProgramOutcome};
-use crate::submit::{Follower, JobTime, SubmitConfig, SubmittedCredential};
+use crate::submit::SubmitConfig;
 use answers::{Holders, NONE, REFUSED, TAKEN, holders, profile_in, profile_line};
 
 /// The variable with the sealed credential, in the steps that bring it to the agents. It is ciphertext.
@@ -269,22 +268,6 @@ impl Replacing<'_> {
             None if holders(&told.output, job.nodes) == Holders::None => Err("it has no credential".to_owned()),
             None => Err(told.reason()),
         }
-    }
-
-    /// Makes a credential, and asks the agent of this host to follow it: this command may be ended before it knows what became of it. The
-    /// last value says whether the agent does it.
-    fn make(&self, profile: &str, job: &OwnJob) -> Result<(SubmittedCredential, Follower, bool), String> {
-        // Of a sub-token whose answer nobody reads, nobody knows.
-        let mut ends = SigSet::empty();
-        ends.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-        let before = ends.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok();
-        let made = make(self.config, profile, false, (JobTime::Before, "replace")).map(|credential| {
-            let follower = credential.follower(self.runtime_dir, job.name.leader());
-            let followed = follower.tell(false);
-            (credential, follower, followed)
-        });
-        before.map(|before| before.thread_set_mask());
-        made
     }
 
     /// Runs mytokenctl once on each of `nodes` nodes of the job.

@@ -7,6 +7,8 @@ use clap::{Parser, ValueEnum};
 use mytoken_wire::ProfileName;
 use mytoken_wire::profile::RULE;
 
+use super::JobTime;
+
 /// The command line of mytoken-submit.
 #[derive(Debug, Parser)]
 #[command(name = "mytoken-submit", version, about = "Makes and seals a job's credential; called by the Slurm plugin")]
@@ -61,6 +63,9 @@ pub enum SubmitCommand {
     Sbatch,
     Srun,
     Salloc,
+    /// `mytokenctl attach`, which has its own command line.
+    #[value(skip)]
+    Attach,
 }
 
 impl SubmitCommand {
@@ -70,6 +75,15 @@ impl SubmitCommand {
             Self::Sbatch => "sbatch",
             Self::Srun => "srun",
             Self::Salloc => "salloc",
+            Self::Attach => "attach",
+        }
+    }
+
+    /// When its job is submitted.
+    pub const fn job_time(self) -> JobTime {
+        match self {
+            Self::Sbatch | Self::Srun | Self::Salloc => JobTime::Now,
+            Self::Attach => JobTime::WithinHour,
         }
     }
 }

@@ -22,6 +22,7 @@ mod request_threads;
 mod server_time;
 mod share;
 mod sub_token;
+pub mod worker;
 
 use mytoken::InputError;
 use std::path::Path;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The two processes of `mytoken-submit`.
+//! The two processes of `mytoken-submit`, and of `mytokenctl attach`.
 //!
-//! The plugin starts the *front*, and kills it when it gives up. The front starts the *worker*, the same program in a session of its own,
+//! The plugin starts the *front*, and kills it when it gives up; a front that a person starts can be interrupted. The front starts the *worker*, the same program in a session of its own,
 //! and passes the worker's answer on. A request that was sent can still make a sub-token after everybody has given up, so the worker lives
 //! until each request has its answer and a sub-token that came too late is revoked, or the agent of this host follows the submission. It
 //! holds no descriptor of the submission, so nobody waits for it.
@@ -9,6 +9,7 @@
 //! The worker's standard output and standard input are pipes to the front: one line from the worker, then one byte from the front when it
 //! has passed the line on. If the front ends before that, the submission has no credential.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -22,7 +23,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 /// The argument of the worker.
 pub const WORKER: &str = "--worker";
 
-/// The argument of the worker with the front's parent, which is sbatch, srun or salloc.
+/// The argument of the worker with the front's parent.
 const COMMAND_PID: &str = "--command-pid";
 
 /// The front ends after this time at the latest. The longest time that the plugin waits is 120 s.
@@ -36,12 +37,27 @@ const ANSWER_LIMIT: u64 = 64 * 1024;
 
 const PASSED_ON: &[u8] = b"\n";
 
-/// The front: starts the worker and passes its answer on to standard output.
+/// The front of `mytoken-submit`: starts the worker and passes its answer on to standard output.
 #[must_use]
 pub fn front() -> ExitCode {
-    let (mut receipts, answers) = match start_worker() {
+    // sbatch, srun or salloc.
+    let parent = format!("{COMMAND_PID}={}", std::os::unix::process::parent_id());
+    pass_on(std::env::args_os().skip(1).chain([WORKER.into(), parent.into()]), print)
+}
+
+/// The front: starts this program as the worker, with these arguments, and gives the worker's answer to `print`. What was printed without
+/// an error is taken; if this process ends before that, the worker revokes the credential.
+pub fn pass_on(
+    arguments: impl IntoIterator<Item = OsString>,
+    print: impl Fn(&SubmitAnswer) -> std::io::Result<()>,
+) -> ExitCode {
+    let fail = |sentence: &str| {
+        let _ = print(&SubmitAnswer::failed(sentence.to_owned()));
+        ExitCode::FAILURE
+    };
+    let (mut receipts, answers) = match start_worker(arguments) {
         Ok(pipes) => pipes,
-        Err(error) => return fail(&format!("mytoken-submit cannot start its worker: {error}")),
+        Err(error) => return fail(&format!("the process that makes the credential cannot be started: {error}")),
     };
     match wait_for_answer(&answers) {
         Wait::Answer => {}
@@ -50,7 +66,7 @@ pub fn front() -> ExitCode {
     let mut line = Vec::new();
     let read = BufReader::new(answers).take(ANSWER_LIMIT).read_until(b'\n', &mut line);
     let Some(answer) = read.ok().and_then(|_| SubmitAnswer::parse(&line)) else {
-        return fail("an internal error of mytoken-submit; please report it");
+        return fail("internal error in the process that makes the credential; please report it");
     };
     if print(&answer).is_err() {
         return ExitCode::FAILURE;
@@ -66,13 +82,11 @@ pub fn fail(sentence: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn start_worker() -> std::io::Result<(ChildStdin, ChildStdout)> {
+fn start_worker(arguments: impl IntoIterator<Item = OsString>) -> std::io::Result<(ChildStdin, ChildStdout)> {
     // This file, even if an upgrade has replaced the program in the meantime.
     let mut worker = Command::new("/proc/self/exe")
         .arg0("mytoken-submit")
-        .args(std::env::args_os().skip(1))
-        .arg(WORKER)
-        .arg(format!("{COMMAND_PID}={}", std::os::unix::process::parent_id()))
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

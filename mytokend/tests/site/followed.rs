@@ -2,12 +2,12 @@
 //! The agent of the submit host follows submissions, also those that were made while it was away.
 
 use std::fs;
-use std::process::Command;
 
 use mytoken::private_files::Owner;
 use serde_json::Value;
 
 use crate::harness::{TestSite, eventually, unix_time};
+use crate::submission_late;
 
 /// The lease of the submission, if the agent follows it.
 fn followed(site: &TestSite, handle: &str) -> Option<Value> {
@@ -29,9 +29,7 @@ fn an_agent_that_runs_follows_a_submission_before_its_job() {
 
 /// Runs `mytokenctl attach`. Returns the sealed credential, the handle and what the user is told.
 fn attach(site: &TestSite) -> (String, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mytokenctl"));
-    command.args(["attach", "--config"]).arg(site.config());
-    let output = command.env("HOME", site.home()).env("MYTOKEN_FILE", site.dir.path().join("mt")).output().unwrap();
+    let output = submission_late::attach(site).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let printed = String::from_utf8(output.stdout).unwrap();
     let variable = |name: &str| printed.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();

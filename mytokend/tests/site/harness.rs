@@ -243,7 +243,7 @@ impl TestSite {
         child
     }
 
-    /// The processes of `mytoken-submit` that belong to this site.
+    /// The processes of `mytoken-submit`, and the workers of `mytokenctl attach`, that belong to this site.
     pub fn submitting(&self) -> Vec<PathBuf> {
         let config = self.config();
         let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytoken-submit` when the server fails or answers too late, and when nobody waits for the answer.
+//! `mytoken-submit` and `mytokenctl attach` when the server fails or answers too late, and when nobody waits for the answer.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -9,6 +11,14 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::harness::{TestSite, eventually};
+
+/// `mytokenctl attach`.
+pub fn attach(site: &TestSite) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mytokenctl"));
+    command.args(["attach", "--config"]).arg(site.config());
+    command.env("HOME", site.home()).env("MYTOKEN_FILE", site.dir.path().join("mt"));
+    command
+}
 
 /// Status of each request to the endpoint.
 fn answers(site: &TestSite, endpoint: &str) -> Vec<u64> {
@@ -25,6 +35,15 @@ fn warm_site() -> TestSite {
     site.revoke(&sub_token);
     assert_eq!(site.sub_tokens(), Vec::<String>::new());
     site.clear_journal();
+    site
+}
+
+/// The same with a deadline of 10 s.
+fn patient_site() -> TestSite {
+    let site = warm_site();
+    let drop_ins = site.config().join("jobs.d");
+    fs::create_dir(&drop_ins).unwrap();
+    fs::write(drop_ins.join("deadline.toml"), "[submit]\ndeadline = '10s'\n").unwrap();
     site
 }
 
@@ -92,10 +111,7 @@ fn what_comes_after_the_deadline_is_revoked() {
 
 #[test]
 fn one_request_that_hangs_costs_no_credential() {
-    let site = warm_site();
-    let drop_ins = site.config().join("jobs.d");
-    fs::create_dir(&drop_ins).unwrap();
-    fs::write(drop_ins.join("deadline.toml"), "[submit]\ndeadline = '10s'\n").unwrap();
+    let site = patient_site();
     site.control("/mytoken/fault", &json!({"name": "latency", "ms": 8000, "endpoint": "mytoken", "times": 1}));
     let printed = site.submit_with(&["--profile", "default"]);
     assert!(printed.status.success() && printed.took < Duration::from_secs(6), "{printed:?}");
@@ -103,6 +119,44 @@ fn one_request_that_hangs_costs_no_credential() {
     assert_eq!((answers(&site, "mytoken").len(), site.sub_tokens().len()), (2, 2));
     assert_revoked(&site, 2, 1);
     assert!(site.access_token(&credential.sub_token).is_ok(), "it was the other one");
+}
+
+#[test]
+fn one_request_that_hangs_costs_attach_no_credential() {
+    let site = patient_site();
+    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 8000, "endpoint": "mytoken", "times": 1}));
+    let begin = Instant::now();
+    let output = attach(&site).output().unwrap();
+    assert!(output.status.success() && begin.elapsed() < Duration::from_secs(6), "{output:?} {:?}", begin.elapsed());
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let credential = site.open(printed.lines().find_map(|line| line.strip_prefix("SLURM_MYTOKEN=")).unwrap());
+    assert_revoked(&site, 2, 1);
+    assert!(site.access_token(&credential.sub_token).is_ok(), "it was the other one");
+}
+
+#[test]
+fn an_attach_that_is_interrupted_leaves_no_sub_token() {
+    let site = patient_site();
+    for (number, signal) in (1..).zip([Signal::SIGTERM, Signal::SIGKILL]) {
+        site.control("/mytoken/fault", &json!({"name": "latency", "ms": 2500, "endpoint": "mytoken", "times": 1}));
+        let child = attach(&site).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // The server makes it at once and answers late.
+        eventually("the sub-token", || site.sub_tokens().len() == 1);
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.signal(), output.stdout), (Some(signal as i32), Vec::new()), "it had no answer");
+        assert_revoked(&site, number, number);
+    }
+}
+
+#[test]
+fn what_attach_cannot_print_is_revoked() {
+    let site = warm_site();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = attach(&site).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("mytokenctl: No space left on device"), "{output:?}");
+    assert_revoked_once(&site);
 }
 
 #[test]
