@@ -264,14 +264,17 @@ impl Played {
     }
 }
 
-/// The rows with the requests that they caused.
+/// The rows with the requests that they caused. Each host that holds a sub-token revokes it, some of them after the row has ended: the last
+/// number has those, too.
 fn report(played: &[Played], journals: &Journals) -> String {
-    let mut text = format!("{:<52}{:>11}{:>15}{:>13}\n", "", "sub-tokens", "access tokens", "revocations");
+    let titles = ("sub-tokens", "access tokens", "revocations", "in the end");
+    let mut text = format!("{:<52}{:>11}{:>15}{:>13}{:>12}\n", "", titles.0, titles.1, titles.2, titles.3);
     for row in played {
         let made = row.sub_tokens(journals);
         let sum = |count: fn(&SubToken) -> usize| made.iter().map(|token| count(token)).sum::<usize>();
         let (access, revoked) = (sum(|token| token.access_tokens), sum(|token| token.revocations));
-        let _ = write!(text, "{:<52}{:>11}{access:>15}{revoked:>13}", row.row.shape, made.len());
+        let settled: usize = row.of_row(&journals.settled).iter().map(|token| token.revocations).sum();
+        let _ = write!(text, "{:<52}{:>11}{access:>15}{revoked:>13}{settled:>12}", row.row.shape, made.len());
         let _ = writeln!(
             text,
             "{}",
