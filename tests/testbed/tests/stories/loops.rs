@@ -9,6 +9,8 @@ use serde_json::json;
 use testbed::drive::journal::{Journal, SubToken};
 use testbed::drive::people;
 use testbed::drive::tokens;
+use testbed::site::plan::STATE_DIR;
+use testbed::site::services::agent;
 use testbed::soak::clock;
 use testbed::soak::records::{self, Record};
 use testbed::soak::task::RECORDS;
@@ -93,9 +95,10 @@ fn the_credential_of_a_loop_is_renewed_and_ends_with_its_last_job() -> Result<()
         assert!(renewed >= 4, "{before:?}");
         assert_eq!(before.map(|token| token.revocations), Some(0), "a command of the loop may still be submitting");
 
-        // An agent looks at its plans twice a minute. After a reload it would not know the server's clock.
+        // A reload makes an agent look at its plans. It goes on by the server's clock.
         for node in NODES {
             clock::pass(site, node, PASSED)?;
+            site.sh("root", &format!("kill -HUP $(cat {STATE_DIR}/pid/{})", agent::name(node)))?.ok()?;
         }
         wait::until("the end of the shared credential", Duration::from_secs(120), || {
             thread::sleep(Duration::from_secs(1));
