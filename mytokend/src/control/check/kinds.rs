@@ -68,7 +68,7 @@ kinds! {
     SSHD_OPTIONS: "sshd-options", "sshd", Warning, "";
     /// The running sshd has not read its files since they were changed.
     SSHD_NOT_RELOADED: "sshd-not-reloaded", "sshd", Warning, "sshd -t && systemctl reload ssh";
-    /// `PerSourcePenalties` is as shipped, for refused logins or for unknown account names (OpenSSH 10.3 and later).
+    /// `PerSourcePenalties` has a penalty of 5 s (as shipped) or more for refused logins, or for unknown account names (OpenSSH 10.3 and later).
     SSHD_PENALTIES: "sshd-penalties", "sshd", Ok, "";
     /// A line that libpam cannot read, or that names a file which does not exist.
     PAM_LINE: "pam-line", "PAM", Error, "";

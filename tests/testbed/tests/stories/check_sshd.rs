@@ -239,7 +239,12 @@ fn the_command_for_penalties_makes_them_short() -> Result<()> {
         assert_eq!(has_names, site.options().release == Release::Sid);
         assert_eq!(seconds("authfail")?, "authfail:5");
         let found = note()?.ok_or_else(|| Error::Refused("there is no note".into()))?;
-        assert!(found.text.contains("four refused logins"), "{found:?}");
+        assert!(found.id == "sshd-penalties" && found.text.starts_with("4 refused logins block "), "{found:?}");
+        for (seconds, text) in [("10s", "2 refused logins block "), ("20s", "1 refused login blocks ")] {
+            site.sh("root", &with(&format!("PerSourcePenalties authfail:{seconds}")))?.ok()?;
+            assert!(note()?.is_some_and(|found| found.text.starts_with(text)), "{seconds}");
+        }
+        site.sh("root", &format!("rm {BROKEN}; {RELOAD_SSHD}"))?.ok()?;
         paste(&found)?;
         assert_eq!(seconds("authfail")?, "authfail:1");
         assert_eq!(seconds("invaliduser")?, if has_names { "invaliduser:1" } else { "" });

@@ -22,26 +22,39 @@ const UNKNOWN_NAME: &str = "PerSourcePenalties invaliduser:1s";
 /// Both, for an sshd that knows both.
 const BOTH: &str = "PerSourcePenalties authfail:1s invaliduser:1s";
 
-/// Seconds that sshd adds for each refusal as shipped. From 15 s on it blocks the address.
+/// Seconds that sshd adds for each refusal as shipped, and those from which on it blocks the address.
 const AS_SHIPPED: f64 = 5.0;
+const BLOCKED: f64 = 15.0;
 
-/// Whether a refusal of this class costs an address as much as in sshd as shipped, or more. `penalties`: the value that `sshd -T` prints,
-/// with `authfail:5` up to 10.2 and `authfail:5.000000` in 10.6.
-fn is_long(penalties: &str, class: &str) -> bool {
-    let seconds = |word: &str| word.strip_prefix(class)?.strip_prefix(':')?.parse::<f64>().ok();
-    penalties.split_whitespace().find_map(seconds).is_some_and(|seconds| seconds >= AS_SHIPPED)
+/// The seconds of a word in the value that `sshd -T` prints, with `authfail:5` up to 10.2 and `authfail:5.000000` in 10.6.
+fn seconds(penalties: &str, name: &str) -> Option<f64> {
+    let of_name = |word: &str| word.strip_prefix(name)?.strip_prefix(':')?.parse::<f64>().ok();
+    penalties.split_whitespace().find_map(of_name)
+}
+
+/// What a refusal of this class costs an address, if that is as much as in sshd as shipped, or more.
+fn long(penalties: &str, class: &str) -> Option<f64> {
+    seconds(penalties, class).filter(|seconds| *seconds >= AS_SHIPPED)
+}
+
+/// The sentence about refusals that cost `each` seconds.
+fn sentence(penalties: &str, each: f64, (adjective, more): (&str, &str)) -> String {
+    let blocked = seconds(penalties, "min").unwrap_or(BLOCKED);
+    // The penalty runs down between the refusals, so that three of 5 s stay below 15 s.
+    let count = (blocked / each).floor() + 1.0;
+    let (plural, singular) = if count < 2.0 { ("", "s") } else { ("s", "") };
+    format!("{count:.0} {adjective}login{plural}{more} block{singular} an address (PerSourcePenalties)")
 }
 
 impl Findings {
     /// Looks at what a refused login costs its address.
     pub(super) fn penalties(&mut self, host: &dyn Host, sshd: &Effective, files: &Files) {
         let penalties = sshd.get("persourcepenalties").unwrap_or_default();
-        let whose = match (is_long(penalties, "authfail"), is_long(penalties, "invaliduser")) {
-            (false, false) => return,
-            (true, _) => "refused logins",
-            (false, true) => "logins with a mistyped account name",
+        let text = match (long(penalties, "authfail"), long(penalties, "invaliduser")) {
+            (None, None) => return,
+            (Some(each), _) => sentence(penalties, each, ("refused ", "")),
+            (None, Some(each)) => sentence(penalties, each, ("", " with a mistyped account name")),
         };
-        let text = format!("four {whose} block an address (PerSourcePenalties)");
         let fix = self.shorter(host, files, penalties);
         self.add_fixed(kinds::SSHD_PENALTIES, text, fix);
     }
@@ -54,7 +67,7 @@ impl Findings {
         // The file of SUSE is for updates alone.
         let can_put = !unknown && files.main != Path::new(VENDOR);
         let mut steps = Vec::new();
-        let [refused, unknown_name] = ["authfail", "invaliduser"].map(|class| is_long(penalties, class));
+        let [refused, unknown_name] = ["authfail", "invaliduser"].map(|class| long(penalties, class).is_some());
         if refused && unknown_name && can_put && !exists(PENALTIES) {
             // One step is shorter than two.
             steps.push(put_first(MAIN, &[BOTH]));
@@ -109,14 +122,32 @@ mod tests {
             ("crash:90 authfail:0.500000 invaliduser:1.000000", None),
             // Another word that begins in the same way.
             ("authfail:1 authfailures:5 max:600", None),
-            (OF_10_0, Some("four refused logins")),
-            (OF_10_6, Some("four refused logins")),
-            ("authfail:10 min:15", Some("four refused logins")),
-            ("authfail:1.000000 invaliduser:5.000000", Some("a mistyped account name")),
+            (OF_10_0, Some("4 refused logins block")),
+            (OF_10_6, Some("4 refused logins block")),
+            ("authfail:5", Some("4 refused logins block")),
+            ("authfail:10 min:15", Some("2 refused logins block")),
+            ("authfail:10.000000 min:45.500000", Some("5 refused logins block")),
+            ("authfail:20 min:15", Some("1 refused login blocks")),
+            ("authfail:5 min:5 invaliduser:9", Some("2 refused logins block")),
+            ("authfail:1.000000 invaliduser:5.000000", Some("4 logins with a mistyped account name block")),
+            ("invaliduser:90 min:15", Some("1 login with a mistyped account name blocks")),
         ] {
-            let found = found(&site, penalties);
-            assert_eq!(found.is_some(), whose.is_some(), "{penalties}");
-            assert!(found.is_none_or(|(text, _)| text.contains(whose.unwrap())), "{penalties}");
+            let found = found(&site, penalties).map(|(text, _)| text);
+            let expected = whose.map(|whose| format!("{whose} an address (PerSourcePenalties)"));
+            assert_eq!(found, expected, "{penalties}");
+        }
+    }
+
+    /// The screen of a host that works has no row to spare.
+    #[test]
+    fn the_note_on_an_sshd_as_shipped_is_one_row() {
+        for penalties in [OF_10_0, OF_10_6] {
+            let (text, fix) = found(&[(MAIN, DEBIAN), (SHIPPED_PENALTIES, "")], penalties).unwrap();
+            let mut findings = Findings::default();
+            findings.add_fixed(kinds::SSHD_PENALTIES, text, fix);
+            let screen = findings.render();
+            let row = screen.lines().next().unwrap();
+            assert!(row.contains("4 refused logins") && row.chars().count() <= 80, "{row}");
         }
     }
 
