@@ -39,7 +39,7 @@ kinds! {
     /// The directory that sshd needs to separate privileges is missing, or not only root can write to it.
     SSHD_RUN_DIRECTORY: "sshd-run-directory", "sshd", Error, "install -d -m 0755 -o root -g root /run/sshd";
     /// There is no sshd to ask.
-    SSHD_MISSING: "sshd-missing", "sshd", Warning, "";
+    SSHD_MISSING: "sshd-missing", "sshd", Warning, "apt install openssh-server   # or remove login.toml if nobody logs in here by ssh";
     /// login.toml lets tokens open root, and sshd refuses them.
     SSHD_ROOT: "sshd-permit-root-login", "sshd", Warning, "";
     /// `UsePAM no`.
@@ -284,7 +284,7 @@ mod tests {
                 "sshd-options",
                 "sshd-penalties",
             ];
-            let none = ["sshd-missing", "sshd-access-lists", "profile-audience"];
+            let none = ["sshd-access-lists", "profile-audience"];
             assert!([&of_line[..], &of_sshd, &none].concat().contains(&kind.id), "{}", kind.id);
         }
     }

@@ -26,6 +26,7 @@ const PAM_LINES: &str = "diff /etc/pam.d/sshd /usr/share/mytoken/pam-sshd.exampl
 /// The commands on hosts with RPM packages, where they differ from Debian's. INSTALL, REINSTALL, UPGRADE and CERTIFICATES stand for
 /// commands of the host's tool.
 const RPM: &[(Kind, &str)] = &[
+    (kinds::SSHD_MISSING, "INSTALL openssh-server   # or remove login.toml if nobody logs in here by ssh"),
     (kinds::SSHD_NOT_RELOADED, "sshd -t && systemctl reload sshd"),
     (kinds::PAM_AUTH, PAM_LINES),
     (kinds::PAM_ACCOUNT, PAM_LINES),
@@ -130,6 +131,12 @@ mod tests {
     #[test]
     fn each_system_gets_its_own_commands() {
         for (kind, apt, dnf, zypper) in [
+            (
+                kinds::SSHD_MISSING,
+                "apt install openssh-server   # or remove login.toml if nobody logs in here by ssh",
+                "dnf install openssh-server   # or remove login.toml if nobody logs in here by ssh",
+                "zypper install openssh-server   # or remove login.toml if nobody logs in here by ssh",
+            ),
             (
                 kinds::SSHD_NOT_RELOADED,
                 "sshd -t && systemctl reload ssh",

@@ -134,6 +134,7 @@ fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
                 let shown = site.sh("root", &found[0].fix)?.ok()?.stdout;
                 assert!(shown.contains("-broken.conf:"), "{break_it}: {found:?} {shown}");
             }
+            assert!(*id != "sshd-missing" || found[0].fix.starts_with("apt install openssh-server "), "{found:?}");
             if *id == "sshd-run-directory" {
                 let answer = site.sh("alice", "ssh -o BatchMode=yes testbed true")?.stderr;
                 let dropped = answer.contains("reset") || answer.contains("closed");
