@@ -47,15 +47,16 @@ mod user_files;
 mod validation;
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mytoken::cache::DiskCache;
-use mytoken::config::FileTrust;
+use mytoken::config::{DIRECTORY, FileTrust};
 use mytoken::private_files::Owner;
 use mytoken_login::{AccountDatabase, LastLogins};
 use mytoken_wire::paths::RUNTIME;
 use serde::{Deserialize, Serialize};
 
+use configuration::word;
 use host::{Host, ThisHost};
 use kinds::Kind;
 use nss::Nss;
@@ -132,6 +133,9 @@ pub struct Findings {
     /// What installs packages on this host.
     #[serde(skip)]
     package_tool: PackageTool,
+    /// Directory of the configuration; empty for the usual one.
+    #[serde(skip)]
+    config: PathBuf,
 }
 
 /// Checks the configuration in its directory, the servers and the agent that it names. As root also sshd and its PAM stacks, and what users
@@ -180,7 +184,7 @@ fn check_with(
 ) -> Findings {
     let CheckOptions { config: dir, socket, user, offline } = options;
     let package_tool = PackageTool::of(host.unwrap_or(&ThisHost::default()));
-    let mut findings = Findings { package_tool, ..Findings::default() };
+    let mut findings = Findings { package_tool, config: dir.to_owned(), ..Findings::default() };
     findings.host.version = Some(running::VERSION.to_owned());
     let shared = findings.shared(dir, trust);
     let login = shared.as_ref().and_then(|shared| findings.login_settings(dir, shared, trust, accounts, host));
@@ -278,7 +282,11 @@ impl Findings {
     }
 
     fn add_kind(&mut self, kind: Kind, text: impl Into<String>) {
-        self.add_fixed(kind, text, self.package_tool.fix(kind).into_owned());
+        let fix = self.package_tool.fix(kind);
+        // Keys have a directory of their own, and AppArmor confines programs that read the usual one.
+        let usual = ["private key", "AppArmor"].contains(&kind.part) || self.config.as_os_str().is_empty();
+        let dir = if usual { DIRECTORY.to_owned() } else { word(&self.config.to_string_lossy()) };
+        self.add_fixed(kind, text, fix.replace(DIRECTORY, &dir));
     }
 
     /// Adds a finding whose command depends on it.
@@ -316,85 +324,4 @@ impl Findings {
 }
 
 #[cfg(test)]
-mod tests {
-    use mytoken_login::NssAccounts;
-
-    use super::*;
-    use crate::control::keygen::keygen;
-
-    fn site() -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().display();
-        // No server listens on port 9 of this machine.
-        let shared = "[http]\nallow_loopback_http = true\n[[server]]\nname = 't'\nurl = 'http://127.0.0.1:9'\n";
-        let jobs = format!(
-            "[cluster]\nname = 'c'\npublic_key_file = '{path}/keys/cluster.pub'\nprivate_key_file = '{path}/keys/cluster.key'\n\
-             [[profile]]\nname = 'default'\nserver = 't'\nscope = 'a'\naudience = 'https://x'\n"
-        );
-        std::fs::write(dir.path().join("mytoken.toml"), shared).unwrap();
-        std::fs::write(dir.path().join("jobs.toml"), jobs).unwrap();
-        keygen(&dir.path().join("keys"), "").unwrap();
-        dir
-    }
-
-    /// With the trust for a directory below /tmp, where root's configuration must not be.
-    fn check(dir: &Path, socket: &Path) -> Findings {
-        let options = CheckOptions { config: dir, socket, user: None, offline: false };
-        check_with(FileTrust::user(Owner::current().uid), options, &NssAccounts, None)
-    }
-
-    #[test]
-    fn each_error_is_found_with_its_fix() {
-        let dir = site();
-        let findings = check(dir.path(), &dir.path().join("agent.sock"));
-        let ids: Vec<&str> = findings.findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
-        let expected = [
-            "configuration-ok",
-            "configuration-ok",
-            "public-key-ok",
-            "private-key-ok",
-            "server-unavailable",
-            "agent-not-running",
-        ];
-        assert_eq!(ids, expected);
-        let screen = findings.render();
-        assert!(
-            screen.contains("fix: curl -v http://127.0.0.1:9/.well-known/mytoken-configuration\n")
-                && screen.contains("mytokend agent   # as root, and at every start of this host\n")
-                && screen.ends_with("2 errors, 0 warnings\n"),
-            "{screen}"
-        );
-    }
-
-    #[test]
-    fn a_broken_configuration_is_the_only_finding() {
-        let dir = site();
-        std::fs::write(dir.path().join("mytoken.toml"), "[http]\nproxi = ''").unwrap();
-        let findings = check(dir.path(), Path::new("/nonexistent"));
-        assert_eq!(findings.findings.len(), 1);
-        assert!((findings.exit_status() == 2) && findings.findings[0].text.contains("proxy"), "{findings:?}");
-        assert!(findings.findings[0].fix.as_ref().unwrap().starts_with("${EDITOR:-vi} +2 "), "{findings:?}");
-    }
-
-    #[test]
-    fn refused_keys_are_found_whatever_else_is_broken() {
-        let dir = site();
-        std::fs::write(dir.path().join("login.toml"), "[account\nkey_logins = 'motley_cue'").unwrap();
-        for shared in [None, Some("[http]\nproxi = ''")] {
-            if let Some(broken) = shared {
-                std::fs::write(dir.path().join("mytoken.toml"), broken).unwrap();
-            }
-            let findings = check(dir.path(), Path::new("/nonexistent"));
-            assert!(findings.has(kinds::KEY_LOGINS), "{shared:?}: {findings:?}");
-        }
-    }
-
-    #[test]
-    fn findings_survive_the_way_through_json() {
-        let mut findings = Findings::default();
-        findings.ok("sshd", "works");
-        findings.add_kind(kinds::CLOCK, "late");
-        let text = serde_json::to_string(&findings).unwrap();
-        assert_eq!(serde_json::from_str::<Findings>(&text).unwrap().findings, findings.findings);
-    }
-}
+mod tests;

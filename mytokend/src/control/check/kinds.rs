@@ -15,7 +15,7 @@ pub struct Kind {
     /// What it says, a sentence for the documents.
     pub meaning: &'static str,
     /// A command that corrects it or shows more, to be pasted into a shell of root; empty when it depends on the finding, or when no
-    /// command does.
+    /// command does. Its directory of the configuration is the usual one.
     pub fix: &'static str,
 }
 
@@ -127,7 +127,7 @@ kinds! {
     /// The reading of a user could not be tried.
     USERS_NOT_CHECKED: "users-not-checked", "configuration", Warning, "getent passwd nobody";
     /// Two `[[issuer]]` with one URL.
-    ISSUER_TWICE: "issuer-url-twice", "configuration", Error, "grep -n -A2 issuer /etc/mytoken/mytoken.toml";
+    ISSUER_TWICE: "issuer-url-twice", "configuration", Error, "grep -Rns -A2 --include='*.toml' '[[]issuer[]]' /etc/mytoken";
     /// `login.toml` has no rule.
     LOGIN_NO_RULE: "login-no-rule", "configuration", Error, "${EDITOR:-vi} /etc/mytoken/login.toml   # add a [[rule]]";
     /// `jobs.toml` has no profile.
@@ -135,9 +135,9 @@ kinds! {
     /// `[accounts]` or `exempt` of `[account]` names an account that does not exist.
     ACCOUNT_SETTING: "accounts-unknown", "configuration", Warning, "getent passwd NAME";
     /// An exchange asks for tokens that no issuer's audiences accept.
-    EXCHANGE_AUDIENCE: "exchange-audience", "audience", Error, "grep -n audience /etc/mytoken/mytoken.toml /etc/mytoken/login.toml";
+    EXCHANGE_AUDIENCE: "exchange-audience", "audience", Error, "grep -Rns --include='*.toml' audience /etc/mytoken";
     /// The exchange asks for tokens that some issuers' audiences do not accept.
-    EXCHANGE_AUDIENCE_PARTLY: "exchange-audience-issuer", "audience", Warning, "grep -n audience /etc/mytoken/mytoken.toml /etc/mytoken/login.toml";
+    EXCHANGE_AUDIENCE_PARTLY: "exchange-audience-issuer", "audience", Warning, "grep -Rns --include='*.toml' audience /etc/mytoken";
     /// A file of jobs has another audience than logins. Whether the provider gives both is in none of its documents.
     PROFILE_AUDIENCE: "profile-audience", "audience", Ok, "";
     /// A map file that is not used.
@@ -145,7 +145,7 @@ kinds! {
     /// A line of a map file that is not used.
     MAP_LINE: "map-file-line", "map file", Error, "${EDITOR:-vi} /etc/mytoken/users.map";
     /// Lines of a map file with an issuer that is not configured.
-    MAP_ISSUER: "map-file-issuer", "map file", Warning, "grep -n -A2 issuer /etc/mytoken/mytoken.toml   # write such a name or url into the map file";
+    MAP_ISSUER: "map-file-issuer", "map file", Warning, "grep -Rns -A2 --include='*.toml' '[[]issuer[]]' /etc/mytoken   # write such a name or url into the map file";
     /// Lines of a map file with an account that does not exist.
     MAP_ACCOUNT: "map-file-account", "map file", Warning, "getent passwd NAME";
     /// Not all accounts of a map file were looked up.
@@ -177,9 +177,9 @@ kinds! {
     /// The trusted certificates cannot be read.
     CA_FILE: "ca-file", "network", Error, "apt install --reinstall ca-certificates && update-ca-certificates";
     /// The HTTP client cannot be made.
-    HTTP_SETTINGS: "http-settings", "network", Error, "grep -n -A5 http /etc/mytoken/mytoken.toml";
+    HTTP_SETTINGS: "http-settings", "network", Error, "grep -Rns -A5 --include='*.toml' '^[[ ]*http' /etc/mytoken";
     /// The configured proxy gives no connection.
-    PROXY: "proxy-unreachable", "network", Error, "grep -n proxy /etc/mytoken/mytoken.toml";
+    PROXY: "proxy-unreachable", "network", Error, "grep -Rns --include='*.toml' proxy /etc/mytoken";
     /// A server's clock and this host's differ.
     CLOCK: "clock", "network", Warning, "timedatectl set-ntp true   # on both hosts";
     /// A mytoken server gives no usable answer at the moment.

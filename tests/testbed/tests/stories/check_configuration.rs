@@ -135,6 +135,12 @@ const FILES: &[(&str, &str, i32)] = &[
         "issuer-url-twice",
         2,
     ),
+    (
+        "mkdir -p /etc/mytoken/mytoken.d; \
+         sed -n '/issuer/,$p' /etc/mytoken/mytoken.toml | sed 's/\"op\"/\"again\"/' >/etc/mytoken/mytoken.d/again.toml",
+        "issuer-url-twice",
+        2,
+    ),
     ("sed -i '/rule/,$d' /etc/mytoken/login.toml", "login-no-rule", 2),
     ("sed -i '/profile/,$d' /etc/mytoken/jobs.toml", "jobs-no-profile", 2),
     (
@@ -155,6 +161,11 @@ const FILES: &[(&str, &str, i32)] = &[
     ),
     (
         "sed -i 's,https://testbed,https://other,' /etc/mytoken/login.toml /etc/mytoken/jobs.toml",
+        "exchange-audience",
+        2,
+    ),
+    (
+        "mkdir -p /etc/mytoken/login.d; printf '[exchange]\\naudience = \"https://other\"\\n' >/etc/mytoken/login.d/a.toml",
         "exchange-audience",
         2,
     ),
@@ -200,6 +211,8 @@ const NETWORK: &[(&str, &str, i32)] = &[
     ("echo >/etc/ssl/empty.pem; sed -i s,/both.pem,/empty.pem, /etc/mytoken/mytoken.toml", "ca-file", 2),
     ("PROXY http://[", "http-settings", 2),
     ("PROXY http://127.0.0.1:1", "proxy-unreachable", 2),
+    ("DROP_IN http://[", "http-settings", 2),
+    ("DROP_IN http://127.0.0.1:1", "proxy-unreachable", 2),
     ("sed -i s,mytoken.testbed:8443,mytoken.testbed:1, /etc/mytoken/mytoken.toml", "server-unavailable", 2),
     ("sed -i s,mytoken.testbed:8443,alias.testbed:8443, /etc/mytoken/mytoken.toml", "server-certificate", 2),
     ("sed -i s,mytoken.testbed:8443,mytoken.testbed:8443/v1, /etc/mytoken/mytoken.toml", "server-address", 2),
@@ -276,6 +289,10 @@ fn command(row: &str) -> String {
     if let Some(proxy) = row.strip_prefix("PROXY ") {
         return format!("sed -i 's,^ca_file.*,&\\nproxy = \"{proxy}\",' /etc/mytoken/mytoken.toml");
     }
+    if let Some(proxy) = row.strip_prefix("DROP_IN ") {
+        let file = "/etc/mytoken/mytoken.d/proxy.toml";
+        return format!("mkdir -p /etc/mytoken/mytoken.d; printf '[http]\\nproxy = \"{proxy}\"\\n' >{file}");
+    }
     let there = "sed -i s,mytoken.testbed:8443,own.testbed:9443, /etc/mytoken/mytoken.toml";
     if let Some((before, url)) = row.split_once("MOTLEY_CUE ") {
         let rule = format!("[[rule]]\\nname = \"mc\"\\nissuer = \"op\"\\nmotley_cue = \"{url}\"\\n");
@@ -311,6 +328,13 @@ fn each_alone(site: &Site, rows: &[(&str, &str, i32)]) -> Result<()> {
             if *id == "users-cannot-read" {
                 site.sh("root", &found.fix)?.ok()?;
                 assert_eq!(findings(site, "")?, (vec![], 0), "{row}: {}", found.fix);
+            }
+            if found.fix.starts_with("grep -R") {
+                // It shows the file that is wrong, also if that is a drop-in.
+                let broken = command(row);
+                let file = broken.rsplit(' ').next().unwrap_or_default().trim_start_matches('>');
+                let shown = site.sh("root", &found.fix)?.ok()?.stdout;
+                assert!(!file.ends_with(".toml") || shown.contains(file), "{row}: {} {shown}", found.fix);
             }
             if id.ends_with("-missing") {
                 // Pasted again, the command leaves what was written. A new login.toml lets nobody in.
