@@ -30,10 +30,21 @@ pub(super) fn site_default(lines: &[PluginLine]) -> Option<SiteDefault> {
 }
 
 impl Findings {
-    /// Compares the defaults with plugstack.conf and with the partitions of the cluster, as far as both are known.
-    pub(super) fn defaults(&mut self, jobs: &JobsSettings, site: Option<&SiteDefault>, partitions: &[Partition]) {
+    /// Compares the defaults with plugstack.conf and with the partitions of the cluster, as far as both are known. `add`: the command for
+    /// a line without `default=`.
+    pub(super) fn defaults(
+        &mut self,
+        jobs: &JobsSettings,
+        site: Option<&SiteDefault>,
+        partitions: &[Partition],
+        add: &str,
+    ) {
         for (kind, text) in faults(jobs, site, partitions) {
-            self.add_kind(kind, text);
+            if kind.id == kinds::PLUGIN_DEFAULT_OFF.id {
+                self.add_fixed(kind, text, add.to_owned());
+            } else {
+                self.add_kind(kind, text);
+            }
         }
     }
 }

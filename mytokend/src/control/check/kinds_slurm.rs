@@ -36,7 +36,7 @@ kinds! {
     /// slurmctld does not answer.
     SLURM_CONTROLLER: "slurm-controller", "Slurm", Warning, "scontrol ping";
     /// slurmdbd keeps the environment of every job.
-    SLURM_JOB_ENV: "slurm-job-env", "Slurm", Warning, "grep -n AccountingStoreFlags /etc/slurm/slurm.conf   # remove job_env, then: scontrol reconfigure";
+    SLURM_JOB_ENV: "slurm-job-env", "Slurm", Warning, "";
     /// Jobs have a `/run` of their own.
     SLURM_RUN_HIDDEN: "slurm-run-hidden", "Slurm", Error, "";
     /// The plugin's file is not in `PluginDir`.
@@ -58,7 +58,7 @@ kinds! {
     /// `default=` names a profile that jobs.toml does not have.
     PLUGIN_DEFAULT_PROFILE: "plugin-default-profile", "Slurm plugin", Error, "mytokenctl profile list   # the names; plugstack.conf must have one of them";
     /// `default=` switches the `[[default]]` tables of jobs.toml off.
-    PLUGIN_DEFAULT_OFF: "plugin-default-off", "Slurm plugin", Warning, "grep -rn spank_mytoken /etc/slurm /usr/share/mytoken/plugstack.conf   # add default=jobs.toml to the line";
+    PLUGIN_DEFAULT_OFF: "plugin-default-off", "Slurm plugin", Warning, "";
     /// jobs.toml names a partition that the cluster does not have.
     SLURM_PARTITION: "slurm-partition", "Slurm", Warning, "sinfo --all --format=%R   # the partitions";
     /// Submissions that name no partition do not get the default of the one to which they go.
@@ -113,6 +113,8 @@ mod tests {
             "plugin-twice",
             "plugin-users",
             "plugin-required",
+            "plugin-default-off",
+            "slurm-job-env",
             "slurm-run-hidden",
             "slurm-missing",
             "node-silent",

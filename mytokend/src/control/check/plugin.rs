@@ -8,7 +8,7 @@ use mytoken_wire::{PluginSettings, printable};
 
 use super::configuration::{edit, word};
 use super::host::{Host, module_paths};
-use super::plugin_fixes::{add_line, is_configless, move_line, show_lines};
+use super::plugin_fixes::{add_line, controller, is_configless, move_line, show_lines};
 use super::plugstack::PluginLine;
 use super::slurm::{InMemory, PLUGIN, SENT, Seen, library_version};
 use super::{Findings, kinds_slurm as kinds};
@@ -118,12 +118,9 @@ impl Findings {
                 None => "no plugstack.conf".to_owned(),
             };
             let text = format!("slurmctld sends this host {what}: sbatch has no --mytoken");
-            let controller = config.and_then(|config| config.get("SlurmctldHost[0]")).unwrap_or("SLURMCTLD");
-            // Slurm shows an address behind the name.
-            let controller = controller.split('(').next().unwrap_or(controller);
             let fix = format!(
                 "ssh {} mytokenctl check   # the line belongs into plugstack.conf there, beside slurm.conf",
-                word(controller)
+                controller(seen)
             );
             self.add_fixed(kinds::PLUGIN_LINE, text, fix);
         } else if seen.lines.is_empty() {
@@ -174,6 +171,7 @@ mod tests {
             plugstack: Some("/etc/slurm/plugstack.conf".into()),
             place: "/etc/slurm/plugstack.conf".into(),
             sent: false,
+            own: Some("/etc/slurm".into()),
             link: Some(LINK.into()),
             help: Some(Ok("Usage\n      --mytoken=[PROFILE]\n".into())),
             lines: vec![PluginLine {

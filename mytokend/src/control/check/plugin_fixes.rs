@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The commands that change plugstack.conf.
+//! The commands that change plugstack.conf, and those that show what has to be changed in files of Slurm.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::configuration::word;
-use super::slurm::Seen;
+use super::configuration::{edit, word};
+use super::slurm::{Config, SENT, Seen};
 
 /// The file with our line that the package has.
 const SHIPPED: &str = "/usr/share/mytoken/plugstack.conf";
+
+/// Where slurm.conf is, if slurmctld does not tell.
+const USUAL: &str = "/etc/slurm/slurm.conf";
 
 /// The command that makes Slurm read the package's line: a link where plugstack.conf includes it, else an include of the file itself.
 /// Hosts without configuration files get plugstack.conf alone, so their own package must have what it includes (SLURM-05).
@@ -39,8 +42,68 @@ fn adding(seen: &Seen, shipped: &Path) -> String {
 
 /// Whether slurmctld sends its configuration to hosts that have none.
 pub(super) fn is_configless(seen: &Seen) -> bool {
-    let config = seen.config.as_ref().and_then(|config| config.as_ref().ok());
-    config.is_some_and(|config| config.has("SlurmctldParameters", "enable_configless"))
+    config(seen).is_some_and(|config| config.has("SlurmctldParameters", "enable_configless"))
+}
+
+fn config(seen: &Seen) -> Option<&Config> {
+    seen.config.as_ref()?.as_ref().ok()
+}
+
+/// The host of slurmctld, as a word.
+pub(super) fn controller(seen: &Seen) -> String {
+    let name = config(seen).and_then(|config| config.get("SlurmctldHost[0]")).unwrap_or("SLURMCTLD");
+    // Slurm shows an address behind the name.
+    word(name.split('(').next().unwrap_or(name))
+}
+
+fn show(words: &str, directory: &Path, name: &str) -> String {
+    format!("grep -in {words} {}", word(&directory.join(name).to_string_lossy()))
+}
+
+/// The command that shows lines of a file beside slurmctld's slurm.conf.
+fn show_there(seen: &Seen, words: &str, name: &str) -> String {
+    let conf = config(seen).and_then(|config| config.get("SLURM_CONF")).map_or(Path::new(USUAL), Path::new);
+    let directory = conf.parent().unwrap_or(Path::new("/"));
+    format!("ssh {} {}", controller(seen), word(&show(words, directory, name)))
+}
+
+/// The command that shows `job_env`. A host without slurm.conf gets it from slurmctld's.
+pub(super) fn remove_job_env(seen: &Seen) -> String {
+    let (words, name) = ("-e AccountingStoreFlags -e ^include", "slurm.conf");
+    match &seen.own {
+        Some(own) => format!(
+            "{}   # remove job_env, also on {} if that has another file; then: scontrol reconfigure",
+            show(words, own, name),
+            controller(seen)
+        ),
+        None => format!("{}   # remove job_env there, then: scontrol reconfigure", show_there(seen, words, name)),
+    }
+}
+
+/// The command that shows the private directories of jobs.
+pub(super) fn show_private(seen: &Seen) -> String {
+    let (words, name) = ("Dirs", "job_container.conf");
+    let shown = seen.own.as_ref().map_or_else(|| show_there(seen, words, name), |own| show(words, own, name));
+    format!("{shown}   # remove it there, then restart slurmd")
+}
+
+/// The command for a line without `default=`: Slurm takes that of the first one.
+pub(super) fn add_default(seen: &Seen) -> String {
+    let add = "# add default=jobs.toml to the line";
+    let served = if is_configless(seen) { ", then: scontrol reconfigure" } else { "" };
+    match seen.lines.first() {
+        // slurmctld sends it again.
+        Some(line) if line.file == Path::new(SENT) => {
+            format!("{}   {add} there, then: scontrol reconfigure", show_there(seen, "spank_mytoken", "plugstack.conf"))
+        }
+        Some(line) => {
+            format!(
+                "{}   {add}, here and on other hosts that submit{served}",
+                edit(&format!("{}:{}", line.file.display(), line.number))
+            )
+        }
+        None => String::new(),
+    }
 }
 
 /// A line that loads the plugin, for grep and sed.
@@ -78,7 +141,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::process::Command;
 
-    use super::super::slurm::Config;
+    use super::super::plugstack::PluginLine;
     use super::*;
 
     /// Runs a command twice, with a scontrol that writes down its calls.
@@ -98,6 +161,7 @@ mod tests {
             config: Some(Ok(Config::parse(config))),
             help: None,
             sent: false,
+            own: place.parent().map(Path::to_owned),
             plugstack: place.exists().then(|| place.to_owned()),
             place: place.to_owned(),
             link: link.map(Path::to_owned),
@@ -105,6 +169,49 @@ mod tests {
             file: None,
             slurmds: vec![],
             private: vec![],
+        }
+    }
+
+    #[test]
+    fn what_has_to_be_changed_is_shown_where_it_is() {
+        let config = "SlurmctldHost[0] = ctl1(10.0.0.1)\nSLURM_CONF = /opt/slurm/etc/slurm.conf\n";
+        let of = |config: &str, own: Option<&str>, file: &str| {
+            let line = PluginLine {
+                file: file.into(),
+                number: 3,
+                required: false,
+                plugin: "spank_mytoken.so".to_owned(),
+                relative: false,
+                arguments: vec![],
+            };
+            let own = own.map(Into::into);
+            let seen = Seen { own, lines: vec![line], ..seen(Path::new(file), None, config) };
+            [remove_job_env(&seen), show_private(&seen), add_default(&seen)]
+        };
+        let here = of(config, Some("/srv/my slurm"), "/srv/my slurm/plugstack.conf");
+        let begins = [
+            "grep -in -e AccountingStoreFlags -e ^include '/srv/my slurm/slurm.conf'   # remove job_env, also on ctl1 ",
+            "grep -in Dirs '/srv/my slurm/job_container.conf'   # ",
+            "${EDITOR:-vi} +3 '/srv/my slurm/plugstack.conf'   # add default=jobs.toml to the line, ",
+        ];
+        for (fix, begin) in here.iter().zip(begins) {
+            assert!(fix.starts_with(begin), "{fix}");
+        }
+        assert!(!here[2].contains("reconfigure"), "{here:?}");
+        let configless =
+            of("SlurmctldParameters = enable_configless\n", Some("/etc/slurm"), "/etc/slurm/plugstack.conf");
+        assert!(configless[2].ends_with(", then: scontrol reconfigure"), "{configless:?}");
+        // A host without files of Slurm.
+        for (config, host, directory) in [(config, "ctl1", "/opt/slurm/etc"), ("", "SLURMCTLD", "/etc/slurm")] {
+            let sent = of(config, None, SENT);
+            let begins = [
+                format!("ssh {host} 'grep -in -e AccountingStoreFlags -e ^include {directory}/slurm.conf'   # "),
+                format!("ssh {host} 'grep -in Dirs {directory}/job_container.conf'   # "),
+                format!("ssh {host} 'grep -in spank_mytoken {directory}/plugstack.conf'   # add default=jobs.toml "),
+            ];
+            for (fix, begin) in sent.iter().zip(&begins) {
+                assert!(fix.starts_with(begin), "{fix}");
+            }
         }
     }
 

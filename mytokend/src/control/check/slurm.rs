@@ -16,6 +16,7 @@ use mytoken_wire::version;
 
 use super::defaults;
 use super::host::{self, read_text};
+use super::plugin_fixes::{add_default, remove_job_env, show_private};
 use super::plugstack::PluginLine;
 use super::{Findings, kinds_slurm as kinds};
 use crate::agent::{process, slurm};
@@ -44,6 +45,8 @@ pub(super) struct Seen {
     pub help: Option<Result<String, String>>,
     /// Whether slurmctld sends this host its configuration, and the host has none of its own.
     pub sent: bool,
+    /// The directory of this host's own slurm.conf.
+    pub own: Option<PathBuf>,
     /// The file plugstack.conf.
     pub plugstack: Option<PathBuf>,
     /// The path at which Slurm looks for it.
@@ -110,7 +113,7 @@ impl Findings {
             .then(|| run("sinfo", &["--all", "--noheader", "--format=%P"], squeue)?.ok())
             .flatten();
         let site = defaults::site_default(&seen.lines);
-        self.defaults(jobs, site.as_ref(), &defaults::partitions(&listed.unwrap_or_default()));
+        self.defaults(jobs, site.as_ref(), &defaults::partitions(&listed.unwrap_or_default()), &add_default(&seen));
         if !answers {
             return None;
         }
@@ -133,7 +136,7 @@ impl Findings {
         let before = self.findings.len();
         if config.has("AccountingStoreFlags", "job_env") {
             let text = "AccountingStoreFlags has job_env: slurmdbd keeps the environment of every job, and the sealed credential with it, for as long as it keeps the job";
-            self.add_kind(kinds::SLURM_JOB_ENV, text);
+            self.add_fixed(kinds::SLURM_JOB_ENV, text, remove_job_env(seen));
         }
         // 22.05 to 25.05 call it JobContainerType, later releases NamespaceType.
         let container = config.get("JobContainerType").or_else(|| config.get("NamespaceType")).unwrap_or_default();
@@ -143,8 +146,7 @@ impl Findings {
                 "{container} gives each job a {directory} of its own: no job sees its token file in {}",
                 runtime_dir.display()
             );
-            let fix = "grep -in Dirs /etc/slurm/job_container.conf   # remove it there, then restart slurmd".to_owned();
-            self.add_fixed(kinds::SLURM_RUN_HIDDEN, text, fix);
+            self.add_fixed(kinds::SLURM_RUN_HIDDEN, text, show_private(seen));
         }
         if self.findings.len() == before {
             let name = |key| config.get(key).unwrap_or("?").to_owned();
@@ -174,6 +176,7 @@ impl Seen {
                 .unwrap_or_default(),
             link: plugstack.link(),
             sent: plugstack.sent,
+            own: plugstack.own,
             plugstack: plugstack.file,
             place: plugstack.place,
             config,
@@ -273,17 +276,18 @@ mod tests {
     const HEALTHY: &str = "Configuration data as of 2026-11-26T10:01:44\nAccountingStoreFlags    = (null)\nClusterName             = testbed\n\
                            JobContainerType        = job_container/none\nSLURM_VERSION           = 22.05.8\n\nCgroup Support Configuration:\nClusterName = x\n";
 
-    fn found(config: Option<Result<&str, &str>>, private: &[&str]) -> (Vec<String>, String) {
+    fn found(config: Option<Result<&str, &str>>, private: &[&str]) -> (Vec<String>, String, Option<String>) {
         let config = config.map(|config| config.map(Config::parse).map_err(str::to_owned));
         let private = private.iter().map(ToString::to_string).collect();
         let (lines, slurmds) = (vec![], vec![]);
-        let (plugstack, sent, link) = (None, false, None);
+        let (plugstack, sent, link, own) = (None, false, None, Some("/opt/slurm/etc".into()));
         let place = PathBuf::from("/etc/slurm/plugstack.conf");
-        let seen = Seen { config, help: None, plugstack, place, sent, link, lines, file: None, slurmds, private };
+        let seen = Seen { config, help: None, plugstack, place, sent, own, link, lines, file: None, slurmds, private };
         let mut findings = Findings::default();
         findings.slurm_config(&seen, Path::new("/run/mytoken"));
         let ids = findings.problems().filter_map(|finding| finding.id.clone()).collect();
-        (ids, findings.findings.first().map(|finding| finding.text.clone()).unwrap_or_default())
+        let first = findings.findings.pop();
+        (ids, first.as_ref().map(|finding| finding.text.clone()).unwrap_or_default(), first.and_then(|one| one.fix))
     }
 
     #[test]
@@ -308,16 +312,20 @@ mod tests {
         let healthy = found(Some(Ok(HEALTHY)), &["/run"]);
         assert_eq!(
             healthy,
-            (vec![], "cluster testbed, Slurm 22.05.8".to_owned()),
+            (vec![], "cluster testbed, Slurm 22.05.8".to_owned(), None),
             "no container, so nothing is hidden"
         );
         let job_env = HEALTHY.replace("Flags    = (null)", "Flags    = job_script,job_env");
-        assert_eq!(found(Some(Ok(&job_env)), &[]).0, ["slurm-job-env"]);
+        let (ids, _, fix) = found(Some(Ok(&job_env)), &[]);
+        assert_eq!(ids, ["slurm-job-env"]);
+        assert!(fix.is_some_and(|fix| fix.contains(" /opt/slurm/etc/slurm.conf   # ")));
         let script = HEALTHY.replace("Flags    = (null)", "Flags    = job_script");
         assert_eq!(found(Some(Ok(&script)), &[]).0, Vec::<String>::new());
         for container in ["JobContainerType = job_container/tmpfs", "NamespaceType = namespace/tmpfs"] {
             let config = HEALTHY.replace("JobContainerType        = job_container/none", container);
-            assert_eq!(found(Some(Ok(&config)), &["/tmp", "/run"]).0, ["slurm-run-hidden"], "{container}");
+            let (ids, _, fix) = found(Some(Ok(&config)), &["/tmp", "/run"]);
+            assert_eq!(ids, ["slurm-run-hidden"], "{container}");
+            assert!(fix.is_some_and(|fix| fix.contains(" /opt/slurm/etc/job_container.conf   # ")), "{container}");
             assert_eq!(found(Some(Ok(&config)), &["/tmp", "/dev/shm", "/runs"]).0, Vec::<String>::new(), "{container}");
         }
         assert_eq!(found(Some(Err("scontrol did not answer in time")), &[]).0, ["slurm-controller"]);

@@ -216,8 +216,15 @@ fn a_host_without_files_of_slurm_is_checked() -> Result<()> {
         restart_with(&format!("{}\nsleep 1", found.map(|found| found.fix.as_str()).unwrap_or("false")))?;
         let mended = site.on_node("n1", "mytokenctl check")?;
         assert!(mended.code == 0 && mended.stdout.contains("srun loads "), "{mended:?}");
+        let job_env = "echo AccountingStoreFlags=job_env >>/etc/slurm/slurm.conf; scontrol reconfigure; sleep 1";
+        site.sh("root", job_env)?.ok()?;
+        let told = site.on_node("n1", "mytokenctl check --json")?;
+        let fix = "ssh testbed 'grep -in -e AccountingStoreFlags -e ^include /etc/slurm/slurm.conf'";
+        assert!(told.code == 1 && told.stdout.contains(fix), "{told:?}");
         // A slurmctld that has no plugstack.conf sends none. Here, too, no file on the node helps.
-        restart_with("rm /etc/slurm/plugstack.conf; scontrol reconfigure; sleep 1")?;
+        restart_with(
+            "sed -i /AccountingStoreFlags/d /etc/slurm/slurm.conf; rm /etc/slurm/plugstack.conf; scontrol reconfigure; sleep 1",
+        )?;
         site.on_node("n1", "rm -f /run/slurm/conf/plugstack.conf")?.ok()?;
         let none = site.on_node("n1", "mytokenctl check --json")?;
         assert!(none.code == 2 && none.stdout.contains("slurmctld sends this host no plugstack.conf"), "{none:?}");

@@ -282,10 +282,23 @@ fn each_fault_of_slurm_and_the_plugin_is_found_alone() -> Result<()> {
                 format!("echo AccountingStoreFlags=job_env >>{SLURM_CONF}; {RECONFIGURE}"),
                 "slurm-job-env",
                 1,
-                format!("sed -i /AccountingStoreFlags/d {SLURM_CONF}; {RECONFIGURE}"),
+                format!(
+                    "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(grep -in .*\\)/\\1/p')\" | grep =job_env; \
+                     sed -i /AccountingStoreFlags/d {SLURM_CONF}; {RECONFIGURE}"
+                ),
             ),
             (with_default("other", ""), "plugin-default-profile", 2, without_default()),
-            (with_default("off", "main"), "plugin-default-off", 1, without_default()),
+            (
+                with_default("off", "main"),
+                "plugin-default-off",
+                1,
+                // The editor's arguments are the line.
+                format!(
+                    "EDITOR=echo sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(.* add default=.*\\)/\\1/p')\" | \
+                     {{ read -r line file; sed -n \"${{line#+}}p\" $file; }} | grep '^optional spank_mytoken.so default=off'; {}",
+                    without_default()
+                ),
+            ),
             (with_default("jobs.toml", "gone"), "slurm-partition", 1, without_default()),
             (
                 format!("{}; sed -i /default_partition/d {DROP_IN}", with_default("jobs.toml", "main")),

@@ -27,6 +27,8 @@ const USUAL_DIRECTORY: &str = "/etc/slurm";
 pub(super) struct Plugstack {
     /// The directory of slurm.conf.
     pub directory: PathBuf,
+    /// The same if this host has a slurm.conf of its own.
+    pub own: Option<PathBuf>,
     /// Whether slurmctld sends this host its configuration, and the host has none of its own.
     pub sent: bool,
     /// The file.
@@ -61,7 +63,7 @@ impl Plugstack {
         // Where nothing is, nothing was sent either.
         let missing = if own { places.first() } else { places.last() };
         let place = file.clone().or(missing.cloned()).unwrap_or_default();
-        Self { directory, sent, file, place }
+        Self { own: own.then(|| directory.clone()), directory, sent, file, place }
     }
 
     pub(super) fn here(config: Option<&Config>) -> Self {
@@ -192,6 +194,9 @@ mod tests {
             let (place, is_there, sent) = expected;
             let file = is_there.then(|| PathBuf::from(place));
             assert_eq!((found.place.to_str(), found.file, found.sent), (Some(place), file, sent), "{files:?}");
+            // What slurmctld sent is not the host's own.
+            let own = [etc_conf, opt_conf].into_iter().find(|conf| files.contains(conf));
+            assert_eq!(found.own.as_deref(), own.map(Path::new).and_then(Path::parent), "{files:?}");
         }
     }
 }
