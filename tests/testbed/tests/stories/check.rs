@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use mytokend::control::check::pam_stack::{Directories, Group, ModuleLine, Stack};
-use mytokend::control::check::{kinds, kinds_broker, kinds_slurm, kinds_user};
 use testbed::{Options, Release, Result, Site, story};
 
 use crate::checked::{RELOAD_SSHD, findings, healthy, sees_alone};
@@ -230,35 +229,6 @@ fn a_check_changes_nothing() -> Result<()> {
         assert_eq!(site.sh("root", state)?.ok()?.stdout, before);
         Ok(())
     })
-}
-
-/// Ids that no row sees, with the reason.
-const WITHOUT_ROW: &[(&str, &str)] =
-    &[("node-not-asked", "it comes after 20 minutes; the crate's own tests have a shorter limit")];
-
-/// A finding that no story breaks a site for could be one that never comes.
-#[test]
-fn each_kind_of_finding_has_a_story() {
-    let stories = [
-        include_str!("check.rs"),
-        include_str!("check_account.rs"),
-        include_str!("check_brokers.rs"),
-        include_str!("check_configuration.rs"),
-        include_str!("check_host.rs"),
-        include_str!("check_nodes.rs"),
-        include_str!("check_pam.rs"),
-        include_str!("check_plugstack.rs"),
-        include_str!("check_slurm.rs"),
-        include_str!("check_sshd.rs"),
-        include_str!("check_user.rs"),
-        include_str!("check_validation.rs"),
-    ];
-    let all = kinds::ALL.iter().chain(kinds_slurm::ALL).chain(kinds_broker::ALL).chain(kinds_user::ALL);
-    for id in all.map(|kind| kind.id).filter(|id| !WITHOUT_ROW.iter().any(|(without, _)| without == id)) {
-        // In quotes, or in the quotes of JSON.
-        let named = |story: &str| [format!("\"{id}\""), format!("\"{id}\\\"")].iter().any(|name| story.contains(name));
-        assert!(stories.iter().any(|story| named(story)), "no story sees {id}");
-    }
 }
 
 /// Pseudo-random numbers that are the same in each run.

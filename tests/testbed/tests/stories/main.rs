@@ -23,6 +23,7 @@ mod check_account;
 mod check_brokers;
 mod check_configuration;
 mod check_host;
+mod check_kinds;
 mod check_nodes;
 mod check_pam;
 mod check_plugstack;
