@@ -21,6 +21,7 @@ const OTHERS: &[&str] = &[
     "http_proxy",
     "https_proxy",
     "mytoken_runtime_t",
+    "mytoken_var_lib_t",
     "nis_enabled",
     "no_certificate",
     "not_decided",
