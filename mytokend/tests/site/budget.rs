@@ -2,17 +2,23 @@
 //! The budget of requests: submissions and the agent share the limit that a host has at a mytoken server.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use mytoken::Secret;
-use mytoken::config::FileTrust;
+use mytoken::config::{FileTrust, Shared};
 use mytoken::private_files::Owner;
+use mytoken::server::{AccessTokenRequest, Server, refuse_rotation};
+use mytoken::{ScheduleClock, Secret};
 use mytoken_wire::agent::{JobState, LoginNote, Permit, RenewalCredential, SessionPlace, SessionStart, StatusQuery};
 use serde_json::json;
 
+use mytokend::agent::budget::Budgets;
+use mytokend::agent::budget::ledger::Purpose;
 use mytokend::jobs::keys::PublicKey;
 use mytokend::jobs::sealed::{JobCredential, seal};
 
-use crate::harness::{TestSite, unix_time};
+use crate::harness::{AUDIENCE, SCOPE, TestSite, soon, unix_time};
 
 /// A site with an agent and this limit in mytoken.toml.
 fn limited(requests: u32, period: &str) -> TestSite {
@@ -159,4 +165,46 @@ fn the_requests_of_logins_are_counted_once() {
     // The module of an earlier release.
     site.ask(&session("b", false)).unwrap();
     assert_eq!(logins(), [(None, 3), (Some(uid), 3)]);
+}
+
+/// A clock that a test sets, in seconds.
+#[derive(Default)]
+struct SetClock(AtomicU64);
+
+impl ScheduleClock for SetClock {
+    fn unix_millis(&self) -> u64 {
+        1_800_000_000_000
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[test]
+fn after_a_granted_request_a_refusal_without_a_time_stops_the_host_for_two_seconds_again() {
+    let site = TestSite::new(60);
+    let mytoken = Secret::new(site.mytoken(&json!({}))["mytoken"].as_str().unwrap());
+    let shared = Shared::load(&site.config(), FileTrust::current()).unwrap();
+    let (url, clock) = (shared.server_url("t").unwrap(), Arc::new(SetClock::default()));
+    let budgets = Budgets::new(Arc::clone(&clock) as Arc<dyn ScheduleClock>);
+    budgets.configure(&shared).unwrap();
+    let send = || {
+        budgets.send((&url.to_string(), Purpose::Token, Some(7)), &shared.http_settings(), |http| {
+            let request = AccessTokenRequest { mytoken: &mytoken, scope: SCOPE, audience: AUDIENCE, comment: "" };
+            Server::discover(http, &url, soon())?.access_token(&request, &mut refuse_rotation, soon())
+        })
+    };
+    // For how many seconds a refusal at this time stops the host.
+    let refused = |at: u64| {
+        clock.0.store(at, Ordering::SeqCst);
+        site.control("/mytoken/fault", &json!({"name": "429", "endpoint": "access_token"}));
+        assert!(send().is_err());
+        site.control("/clear", &json!({}));
+        budgets.wait("t", Purpose::Token, 7).unwrap_or_default().as_secs()
+    };
+    assert_eq!([refused(100), refused(103)], [2, 4]);
+    clock.0.store(108, Ordering::SeqCst);
+    send().unwrap();
+    assert_eq!(refused(109), 2);
 }
