@@ -76,7 +76,7 @@ fn each_package_purges_its_own_state_alone() -> Result<()> {
         let left = || Ok::<_, Error>(site.sh("root", "find /var/lib/mytoken | sort")?.stdout);
         let logins = "/var/lib/mytoken\n/var/lib/mytoken/logins\n/var/lib/mytoken/logins/2001\n";
         site.sh("root", &format!("mkdir -p /var/lib/mytoken && {STATE}"))?.ok()?;
-        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --purge mytokend")?.ok()?;
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --purge slurm-spank-mytoken mytokend")?.ok()?;
         assert_eq!(left()?, logins);
         site.sh("root", "dpkg --purge mytoken-sshd-config libpam-mytoken")?.ok()?;
         assert_eq!(left()?, "");
@@ -87,7 +87,7 @@ fn each_package_purges_its_own_state_alone() -> Result<()> {
         let state =
             "/var/lib/mytoken\n/var/lib/mytoken/node.key\n/var/lib/mytoken/nodes\n/var/lib/mytoken/nodes/n1.json\n";
         assert_eq!(left()?, state);
-        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --purge mytokend")?.ok()?;
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --purge slurm-spank-mytoken mytokend")?.ok()?;
         assert_eq!(left()?, "");
         Ok(())
     })
