@@ -177,7 +177,7 @@ fn without_default() -> String {
 /// The command of a finding about a configless cluster, after which nothing is found; then the site as it was.
 fn moved_and_back() -> String {
     format!(
-        "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\({{ grep .*\\)/\\1/p')\"; sleep 1; mytokenctl check; \
+        "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\({{ grep .*plugstack.*\\)/\\1/p')\"; sleep 1; mytokenctl check; \
          test ! -e {LINE}; grep ^optional {SNIPPET}; test \"$(grep -c ^optional /etc/slurm/plugstack.conf)\" = 1; \
          sed -i /enable_configless/d {SLURM_CONF}; ln -s {SNIPPET} {LINE}; \
          echo 'include /etc/slurm/plugstack.conf.d/*.conf' >/etc/slurm/plugstack.conf; {RECONFIGURE}"
