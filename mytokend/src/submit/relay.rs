@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The two processes of `mytoken-submit`, and of `mytokenctl attach`.
 //!
-//! The plugin starts the *front*, and kills it when it gives up; a front that a person starts can be interrupted. The front starts the *worker*, the same program in a session of its own,
-//! and passes the worker's answer on. A request that was sent can still make a sub-token after everybody has given up, so the worker lives
-//! until each request has its answer and a sub-token that came too late is revoked, or the agent of this host follows the submission. It
-//! holds no descriptor of the submission, so nobody waits for it.
+//! The plugin starts the *front*, and kills it when it gives up. A person starts that of `mytokenctl attach`, and can interrupt it. The front
+//! starts the *worker*, the same program in a session of its own, and passes the worker's answer on. A request that was sent can still make a
+//! sub-token after everybody has given up, so the worker lives until each request has its answer and a sub-token that came too late is
+//! revoked, or the agent of this host follows the submission. It holds no descriptor of the submission, so nobody waits for it.
 //!
 //! The worker's standard output and standard input are pipes to the front: one line from the worker, then one byte from the front when it
 //! has passed the line on. If the front ends before that, the submission has no credential.

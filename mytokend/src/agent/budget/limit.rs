@@ -96,8 +96,9 @@ impl Known {
         self.answered = Some(now);
     }
 
-    /// The server has granted a request. After the end of a wait, the next one is as short as the first: a proxy that refuses one request
-    /// in a hundred must not stop a host for a minute. Before that, the request may have been sent before the refusal.
+    /// The server has granted a request. The wait after the next refusal is as short as the first one: a proxy that refuses one request in
+    /// a hundred must not stop a host for a minute. A grant that comes during a wait changes nothing, because its request may have been
+    /// sent before the refusal.
     pub fn granted(&mut self, now: u64) {
         self.untimed = self.untimed.filter(|(_, end)| now < *end);
     }

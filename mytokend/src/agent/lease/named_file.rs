@@ -139,9 +139,9 @@ impl NamedFile {
         attempt_times(self.left(now), self.failures, longest)
     }
 
-    /// Takes a token that a request has brought after `took`, which has `left` of `lifetime` (seconds). `is_current`: no other one has brought one
-    /// since it was sent. Returns whether it is another one than that
-    /// which was there; `None`: one that lives longer is there already. A file with an earlier token of the same end is written again.
+    /// Takes a token that a request has brought after `took`. It has `left` of its `lifetime` (seconds). `is_current`: no other request has
+    /// brought one since this one was sent. Returns whether it is another token than that which was there; `None`: one that lives longer
+    /// is there already. A file with an earlier token of the same end is written again.
     pub fn install(
         &mut self,
         token: Secret,

@@ -82,6 +82,10 @@ fn each_package_purges_its_own_state_alone() -> Result<()> {
         assert_eq!(left()?, "");
 
         site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb")?.ok()?;
+        site.sh("root", "mkdir -p /var/lib/mytoken/logins && dpkg --purge mytoken-sshd-config libpam-mytoken")?.ok()?;
+        assert_eq!(left()?, "/var/lib/mytoken\n", "mytokend is there, and may have it open");
+
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb")?.ok()?;
         site.sh("root", &format!("mkdir -p /var/lib/mytoken && {STATE}"))?.ok()?;
         site.sh("root", "dpkg --purge mytoken-sshd-config libpam-mytoken")?.ok()?;
         let state =
@@ -89,6 +93,14 @@ fn each_package_purges_its_own_state_alone() -> Result<()> {
         assert_eq!(left()?, state);
         site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --purge slurm-spank-mytoken mytokend")?.ok()?;
         assert_eq!(left()?, "");
+
+        // Behind a link there may be files of others.
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb")?.ok()?;
+        let linked = "mkdir /srv/shared && touch /srv/shared/of-others && ln -s /srv/shared /var/lib/mytoken";
+        site.sh("root", &format!("{linked} && {STATE}"))?.ok()?;
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --purge slurm-spank-mytoken mytokend")?.ok()?;
+        site.sh("root", "test -L /var/lib/mytoken && cd /var/lib/mytoken && ls of-others node.key logins/2001")?
+            .ok()?;
         Ok(())
     })
 }
