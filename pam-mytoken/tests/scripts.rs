@@ -11,7 +11,7 @@ mod key_logins;
 mod script;
 #[path = "../../tests/skipped.rs"]
 mod skipped;
-#[path = "../../mytoken-login/tests/support/mod.rs"]
+#[path = "../../mytoken-login/tests/login/support.rs"]
 mod support;
 #[path = "../../mytoken-login/tests/login/texts.rs"]
 mod texts;
