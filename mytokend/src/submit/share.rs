@@ -32,9 +32,6 @@ const DIRECTORY: &str = "submissions";
 
 const FILE: &str = "shared.json";
 
-/// How long a submission waits for another one that makes the shared credential. Then it makes its own.
-const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
-
 /// Pause between two attempts to get the lock.
 const LOCK_POLL: std::time::Duration = std::time::Duration::from_millis(2);
 
@@ -185,7 +182,9 @@ impl LockedFile {
             })?;
         let directory = above.make(DIRECTORY, owner, 0o700).ok()?;
         let handle = directory.handle().try_clone().ok()?;
-        let lock = lock(handle, deadline.at_most(LOCK_WAIT), LOCK_POLL).ok()?;
+        // Another submission makes the shared credential. Without it, this one needs the other half of its time for its own.
+        let half = deadline.remaining()? / 2;
+        let lock = lock(handle, deadline.at_most(half), LOCK_POLL).ok()?;
         Some(Self { directory, _lock: lock })
     }
 

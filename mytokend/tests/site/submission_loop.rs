@@ -15,10 +15,14 @@ use crate::harness::{AUDIENCE, SCOPE, TestSite, eventually, unix_time};
 
 /// A site in which submissions share a credential for so long.
 fn sharing(time: &str) -> TestSite {
+    site_with(&format!("share_for = '{time}'"))
+}
+
+fn site_with(settings: &str) -> TestSite {
     let site = TestSite::new(60);
     let drop_ins = site.config().join("jobs.d");
     fs::create_dir(&drop_ins).unwrap();
-    fs::write(drop_ins.join("share.toml"), format!("[submit]\nshare_for = '{time}'\n")).unwrap();
+    fs::write(drop_ins.join("share.toml"), format!("[submit]\n{settings}\n")).unwrap();
     site.log_in();
     site.clear_journal();
     site
@@ -152,11 +156,25 @@ fn a_credential_that_nobody_took_is_not_shared() {
 fn submissions_at_the_same_time_share_too() {
     let site = sharing("60s");
     handles(&site, 3);
-    let all: Vec<String> = std::thread::scope(|scope| {
+    let all = at_once(&site);
+    assert_eq!(different(&all), 1, "{all:?}");
+}
+
+#[test]
+fn they_share_also_when_the_server_is_slow() {
+    let site = site_with("share_for = '60s'\ndeadline = '10s'");
+    handles(&site, 3);
+    site.control("/mytoken/fault", &json!({"name": "latency", "ms": 2800, "endpoint": "mytoken", "times": 1}));
+    let all = at_once(&site);
+    assert_eq!(different(&all), 1, "{all:?}");
+}
+
+/// The handles of submissions that run at the same time.
+fn at_once(site: &TestSite) -> Vec<String> {
+    std::thread::scope(|scope| {
         let threads: Vec<_> = (0..6).map(|_| scope.spawn(|| site.submit().1)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    assert_eq!(different(&all), 1, "{all:?}");
+    })
 }
 
 #[test]
