@@ -41,11 +41,12 @@ pub fn ask_agent(settings: &PluginSettings, request: &JobStart, required: bool) 
     let is_new_run = missed.remove_end();
     let recorded = missed.read();
     let is_valid = token_file::is_valid(&file, SystemClock.now());
+    let recorded_nothing = recorded == Recorded::Nothing;
     let has_waited = !is_new_run && matches!(&recorded, Recorded::Start(record) if record.is_recent(now));
     let step = match ask_with_retries(&settings.socket, request, patience(settings, required, is_valid || has_waited)) {
         Ok(started) => {
             // A step from another session does not bring the credential that is recorded.
-            if recorded != Recorded::Nothing && request.sealed.is_some() {
+            if !recorded_nothing && request.sealed.is_some() {
                 missed.remove();
             }
             answered(started, file, required)
@@ -56,7 +57,8 @@ pub fn ask_agent(settings: &PluginSettings, request: &JobStart, required: bool) 
                     info(format_args!("job {job}: its start could not be recorded for the agent: {error}"));
                 }
             }
-            unanswered(&error, file, required, is_valid)
+            let announces = is_new_run || recorded_nothing;
+            StepToken { announces, ..unanswered(&error, file, required, is_valid) }
         }
     };
     match &step.state {
@@ -107,7 +109,7 @@ fn ask_with_retries(socket: &Path, request: &JobStart, patience: Patience) -> Re
 
 /// The step of an answer. `file` is used if the agent names none that can be the value of a variable.
 fn answered(started: Started, file: PathBuf, required: bool) -> StepToken {
-    let Started { path, state, reason, required: required_by_credential, files } = started;
+    let Started { path, state, reason, required: required_by_credential, files, is_first } = started;
     let reason = reason.unwrap_or_else(|| "the agent gives no reason".to_owned());
     let state = match state {
         JobState::Ready => TokenState::Ready,
@@ -117,7 +119,12 @@ fn answered(started: Started, file: PathBuf, required: bool) -> StepToken {
     let file = if is_plain(&path) { PathBuf::from(path) } else { file };
     let several = !files.is_empty();
     let missing = files.into_iter().filter_map(|file| Some((file.name, file.reason?))).take(MOST_FILES).collect();
-    StepToken { missing, several, ..StepToken::new(file, state, required_by_credential || required) }
+    StepToken {
+        missing,
+        several,
+        announces: is_first,
+        ..StepToken::new(file, state, required_by_credential || required)
+    }
 }
 
 /// The step without an answer. A token in the file is still good: the agent removes it at its expiry, and the agent's absence alone must not

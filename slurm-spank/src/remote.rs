@@ -30,7 +30,8 @@ const BATCH_STEP: u32 = 0xffff_fffb;
 /// `SLURM_INTERACTIVE_STEP`: the shell of salloc on the job's first node.
 const INTERACTIVE_STEP: u32 = 0xffff_fffa;
 
-/// The steps with which jobs begin. In these the user is told that there is no token: a loop of steps must not say it each time.
+/// The steps with which jobs begin. In these, and in the first one on a further node, the user is told that there is no token: a loop of
+/// steps must not say it each time.
 const FIRST_STEPS: [u32; 3] = [0, BATCH_STEP, INTERACTIVE_STEP];
 
 /// `S_JOB_ARRAY_TASK_ID` of a job outside an array (`NO_VAL`). Its `S_JOB_ARRAY_ID` may be the job's own id (SLURM-21).
@@ -70,7 +71,8 @@ pub fn start(call: &HookCall) {
     let is_first = FIRST_STEPS.contains(&request.step);
     let answered = ask_agent(&call.settings, &request, is_required(call.spank));
     let state = explain_requeue(call, answered.state);
-    let step = StepToken { announces: is_first || is_attached, state, ..answered };
+    let announces = is_first || is_attached || answered.announces;
+    let step = StepToken { announces, state, ..answered };
     if !call.spank.set_job_env(TOKEN_FILE, &step.file.to_string_lossy()) {
         info(format_args!("Slurm refused to set BEARER_TOKEN_FILE"));
     }

@@ -53,7 +53,8 @@ pub struct StepToken {
     pub state: TokenState,
     /// Whether the job requires an access token.
     pub required: bool,
-    /// Whether the step prints why there is none: the first step of the job, and a step from outside the job.
+    /// Whether the step prints why there is none: the first step of the job or on this node, and a step from outside the
+    /// job.
     pub announces: bool,
     /// The further files of the job that do not exist, with the reason.
     pub missing: Vec<(FileName, String)>,

@@ -53,6 +53,8 @@ pub struct Started {
     /// The further files of the job, beside `path`. The plugins of earlier releases ignore them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<StartedFile>,
+    /// Whether the agent heard of the job for the first time. The agents of earlier releases do not say it.
+    pub is_first: bool,
 }
 
 impl FromAnswer for Started {
@@ -66,7 +68,7 @@ impl Started {
         let state = text(value, "state")?.as_deref().and_then(JobState::parse).ok_or(Malformed)?;
         let files = list(value, "files")?.iter().map(StartedFile::read).collect::<Result<_, _>>()?;
         let (path, reason) = (text(value, "path")?.ok_or(Malformed)?, text(value, "reason")?);
-        Ok(Self { path, state, reason, required: flag(value, "required")?, files })
+        Ok(Self { path, state, reason, required: flag(value, "required")?, files, is_first: flag(value, "is_first")? })
     }
 }
 

@@ -228,12 +228,18 @@ mod tests {
             parse::<C>(&serde_json::to_string(&Envelope::of(answer)).unwrap())
         }
         let files = vec![StartedFile { name: FileName::parse("compute").unwrap(), reason: None }];
-        let started =
-            Started { path: "/x".into(), state: JobState::Failed, reason: Some("why".into()), required: true, files };
+        let started = Started {
+            path: "/x".into(),
+            state: JobState::Failed,
+            reason: Some("why".into()),
+            required: true,
+            files,
+            is_first: true,
+        };
         assert_eq!(read::<JobStart>(Answer::Started(started.clone())), Some(started));
         // The agent of an earlier release knows one file, and the plugin of an earlier release reads one file.
         let of_older_agent = parse::<JobStart>(r#"{"v":1,"started":{"path":"/x","state":"ready"}}"#);
-        assert!(of_older_agent.is_some_and(|started| started.files.is_empty()));
+        assert!(of_older_agent.is_some_and(|started| started.files.is_empty() && !started.is_first));
         let of_older_agent = parse::<StatusQuery>(r#"{"v":1,"status":{"node":"n1","jobs":[]}}"#);
         assert_eq!(of_older_agent, Some(Status { node: "n1".into(), ..Status::default() }));
         let (version, keys) = (Some("1.2.3".into()), vec!["0a1b2c3d".into()]);

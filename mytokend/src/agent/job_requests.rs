@@ -23,14 +23,17 @@ impl Agent {
         if start.sealed.is_none() {
             self.take_missed_start(start.job);
         }
-        let key = self.begin_job(start);
-        self.first_answer(&key, start.job, begin)
+        let known = self.note_step(&mut self.leases(), start);
+        let is_first = known.is_none();
+        let key = known.unwrap_or_else(|| self.new_job(start));
+        Started { is_first, ..self.first_answer(&key, start.job, begin) }
     }
 
-    /// The key of the lease of a job that starts here. It is made if there is none.
-    pub(super) fn begin_job(&self, start: &JobStart) -> LeaseKey {
-        let known = self.note_step(&mut self.leases(), start);
-        known.unwrap_or_else(|| self.new_job(start))
+    /// The same without an answer.
+    pub(super) fn begin_job(&self, start: &JobStart) {
+        if self.note_step(&mut self.leases(), start).is_none() {
+            self.new_job(start);
+        }
     }
 
     /// The key of the lease that answers for a step, from which the lease learns that the job runs.
@@ -216,6 +219,7 @@ impl Agent {
                     reason: Some("the job ended before its first access token arrived".to_owned()),
                     required: false,
                     files: Vec::new(),
+                    is_first: false,
                 };
             };
             let state = lease.state(Some(job));
@@ -249,7 +253,7 @@ impl Agent {
                 };
                 let path = self.runtime_dir.job_token_path(job, lease.uid).display().to_string();
                 let files = started_files(lease, job);
-                return Started { path, state, reason, required: lease.required, files };
+                return Started { path, state, reason, required: lease.required, files, is_first: false };
             };
             table =
                 self.changed.wait_timeout(table, left).map_or_else(|poison| poison.into_inner().0, |(table, _)| table);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mytoken::Secret;
-use mytoken_wire::agent::{Condition, EventKind, FileStatus, JobState, Renew, Replace};
+use mytoken_wire::agent::{Condition, EventKind, FileStatus, JobState, Renew, Replace, Started};
 use mytoken_wire::{FileName, JobName};
 use mytokend::agent::credential_service::{IssuedToken, RequestFailure};
 use mytokend::agent::lease::AdmittedFile;
@@ -119,7 +119,7 @@ fn each_file_has_a_token_of_its_own_from_one_request_until_the_end() {
     assert_eq!(read(&agent, 7, "ce").as_deref(), Some("ce-1"));
     assert_eq!(fs::metadata(path(&agent, 7, "tape")).unwrap().permissions().mode() & 0o7777, 0o400);
     // Further steps and jobs of the submission cost nothing.
-    assert_eq!(agent.start(7, "h1"), started);
+    assert_eq!(agent.start(7, "h1"), Started { is_first: false, ..started });
     agent.start(8, "h1");
     assert_eq!((read(&agent, 8, "tape").as_deref(), agent.token_requests()), (Some("tape-1"), 1));
     assert_eq!(requests(&agent), TWO);

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Barrier;
 use std::time::Duration;
 
-use mytoken_wire::agent::{EventKind, JobStart, JobState};
+use mytoken_wire::agent::{EventKind, JobStart, JobState, Started};
 
 use crate::harness::{EXPIRY, TestAgent, eventually, me, outage, revocation, step};
 use crate::skipped::skip;
@@ -20,8 +20,9 @@ fn the_first_step_gets_a_token_and_later_steps_the_same_answer() {
     assert_eq!(fs::read_to_string(&first.path).unwrap(), "token-1");
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode(&agent.token(7)), mode(agent.token(7).parent().unwrap())), (0o400, 0o711));
-    assert_eq!(agent.start(7, "h1"), first);
-    assert_eq!(agent.start_with(&step(7)), first, "a step without the credential belongs to the known job");
+    let later = Started { is_first: false, ..first };
+    assert_eq!(agent.start(7, "h1"), later);
+    assert_eq!(agent.start_with(&step(7)), later, "a step without the credential belongs to the known job");
     assert_eq!(agent.token_requests(), 1);
     assert_eq!(agent.events(7), [EventKind::Opened, EventKind::Started]);
 }
@@ -124,6 +125,18 @@ fn a_lost_credential_is_explained_and_a_later_step_may_bring_it() {
     assert_eq!(started.state, JobState::Failed);
     assert!(started.reason.unwrap().contains("--export-file"));
     assert_eq!(agent.start(9, "h1").state, JobState::Ready);
+}
+
+#[test]
+fn the_first_step_of_a_job_on_a_node_is_told_that_it_is_the_first() {
+    let mut agent = TestAgent::new();
+    agent.services.with(|script| script.failure = Some(revocation()));
+    assert_eq!([7, 7, 8].map(|job| agent.start(job, "h1").is_first), [true, false, true]);
+    let refused = || JobStart { sealed: Some("54321:h1".into()), ..step(9) };
+    assert_eq!([(); 2].map(|()| agent.start_with(&refused()).is_first), [true, false]);
+    agent.end();
+    agent.begin();
+    assert!(!agent.start(7, "h1").is_first, "an agent that starts again knows its jobs");
 }
 
 #[test]

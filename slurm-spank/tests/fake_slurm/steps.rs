@@ -306,13 +306,25 @@ fn a_task_waits_for_a_limited_time() {
 
 #[test]
 fn a_job_is_told_once_that_it_has_no_token_whatever_step_it_begins_with() {
+    let [sealed, handle] = credential_variables();
+    let is_told = |agent: &FakeAgent, number: u32, reason: &str| {
+        let seen = step(Host::step(number).lines(&[&sealed, &handle]), agent, &["arg agent_seconds=1"]);
+        assert!(seen.has(TASK_RUNS), "{number}: {:?}", seen.lines);
+        let lines = seen.logs();
+        lines.iter().any(|line| line.starts_with("error mytoken: no access token: ") && line.contains(reason))
+    };
+    let failed = |is_first: bool| {
+        let members = format!(r#""state":"failed","is_first":{is_first},"#);
+        FakeAgent::answering(Some(&started("failed", false).replace(r#""state":"failed","#, &members)))
+    };
     for (number, told) in [(0, true), (BATCH, true), (INTERACTIVE, true), (1, false), (7, false)] {
-        let agent = FakeAgent::answering(Some(&started("failed", false)));
-        let [sealed, handle] = credential_variables();
-        let seen = step(Host::step(number).lines(&[&sealed, &handle]), &agent, &[]);
-        let said = seen.logs().contains(&"error mytoken: no access token: the sub-token has expired");
-        assert!(seen.has(TASK_RUNS) && said == told, "{number}: {:?}", seen.lines);
+        assert_eq!(is_told(&failed(false), number, "the sub-token has expired"), told, "{number}");
     }
+    // A further node of the job, whose first step is a later one.
+    assert!(is_told(&failed(true), 7, "the sub-token has expired"));
+    // Without an agent, the record of the start tells the steps apart.
+    let down = FakeAgent::down();
+    assert_eq!([7, 8].map(|number| is_told(&down, number, "did not answer")), [true, false]);
 }
 
 #[test]
