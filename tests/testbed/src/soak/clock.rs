@@ -85,6 +85,12 @@ pub fn start_again(site: &Site, clock: &str, seconds: i64, daemon: Daemon) -> Re
     site.start_daemon(daemon.env("LD_PRELOAD", LIBRARY).env("TESTBED_CLOCK", &file_of(clock)))
 }
 
+/// The variables that give a program this clock, as assignments for a shell. The clock must exist.
+#[must_use]
+pub fn variables(clock: &str) -> String {
+    format!("LD_PRELOAD={LIBRARY} TESTBED_CLOCK={}", file_of(clock))
+}
+
 /// Sets a clock ahead of the host's by this number of seconds; negative numbers set it back.
 ///
 /// # Errors

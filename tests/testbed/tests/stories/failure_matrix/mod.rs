@@ -11,8 +11,9 @@ mod rows;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use rows::{Fault, HELPERS, Moment, NODE, Required, Row, SUBMISSION};
+use rows::{Fault, HELPERS, Host, Moment, NODE, Required, Row, SUBMISSION};
 use testbed::drive::people;
+use testbed::site::command::CommandOutcome;
 use testbed::site::daemon::Daemon;
 use testbed::site::paths;
 use testbed::site::services::agent;
@@ -35,6 +36,10 @@ const HANGING: &str = "exec 5<>/dev/fuse && mount -i -t fuse -o \
 
 /// Makes mytoken-submit wait less than the plugin does.
 const DEADLINE: &str = "/etc/mytoken/jobs.d/deadline.toml";
+
+/// The clock of the submit host's agent, and of this mytoken-submit.
+const SUBMIT_CLOCK: &str = "login";
+const WITH_SUBMIT_CLOCK: &str = "/usr/local/bin/with-submit-clock";
 
 const PANICKING: &str = "/usr/local/lib/panicking/spank_mytoken.so";
 
@@ -93,8 +98,14 @@ fn play(rows: &[Row]) -> Result<()> {
         for (path, script) in HELPERS {
             site.write(path, &format!("#!/bin/sh\n{script}\n"), "0755")?;
         }
-        if rows.iter().any(|row| matches!(row.fault, Fault::Clock(_))) {
+        if rows.iter().any(|row| matches!(row.fault, Fault::Clock(Host::Node, _))) {
             clock::install(site, &["n1"])?;
+        }
+        if rows.iter().any(|row| matches!(row.fault, Fault::Clock(Host::Submit, _))) {
+            clock::start_again(site, SUBMIT_CLOCK, 0, Daemon::new("agent", [agent::PROGRAM, "agent"]))?;
+            let program = "exec /usr/libexec/mytoken/mytoken-submit \"$@\"";
+            let script = format!("#!/bin/sh\n{} {program}\n", clock::variables(SUBMIT_CLOCK));
+            site.write(WITH_SUBMIT_CLOCK, &script, "0755")?;
         }
         let mut problems = String::new();
         // A site in a user namespace has the devices of its host only.
@@ -174,8 +185,28 @@ fn panicking(site: &Site) -> Result<&'static str> {
     Ok(PANICKING)
 }
 
-fn signal(site: &Site, signal: &str) -> Result<()> {
-    site.on_node("n1", &format!("kill -{signal} $(pgrep -f 'agent [-]-node n1')"))?.ok().map(drop)
+/// Runs a command of root where the agent is.
+fn on_host(site: &Site, host: Host, command: &str) -> Result<CommandOutcome> {
+    match host {
+        Host::Node => site.on_node("n1", command),
+        Host::Submit => site.sh("root", command),
+    }
+}
+
+fn agent_of(host: Host) -> String {
+    match host {
+        Host::Node => agent::name("n1"),
+        Host::Submit => "agent".to_owned(),
+    }
+}
+
+fn signal(site: &Site, host: Host, signal: &str) -> Result<()> {
+    // Without the brackets, pgrep finds the shell too.
+    let arguments = match host {
+        Host::Node => "agent [-]-node n1",
+        Host::Submit => "mytokend agen[t]$",
+    };
+    on_host(site, host, &format!("kill -{signal} $(pgrep -f '{arguments}')"))?.ok().map(drop)
 }
 
 fn begin(site: &Site, fault: &Fault) -> Result<()> {
@@ -183,20 +214,30 @@ fn begin(site: &Site, fault: &Fault) -> Result<()> {
         Fault::Arguments(arguments) => use_plugin(site, "spank_mytoken.so", arguments),
         Fault::Panic(hook) => use_plugin(site, panicking(site)?, &format!("panic={hook}")),
         Fault::Server(path, body) => people::control(site, path, Some(body)).map(drop),
-        Fault::StoppedAgent => signal(site, "STOP"),
-        Fault::OtherAgent(program) => {
-            site.stop(&agent::name("n1"), "TERM")?;
+        Fault::StoppedAgent(host) => signal(site, *host, "STOP"),
+        Fault::OtherAgent(host, program) => {
+            site.stop(&agent_of(*host), "TERM")?;
             if program.is_empty() {
                 return Ok(());
             }
             let listens = "use Socket; $SIG{CHLD} = $SIG{PIPE} = 'IGNORE'; my $p = '/run/mytoken/agent.sock'; unlink $p; \
                            socket(my $s, PF_UNIX, SOCK_STREAM, 0); bind($s, sockaddr_un($p)) or die; chmod 0666, $p; listen($s, 9);";
-            site.start_daemon(Daemon::new("other", ["perl", "-e", &format!("{listens} {program}")]).on("n1"))?;
+            let other = Daemon::new("other", ["perl", "-e", &format!("{listens} {program}")]);
+            site.start_daemon(if *host == Host::Node { other.on("n1") } else { other })?;
             wait::until("the other agent", ROW_LIMIT, || {
-                Ok(site.on_node("n1", "test -S /run/mytoken/agent.sock")?.success().then_some(()))
+                Ok(on_host(site, *host, "test -S /run/mytoken/agent.sock")?.success().then_some(()))
             })
         }
-        Fault::Clock(seconds) => clock::set(site, "n1", *seconds),
+        Fault::Clock(Host::Node, seconds) => clock::set(site, "n1", *seconds),
+        Fault::Clock(Host::Submit, seconds) => {
+            use_plugin(site, "spank_mytoken.so", &format!("submit={WITH_SUBMIT_CLOCK}"))?;
+            clock::set(site, SUBMIT_CLOCK, *seconds)?;
+            // The file with the difference must be readable for the user, too.
+            let difference = format!("echo $(($({} date +%s) - $(date +%s)))", clock::variables(SUBMIT_CLOCK));
+            let seen: i64 = site.sh("alice", &difference)?.ok()?.stdout.trim().parse().unwrap_or_default();
+            assert!((seen - seconds).abs() <= 1, "the clock of mytoken-submit differs by {seen} s");
+            Ok(())
+        }
         Fault::Node(begin, _) => site.on_node("n1", begin)?.ok().map(drop),
         Fault::SubmitHost(begin, _) => site.sh("root", begin)?.ok().map(drop),
         Fault::HangingHome => {
@@ -220,18 +261,19 @@ fn end(site: &Site, fault: &Fault) -> Result<()> {
                 Ok(site.on_node("n1", none)?.success().then_some(()))
             })
         }
-        Fault::StoppedAgent => signal(site, "CONT"),
-        Fault::OtherAgent(program) => {
+        Fault::StoppedAgent(host) => signal(site, *host, "CONT"),
+        Fault::OtherAgent(host, program) => {
             if !program.is_empty() {
                 site.stop("other", "KILL")?;
             }
-            site.restart(&agent::name("n1"))?;
+            site.restart(&agent_of(*host))?;
             wait::until("the agent", ROW_LIMIT, || {
                 // Without --json its exit status is 1 when there is no credential.
-                Ok(site.on_node("n1", "mytokenctl status --json >/dev/null")?.success().then_some(()))
+                Ok(on_host(site, *host, "mytokenctl status --json >/dev/null")?.success().then_some(()))
             })
         }
-        Fault::Clock(_) => clock::set(site, "n1", 0),
+        Fault::Clock(Host::Node, _) => clock::set(site, "n1", 0),
+        Fault::Clock(Host::Submit, _) => clock::set(site, SUBMIT_CLOCK, 0),
         Fault::Node(_, end) => site.on_node("n1", end)?.ok().map(drop),
         Fault::SubmitHost(_, end) => site.sh("root", end)?.ok().map(drop),
         Fault::HangingHome => {

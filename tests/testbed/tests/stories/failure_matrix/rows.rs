@@ -42,18 +42,25 @@ pub enum Fault {
     Panic(&'static str),
     /// The path and the body of a request to the test server.
     Server(&'static str, &'static str),
-    /// The node's agent is stopped (SIGSTOP).
-    StoppedAgent,
-    /// The node's agent has ended. A program in perl may listen in its place; it has the socket `$s`.
-    OtherAgent(&'static str),
-    /// The agent's clock differs by so many seconds.
-    Clock(i64),
+    /// The agent is stopped (SIGSTOP).
+    StoppedAgent(Host),
+    /// The agent has ended. A program in perl may listen in its place; it has the socket `$s`.
+    OtherAgent(Host, &'static str),
+    /// The clock of the product's programs differs by so many seconds.
+    Clock(Host, i64),
     /// Shell commands of root on the node, before and after.
     Node(&'static str, &'static str),
     /// The same on the submit host.
     SubmitHost(&'static str, &'static str),
     /// The user's `~/.config` on the submit host is a file system that does not answer, and mytoken-submit waits 2 s.
     HangingHome,
+}
+
+/// Where the fault is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    Node,
+    Submit,
 }
 
 /// What becomes of a job that requires its credential.
@@ -87,28 +94,19 @@ const fn row(name: &'static str, fault: Fault, required: [Required; 3]) -> Row {
     Row { name, fault, required }
 }
 
+/// A fault of what the submit host has besides mytoken-submit: no job needs it.
+const fn submit_host(name: &'static str, fault: Fault) -> Row {
+    Row { name, fault, required: [Runs, Runs, Runs] }
+}
+
 /// Faults on the node.
 pub const NODE: &[Row] = &[
     node("no fault", Arguments(""), Runs),
-    node("agent absent", OtherAgent(""), Fails("did not answer")),
-    node("agent stopped", StoppedAgent, Fails("did not answer")),
-    node(
-        "agent answers garbage",
-        OtherAgent(r#"while (accept(my $c, $s)) { sysread $c, my $line, 65536; syswrite $c, "\0garbage\n" }"#),
-        Fails("does not understand the answer"),
-    ),
-    node(
-        "agent answers without end",
-        OtherAgent("while (accept(my $c, $s)) { 1 while syswrite $c, 'x' x 65536 }"),
-        Fails("does not understand the answer"),
-    ),
-    node(
-        "agent answers late",
-        OtherAgent(
-            "while (accept(my $c, $s)) { next if fork; close $s; sleep 5; syswrite $c, qq({\"v\":1,\"done\":{}}\\n); exit }",
-        ),
-        Fails("did not answer"),
-    ),
+    node("agent absent", OtherAgent(Host::Node, ""), Fails("did not answer")),
+    node("agent stopped", StoppedAgent(Host::Node), Fails("did not answer")),
+    node("agent answers garbage", OtherAgent(Host::Node, GARBAGE), Fails("does not understand the answer")),
+    node("agent answers without end", OtherAgent(Host::Node, ENDLESS), Fails("does not understand the answer")),
+    node("agent answers late", OtherAgent(Host::Node, LATE), Fails("did not answer")),
     node(
         "disk full",
         Node(
@@ -120,9 +118,15 @@ pub const NODE: &[Row] = &[
         Fails("got no token within 5 s"),
     ),
     // The credential is valid by the server's clock. Certificates of the site are valid for decades.
-    node("clock a year ahead", Clock(366 * 86_400), Runs),
-    node("clock an hour behind", Clock(-3600), Runs),
+    node("clock a year ahead", Clock(Host::Node, 366 * 86_400), Runs),
+    node("clock an hour behind", Clock(Host::Node, -3600), Runs),
 ];
+
+/// Agents that do not do what agents do.
+const GARBAGE: &str = r#"while (accept(my $c, $s)) { sysread $c, my $line, 65536; syswrite $c, "\0garbage\n" }"#;
+const ENDLESS: &str = "while (accept(my $c, $s)) { 1 while syswrite $c, 'x' x 65536 }";
+const LATE: &str =
+    "while (accept(my $c, $s)) { next if fork; close $s; sleep 5; syswrite $c, qq({\"v\":1,\"done\":{}}\\n); exit }";
 
 /// Faults at the submission, and panics.
 pub const SUBMISSION: &[Row] = &[
@@ -147,6 +151,13 @@ pub const SUBMISSION: &[Row] = &[
         HangingHome,
         [Refused("the mytoken server or your home directory did not answer within 2 s"), Runs, Runs],
     ),
+    submit_host("submit host's agent absent", OtherAgent(Host::Submit, "")),
+    submit_host("submit host's agent stopped", StoppedAgent(Host::Submit)),
+    submit_host("submit host's agent answers garbage", OtherAgent(Host::Submit, GARBAGE)),
+    submit_host("submit host's agent answers without end", OtherAgent(Host::Submit, ENDLESS)),
+    submit_host("submit host's agent answers late", OtherAgent(Host::Submit, LATE)),
+    submit_host("submit host's clock a year ahead", Clock(Host::Submit, 366 * 86_400)),
+    submit_host("submit host's clock an hour behind", Clock(Host::Submit, -3600)),
     row("panic in init", Panic("init"), [NotTried, Runs, Runs]),
     row("panic in the option", Panic("option"), [Refused("internal error"), Runs, Runs]),
     row(
