@@ -157,7 +157,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Action::Shell { user } => shell(options(&cli.site)?, &user),
         Action::Exec { user, command } => {
             let site = Site::start(options(&cli.site)?)?;
-            status(site.command(&user, command).interactive())
+            status(site.command(&user, command).interactive()?)
         }
         Action::Demo => demo::run(options(&cli.site)?).map(|()| ExitCode::SUCCESS),
         Action::Picture { file } => picture::draw(options(&cli.site)?, &file).map(|()| ExitCode::SUCCESS),
@@ -221,9 +221,9 @@ fn shell(options: Options, user: &str) -> Result<ExitCode> {
     if std::io::stdin().is_terminal() {
         eprint!("{}", what_to_try(&site, user));
         // A new terminal: the caller's is not among the devices of the site.
-        status(site.command(user, ["script", "-qec", "bash -l", "/dev/null"]).interactive())
+        status(site.command(user, ["script", "-qec", "bash -l", "/dev/null"]).interactive()?)
     } else {
-        status(site.command(user, ["bash", "-l"]).interactive())
+        status(site.command(user, ["bash", "-l"]).interactive()?)
     }
 }
 

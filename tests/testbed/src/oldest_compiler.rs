@@ -47,7 +47,14 @@ pub(crate) fn check() -> Result<ExitCode> {
                   readelf -d /tmp/target/debug/libspank_mytoken.so >/tmp/needed && ! grep libgcc_s /tmp/needed";
     let status = namespace
         .enter()
-        .args(["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CARGO_HOME=/cargo", "CARGO_TARGET_DIR=/tmp/target"])
+        .args([
+            "--",
+            "env",
+            "-i",
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+            "CARGO_HOME=/cargo",
+            "CARGO_TARGET_DIR=/tmp/target",
+        ])
         .args(["sh", "-c", script, "sh", oldest])
         .status()
         .map_err(|source| Error::Io { what: "entering the namespace".into(), source })?;

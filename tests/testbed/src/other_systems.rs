@@ -49,7 +49,14 @@ pub(crate) fn check() -> Result<ExitCode> {
                   done";
     let status = namespace
         .enter()
-        .args(["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CARGO_HOME=/cargo", "CARGO_TARGET_DIR=/tmp/target"])
+        .args([
+            "--",
+            "env",
+            "-i",
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+            "CARGO_HOME=/cargo",
+            "CARGO_TARGET_DIR=/tmp/target",
+        ])
         .args(["RUSTC_BOOTSTRAP=1", "sh", "-c", script, "sh"])
         .args(TARGETS)
         .status()

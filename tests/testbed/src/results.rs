@@ -10,8 +10,10 @@ use std::mem;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 use std::time::Instant;
 
+use testbed::site::root::{Recipe, Root};
 use testbed::{Error, Options, Release, Result, SKIPPED_FILE};
 
 /// The package with the stories.
@@ -20,8 +22,8 @@ const PACKAGE: &str = env!("CARGO_PKG_NAME");
 /// The variable with the number of stories that run at the same time.
 const STORIES_AT_ONCE: &str = "TESTBED_STORIES_AT_ONCE";
 
-/// Number of stories that run at the same time. They mostly wait: a story uses a fifth of a processor on average.
-const SITES_AT_ONCE: &str = "6";
+/// Most stories that run at the same time. The testbed starts the last of them only while the processors are idle.
+const SITES_AT_ONCE: &str = "10";
 
 /// Number of other tests that run at the same time. The long ones wait for agents and brokers.
 const TESTS_AT_ONCE: &str = "4";
@@ -79,6 +81,9 @@ pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool, als
         tempfile::NamedTempFile::new().map_err(|source| Error::Io { what: "a temporary file".into(), source })?;
     // Tests build this program again. Then its file is another one, at the same path.
     let me = env::current_exe().map_err(|source| Error::Io { what: "the path of this program".into(), source })?;
+    if name.is_none() && !only_stories {
+        make_roots(options, also);
+    }
     let mut tests = cargo_test(&me, options, notes.path())?;
     tests.args(if only_stories { &["-p", PACKAGE][..] } else { &["--workspace"] });
     tests.args(name.map(|name| ["--", name]).into_iter().flatten());
@@ -104,6 +109,23 @@ pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool, als
     }
     println!("{sum}");
     Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Makes the root file systems of the stories beside the other tests, which mostly wait. A story that comes before its root waits for it,
+/// and tells what could not be made.
+fn make_roots(options: &Options, also: &[Release]) {
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let recipes: Vec<Recipe> =
+        Recipe::of_stories(options.release).into_iter().chain(also.iter().copied().map(Recipe::site)).collect();
+    thread::spawn(move || {
+        for recipe in recipes {
+            if let Err(error) = Root::open(&recipe) {
+                eprintln!("testbed: {error}");
+            }
+        }
+    });
 }
 
 /// `cargo test`, which starts each test program by [`run_program`]. It is called with the whole workspace, also for one program: another

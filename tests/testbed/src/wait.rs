@@ -8,7 +8,7 @@ use crate::{Error, Result};
 
 /// The pauses between two probes.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// Calls `probe` until it returns a value, for at most `limit`.
 ///

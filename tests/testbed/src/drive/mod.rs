@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What users and stories do at a site: log in, submit jobs, use a browser, make tokens, read the server's journal.
 
+mod admission;
 pub mod askpass;
 pub mod cluster;
 pub mod jobs;

@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use super::admission::Admitted;
 use crate::{Error, Need, Options, Result, Site, skipped};
 
 /// Runs `body` in a new site. When the story fails, the site's logs are printed. On a machine
@@ -11,6 +12,7 @@ use crate::{Error, Need, Options, Result, Site, skipped};
 /// # Errors
 /// The error of `body` or of the start of the site.
 pub fn story(options: Options, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    let _admitted = Admitted::wait();
     story_in(Site::start(options), body)
 }
 
@@ -19,6 +21,7 @@ pub fn story(options: Options, body: impl FnOnce(&Site) -> Result<()>) -> Result
 /// # Errors
 /// As [`story`].
 pub fn story_without_services(options: Options, body: impl FnOnce(&Site) -> Result<()>) -> Result<()> {
+    let _admitted = Admitted::wait();
     story_in(Site::without_services(options), body)
 }
 

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The namespaces of a site, with `testbed init` as their first process.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::WithContext;
 use crate::site::emulation::USER_NAMESPACE;
-use crate::site::plan::{Network, Plan};
+use crate::site::plan::{Network, Plan, STATE_DIR};
 use crate::site::{host, paths};
 use crate::{Error, Result};
 
@@ -24,6 +27,8 @@ pub struct Namespace {
     lifeline: Option<ChildStdin>,
     /// The id on the host of the first process inside.
     init: u32,
+    /// Ids inside and on the host of daemons whose namespaces were entered.
+    daemons: Mutex<BTreeMap<u32, u32>>,
 }
 
 impl Namespace {
@@ -61,17 +66,44 @@ impl Namespace {
             BufReader::new(stdout).read_line(&mut line).with_context(|| "waiting for the namespace".into())?;
         }
         match line.strip_prefix("ready ").and_then(|pid| pid.trim().parse().ok()) {
-            Some(init) => Ok(Self { unshare, lifeline, init }),
+            Some(init) => Ok(Self { unshare, lifeline, init, daemons: Mutex::default() }),
             None => Err(setup_failure(unshare)),
         }
     }
 
-    /// A command that will run inside, as root and with this process's environment.
+    /// `nsenter` for a command that will run inside, as root and with this process's environment. More of its options, `--` and the
+    /// command can follow.
     #[must_use]
     pub fn enter(&self) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--all", "--target", &self.init.to_string(), "--"]);
-        command
+        enter(self.init)
+    }
+
+    /// The same in the namespaces of a daemon of the site.
+    ///
+    /// # Errors
+    /// When the daemon does not run.
+    pub fn enter_with(&self, daemon: &str) -> Result<Command> {
+        let file = format!("/proc/{}/root{STATE_DIR}/pid/{daemon}", self.init);
+        let text = fs::read_to_string(&file).with_context(|| format!("looking for {daemon}"))?;
+        let inside =
+            text.trim().parse().map_err(|_| Error::Refused(format!("{file} holds no process id: {text:?}")))?;
+        let mut known = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.get(&inside).copied().or_else(|| self.outside(inside));
+        let outside = found.ok_or_else(|| Error::Refused(format!("{daemon} does not run")))?;
+        known.insert(inside, outside);
+        Ok(enter(outside))
+    }
+
+    /// The id on the host of a process inside.
+    fn outside(&self, inside: u32) -> Option<u32> {
+        let namespace = |process: u32| fs::read_link(format!("/proc/{process}/ns/pid")).ok();
+        let of_site = namespace(self.init)?;
+        let ids = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        ids.filter(|id: &u32| namespace(*id).is_some_and(|found| found == of_site)).find(|id| {
+            let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+            let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            ids.and_then(|ids| ids.split_whitespace().last()?.parse().ok()) == Some(inside)
+        })
     }
 
     /// The process id, on the host, of the first process inside.
@@ -79,6 +111,12 @@ impl Namespace {
     pub fn init_pid(&self) -> u32 {
         self.init
     }
+}
+
+fn enter(process: u32) -> Command {
+    let mut command = Command::new("nsenter");
+    command.args(["--all", "--target", &process.to_string()]);
+    command
 }
 
 fn setup_failure(mut unshare: Child) -> Error {

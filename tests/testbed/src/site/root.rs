@@ -85,6 +85,8 @@ const ARM64_PACKAGES: &[&str] =
 #[derive(Debug, Clone)]
 pub struct Recipe {
     name: String,
+    /// The root that is copied first, and without which this one takes twice as long.
+    base: Option<Box<Self>>,
     arguments: Vec<String>,
     /// Whether programs for arm64 run while the root is made.
     emulated: bool,
@@ -97,68 +99,89 @@ impl Recipe {
         Self::with_packages(release.name(), release, SITE_PACKAGES)
     }
 
+    /// The roots of `make test`.
+    #[must_use]
+    pub fn of_stories(release: Release) -> Vec<Self> {
+        [
+            Self::site,
+            Self::systemd_site,
+            Self::ansible_site,
+            Self::fail2ban_site,
+            Self::python_site,
+            Self::node_site,
+            Self::clients_site,
+            Self::ssh_clients_site,
+            Self::accounting_site,
+            Self::adopting_site,
+        ]
+        .map(|recipe| recipe(release))
+        .into()
+    }
+
     /// The root of a site that boots systemd.
     #[must_use]
     pub fn systemd_site(release: Release) -> Self {
-        let packages: Vec<&str> = SITE_PACKAGES.iter().chain(SYSTEMD_PACKAGES).copied().collect();
-        Self::with_packages(&format!("{release}-systemd"), release, &packages)
+        Self::site(release).with("systemd", release, SYSTEMD_PACKAGES)
     }
 
     /// The same with what Ansible needs.
     #[must_use]
     pub fn ansible_site(release: Release) -> Self {
-        let packages: Vec<&str> =
-            SITE_PACKAGES.iter().chain(SYSTEMD_PACKAGES).chain(ANSIBLE_PACKAGES).copied().collect();
-        Self::with_packages(&format!("{release}-ansible"), release, &packages)
+        Self::systemd_site(release).with("ansible", release, ANSIBLE_PACKAGES)
     }
 
-    /// The same with fail2ban, and what it needs to read the journal and to ban.
+    /// A site that boots systemd with fail2ban, and what it needs to read the journal and to ban.
     #[must_use]
     pub fn fail2ban_site(release: Release) -> Self {
-        let packages = SITE_PACKAGES.iter().chain(SYSTEMD_PACKAGES).chain(FAIL2BAN_PACKAGES).copied();
-        Self::with_packages(&format!("{release}-fail2ban"), release, &packages.collect::<Vec<_>>())
+        Self::systemd_site(release).with("fail2ban", release, FAIL2BAN_PACKAGES)
     }
 
     /// The root of a site with Python.
     #[must_use]
     pub fn python_site(release: Release) -> Self {
-        let packages: Vec<&str> = SITE_PACKAGES.iter().copied().chain(["python3"]).collect();
-        Self::with_packages(&format!("{release}-python"), release, &packages)
+        Self::site(release).with("python", release, &["python3"])
     }
 
     /// The root of a site with Node.
     #[must_use]
     pub fn node_site(release: Release) -> Self {
-        let packages: Vec<&str> = SITE_PACKAGES.iter().copied().chain(["nodejs"]).collect();
-        Self::with_packages(&format!("{release}-node"), release, &packages)
+        Self::site(release).with("node", release, &["nodejs"])
     }
 
     /// The root of a site with the data clients and storage servers of Debian.
     #[must_use]
     pub fn clients_site(release: Release) -> Self {
-        let packages: Vec<&str> = SITE_PACKAGES.iter().chain(CLIENTS_PACKAGES).copied().collect();
-        Self::with_packages(&format!("{release}-clients"), release, &packages)
+        Self::site(release).with("clients", release, CLIENTS_PACKAGES)
     }
 
     /// The root of a site with other ssh clients than OpenSSH's.
     #[must_use]
     pub fn ssh_clients_site(release: Release) -> Self {
-        let packages: Vec<&str> = SITE_PACKAGES.iter().chain(SSH_CLIENTS_PACKAGES).copied().collect();
-        Self::with_packages(&format!("{release}-ssh-clients"), release, &packages)
+        Self::site(release).with("ssh-clients", release, SSH_CLIENTS_PACKAGES)
     }
 
     /// The root of a site with slurmdbd and its database.
     #[must_use]
     pub fn accounting_site(release: Release) -> Self {
-        let packages: Vec<&str> = SITE_PACKAGES.iter().chain(ACCOUNTING_PACKAGES).copied().collect();
-        Self::with_packages(&format!("{release}-accounting"), release, &packages)
+        Self::site(release).with("accounting", release, ACCOUNTING_PACKAGES)
     }
 
     /// The root of a site whose sshd puts sessions into jobs.
     #[must_use]
     pub fn adopting_site(release: Release) -> Self {
-        let packages: Vec<&str> = SITE_PACKAGES.iter().copied().chain(["libpam-slurm-adopt"]).collect();
-        Self::with_packages(&format!("{release}-adopt"), release, &packages)
+        Self::site(release).with("adopt", release, &["libpam-slurm-adopt"])
+    }
+
+    /// This root with more packages. `name` and the release make its name.
+    fn with(self, name: &str, release: Release, packages: &[&str]) -> Self {
+        let install = format!(
+            "--customize-hook=chroot \"$1\" apt-get --yes --no-install-recommends install {}",
+            packages.join(" ")
+        );
+        let mut arguments = vec!["--variant=custom".to_owned(), format!("--setup-hook={COPY_BASE}"), install];
+        arguments.extend(apt_options(release));
+        arguments.push(release.name().to_owned());
+        Self { name: format!("{release}-{name}"), base: Some(Box::new(self)), arguments, emulated: false }
     }
 
     /// In sid, bsdutils with the program `script` is no longer essential.
@@ -166,13 +189,9 @@ impl Recipe {
         let packages = packages.iter().chain((release == Release::Sid).then_some(&"bsdutils")).copied();
         let include = format!("--include={}", packages.collect::<Vec<_>>().join(","));
         let mut arguments = vec!["--variant=apt".to_owned(), include];
-        if release == Release::Sid {
-            // On a snapshot mirror the index of unstable can be older than its Valid-Until allows. Signatures are still
-            // checked.
-            arguments.push("--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned());
-        }
+        arguments.extend(apt_options(release));
         arguments.push(release.name().to_owned());
-        Self { name: name.to_owned(), arguments, emulated: false }
+        Self { name: name.to_owned(), base: None, arguments, emulated: false }
     }
 
     /// The root of a site with sshd and Slurm for arm64. The rest of the system is as on the host, so that the test servers run in it.
@@ -200,6 +219,7 @@ impl Recipe {
         let packages = "--include=rustc-web,cargo-web,gcc,libc6-dev,ca-certificates,libpam0g";
         Self {
             name: "msrv".to_owned(),
+            base: None,
             arguments: ["--variant=apt", packages, "bookworm", "deb http://deb.debian.org/debian bookworm main"]
                 .map(str::to_owned)
                 .to_vec(),
@@ -221,7 +241,7 @@ impl Recipe {
     #[must_use]
     pub fn older_glibc() -> Self {
         let arguments = ["--variant=apt", "bullseye"].map(str::to_owned).to_vec();
-        Self { name: "bullseye".to_owned(), arguments, emulated: false }
+        Self { name: "bullseye".to_owned(), base: None, arguments, emulated: false }
     }
 
     /// A root with rpm, sshd, systemd's tools and Debian's reference policy of `SELinux`, for the RPM packages. Installing the policy
@@ -231,6 +251,14 @@ impl Recipe {
         let packages = ["rpm", "systemd", "openssh-server", "selinux-policy-default", "policycoreutils", "setools"];
         Self::with_packages("rpm", Release::Bookworm, &packages)
     }
+}
+
+/// mmdebstrap's hook that copies another root into the new one, before apt does anything.
+const COPY_BASE: &str = "cp --archive \"$TESTBED_BASE\"/. \"$1\"";
+
+/// On a snapshot mirror the index of unstable can be older than its Valid-Until allows. Signatures are still checked.
+fn apt_options(release: Release) -> Option<String> {
+    (release == Release::Sid).then(|| "--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned())
 }
 
 /// A complete root file system. While this value exists, a lock prevents its replacement.
@@ -275,7 +303,8 @@ impl Root {
 
 fn recipe_text(recipe: &Recipe) -> String {
     let mirror = env::var("TESTBED_MIRROR").unwrap_or_default();
-    format!("mmdebstrap {} {mirror}\n", recipe.arguments.join(" "))
+    let base = recipe.base.as_deref().map(recipe_text).unwrap_or_default();
+    format!("{base}mmdebstrap {} {mirror}\n", recipe.arguments.join(" "))
 }
 
 /// Waits for the lock on the directory `name` below `roots`.
@@ -300,6 +329,7 @@ fn create(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
     if !crate::site::host::has_program("mmdebstrap") {
         return Err(Error::Refused("mmdebstrap is missing; run `make toolchain`".into()));
     }
+    let base = recipe.base.as_deref().map(Root::open).transpose()?;
     let fresh = roots.join(format!("{}.new", recipe.name));
     remove(&fresh)?;
     eprintln!("testbed: making the root file system {} (about 30 s, once)", recipe.name);
@@ -322,6 +352,7 @@ fn create(recipe: &Recipe, roots: &Path, directory: &Path) -> Result<()> {
         .arg(&fresh)
         .args(after)
         .args(env::var("TESTBED_MIRROR"))
+        .envs(base.as_ref().map(|base| ("TESTBED_BASE", base.directory())))
         .stdin(Stdio::null())
         .stdout(log.try_clone().with_context(|| "sharing the log".into())?)
         .stderr(log);
