@@ -88,6 +88,20 @@ fn a_step_on_a_node_without_the_jobs_credential_says_so_when_it_wants_a_token() 
 }
 
 #[test]
+fn the_first_step_on_a_further_node_says_why_it_has_no_token() -> Result<()> {
+    const STEPS: &str = "srun -N1 -n1 -w n1 true; for i in 1 2; do srun -N1 -n1 -w n2 echo step $i; done";
+    on_nodes(2, |site| {
+        site.stop(&agent::name("n2"), "TERM")?;
+        let output = site.sh("alice", &format!("sbatch -W -N2 --mytoken -o out --wrap '{STEPS}' && cat out"))?;
+        let told = |line: &&str| line.contains("mytoken: no access token: ") && line.contains("did not answer");
+        let lines = output.lines();
+        assert_eq!(lines.iter().filter(|line| told(line)).count(), 1, "{output:?}");
+        assert_eq!(lines.iter().filter(|line| line.starts_with("step ")).count(), 2, "{output:?}");
+        Ok(())
+    })
+}
+
+#[test]
 fn interactive_steps_and_attached_terminals_have_the_jobs_token() -> Result<()> {
     with_job(|site, job| {
         let interactive =
