@@ -39,7 +39,7 @@ help:
 	@echo 'rpm      RPM packages for RHEL 8-10 and SUSE 15/16, in target/rpm; needs zig  rpm-check  their tests'
 	@echo 'tarball  archives to unpack, in target/tarball; needs zig        wheel  a Python wheel of mytoken-ssh; needs maturin'
 	@echo 'image    container images, in target/image; needs buildah'
-	@echo 'reproducible  build the packages twice in two directories and compare; PACKAGES=deb|rpm, both by default'
+	@echo 'reproducible  build the packages twice in two directories and compare; PACKAGES=deb|rpm|tarball|wheel, all by default'
 	@echo 'dist     archives, licences and checksums of a release, in target/dist'
 	@echo 'deb-source  the Debian source package, built in a root file system of ROOT=bookworm|trixie|sid, all by default'
 	@echo 'test     all tests, ROOT=bookworm|trixie|sid, ALSO= further ones for one story   lint     formatting, clippy, rustdoc, licences'

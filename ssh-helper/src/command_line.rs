@@ -4,7 +4,7 @@
 //! clap does not parse the arguments of ssh, scp and sftp. It removes `--`, and then ssh would take a host that begins
 //! with `-` for an option.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -126,14 +126,25 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     let mut commands = CommandLine::command();
     commands.build();
     let first = args.get(1).cloned().unwrap_or_default();
+    if let Some(misplaced) = misplaced_option(&commands, &first) {
+        return Err(commands.error(ErrorKind::UnknownArgument, misplaced));
+    }
     let known = commands.find_subcommand(&first);
     if first == "--" || known.is_none() && !first.is_empty() && !first.as_bytes().starts_with(b"-") {
         return Ok(Invocation::Host(args.split_off(1)));
     }
-    let program_args = match known.filter(|_| ["ssh", "scp", "sftp"].iter().any(|program| first == *program)) {
+    let mut program_args = match known.filter(|_| PROGRAMS.iter().any(|program| first == *program)) {
         Some(program) => args.split_off(2 + count_own_options(program, args.get(2..).unwrap_or_default())),
         None => Vec::new(),
     };
+    if program_args == ["-h"] {
+        args.push("--help".into());
+        program_args.clear();
+    }
+    if let (Some(b"--delegate"), Some(lifetime)) = (args.last().map(|arg| arg.as_bytes()), lifetime(&program_args)) {
+        let missing = format!("--delegate {lifetime} would log in to a host {lifetime}; write --delegate={lifetime}");
+        return Err(commands.error(ErrorKind::InvalidValue, missing));
+    }
     let mut command = CommandLine::try_parse_from(args)?.command;
     if let Invocation::Ssh(options) | Invocation::Scp(options) | Invocation::Sftp(options) = &mut command {
         if program_args.is_empty() {
@@ -143,6 +154,66 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Invocation, clap::Error> {
         options.args = program_args;
     }
     Ok(command)
+}
+
+/// The programs that the helper runs.
+const PROGRAMS: [&str; 3] = ["ssh", "scp", "sftp"];
+
+/// What to write instead of an option that stands before the command.
+fn misplaced_option(commands: &clap::Command, first: &OsStr) -> Option<String> {
+    let word = first.to_str().filter(|word| word.len() > 1 && word.starts_with('-'))?;
+    if ["-h", "--help", "-V", "--version", "--"].contains(&word) {
+        return None;
+    }
+    let Some(option) = word.strip_prefix("--") else {
+        return Some(format!("{word} comes after the command: mytoken-ssh ssh {word} ..."));
+    };
+    let name = option.split('=').next().unwrap_or(option);
+    let has = |command: &&clap::Command| command.get_arguments().any(|arg| arg.get_long() == Some(name));
+    let owners: Vec<&str> = commands.get_subcommands().filter(has).map(clap::Command::get_name).collect();
+    let first = owners.iter().find(|owner| PROGRAMS.contains(*owner)).or(owners.first())?;
+    Some(format!("--{name} is an option of {} and comes after it: mytoken-ssh {first} {word} ...", owners.join(", ")))
+}
+
+/// The first of the program's arguments, if it can be nothing but a lifetime.
+fn lifetime(program_args: &[OsString]) -> Option<&str> {
+    program_args.first()?.to_str().filter(|word| word.parse::<Duration>().is_ok())
+}
+
+/// The command that is misspelt in `word`. Few hosts have such a name.
+pub fn meant_command(word: &str) -> Option<&'static str> {
+    const OTHER_WORDS: [(&str, &str); 6] = [
+        ("log-in", "login"),
+        ("logon", "login"),
+        ("list", "status"),
+        ("info", "status"),
+        ("log-out", "logout"),
+        ("revoke", "logout"),
+    ];
+    const COMMANDS: [&str; 6] = ["login", "ssh", "scp", "sftp", "status", "logout"];
+    if let Some((_, command)) = OTHER_WORDS.iter().find(|(other, _)| *other == word) {
+        return Some(command);
+    }
+    let is_near = |command: &&str| {
+        let distance = strsim::damerau_levenshtein(word, command);
+        // Of short words many are near: only swapped letters.
+        let most = if command.len() <= 4 {
+            usize::from(word.len() == command.len() && has_letters_of(word, command))
+        } else {
+            1
+        };
+        distance > 0 && distance <= most
+    };
+    word.bytes().all(|byte| byte.is_ascii_lowercase()).then(|| COMMANDS.into_iter().find(is_near)).flatten()
+}
+
+fn has_letters_of(one: &str, other: &str) -> bool {
+    let [one, other] = [one, other].map(|word| {
+        let mut letters: Vec<u8> = word.bytes().collect();
+        letters.sort_unstable();
+        letters
+    });
+    one == other
 }
 
 /// The command line for the manual page and the completions: with the arguments that [`parse`] passes on without reading them.
@@ -278,6 +349,63 @@ mod tests {
         assert_eq!(wrapper_options(&["ssh", "--delegate=2h", "testbed"]).delegate, Some(Duration::seconds(7_200)));
         assert_eq!(wrapper_options(&["ssh", "testbed"]).delegate, None);
         assert_eq!(wrapper_options(&["ssh", "--delegate", "testbed"]).args, ["testbed"]);
+    }
+
+    #[test]
+    fn a_misspelt_command_is_told_apart_from_a_host() {
+        for (word, meant) in [
+            ("stauts", Some("status")),
+            ("staus", Some("status")),
+            ("logni", Some("login")),
+            ("loginn", Some("login")),
+            ("lgout", Some("logout")),
+            ("shs", Some("ssh")),
+            ("spc", Some("scp")),
+            ("sfpt", Some("sftp")),
+            ("list", Some("status")),
+            ("revoke", Some("logout")),
+            ("ssg", None),
+            ("login1", None),
+            ("login.hpc.example.org", None),
+            ("alice@logni", None),
+            ("testbed", None),
+            ("status", None),
+            ("cluster", None),
+        ] {
+            assert_eq!(meant_command(word), meant, "{word}");
+        }
+        let commands = CommandLine::command();
+        for command in commands.get_subcommands().map(clap::Command::get_name) {
+            let swapped: String =
+                command.chars().rev().take(1).chain(command.chars().take(command.len() - 1)).collect();
+            let doubled = format!("{command}{}", &command[command.len() - 1..]);
+            let found = [swapped, doubled].iter().any(|word| meant_command(word) == Some(command));
+            assert!(found || command.len() <= 4, "{command} is not in the list");
+        }
+    }
+
+    #[test]
+    fn what_is_written_at_the_wrong_place_is_told_with_what_to_write() {
+        let told = |line: &[&str]| parsed(line).unwrap_err().to_string();
+        for (line, part) in [
+            (&["--delegate=9d", "testbed"][..], "mytoken-ssh ssh --delegate=9d ..."),
+            (
+                &["--lifetime", "9d"],
+                "--lifetime is an option of login and comes after it: mytoken-ssh login --lifetime",
+            ),
+            (&["--server=https://a", "testbed"], "mytoken-ssh ssh --server=https://a ..."),
+            (&["-p", "22", "testbed"], "-p comes after the command: mytoken-ssh ssh -p ..."),
+            (&["ssh", "--delegate", "24h", "testbed"], "write --delegate=24h"),
+            (&["ssh", "--delegat", "testbed"], "'--delegate'"),
+            (&["login", "--servr", "x"], "'--server'"),
+        ] {
+            assert!(told(line).contains(part), "{line:?}: {}", told(line));
+        }
+        for program in PROGRAMS {
+            assert!(told(&[program, "-h"]).contains("Usage: mytoken-ssh"), "{program}");
+        }
+        assert_eq!(wrapper_options(&["sftp", "--", "-h"]).args, ["--", "-h"]);
+        assert_eq!(wrapper_options(&["ssh", "--delegate", "24h.example.org"]).args, ["24h.example.org"]);
     }
 
     #[test]

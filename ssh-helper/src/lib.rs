@@ -54,18 +54,23 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Invocation::Ssh(options) => ssh::wrapper::run(Program::Ssh, &options),
         Invocation::Scp(options) => ssh::wrapper::run(Program::Scp, &options),
         Invocation::Sftp(options) => ssh::wrapper::run(Program::Sftp, &options),
-        Invocation::Host(args) => ssh::wrapper::run(Program::Ssh, &WrapperOptions::without_options(check_host(args)?)),
+        Invocation::Host(args) => {
+            check_host(args.first())?;
+            ssh::wrapper::run(Program::Ssh, &WrapperOptions::without_options(args))
+        }
         Invocation::Status => status::run(),
         Invocation::Logout(options) => logout::run(&options),
     }
 }
 
-/// Refuses words that look like a mistyped command. ssh would take them for a host.
-fn check_host(args: Vec<OsString>) -> Result<Vec<OsString>, Error> {
-    match args.first().and_then(|host| host.to_str()) {
-        Some(word @ ("log-in" | "logon" | "list" | "help" | "env" | "revoke" | "info")) => Err(Error::Usage(format!(
-            "{word} is not a command; see mytoken-ssh --help. If it is a host, use: mytoken-ssh ssh {word}"
-        ))),
-        _ => Ok(args),
+/// Refuses a word that looks like a misspelt command, unless it is an alias in the user's ssh configuration.
+fn check_host(word: Option<&OsString>) -> Result<(), Error> {
+    let Some(word) = word.and_then(|word| word.to_str()) else { return Ok(()) };
+    let Some(command) = command_line::meant_command(word) else { return Ok(()) };
+    if ssh::is_alias(word) {
+        return Ok(());
     }
+    Err(Error::Usage(format!(
+        "{word} is not a command; did you mean: mytoken-ssh {command}? If it is a host: mytoken-ssh ssh {word}"
+    )))
 }

@@ -64,6 +64,48 @@ fn ssh_options_that_need_no_host_work() {
     }
 }
 
+#[test]
+fn what_ssh_does_without_a_login_is_ssh_itself() {
+    let Some(home) = home_with_openssh() else { return };
+    let alone = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", home.dir.path());
+        command.output().unwrap()
+    };
+    let lines: [(&str, &[&str]); 8] = [
+        ("ssh", &["-G", "tb"]),
+        ("ssh", &["tb", "-G"]),
+        ("ssh", &["-O", "check", "-S", "/nonexistent", "tb"]),
+        ("ssh", &["-O", "nonsense", "tb"]),
+        ("ssh", &["-Z", "tb"]),
+        ("ssh", &["-oNoSuchOption=x", "tb"]),
+        ("scp", &["-oNoSuchOption=x", "/dev/null", "tb:"]),
+        ("sftp", &["-oNoSuchOption=x", "tb"]),
+    ];
+    for (program, args) in lines {
+        let (own, helped) = (alone(program, args), run(&home, program, args));
+        let seen = [&own, &helped].map(|output| {
+            let [out, error] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+            (output.status.code(), out, error)
+        });
+        assert_eq!(seen[0], seen[1], "{program} {args:?}");
+        assert!(!(own.stdout.is_empty() && own.stderr.is_empty()), "{program} {args:?}");
+    }
+}
+
+#[test]
+fn an_alias_of_the_user_is_no_misspelt_command() {
+    let Some(home) = home_with_openssh() else { return };
+    let told = || String::from_utf8_lossy(&home.run(&["logni"]).stderr).into_owned();
+    assert!(told().contains("logni is not a command; did you mean: mytoken-ssh login?"), "{}", told());
+    // ssh reads the configuration of the account, wherever HOME is, so a script gives it another one.
+    let real = Command::new("sh").args(["-c", "command -v ssh"]).output().unwrap().stdout;
+    std::fs::write(home.path("config"), "Host logni\n  HostName tb.invalid\n").unwrap();
+    let (real, config) = (String::from_utf8(real).unwrap(), home.path("config"));
+    home.program("ssh", &format!("exec {} -F {} \"$@\"", real.trim(), config.display()));
+    assert!(!told().contains("is not a command"), "{}", told());
+}
+
 /// The account that the helper expects for this operand, and the account that the program passes to ssh. `None`: the
 /// program does not start ssh.
 fn accounts(home: &TestHome, program: &str, operand: &str) -> (Option<String>, Option<String>) {

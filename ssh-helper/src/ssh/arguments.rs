@@ -43,7 +43,7 @@ impl Program {
 /// One `ssh -G` query per distinct host that `program` will connect to when run with `args`.
 pub fn destination_queries(program: Program, args: &[OsString]) -> Vec<Query> {
     if program == Program::Ssh {
-        return vec![args.to_vec()];
+        return if logs_in(args) { vec![args.to_vec()] } else { Vec::new() };
     }
     let (options, operands) = split_arguments(program, args);
     let destinations: Vec<Destination> = match program {
@@ -67,6 +67,38 @@ pub fn destination_queries(program: Program, args: &[OsString]) -> Vec<Query> {
         }
     }
     queries
+}
+
+/// Whether ssh logs in with these arguments: not with `-G` (prints the configuration), `-O` (speaks to a shared connection), `-Q` and `-V`.
+/// ssh reads options before the host and after it, up to the command.
+fn logs_in(args: &[OsString]) -> bool {
+    /// Options with a value. `-P` has one since 9.4 only.
+    const WITH_VALUE: &[u8] = b"bceilmopBDEFIJLRSWw";
+    let (mut args, mut has_host) = (args.iter().map(|arg| arg.as_bytes()), false);
+    while let Some(arg) = args.next() {
+        let Some(letters) = arg.strip_prefix(b"-").filter(|letters| !letters.is_empty()) else {
+            if has_host {
+                return true;
+            }
+            has_host = true;
+            continue;
+        };
+        for (index, letter) in letters.iter().enumerate() {
+            match letter {
+                b'G' | b'O' | b'Q' | b'V' => return false,
+                // What follows is a host or a command; or the value of an option or the host, depending on the release.
+                b'-' | b'P' => return true,
+                letter if WITH_VALUE.contains(letter) => {
+                    if index + 1 == letters.len() {
+                        args.next();
+                    }
+                    break;
+                }
+                _ => {}
+            }
+        }
+    }
+    true
 }
 
 struct Destination {
@@ -296,6 +328,28 @@ mod tests {
         ];
         for (args, expected) in table {
             assert_eq!(query_texts(Program::Sftp, args), *expected, "sftp {args}");
+        }
+    }
+
+    #[test]
+    fn ssh_needs_no_token_where_it_does_not_log_in() {
+        for args in [
+            "-G tb",
+            "tb -G",
+            "-vG tb",
+            "-O exit tb",
+            "-Oexit tb",
+            "-Q cipher",
+            "-V",
+            "-p 22 -l a -V tb",
+            "tb -l a -O check",
+        ] {
+            assert_eq!(query_texts(Program::Ssh, args), [""; 0], "{args}");
+        }
+        for args in
+            ["tb", "tb ls -G", "tb -v ls -V", "-o G tb", "-oX=-G tb", "-lG tb", "-- tb -V", "-P x -G tb", "tb -- -O"]
+        {
+            assert_eq!(query_texts(Program::Ssh, args), [args]);
         }
     }
 

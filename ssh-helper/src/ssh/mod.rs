@@ -8,3 +8,9 @@ mod outcome;
 mod resolution;
 mod version;
 pub mod wrapper;
+
+/// Whether the user's ssh configuration has another host name for `host`.
+pub fn is_alias(host: &str) -> bool {
+    let found = resolution::resolve(std::ffi::OsStr::new("ssh"), &vec![host.into()]);
+    found.is_ok_and(|found| found.is_some_and(|found| found.hostname != host))
+}

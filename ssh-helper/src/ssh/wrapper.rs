@@ -29,11 +29,19 @@ use crate::settings::{HelperSettings, HostRule};
 /// Runs `program` and exits with its status.
 pub fn run(program: Program, wrapper: &WrapperOptions) -> Result<ExitCode, Error> {
     let ssh = OsStr::new("ssh");
-    let destinations = resolve_destinations(ssh, program, &wrapper.args)?;
+    let destinations = match resolve_destinations(ssh, program, &wrapper.args) {
+        // The program says itself what is wrong.
+        Err(Error::NotResolved { message }) => {
+            let exit = run_alone(program, &wrapper.args)?;
+            if exit.status == 0 {
+                eprintln!("mytoken-ssh: {} got no token: {}", program.name(), Error::NotResolved { message });
+            }
+            return Ok(ExitCode::from(exit.status));
+        }
+        destinations => destinations?,
+    };
     if destinations.is_empty() {
-        let mut command = Command::new(program.name());
-        command.args(&wrapper.args);
-        return foreground::run(command).map(|exit| ExitCode::from(exit.status));
+        return run_alone(program, &wrapper.args).map(|exit| ExitCode::from(exit.status));
     }
     check_version(ssh)?;
     warn_about_batch_mode(program, &destinations);
@@ -75,6 +83,13 @@ fn finish(program: Program, wrapper: &WrapperOptions, exit: Option<&ProgramExit>
     if must_revoke {
         responder.revoke_tokens();
     }
+}
+
+/// Runs the program without the helper.
+fn run_alone(program: Program, args: &[OsString]) -> Result<ProgramExit, Error> {
+    let mut command = Command::new(program.name());
+    command.args(args);
+    foreground::run(command)
 }
 
 /// Where the program will connect to. Each account appears once.

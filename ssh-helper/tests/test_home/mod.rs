@@ -32,12 +32,12 @@ impl TestHome {
         home.program(
             "ssh",
             &format!(
-                r#"case "$1" in
+                r#"out={out}
+printf '%s\n' "$@" > $out/argv
+case "$1" in
 -V) echo "${{FAKE_VERSION:-OpenSSH_9.2p1 Debian}}, OpenSSL 3" >&2; exit 0;;
 -G) printf 'host %s\nuser alice\nhostname testbed\nbatchmode %s\nstricthostkeychecking ask\n' tb "${{FAKE_BATCH:-no}}"; exit 0;;
 esac
-out={out}
-printf '%s\n' "$@" > $out/argv
 env > $out/environment
 ls -la "$(dirname "$SSH_ASKPASS")" > $out/listing
 ask() {{ answer=$("$SSH_ASKPASS" "$1"); echo "[$?] $answer" >> $out/answers; }}
