@@ -41,6 +41,8 @@ pub enum Invocation {
     Sftp(WrapperOptions),
     /// Show the stored mytokens
     Status,
+    /// Print an access token, for a script
+    Token(TokenOptions),
     /// Revoke a stored mytoken with every mytoken made from it, and remove it
     Logout(LogoutOptions),
     /// `mytoken-ssh HOST`, short for `mytoken-ssh ssh HOST`
@@ -190,7 +192,7 @@ pub fn meant_command(word: &str) -> Option<&'static str> {
         ("log-out", "logout"),
         ("revoke", "logout"),
     ];
-    const COMMANDS: [&str; 6] = ["login", "ssh", "scp", "sftp", "status", "logout"];
+    const COMMANDS: [&str; 7] = ["login", "ssh", "scp", "sftp", "status", "token", "logout"];
     if let Some((_, command)) = OTHER_WORDS.iter().find(|(other, _)| *other == word) {
         return Some(command);
     }
@@ -243,6 +245,29 @@ fn count_own_options(program: &clap::Command, args: &[OsString]) -> usize {
         count += if program.get_arguments().any(takes_next) { 2 } else { 1 };
     }
     count.min(args.len())
+}
+
+/// Options of `token`.
+#[derive(Debug, Default, Args)]
+pub struct TokenOptions {
+    /// URL of the mytoken server [default: the only server that you have a mytoken for]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// Scopes of the access token (repeat the option, or separate them by blanks) [default: those of your mytoken]
+    #[arg(long)]
+    pub scope: Vec<String>,
+    /// Audience of the access token (repeat the option for more) [default: the audience of your mytoken]
+    #[arg(long)]
+    pub audience: Vec<String>,
+    /// Print a JSON object: the token, its expiry, scope and audience
+    #[arg(long)]
+    pub json: bool,
+    /// Write the token to this file instead, which only you can read
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// PEM file with the CA certificates to trust
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
 }
 
 /// Options of `logout`.

@@ -4,6 +4,7 @@
 //! A library, so that the manual page and the completions can be made of its command line.
 #![deny(unsafe_code)]
 
+mod access_token;
 mod askpass;
 pub mod command_line;
 mod describe;
@@ -59,6 +60,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
             ssh::wrapper::run(Program::Ssh, &WrapperOptions::without_options(args))
         }
         Invocation::Status => status::run(),
+        Invocation::Token(options) => access_token::run(&options),
         Invocation::Logout(options) => logout::run(&options),
     }
 }

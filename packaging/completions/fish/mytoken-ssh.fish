@@ -31,6 +31,7 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "ssh" -d 'Ru
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "scp" -d 'Run scp and answer its token prompts'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "sftp" -d 'Run sftp and answer its token prompt'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "status" -d 'Show the stored mytokens'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "token" -d 'Print an access token, for a script'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "logout" -d 'Revoke a stored mytoken with every mytoken made from it, and remove it'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l server -d 'URL of the mytoken server' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l issuer -d 'URL of your OpenID provider' -r
@@ -63,6 +64,13 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l ca -d '
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l token-file -d 'Send the token in this file unchanged, to one host only' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l help -d 'Print help'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand status" -s h -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -l scope -d 'Scopes of the access token (repeat the option, or separate them by blanks) [default: those of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -l audience -d 'Audience of the access token (repeat the option for more) [default: the audience of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -l file -d 'Write the token to this file instead, which only you can read' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -l json -d 'Print a JSON object: the token, its expiry, scope and audience'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -s h -l help -d 'Print help'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l ca -d 'PEM file with the CA certificates to trust' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l forget -d 'Remove the stored mytoken even if it cannot be revoked'

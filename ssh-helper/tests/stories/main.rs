@@ -2,6 +2,7 @@
 //! Commands of `mytoken-ssh` against the test server.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "clippy recognises test code only by its attribute")]
 
+mod access_token;
 mod login;
 mod login_site;
 mod login_token;

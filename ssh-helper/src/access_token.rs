@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytoken-ssh token`: prints an access token for a script, or writes it to a file.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use mytoken::capabilities::AT;
+use mytoken::http::HttpClient;
+use mytoken::restrictions::{Clause, select};
+use mytoken::server::{AccessToken, AccessTokenRequest, Server};
+use mytoken::token_store::StoredToken;
+use mytoken::{Deadline, Secret};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::command_line::TokenOptions;
+use crate::describe;
+use crate::error::Error;
+use crate::login_token::trust_ca_file;
+use crate::output::print;
+use crate::printable::printable;
+use crate::settings::HelperSettings;
+
+/// Time limit for the whole command.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Printed<'a> {
+    /// The token; absent with `--file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token: Option<&'a Secret>,
+    /// Seconds until it expires; `null` if nobody says it.
+    expires_in: Option<u64>,
+    /// When it expires, Unix seconds of this machine's clock; `null` if nobody says it.
+    expires_at: Option<u64>,
+    /// Its scopes, separated by blanks.
+    scope: &'a str,
+    /// Its audiences; empty if the token is opaque.
+    audience: &'a [String],
+    /// The mytoken server.
+    server: &'a str,
+}
+
+/// Gets an access token from the stored mytoken.
+pub fn run(options: &TokenOptions) -> Result<ExitCode, Error> {
+    let settings = HelperSettings::load()?;
+    let store = settings.store()?;
+    let url = settings.stored_server(options.server.as_deref(), &store)?;
+    let not_logged_in = || Error::NotLoggedIn { server: url.to_string() };
+    let entry = store.token(&url)?.ok_or_else(not_logged_in)?;
+    if !entry.capabilities.has(AT) {
+        return Err(Error::MissingCapability { capability: AT });
+    }
+    let mut http = settings.http(options.ca.as_deref());
+    if options.ca.is_none() && settings.user.ca_file.is_none() {
+        trust_ca_file(&mut http, entry.ca_file.as_deref());
+    }
+    let deadline = Deadline::after(TIMEOUT);
+    let http = HttpClient::new(&http)?;
+    // Before the lock: that of a rotating token is held as short as possible. The server's clock judges the mytoken's end.
+    let server = Server::discover(&http, &url, deadline)?;
+    let mut acquired = store.acquire(&url, deadline)?.ok_or_else(not_logged_in)?;
+    let stored = acquired.stored().clone();
+    let (scope, audience) = wanted(options, &stored, server.now())?;
+    let request = AccessTokenRequest {
+        mytoken: &stored.mytoken,
+        scope: &scope,
+        audience: &audience,
+        comment: "mytoken-ssh token",
+    };
+    let token = server.access_token(&request, &mut |successor| Ok(acquired.store_successor(successor)?), deadline)?;
+    drop(acquired);
+    if let Some(file) = &options.file {
+        write(file, &token.token)?;
+    }
+    print(&text(options, &token, url.as_str()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Scopes and audience of the request. Without an audience the provider chooses one, which the mytoken may not mean (MT-10).
+fn wanted(options: &TokenOptions, stored: &StoredToken, now: u64) -> Result<(String, String), Error> {
+    if stored.expired(now) {
+        return Err(Error::Expired { server: stored.server.to_string() });
+    }
+    let [scope, audience] = [&options.scope, &options.audience].map(|words| words.join(" "));
+    let clause = select(&stored.restrictions, &scope, &audience, now).ok_or_else(|| {
+        let asked = [("scope", &scope), ("audience", &audience)].into_iter().filter(|(_, words)| !words.is_empty());
+        let asked: Vec<String> = asked.map(|(name, words)| format!("{name} {}", printable(words))).collect();
+        let asked = if asked.is_empty() { "now".to_owned() } else { format!("for {}", asked.join(" and ")) };
+        Error::Usage(format!(
+            "your mytoken gives no access token {asked}; it is for: {}",
+            describe::restrictions(&stored.restrictions)
+        ))
+    })?;
+    let of_clause = |words: String, value: fn(&Clause) -> String| {
+        if words.is_empty() { clause.map(value).unwrap_or_default() } else { words }
+    };
+    Ok((of_clause(scope, |clause| clause.scope.clone()), of_clause(audience, |clause| clause.audience.join(" "))))
+}
+
+fn text(options: &TokenOptions, token: &AccessToken, server: &str) -> Zeroizing<String> {
+    let shown = options.file.is_none();
+    Zeroizing::new(if options.json {
+        let printed = Printed {
+            access_token: shown.then_some(&token.token),
+            expires_in: token.expires_in,
+            expires_at: token.exp,
+            scope: &token.scope,
+            audience: &token.audience,
+            server,
+        };
+        serde_json::to_string(&printed).unwrap_or_default() + "\n"
+    } else if shown {
+        format!("{}\n", token.token.expose())
+    } else {
+        String::new()
+    })
+}
+
+/// Replaces the file, which only its owner can read. A reader sees the old token or the new one.
+fn write(file: &Path, token: &Secret) -> Result<(), Error> {
+    let action = || format!("cannot write {}", printable(&file.to_string_lossy()));
+    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Made with mode 0600.
+    let mut fresh = tempfile::NamedTempFile::new_in(directory).map_err(Error::system(action()))?;
+    fresh.write_all(token.expose().as_bytes()).map_err(Error::system(action()))?;
+    fresh.persist(file).map(drop).map_err(Error::system(action()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_000_000;
+
+    fn stored(restrictions: &serde_json::Value) -> StoredToken {
+        serde_json::from_value(serde_json::json!({
+            "server": "https://mt.example.org", "issuer": "https://op.example.org", "name": "laptop",
+            "mytoken": "eyJhbGciOiJ4In0.eyJ4IjoxfQ.c2ln", "capabilities": ["AT"], "restrictions": restrictions, "created": 1,
+        }))
+        .unwrap()
+    }
+
+    fn asked(scope: &str, audience: &str) -> TokenOptions {
+        let words = |text: &str| text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        TokenOptions { scope: words(scope), audience: words(audience), ..TokenOptions::default() }
+    }
+
+    #[test]
+    fn what_is_not_asked_for_comes_from_the_clause_that_allows_the_rest() {
+        let stored = stored(&serde_json::json!([
+            {"exp": NOW - 1, "scope": "old", "audience": ["https://old"]},
+            {"exp": NOW + 60, "scope": "read write", "audience": ["https://a", "https://b"]},
+            {"exp": NOW + 60, "scope": "compute", "audience": ["https://c"]},
+            {"nbf": NOW + 5, "scope": "later"},
+        ]));
+        for (scope, audience, wanted_scope, wanted_audience) in [
+            ("", "", "read write", "https://a https://b"),
+            ("write", "", "write", "https://a https://b"),
+            ("", "https://b", "read write", "https://b"),
+            ("compute", "", "compute", "https://c"),
+            ("", "https://c", "compute", "https://c"),
+        ] {
+            let found = wanted(&asked(scope, audience), &stored, NOW).unwrap();
+            assert_eq!(found, (wanted_scope.to_owned(), wanted_audience.to_owned()), "{scope} {audience}");
+        }
+        for (scope, audience, told) in [
+            ("old", "", "for scope old; it is for: scopes old"),
+            ("read compute", "", "for scope read compute;"),
+            ("read", "https://c", "for scope read and audience https://c;"),
+            ("later", "", "for scope later;"),
+        ] {
+            let error = wanted(&asked(scope, audience), &stored, NOW).unwrap_err().to_string();
+            assert!(error.contains(told), "{scope} {audience}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_open_mytoken_gives_what_is_asked_for() {
+        let found = wanted(&asked("a b", "https://a"), &stored(&serde_json::json!([])), NOW).unwrap();
+        assert_eq!(found, ("a b".to_owned(), "https://a".to_owned()));
+        let found = wanted(&asked("", ""), &stored(&serde_json::json!([])), NOW).unwrap();
+        assert_eq!(found, (String::new(), String::new()));
+    }
+
+    #[test]
+    fn the_printed_names_are_stable_and_a_file_keeps_the_token() {
+        let token = AccessToken {
+            token: Secret::new("eyJ.secret.x"),
+            expires_in: Some(3_600),
+            exp: Some(NOW + 3_600),
+            scope: "read".into(),
+            audience: vec!["https://a".into()],
+        };
+        let mut options = TokenOptions { json: true, ..TokenOptions::default() };
+        let printed = text(&options, &token, "https://mt");
+        assert_eq!(
+            *printed,
+            "{\"access_token\":\"eyJ.secret.x\",\"expires_in\":3600,\"expires_at\":1003600,\"scope\":\"read\",\
+             \"audience\":[\"https://a\"],\"server\":\"https://mt\"}\n"
+        );
+        options.file = Some("x".into());
+        assert!(!text(&options, &token, "https://mt").contains("secret"));
+        options.json = false;
+        assert_eq!(*text(&options, &token, "https://mt"), "");
+        options.file = None;
+        assert_eq!(*text(&options, &token, "https://mt"), "eyJ.secret.x\n");
+    }
+}
