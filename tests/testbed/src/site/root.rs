@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::WithContext;
@@ -316,8 +317,18 @@ pub(super) fn lock(roots: &Path, name: &str, how: FlockArg) -> Result<Flock<File
         .write(true)
         .open(&path)
         .with_context(|| format!("opening {}", path.display()))?;
-    Flock::lock(file, how)
-        .map_err(|(_, errno)| Error::Io { what: format!("waiting for {}", path.display()), source: errno.into() })
+    let at_once = match how {
+        FlockArg::LockExclusive => FlockArg::LockExclusiveNonblock,
+        _ => FlockArg::LockSharedNonblock,
+    };
+    let waiting = |errno: Errno| Error::Io { what: format!("waiting for {}", path.display()), source: errno.into() };
+    match Flock::lock(file, at_once) {
+        Err((file, Errno::EWOULDBLOCK)) => {
+            eprintln!("testbed: another process makes or uses {}; waiting for it", path.with_extension("").display());
+            Flock::lock(file, how).map_err(|(_, errno)| waiting(errno))
+        }
+        locked => locked.map_err(|(_, errno)| waiting(errno)),
+    }
 }
 
 /// dpkg waits for the disk after each file, which is half of the time that a root takes. A root is not used before all of it is there.
