@@ -40,7 +40,7 @@ pub enum Invocation {
     #[command(override_usage = "mytoken-ssh sftp [OPTIONS] [SFTP'S OPTIONS] HOST")]
     Sftp(WrapperOptions),
     /// Show the stored mytokens
-    Status,
+    Status(StatusOptions),
     /// Print an access token, for a script
     Token(TokenOptions),
     /// Revoke a stored mytoken with every mytoken made from it, and remove it
@@ -53,22 +53,25 @@ pub enum Invocation {
 /// Options of `login`.
 #[derive(Debug, Default, Args)]
 pub struct LoginOptions {
-    /// URL of the mytoken server
-    #[arg(long, value_name = "URL")]
+    /// Host name or URL of the mytoken server [default: that of your last login]
+    #[arg(value_name = "SERVER", value_hint = ValueHint::Hostname)]
+    pub server_argument: Option<String>,
+    /// The same as SERVER
+    #[arg(long, value_name = "URL", conflicts_with = "server_argument")]
     pub server: Option<String>,
     /// URL of your OpenID provider
     #[arg(long, value_name = "URL")]
     pub issuer: Option<String>,
-    /// Name of the mytoken in the server's lists [default: this machine's name]
+    /// Name of the mytoken in the server's lists [default: as at your last login, else this machine's name]
     #[arg(long)]
     pub name: Option<String>,
-    /// Scopes that access tokens may have (repeat the option, or separate them by blanks)
+    /// Scopes that access tokens may have (repeat the option, or separate them by blanks) [default: as at your last login]
     #[arg(long)]
     pub scope: Vec<String>,
-    /// Audience that access tokens may have
+    /// Audience that access tokens may have [default: as at your last login]
     #[arg(long)]
     pub audience: Option<String>,
-    /// Capability of the mytoken, instead of the default ones (repeat the option for more)
+    /// Capability of the mytoken, instead of the default ones or those of your last login (repeat the option for more)
     #[arg(long, value_name = "NAME")]
     pub capability: Vec<String>,
     /// Lifetime of the mytoken [default: 30d]
@@ -245,6 +248,14 @@ fn count_own_options(program: &clap::Command, args: &[OsString]) -> usize {
         count += if program.get_arguments().any(takes_next) { 2 } else { 1 };
     }
     count.min(args.len())
+}
+
+/// Options of `status`.
+#[derive(Debug, Default, Args)]
+pub struct StatusOptions {
+    /// Print a JSON list
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `token`.
@@ -443,7 +454,7 @@ mod tests {
         ] {
             assert!(matches!(parsed(line), Ok(Invocation::Host(args)) if args == line), "{line:?}");
         }
-        assert!(matches!(parsed(&["status"]), Ok(Invocation::Status)));
+        assert!(matches!(parsed(&["status"]), Ok(Invocation::Status(_))));
         for line in [&["-p", "22", "testbed"][..], &["--delegate", "testbed"], &["help"], &["--help"], &[]] {
             assert!(parsed(line).is_err(), "{line:?}");
         }

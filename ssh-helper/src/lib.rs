@@ -59,7 +59,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
             check_host(args.first())?;
             ssh::wrapper::run(Program::Ssh, &WrapperOptions::without_options(args))
         }
-        Invocation::Status => status::run(),
+        Invocation::Status(options) => status::run(&options),
         Invocation::Token(options) => access_token::run(&options),
         Invocation::Logout(options) => logout::run(&options),
     }

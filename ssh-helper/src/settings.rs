@@ -116,15 +116,30 @@ impl HelperSettings {
         self.user.allow_loopback_http || self.site.as_ref().is_some_and(|site| site.http.allow_loopback_http)
     }
 
-    /// The server for `mytoken-ssh login`. `option` is the option `--server`.
+    /// The server of the command line or of the configuration. `option` is a host name or a URL.
     pub fn server(&self, option: Option<&str>) -> Result<ServerUrl, Error> {
         let configured = || self.site.as_ref().and_then(|site| site.servers.first()).map(|server| server.url.as_str());
         let url = option.or(self.user.server.as_deref()).or_else(configured).ok_or_else(|| {
-            Error::Usage(
-                "no mytoken server is configured; run: mytoken-ssh login --server https://mytoken.example.org".into(),
-            )
+            Error::Usage("no mytoken server is configured; run: mytoken-ssh login mytoken.example.org".into())
         })?;
-        Ok(ServerUrl::parse(url, self.loopback_http())?)
+        // A person types the name that the browser shows.
+        let with_scheme = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
+        Ok(ServerUrl::parse(&with_scheme, self.loopback_http())?)
+    }
+
+    /// The server for `mytoken-ssh login`: that of the last login, if there is no other choice.
+    pub fn login_server(&self, argument: Option<&str>, store: &TokenStore) -> Result<ServerUrl, Error> {
+        let configured = self.server(argument);
+        if argument.is_some() || self.user.server.is_some() {
+            return configured;
+        }
+        // A store that cannot be read is no reason to refuse the login that repairs it.
+        let stored = store.tokens().unwrap_or_default();
+        match (stored.as_slice(), configured) {
+            (entries, Ok(url)) if entries.iter().any(|entry| entry.server == url) => Ok(url),
+            ([StoredToken { server, .. }], _) => Ok(server.clone()),
+            (_, configured) => configured,
+        }
     }
 
     /// The server whose stored mytoken is used. `option` is the option `--server`.
@@ -252,6 +267,17 @@ mod tests {
         assert!(error.contains("--issuer") && error.contains("https://b.example.org"), "{error}");
         let error = settings.issuer(None, &[]).unwrap_err().to_string();
         assert_eq!(error, "the server offers no provider; name yours with --issuer");
-        assert!(settings.server(None).unwrap_err().to_string().contains("--server"));
+        assert!(settings.server(None).unwrap_err().to_string().contains("mytoken-ssh login mytoken.example.org"));
+    }
+
+    #[test]
+    fn a_server_is_a_host_name_or_a_url() {
+        let settings = HelperSettings::default();
+        for text in ["mytoken.example.org", "https://mytoken.example.org", "mytoken.example.org/"] {
+            assert_eq!(settings.server(Some(text)).unwrap().as_str(), "https://mytoken.example.org", "{text}");
+        }
+        assert_eq!(settings.server(Some("mt.example.org:8443")).unwrap().as_str(), "https://mt.example.org:8443");
+        assert!(settings.server(Some("http://mytoken.example.org")).is_err());
+        assert!(settings.server(Some("two words")).is_err());
     }
 }

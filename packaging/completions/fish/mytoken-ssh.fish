@@ -33,12 +33,12 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "sftp" -d 'R
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "status" -d 'Show the stored mytokens'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "token" -d 'Print an access token, for a script'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "logout" -d 'Revoke a stored mytoken with every mytoken made from it, and remove it'
-complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l server -d 'URL of the mytoken server' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l server -d 'The same as SERVER' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l issuer -d 'URL of your OpenID provider' -r
-complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l name -d 'Name of the mytoken in the server\'s lists [default: this machine\'s name]' -r
-complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l scope -d 'Scopes that access tokens may have (repeat the option, or separate them by blanks)' -r
-complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l audience -d 'Audience that access tokens may have' -r
-complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l capability -d 'Capability of the mytoken, instead of the default ones (repeat the option for more)' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l name -d 'Name of the mytoken in the server\'s lists [default: as at your last login, else this machine\'s name]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l scope -d 'Scopes that access tokens may have (repeat the option, or separate them by blanks) [default: as at your last login]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l audience -d 'Audience that access tokens may have [default: as at your last login]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l capability -d 'Capability of the mytoken, instead of the default ones or those of your last login (repeat the option for more)' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l lifetime -d 'Lifetime of the mytoken [default: 30d]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l ca -d 'PEM file with the CA certificates to trust' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -s h -l help -d 'Print help'
@@ -63,6 +63,7 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l audienc
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l ca -d 'PEM file with the CA certificates to trust' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l token-file -d 'Send the token in this file unchanged, to one host only' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand status" -l json -d 'Print a JSON list'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand status" -s h -l help -d 'Print help'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -l scope -d 'Scopes of the access token (repeat the option, or separate them by blanks) [default: those of your mytoken]' -r

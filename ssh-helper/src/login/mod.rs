@@ -23,6 +23,7 @@ use crate::command_line::LoginOptions;
 use crate::describe;
 use crate::differences::differences;
 use crate::error::Error;
+use crate::login_token::trust_ca_file;
 use crate::printable::printable;
 use crate::settings::HelperSettings;
 use crate::signals::not_ignored;
@@ -39,17 +40,26 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     let store = settings.store()?;
     let interrupted = watch_signals()?;
     let ca_file = options.ca.as_deref().map(std::path::absolute).transpose().map_err(Error::system("--ca"))?;
-    let url = settings.server(options.server.as_deref())?;
+    let named = options.server_argument.as_deref().or(options.server.as_deref());
+    let url = settings.login_server(named, &store)?;
+    // A damaged file is replaced: a new login is the way to repair it.
+    let last = store.token(&url).unwrap_or_default();
     // Checked before the user confirms: an unusable store or a full disk would lose the new token.
     store.lock(Deadline::after(STEP_TIMEOUT))?.check_room(&url)?;
-    let http = HttpClient::new(&settings.http(options.ca.as_deref()))?;
+    let mut http = settings.http(options.ca.as_deref());
+    let last_ca = last.as_ref().and_then(|last| last.ca_file.clone());
+    let ca_file = ca_file.or_else(|| last_ca.filter(|_| settings.user.ca_file.is_none()));
+    trust_ca_file(&mut http, ca_file.as_deref());
+    let http = HttpClient::new(&http)?;
     let server = Server::discover(&http, &url, Deadline::after(STEP_TIMEOUT))?;
     let providers = server.discovery().providers_supported.iter().map(|provider| provider.issuer.as_str());
     // In guest mode a server also offers itself as provider of temporary identities. The user gets that one only with
     // --issuer.
     let offered: Vec<&str> = providers.filter(|issuer| !issuer.starts_with(url.as_str())).collect();
-    let issuer = settings.issuer(options.issuer.as_deref(), &offered)?;
-    let requested = RequestedMytoken::new(options, &settings.user, server.now())?;
+    let last_issuer = last.as_ref().map(|last| last.issuer.as_str()).filter(|issuer| offered.contains(issuer));
+    let asked_issuer = options.issuer.as_deref().or(settings.user.issuer.as_deref()).or(last_issuer);
+    let issuer = settings.issuer(asked_issuer, &offered)?;
+    let requested = RequestedMytoken::new(options, &settings.user, last.as_ref(), server.now())?;
     let request = LoginRequest {
         issuer: &issuer,
         capabilities: &requested.capabilities,
@@ -60,6 +70,13 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     };
     let pending = server.start_login(&request, Deadline::after(STEP_TIMEOUT))?;
     let mut screen = Screen::new();
+    if last.is_some() {
+        screen.asked(&format!(
+            "{}; for: {}",
+            describe::capabilities(&requested.capabilities),
+            describe::restrictions(std::slice::from_ref(&requested.clause))
+        ));
+    }
     if let Some(difference) = server.clock_difference() {
         screen.warning(&format!("{difference}; set it: times on this screen and in other programs are wrong"));
     }

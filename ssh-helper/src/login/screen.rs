@@ -60,6 +60,11 @@ impl Screen {
         }
     }
 
+    /// Shows what a further login asks for: it takes from the last one what the user did not say.
+    pub fn asked(&self, text: &str) {
+        print_line(&format!("As at your last login, with what you changed: {text}"));
+    }
+
     /// Shows a success.
     pub fn success(&self, text: &str) {
         print_line(&format!("✓ {text}"));

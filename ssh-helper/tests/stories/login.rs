@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use crate::login_site::{AUDIENCE, LoginSite, deadline, stderr};
 use mytoken::server::Server;
+use mytoken::token_store::StoredToken;
 use nix::pty::openpty;
+use serde_json::{Value, json};
 
 #[test]
 fn a_login_stores_a_mytoken_and_describes_it() {
@@ -26,6 +28,44 @@ fn a_login_stores_a_mytoken_and_describes_it() {
     let shown = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.status.success() && shown.contains(&mytoken::token::fingerprint(&entry.mytoken)), "{shown}");
     assert!(!shown.contains(entry.mytoken.expose()));
+    let listed = site.run(&["status", "--json"]);
+    let list: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert!(listed.status.success() && !list.to_string().contains("eyJ"), "{list}");
+    assert_eq!((&list[0]["server"], &list[0]["sub"]), (&json!(site.mytoken_url()), &json!("alice")));
+    assert_eq!(
+        (&list[0]["expires_at"], &list[0]["restrictions"]),
+        (&json!(entry.expires_at), &json!(entry.restrictions))
+    );
+    site.store().lock(deadline()).unwrap().remove(&site.url()).unwrap();
+    let none = site.run(&["status", "--json"]);
+    assert_eq!((none.stdout.as_slice(), none.status.code()), (b"[]\n".as_slice(), Some(1)));
+}
+
+#[test]
+fn a_second_login_needs_no_option_and_gets_no_more_than_the_first_one() {
+    let site = LoginSite::start();
+    fs::remove_file(site.path("home/.config/mytoken/config.toml")).unwrap();
+    let ca = site.path("server/ca.pem");
+    let host = site.mytoken_url().strip_prefix("https://").unwrap().to_owned();
+    let first =
+        ["--ca", ca.to_str().unwrap(), "--audience", AUDIENCE, "--scope", "openid storage.read", "--capability", "AT"];
+    let output = site.login(&[&[host.as_str()], &first[..]].concat());
+    assert!(!output.contains("last login"), "{output}");
+    let before = site.stored().unwrap();
+    // An expired one is remembered too.
+    site.store().lock(deadline()).unwrap().put(&StoredToken { expires_at: Some(1), ..before.clone() }).unwrap();
+    let (mut child, mut lines, link) = site.start_login(&[]);
+    site.confirm(&link, &[]);
+    let mut output = String::new();
+    lines.read_to_string(&mut output).unwrap();
+    assert!(child.wait().unwrap().success(), "{output}");
+    let after = site.stored().unwrap();
+    let rights = |entry: &StoredToken| {
+        let clause = entry.restrictions[0].clone();
+        (entry.capabilities.to_string(), clause.scope, clause.audience, entry.issuer.clone(), entry.ca_file.clone())
+    };
+    assert_eq!(rights(&after), rights(&before));
+    assert!(after.mytoken != before.mytoken && after.expires_at > before.expires_at);
 }
 
 #[test]
