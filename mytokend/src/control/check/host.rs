@@ -30,6 +30,10 @@ pub trait Host {
     fn read(&self, path: &Path) -> Option<String>;
     /// Whether there is a file.
     fn exists(&self, path: &Path) -> bool;
+    /// The file, or the directory above it, that others than root can change.
+    fn changeable(&self, _path: &Path) -> Option<PathBuf> {
+        None
+    }
     /// Whether there is a file that somebody may execute.
     fn is_program(&self, path: &Path) -> bool {
         self.exists(path)
@@ -166,6 +170,10 @@ impl Host for ThisHost {
     fn expand(&self, pattern: &Path) -> Vec<PathBuf> {
         let paths = pattern.to_str().and_then(|pattern| glob::glob(pattern).ok());
         paths.into_iter().flatten().filter_map(Result::ok).collect()
+    }
+
+    fn changeable(&self, path: &Path) -> Option<PathBuf> {
+        super::pam_files::changeable(path)
     }
 
     fn last_change(&self, path: &Path) -> Option<SystemTime> {

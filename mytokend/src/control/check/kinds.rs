@@ -80,6 +80,8 @@ kinds! {
     PAM_SESSION: "pam-session-missing", "PAM", Warning, "pam-auth-update --enable mytoken mytoken-session";
     /// The stack names a file that does not exist.
     PAM_FILE: "pam-module-file", "PAM", Error, "apt install --reinstall ./libpam-mytoken_*.deb   # in the directory of the packages";
+    /// Others than root can change a file of the stack, one of its modules, or a directory above: who does that logs in as anybody.
+    PAM_OPEN_FILE: "pam-file-writable", "PAM", Error, "";
     /// libpam never comes to the module's line.
     PAM_NOT_REACHED: "pam-line-not-reached", "PAM", Error, "";
     /// A refused token logs in.
@@ -251,6 +253,7 @@ mod tests {
         for kind in ALL.iter().filter(|kind| kind.fix.is_empty() && !made(kind)) {
             let of_line = [
                 "pam-line",
+                "pam-file-writable",
                 "pam-line-not-reached",
                 "pam-session-order",
                 "pam-user-environment",

@@ -59,6 +59,7 @@ impl Findings {
                 Some(line) => self.decisions(*group, stack, line, service, effect),
             }
         }
+        self.pam_files(host, [&auth.1, &account.1, &session.1]);
         self.session_order(&session.1);
         self.arguments([&auth.1, &account.1, &session.1], dir);
         self.served(&auth.1, service, listed);

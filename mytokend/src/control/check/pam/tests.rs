@@ -23,6 +23,10 @@ impl Host for Files {
     fn run(&self, _program: &Path, _arguments: &[&str]) -> Ran {
         Ran::Missing
     }
+    /// Files with this word in their text can be changed by others.
+    fn changeable(&self, path: &Path) -> Option<PathBuf> {
+        self.0.get(path).filter(|text| text.contains("# changeable")).map(|_| path.to_owned())
+    }
 }
 
 fn found(from: &str, to: &str) -> Vec<String> {
@@ -53,6 +57,15 @@ fn the_shipped_example_has_no_finding() {
     assert_eq!(ids, ["pam-line"], "a file that does not exist is one fault");
     // SUSE's place for the files of packages.
     assert!(found_in("/usr/lib/pam.d", "auth ", "auth ").is_empty());
+}
+
+#[test]
+fn a_file_that_others_can_change_is_told_with_a_command_for_it() {
+    let found = found_in("/etc/pam.d", "auth ", "# changeable\nauth ");
+    let [finding] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(finding.id.as_deref(), Some("pam-file-writable"));
+    assert_eq!(finding.text, "not only root can change /etc/pam.d/sshd: who does that logs in as anybody");
+    assert_eq!(finding.fix.as_deref(), Some("chown root: /etc/pam.d/sshd && chmod go-w /etc/pam.d/sshd"));
 }
 
 #[test]
