@@ -144,6 +144,8 @@ fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
                 let starts_only = break_it.contains("chmod") && site.options().release != Release::Bookworm;
                 assert_ne!(dropped, starts_only, "{break_it}: {answer}");
                 assert_eq!(found[0].text.contains("drops"), break_it.contains("mv"), "{found:?}");
+            }
+            if ["sshd-run-directory", "pam-file-writable"].contains(id) {
                 site.sh("root", &found[0].fix)?.ok()?;
                 assert_eq!(findings(site, "")?, (vec![], 0), "{break_it}");
             }
