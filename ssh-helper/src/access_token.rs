@@ -19,7 +19,7 @@ use crate::command_line::TokenOptions;
 use crate::describe;
 use crate::error::Error;
 use crate::login_token::trust_ca_file;
-use crate::output::print;
+use crate::output::print_for_program;
 use crate::printable::printable;
 use crate::settings::HelperSettings;
 
@@ -76,7 +76,7 @@ pub fn run(options: &TokenOptions) -> Result<ExitCode, Error> {
     if let Some(file) = &options.file {
         write(file, &token.token)?;
     }
-    print(&text(options, &token, url.as_str()));
+    print_for_program(&text(options, &token, url.as_str()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -123,6 +123,10 @@ fn text(options: &TokenOptions, token: &AccessToken, server: &str) -> Zeroizing<
 /// Replaces the file, which only its owner can read. A reader sees the old token or the new one.
 fn write(file: &Path, token: &Secret) -> Result<(), Error> {
     let action = || format!("cannot write {}", printable(&file.to_string_lossy()));
+    // Root would replace `/dev/stdout`.
+    if file.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+        return Err(Error::system(action())("it is no regular file"));
+    }
     let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Made with mode 0600.
     let mut fresh = tempfile::NamedTempFile::new_in(directory).map_err(Error::system(action()))?;

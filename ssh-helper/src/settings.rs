@@ -133,8 +133,11 @@ impl HelperSettings {
         if argument.is_some() || self.user.server.is_some() {
             return configured;
         }
-        // A store that cannot be read is no reason to refuse the login that repairs it.
-        let stored = store.tokens().unwrap_or_default();
+        // A damaged store is no reason to refuse the login that repairs it.
+        let stored = match store.tokens() {
+            Ok(stored) => stored,
+            Err(error) => return configured.map_err(|_| error.into()),
+        };
         match (stored.as_slice(), configured) {
             (entries, Ok(url)) if entries.iter().any(|entry| entry.server == url) => Ok(url),
             ([StoredToken { server, .. }], _) => Ok(server.clone()),

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::command_line::StatusOptions;
 use crate::describe;
 use crate::error::Error;
-use crate::output::print;
+use crate::output::{print, print_for_program};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
 use mytoken::time_format::{duration, validity};
@@ -67,7 +67,7 @@ pub fn run(options: &StatusOptions) -> Result<ExitCode, Error> {
     let entries = store.map(|store| store.tokens()).transpose()?.unwrap_or_default();
     if options.json {
         let list: Vec<Printed<'_>> = entries.iter().map(|entry| Printed::of(entry, now)).collect();
-        print(&(serde_json::to_string(&list).unwrap_or_default() + "\n"));
+        print_for_program(&(serde_json::to_string(&list).unwrap_or_default() + "\n"))?;
     } else if entries.is_empty() {
         print("no mytoken; run: mytoken-ssh login\n");
     } else {

@@ -75,6 +75,20 @@ fn every_option_of_ssh_scp_and_sftp_is_passed_on() {
 }
 
 #[test]
+fn a_program_that_works_although_its_destination_is_not_known_is_told_to_have_no_token() {
+    let home = TestHome::new("exit 0", TOKEN);
+    home.program("ssh", "case $1 in -G) echo 'no such option' >&2; exit 255;; esac; exit $CODE");
+    for (code, is_told) in [("0", true), ("255", false)] {
+        let output = home.command(&["ssh", "tb"]).env("CODE", code).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(
+            (output.status.code().unwrap().to_string(), told.contains("ssh got no token: ")),
+            (code.into(), is_told)
+        );
+    }
+}
+
+#[test]
 fn arguments_are_passed_on_unchanged_wherever_the_double_dash_is() {
     let home = test_home();
     let file = home.path("token");

@@ -182,9 +182,7 @@ impl LockedFile {
             })?;
         let directory = above.make(DIRECTORY, owner, 0o700).ok()?;
         let handle = directory.handle().try_clone().ok()?;
-        // Another submission makes the shared credential. Without it, this one needs the other half of its time for its own.
-        let half = deadline.remaining()? / 2;
-        let lock = lock(handle, deadline.at_most(half), LOCK_POLL).ok()?;
+        let lock = lock(handle, deadline, LOCK_POLL).ok()?;
         Some(Self { directory, _lock: lock })
     }
 
@@ -221,7 +219,9 @@ impl Share {
     pub fn find(home: Option<&Path>, binding: &Binding<'_>, share_for: u64, deadline: Deadline) -> Self {
         // The path of a home directory often contains a symbolic link of the administrator.
         let home = home.and_then(|home| home.canonicalize().ok()).filter(|_| share_for > 0);
-        let Some(file) = home.and_then(|home| LockedFile::open(&home, deadline)) else { return Self::Own };
+        // While another submission makes the shared credential, this one waits. Without it, it needs the other half of its time for its own.
+        let half = deadline.at_most(deadline.remaining().unwrap_or_default() / 2);
+        let Some(file) = home.and_then(|home| LockedFile::open(&home, half)) else { return Self::Own };
         let (mut entries, binding) = (file.read(), binding.digest());
         let choice = entries.choose(&binding, mytoken_wire::clock::uptime(), share_for);
         match choice {

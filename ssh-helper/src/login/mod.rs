@@ -42,8 +42,11 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     let ca_file = options.ca.as_deref().map(std::path::absolute).transpose().map_err(Error::system("--ca"))?;
     let named = options.server_argument.as_deref().or(options.server.as_deref());
     let url = settings.login_server(named, &store)?;
-    // A damaged file is replaced: a new login is the way to repair it.
-    let last = store.token(&url).unwrap_or_default();
+    // A new login is the way to repair a damaged file.
+    let last = store.token(&url).unwrap_or_else(|error| {
+        eprintln!("mytoken-ssh: {error}; so this login does not know what the last one got");
+        None
+    });
     // Checked before the user confirms: an unusable store or a full disk would lose the new token.
     store.lock(Deadline::after(STEP_TIMEOUT))?.check_room(&url)?;
     let mut http = settings.http(options.ca.as_deref());
@@ -71,11 +74,10 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     let pending = server.start_login(&request, Deadline::after(STEP_TIMEOUT))?;
     let mut screen = Screen::new();
     if last.is_some() {
-        screen.asked(&format!(
-            "{}; for: {}",
-            describe::capabilities(&requested.capabilities),
-            describe::restrictions(std::slice::from_ref(&requested.clause))
-        ));
+        screen.asked(
+            &describe::capabilities(&requested.capabilities),
+            &describe::restrictions(std::slice::from_ref(&requested.clause)),
+        );
     }
     if let Some(difference) = server.clock_difference() {
         screen.warning(&format!("{difference}; set it: times on this screen and in other programs are wrong"));

@@ -60,9 +60,11 @@ impl Screen {
         }
     }
 
-    /// Shows what a further login asks for: it takes from the last one what the user did not say.
-    pub fn asked(&self, text: &str) {
-        print_line(&format!("As at your last login, with what you changed: {text}"));
+    /// Shows what a further login asks for: it takes from the last one what the user does not name.
+    pub fn asked(&self, capabilities: &str, restrictions: &str) {
+        print_line(&format!(
+            "This login asks for what the last one got, except for what you name:\n  may: {capabilities}\n  for: {restrictions}\n"
+        ));
     }
 
     /// Shows a success.

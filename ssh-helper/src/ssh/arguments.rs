@@ -30,10 +30,10 @@ impl Program {
         }
     }
 
-    /// Options with a value (SSH-25). The options of ssh are parsed by ssh itself.
+    /// Options with a value (SSH-25). `ssh -P` has one since 9.4 only. Which host the options of ssh lead to, ssh says itself.
     fn options_with_value(self) -> &'static [u8] {
         match self {
-            Self::Ssh => b"",
+            Self::Ssh => b"bceilmopBDEFIJLOQRSWw",
             Self::Scp => b"cDFiJlMoPSX",
             Self::Sftp => b"BbcDFiJloPRSsX",
         }
@@ -72,8 +72,6 @@ pub fn destination_queries(program: Program, args: &[OsString]) -> Vec<Query> {
 /// Whether ssh logs in with these arguments: not with `-G` (prints the configuration), `-O` (speaks to a shared connection), `-Q` and `-V`.
 /// ssh reads options before the host and after it, up to the command.
 fn logs_in(args: &[OsString]) -> bool {
-    /// Options with a value. `-P` has one since 9.4 only.
-    const WITH_VALUE: &[u8] = b"bceilmopBDEFIJLRSWw";
     let (mut args, mut has_host) = (args.iter().map(|arg| arg.as_bytes()), false);
     while let Some(arg) = args.next() {
         let Some(letters) = arg.strip_prefix(b"-").filter(|letters| !letters.is_empty()) else {
@@ -88,7 +86,7 @@ fn logs_in(args: &[OsString]) -> bool {
                 b'G' | b'O' | b'Q' | b'V' => return false,
                 // What follows is a host or a command; or the value of an option or the host, depending on the release.
                 b'-' | b'P' => return true,
-                letter if WITH_VALUE.contains(letter) => {
+                letter if Program::Ssh.options_with_value().contains(letter) => {
                     if index + 1 == letters.len() {
                         args.next();
                     }
@@ -267,8 +265,28 @@ fn prefixed(prefix: &[u8], value: &OsStr) -> OsString {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// The getopt strings of OpenSSH 9.2 and 10.0 (SSH-25).
+    pub(crate) const SSH: [&str; 2] = [
+        "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:PQ:R:S:TVw:W:XYy",
+        "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:XYy",
+    ];
+    pub(crate) const SCP: [&str; 1] = ["12346ABCTdfOpqRrstvD:F:J:M:P:S:c:i:l:o:X:"];
+    pub(crate) const SFTP: [&str; 1] = ["1246AafhNpqrvCc:D:i:l:o:s:S:b:B:F:J:P:R:X:"];
+
+    #[test]
+    fn the_options_with_a_value_are_those_of_the_clients() {
+        for (program, options) in [(Program::Ssh, SSH[0]), (Program::Scp, SCP[0]), (Program::Sftp, SFTP[0])] {
+            let mut found: Vec<u8> =
+                options.as_bytes().windows(2).filter(|pair| pair[1] == b':').map(|pair| pair[0]).collect();
+            let mut known = program.options_with_value().to_vec();
+            found.sort_unstable();
+            known.sort_unstable();
+            assert_eq!(String::from_utf8(known), String::from_utf8(found), "{}", program.name());
+        }
+    }
 
     /// The queries for a command line, one text each.
     fn query_texts(program: Program, args: &str) -> Vec<String> {

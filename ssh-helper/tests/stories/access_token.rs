@@ -46,8 +46,25 @@ fn a_file_holds_the_token_for_its_owner_alone() {
     assert_eq!(token(&site, &["--file", file.to_str().unwrap()]), "");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
     assert!(claims(&fs::read_to_string(&file).unwrap())["exp"].is_u64());
+    let device = site.path("home/device");
+    std::os::unix::fs::symlink("/dev/null", &device).unwrap();
+    let refused = site.run(&["token", "--file", device.to_str().unwrap()]);
+    assert!(refused.status.code() == Some(1) && stderr(&refused).contains("it is no regular file"), "{refused:?}");
+    assert!(device.is_symlink());
     let nowhere = site.run(&["token", "--file", "/nonexistent/token"]);
     assert!(nowhere.status.code() == Some(1) && stderr(&nowhere).contains("cannot write /nonexistent/token"));
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let site = LoginSite::start();
+    site.store_mytoken(&["AT"], &Value::Null);
+    for command in [&["token"][..], &["token", "--json"], &["status", "--json"]] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = site.helper(command).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(stderr(&output).contains("cannot write to standard output: No space left"), "{output:?}");
+    }
 }
 
 #[test]
@@ -62,7 +79,7 @@ fn a_rotating_mytoken_is_replaced_at_each_token() {
 }
 
 #[test]
-fn what_the_mytoken_does_not_give_is_told_without_a_request() {
+fn what_the_mytoken_does_not_give_is_told_without_a_request_for_a_token() {
     let site = LoginSite::start();
     let none = site.run(&["token"]);
     assert!(none.status.code() == Some(1) && stderr(&none).contains("run: mytoken-ssh login"), "{none:?}");

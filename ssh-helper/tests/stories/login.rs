@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::login_site::{AUDIENCE, LoginSite, deadline, stderr};
@@ -50,13 +50,22 @@ fn a_second_login_needs_no_option_and_gets_no_more_than_the_first_one() {
     let first =
         ["--ca", ca.to_str().unwrap(), "--audience", AUDIENCE, "--scope", "openid storage.read", "--capability", "AT"];
     let output = site.login(&[&[host.as_str()], &first[..]].concat());
-    assert!(!output.contains("last login"), "{output}");
+    assert!(!output.contains("last one"), "{output}");
     let before = site.stored().unwrap();
     // An expired one is remembered too.
     site.store().lock(deadline()).unwrap().put(&StoredToken { expires_at: Some(1), ..before.clone() }).unwrap();
-    let (mut child, mut lines, link) = site.start_login(&[]);
-    site.confirm(&link, &[]);
-    let mut output = String::new();
+    let mut child = site.helper(&["login"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let (mut output, mut line) = (String::new(), String::new());
+    while !line.contains("/c/") && {
+        line.clear();
+        lines.read_line(&mut line).unwrap() > 0
+    } {
+        output.push_str(&line);
+    }
+    let told = "  may: get access tokens\n  for: scopes openid storage.read; audience https://testbed\n";
+    assert!(output.contains(told), "{output}");
+    site.confirm(line.trim(), &[]);
     lines.read_to_string(&mut output).unwrap();
     assert!(child.wait().unwrap().success(), "{output}");
     let after = site.stored().unwrap();
@@ -66,6 +75,22 @@ fn a_second_login_needs_no_option_and_gets_no_more_than_the_first_one() {
     };
     assert_eq!(rights(&after), rights(&before));
     assert!(after.mytoken != before.mytoken && after.expires_at > before.expires_at);
+}
+
+#[test]
+fn a_login_that_repairs_a_damaged_file_says_that_it_does_not_know_the_last_one() {
+    let site = LoginSite::start();
+    site.store_mytoken(&["AT"], &Value::Null);
+    let store = mytoken::token_store::TokenStore::default_path(&site.path("home"));
+    let entry = fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().path());
+    let entry = entry.into_iter().find(|path| path.extension().is_some_and(|end| end == "json")).unwrap();
+    fs::write(&entry, "{").unwrap();
+    let mut child = site.helper(&["login"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(told.contains("so this login does not know what the last one got"), "{told}");
 }
 
 #[test]

@@ -112,7 +112,7 @@ pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool, als
 }
 
 /// Makes the root file systems of the stories beside the other tests, which mostly wait. A story that comes before its root waits for it,
-/// and tells what could not be made.
+/// and tells what could not be made. Only root can make them; otherwise the stories do, which then run as root.
 fn make_roots(options: &Options, also: &[Release]) {
     if !nix::unistd::Uid::effective().is_root() {
         return;

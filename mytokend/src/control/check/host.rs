@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mytoken::Deadline;
+use mytoken::config::{ConfigError, FileTrust};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 
@@ -30,9 +31,12 @@ pub trait Host {
     fn read(&self, path: &Path) -> Option<String>;
     /// Whether there is a file.
     fn exists(&self, path: &Path) -> bool;
-    /// The file, or the directory above it, that others than root can change.
-    fn changeable(&self, _path: &Path) -> Option<PathBuf> {
-        None
+    /// Whether only root can change a file, and every directory and link on the way.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unsafe`] if others can; another one if it cannot be said.
+    fn trusted(&self, _path: &Path) -> Result<(), ConfigError> {
+        Ok(())
     }
     /// Whether there is a file that somebody may execute.
     fn is_program(&self, path: &Path) -> bool {
@@ -172,8 +176,8 @@ impl Host for ThisHost {
         paths.into_iter().flatten().filter_map(Result::ok).collect()
     }
 
-    fn changeable(&self, path: &Path) -> Option<PathBuf> {
-        super::pam_files::changeable(path)
+    fn trusted(&self, path: &Path) -> Result<(), ConfigError> {
+        FileTrust::ROOT.check_file(path)
     }
 
     fn last_change(&self, path: &Path) -> Option<SystemTime> {

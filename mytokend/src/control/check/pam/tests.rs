@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::super::host::Ran;
 use super::super::{CheckFinding, Severity};
 use super::*;
-use mytoken::config::DIRECTORY;
+use mytoken::config::{ConfigError, DIRECTORY};
 
 struct Files(HashMap<PathBuf, String>);
 
@@ -24,8 +24,10 @@ impl Host for Files {
         Ran::Missing
     }
     /// Files with this word in their text can be changed by others.
-    fn changeable(&self, path: &Path) -> Option<PathBuf> {
-        self.0.get(path).filter(|text| text.contains("# changeable")).map(|_| path.to_owned())
+    fn trusted(&self, path: &Path) -> Result<(), ConfigError> {
+        let changeable = self.0.get(path).is_some_and(|text| text.contains("# changeable"));
+        let (file, reason, fix) = (path.display().to_string(), "its mode is wrong".into(), "mend it".into());
+        if changeable { Err(ConfigError::Unsafe { file, reason, fix }) } else { Ok(()) }
     }
 }
 
@@ -64,8 +66,8 @@ fn a_file_that_others_can_change_is_told_with_a_command_for_it() {
     let found = found_in("/etc/pam.d", "auth ", "# changeable\nauth ");
     let [finding] = &found[..] else { panic!("{found:?}") };
     assert_eq!(finding.id.as_deref(), Some("pam-file-writable"));
-    assert_eq!(finding.text, "not only root can change /etc/pam.d/sshd: who does that logs in as anybody");
-    assert_eq!(finding.fix.as_deref(), Some("chown root: /etc/pam.d/sshd && chmod go-w /etc/pam.d/sshd"));
+    assert_eq!(finding.text, "/etc/pam.d/sshd: its mode is wrong; who can change it logs in as anybody");
+    assert_eq!(finding.fix.as_deref(), Some("mend it"));
 }
 
 #[test]
