@@ -15,7 +15,7 @@ pub const SKIPPED_FILE: &str = "TESTBED_SKIPPED_FILE";
 /// When it cannot be recorded: the story would count as passed.
 pub fn skip(reason: &str) -> Result<()> {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    eprintln!("{name}: skipped: {reason}");
+    let _ = writeln!(std::io::stderr(), "{name}: skipped: {reason}");
     env::var_os(SKIPPED_FILE).map_or(Ok(()), |path| note(&path, &name, reason))
 }
 

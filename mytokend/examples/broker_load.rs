@@ -9,6 +9,7 @@
 //! `broker_load array AUTHORITY FILE BROKER ARRAY UID TASKS SECONDS ENDED SHOWN` lets the tasks of the job array ARRAY begin one after the
 //! other within SECONDS, each on one of at most 1,000 nodes, and ask for its token. Then it renames ENDED to SHOWN, which is what slurmctld
 //! is to show from now on, and all nodes tell the end.
+#![allow(clippy::print_stdout, reason = "the benchmark that reads this waits for it")]
 
 use std::collections::BTreeSet;
 use std::error::Error;

@@ -8,6 +8,7 @@ pub mod control;
 mod directories;
 pub mod jobs;
 pub mod log;
+pub mod output;
 pub mod privacy;
 pub mod program;
 pub mod submit;

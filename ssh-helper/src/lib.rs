@@ -43,7 +43,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(Error::Interrupted) => ExitCode::from(130),
         Err(error) => {
-            eprintln!("mytoken-ssh: {error}");
+            output::tell(&format!("mytoken-ssh: {error}"));
             ExitCode::from(1)
         }
     }

@@ -12,7 +12,7 @@ use mytoken::token_store::StoredToken;
 use crate::command_line::LogoutOptions;
 use crate::error::Error;
 use crate::login_token::trust_ca_file;
-use crate::output::print_line;
+use crate::output::{print_line, tell};
 use crate::settings::HelperSettings;
 
 /// Time limit for the whole command.
@@ -31,12 +31,10 @@ pub fn run(options: &LogoutOptions) -> Result<ExitCode, Error> {
     match revoke(&settings, options, &entry, deadline) {
         Ok(()) => print_line(&format!("✓ revoked at {url}, with every mytoken made from it")),
         Err(error) if options.forget => {
-            eprintln!("mytoken-ssh: the mytoken was not revoked and stays valid until it expires: {error}");
+            tell(&format!("mytoken-ssh: the mytoken was not revoked and stays valid until it expires: {error}"));
         }
         Err(error) => {
-            eprintln!(
-                "mytoken-ssh: the mytoken was not revoked and is still stored; to remove it anyway, use --forget"
-            );
+            tell("mytoken-ssh: the mytoken was not revoked and is still stored; to remove it anyway, use --forget");
             return Err(error);
         }
     }

@@ -24,6 +24,11 @@ pub fn print_for_program(text: &str) -> Result<(), Error> {
     write(text).map_err(Error::system("cannot write to standard output"))
 }
 
+/// Writes a line to standard error. If that fails, there is nobody to tell.
+pub fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 fn write(text: &str) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush())

@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use super::HttpError;
 use super::answer::{AnswerHead, RequestLimit, Traffic, retry_after};
 use super::certificate::CertificateFault;
+use super::proxy::proxy_url;
 use super::resolver::{Lookups, Resolver};
 use super::server_clock::ServerClock;
 use super::{HttpAnswer, HttpSettings, Roots, roots};
@@ -62,17 +63,16 @@ impl HttpClient {
             .pool_max_idle_per_host(1)
             .dns_resolver(Arc::new(resolver.clone()))
             .user_agent(&settings.user_agent);
-        match &settings.proxy {
+        let proxy = settings.proxy.as_deref().map(proxy_url).transpose().map_err(wrong)?;
+        match &proxy {
             Some(proxy) => {
-                // The proxy's URL may hold a password: the error does not repeat it.
-                let proxy = Proxy::all(proxy).map_err(|_| wrong("the URL of the proxy is malformed".to_owned()))?;
+                let proxy = Proxy::all(proxy.as_str()).map_err(|_| wrong("the proxy cannot be used".to_owned()))?;
                 builder = builder.proxy(proxy.no_proxy(NoProxy::from_string("localhost,127.0.0.0/8,::1")));
             }
             None if settings.roots == Roots::UserTool => {}
             None => builder = builder.no_proxy(),
         }
         let client = builder.build().map_err(|error| wrong(root_cause(&error)))?;
-        let proxy = settings.proxy.as_deref().and_then(|proxy| Url::parse(proxy).ok());
         Ok(Self {
             client,
             loopback_http: settings.loopback_http,

@@ -12,6 +12,7 @@ mod certificate;
 mod client;
 mod error;
 mod lazy;
+mod proxy;
 mod resolver;
 mod roots;
 mod server_clock;

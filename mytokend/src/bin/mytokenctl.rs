@@ -27,6 +27,7 @@ use mytokend::control::{
     attach, broker_ca, broker_status, budgets, explain, explain_submission, key::Keys, keygen, last_refusal,
     logins::Logins, profile, replace, run, status, with_token,
 };
+use mytokend::output::{lost, print, tell};
 use mytokend::privacy;
 use mytokend::submit::{UserEnvironment, forget_shared};
 
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         ControlCommand::WithToken { .. } | ControlCommand::Run { .. } => privacy::hide(),
         _ => privacy::protect(),
     }
+    let is_check = matches!(arguments.command, ControlCommand::Check { .. });
     let result = match arguments.command {
         ControlCommand::Status { login: true, json, config, .. } => show_logins(&config, json),
         ControlCommand::Status { job, all, json, config, socket, .. } => {
@@ -56,7 +58,7 @@ fn main() -> ExitCode {
         ControlCommand::Revoke { job, socket } => {
             // Before it: a submission between the two would get what is revoked.
             if !forget_shared(UserEnvironment::current().home, Deadline::after(Duration::from_secs(2))) {
-                eprintln!("mytokenctl: submissions of the next minutes may still share the credential");
+                tell("submissions of the next minutes may still share the credential");
             }
             show_result(&agent_socket(socket, DIRECTORY.as_ref()), &Revoke { job }, times, |state| {
                 *state == Condition::Revoked
@@ -122,10 +124,13 @@ fn main() -> ExitCode {
             show_explanation(&user.unwrap_or_default(), claims.as_deref(), &config)
         }
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("mytokenctl: {error}");
+    let status = result.unwrap_or_else(|error| {
+        tell(error);
         ExitCode::FAILURE
-    })
+    });
+    let Some(reason) = lost() else { return status };
+    tell(format!("standard output cannot be written: {reason}"));
+    if is_check { ExitCode::from(NOT_CHECKED) } else { ExitCode::FAILURE }
 }
 
 /// Prints why the arguments are wrong, or the help. A check with wrong arguments was not done.
@@ -143,7 +148,7 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
 /// Says why the check could not be done. Its exit status is not one of a check.
 fn not_checked(done: Result<ExitCode, String>) -> Result<ExitCode, String> {
     Ok(done.unwrap_or_else(|error| {
-        eprintln!("mytokenctl: {error}");
+        tell(error);
         ExitCode::from(NOT_CHECKED)
     }))
 }
@@ -188,13 +193,16 @@ fn replace_credentials(config: &Path, job: Option<JobName>, profile: Option<&str
         if *replaced {
             print(line);
         } else {
-            eprintln!("mytokenctl: {line}");
+            tell(line);
         }
     }
     Ok(if done.iter().all(|(_, replaced)| *replaced) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn show_logins(config: &Path, json: bool) -> Result<ExitCode, String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("only root can see the logins of this host".to_owned());
+    }
     let logins = Logins::read(config).map_err(|error| error.to_string())?;
     if json {
         print(&serde_json::to_string_pretty(&logins).map_err(|error| error.to_string())?);
@@ -234,7 +242,7 @@ fn show_broker(runtime_dir: &Path, json: bool, times: TimeFormat) -> Result<Exit
     let found = match broker_status::ask(runtime_dir) {
         Ok(found) => found,
         Err(error) => {
-            eprintln!("mytokenctl: {error}");
+            tell(error);
             return Ok(ExitCode::from(broker_status::NO_BROKER));
         }
     };
@@ -256,9 +264,9 @@ fn change_nodes(command: NodeCommand, times: TimeFormat) -> Result<ExitCode, Str
             // Alone, so that it can be piped to the node.
             let mut out = std::io::stdout().lock();
             writeln!(out, "{}", code.as_str()).and_then(|()| out.flush()).map_err(|error| error.to_string())?;
-            eprintln!(
-                "mytokenctl: valid for one hour and one use; on {node}, as root: mytokenctl node enrol --code, with this code on standard input"
-            );
+            tell(format!(
+                "valid for one hour and one use; on {node}, as root: mytokenctl node enrol --code, with this code on standard input"
+            ));
             Ok(ExitCode::SUCCESS)
         }
         NodeCommand::Enrol { code, node, config } => {
@@ -275,7 +283,7 @@ fn show_nodes(config: &Path, json: bool, times: TimeFormat) -> Result<ExitCode, 
         print(&serde_json::to_string_pretty(&list::Report::of(&nodes)).map_err(|error| error.to_string())?);
     } else {
         print(list::render(&nodes, times).trim_end());
-        nodes.unreadable.iter().for_each(|reason| eprintln!("mytokenctl: {reason}"));
+        nodes.unreadable.iter().for_each(tell);
     }
     Ok(if nodes.unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -284,7 +292,7 @@ fn show_outcomes(outcomes: &[Outcome]) -> ExitCode {
     for outcome in outcomes {
         match outcome {
             Ok(done) => print(done),
-            Err(refused) => eprintln!("mytokenctl: {refused}"),
+            Err(refused) => tell(refused),
         }
     }
     if outcomes.iter().all(Result::is_ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -358,7 +366,7 @@ fn host_name() -> String {
 /// Runs the command with a token that is kept fresh.
 fn run_command(config: &Path, profile: &str, command: &[OsString]) -> ExitCode {
     let ended = run::run(config, profile, &host_name(), command).unwrap_or_else(|error| {
-        eprintln!("mytokenctl: {error}");
+        tell(&error);
         error.exit_status()
     });
     ExitCode::from(ended)
@@ -368,7 +376,7 @@ fn run_command(config: &Path, profile: &str, command: &[OsString]) -> ExitCode {
 fn run_with_token(command: &[OsString]) -> ExitCode {
     let uid = nix::unistd::geteuid().as_raw();
     let refused = with_token::exec(std::env::var_os(BEARER_TOKEN_FILE), command, uid, &SystemClock);
-    eprintln!("mytokenctl: {refused}");
+    tell(&refused);
     ExitCode::from(refused.exit_status())
 }
 
@@ -377,9 +385,4 @@ fn print_some(text: &str) {
     if !text.is_empty() {
         print(text.trim_end());
     }
-}
-
-/// Prints a line. A closed pipe (`| head`) is not an error.
-fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -2,6 +2,7 @@
 //! `mytokend agent` keeps the access tokens of this node's jobs and login sessions fresh; `mytokend broker` gives nodes those of their jobs.
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -24,7 +25,8 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mytokend: {error}");
+            // Without standard error there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "mytokend: {error}");
             ExitCode::FAILURE
         }
     }

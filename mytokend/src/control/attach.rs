@@ -12,6 +12,7 @@ use mytoken_wire::submission::SubmitAnswer;
 use mytoken_wire::tools;
 use serde::Serialize;
 
+use crate::output::tell;
 use crate::submit::arguments::{SubmitArguments, SubmitCommand};
 use crate::submit::relay::{self, WORKER};
 use crate::submit::worker;
@@ -78,7 +79,7 @@ pub fn attach(config: &Path, profile: &str, required: bool, json: bool) -> ExitC
     arguments.extend(["--".into(), profile.into()]);
     relay::pass_on(arguments, |answer| {
         let printed = print(answer, required.then_some(profile), json);
-        printed.inspect_err(|error| eprintln!("mytokenctl: {error}"))
+        printed.inspect_err(|error| tell(error))
     })
 }
 
@@ -106,7 +107,7 @@ pub fn work(config: PathBuf, profile: String, required: bool) -> ExitCode {
 /// run without its credential.
 fn print(answer: &SubmitAnswer, required: Option<&str>, json: bool) -> std::io::Result<()> {
     for sentence in answer.notes.iter().chain(&answer.error) {
-        eprintln!("mytokenctl: {sentence}");
+        tell(sentence);
     }
     let Some(attachment) = Attachment::of(answer) else { return Ok(()) };
     let attachment = match required {

@@ -33,6 +33,7 @@ mod pam_account;
 pub mod pam_answers;
 mod pam_files;
 mod pam_fixes;
+mod pam_module;
 mod pam_service;
 pub mod pam_stack;
 mod plugin;
@@ -53,7 +54,7 @@ use std::path::{Path, PathBuf};
 use mytoken::cache::DiskCache;
 use mytoken::config::{DIRECTORY, FileTrust};
 use mytoken::private_files::Owner;
-use mytoken_login::{AccountDatabase, LastLogins};
+use mytoken_login::{AccountDatabase, LastLogins, LoginSettings};
 use mytoken_wire::paths::RUNTIME;
 use serde::{Deserialize, Serialize};
 
@@ -158,6 +159,8 @@ pub fn check(options: CheckOptions<'_>) -> Result<Findings, String> {
     let mut findings = check_with(FileTrust::current(), options, &this.nss, host);
     if root {
         findings.read_as(&this.nss, user, config, socket);
+    } else {
+        findings.ok("host", "sshd, PAM, Slurm, and what users can read were not checked: only root can");
     }
     findings.silence(&this.nss);
     Ok(findings)
@@ -183,7 +186,7 @@ fn check_with(
     accounts: &dyn AccountDatabase,
     host: Option<&dyn Host>,
 ) -> Findings {
-    let CheckOptions { config: dir, socket, user, offline } = options;
+    let CheckOptions { config: dir, socket, offline, .. } = options;
     let package_tool = PackageTool::of(host.unwrap_or(&ThisHost::default()));
     let mut findings = Findings { package_tool, config: dir.to_owned(), ..Findings::default() };
     findings.host.version = Some(running::VERSION.to_owned());
@@ -191,55 +194,59 @@ fn check_with(
     let login = shared.as_ref().and_then(|shared| findings.login_settings(dir, shared, trust, accounts, host));
     // The module reads these rules also when it can use nothing else.
     let last_logins = findings.key_logins(dir, trust, &LastLogins::of_host(), host.is_some());
-    let Some(shared) = shared else { return findings };
     let loads_us = || host.is_some() && (slurm::is_in_slurmd() || slurm::loads_us(None));
-    let jobs = findings.jobs_settings(dir, &shared, trust, &loads_us);
-    if let Some(login) = &login {
+    let jobs = shared.as_ref().and_then(|shared| findings.jobs_settings(dir, shared, trust, &loads_us));
+    if let (Some(shared), Some(login)) = (&shared, &login) {
         findings.map_files(login, &shared.issuers, trust, accounts);
         findings.mappers(login, trust, accounts);
-        findings.id_tokens(&shared, login);
-        if let Some(host) = host {
-            let mapped = map_files::named(login, trust);
-            let sshd = findings.sshd(host, user, login, &mapped);
-            for service in Findings::checked_services(host, &login.services, &sshd) {
-                findings.pam(host, &service, dir, &login.services);
-            }
-            findings.nologin(host, &sshd);
-            findings.pam_account(host, &sshd, user, login, &mapped);
-            findings.pam_version(host);
-        }
+        findings.id_tokens(shared, login);
     }
-    findings.audiences(&shared, login.as_ref(), jobs.as_ref());
+    // A fault of a file of ours must not hide what keeps people out, or what hurts jobs, whatever that file says.
+    let serves_logins = login.is_some() || configuration::exists(&dir.join("login.toml"));
+    if let Some(host) = host.filter(|host| serves_logins || pam::sshd_asks_us(*host)) {
+        findings.logins(host, options, login.as_ref(), trust);
+    }
+    if let Some(shared) = &shared {
+        findings.audiences(shared, login.as_ref(), jobs.as_ref());
+    }
     if let Some(jobs) = &jobs {
         findings.keys(jobs, trust);
         findings.brokers(jobs, trust);
     }
+    let serves_jobs = configuration::exists(&dir.join("jobs.toml"));
     if let Some(host) = host {
-        findings.runtime_dir(jobs.as_ref().map_or(Path::new(RUNTIME), |jobs| &jobs.agent.runtime_dir));
+        // Where it is, jobs.toml says.
+        if jobs.is_some() || !serves_jobs {
+            let directory = jobs.as_ref().map_or(Path::new(RUNTIME), |jobs| &jobs.agent.runtime_dir);
+            findings.runtime_dir(directory);
+        }
         if login.is_some() {
             findings.cache(&DiskCache::of_host());
         }
-        findings.confinement(host, login.as_ref().map(|_| shared.http.proxy.as_str()), last_logins.as_deref());
+        let proxy = shared.as_ref().filter(|_| login.is_some()).map(|shared| shared.http.proxy.as_str());
+        findings.confinement(host, proxy, last_logins.as_deref());
     }
-    let limits = if offline {
+    let mut limits = Vec::new();
+    if offline {
         findings.ok("network", "no request was sent to providers and mytoken servers (--offline)");
-        Vec::new()
-    } else {
+    } else if let Some(shared) = &shared {
         if let Some(login) = &login {
-            findings.motley_cues(&shared, login);
+            findings.motley_cues(shared, login);
         }
-        findings.network(&shared, login.as_ref(), jobs.as_ref())
-    };
-    findings.agent(socket, jobs.as_ref(), trust);
+        limits = findings.network(shared, login.as_ref(), jobs.as_ref());
+    }
+    // An agent does not start without mytoken.toml.
+    if shared.is_some() || socket.exists() {
+        findings.agent(socket, jobs.as_ref(), trust);
+    }
     if let Some(host) = host {
         findings.starts_at_boot(host);
-    }
-    if let (Some(_), Some(jobs)) = (host, &jobs) {
-        if let Some(nodes) = findings.slurm(jobs) {
+        let nodes = if jobs.is_some() || serves_jobs || loads_us() { findings.slurm(jobs.as_ref()) } else { None };
+        if let (Some(shared), Some(jobs), Some(nodes)) = (&shared, &jobs, nodes) {
             findings.direct_mode(&jobs.broker, nodes);
             // Brokers send one request for all nodes of a submission.
             if !jobs.broker.is_used() {
-                findings.request_limits(&shared, login.as_ref(), jobs, &limits, nodes);
+                findings.request_limits(shared, login.as_ref(), jobs, &limits, nodes);
             }
         }
     }
@@ -247,6 +254,22 @@ fn check_with(
 }
 
 impl Findings {
+    /// sshd, and the stacks of the services that ask our module. Without `login`, whose file has a fault, what does not depend on it.
+    fn logins(&mut self, host: &dyn Host, options: CheckOptions<'_>, login: Option<&LoginSettings>, trust: FileTrust) {
+        let CheckOptions { config: dir, user, .. } = options;
+        let mapped = login.map(|login| map_files::named(login, trust)).unwrap_or_default();
+        let sshd = self.sshd(host, user, login, &mapped);
+        let services = login.map_or_else(|| LoginSettings::default().services, |login| login.services.clone());
+        for service in Self::checked_services(host, &services, &sshd) {
+            self.pam(host, &service, dir, login.map(|login| &*login.services));
+        }
+        self.nologin(host, &sshd);
+        if let Some(login) = login {
+            self.pam_account(host, &sshd, user, login, &mapped);
+        }
+        self.pam_module(host, &sshd);
+    }
+
     /// The exit status: 0 when all is well, 1 with warnings, 2 with errors.
     #[must_use]
     pub fn exit_status(&self) -> u8 {

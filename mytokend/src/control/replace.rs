@@ -31,6 +31,9 @@ const REPLACEMENT: &str = "MYTOKEN_REPLACEMENT";
 /// How long a step may take: the agents wait for the mytoken server, and slurmctld may be slow.
 const STEP: Duration = Duration::from_secs(90);
 
+/// How long an agent may take for what it knows already. One that is stopped or hangs must not hold the job's owner up.
+const KNOWN: Duration = Duration::from_secs(10);
+
 /// How long squeue may take.
 const SQUEUE: Duration = Duration::from_secs(10);
 
@@ -120,7 +123,7 @@ fn in_turn<T>(plans: Vec<Plan>, pause: impl Fn(Duration), mut one: impl FnMut(Pl
 /// Why the agent gives no answer.
 pub fn ask_profile(socket: &Path, job: JobName) -> Result<String, String> {
     let query = StatusQuery { job: Some(job), all: false };
-    let known = ask(socket, &query, Deadline::after(STEP)).map_err(|error| error.to_string())?;
+    let known = ask(socket, &query, Deadline::after(KNOWN)).map_err(|error| error.to_string())?;
     let running = known.jobs.into_iter().find(|job| job.running);
     Ok(running.map_or_else(|| NONE.to_owned(), |job| profile_line(&job.profile)))
 }
@@ -129,7 +132,7 @@ pub fn ask_profile(socket: &Path, job: JobName) -> Result<String, String> {
 /// whether the agent has taken the credential.
 pub fn take(socket: &Path, job: JobName) -> (Option<&'static str>, Result<(), String>) {
     let deadline = Deadline::after(STEP);
-    match ask(socket, &StatusQuery { job: Some(job), all: false }, deadline) {
+    match ask(socket, &StatusQuery { job: Some(job), all: false }, Deadline::after(KNOWN)) {
         Ok(known) if !known.jobs.iter().any(|job| job.running) => return (Some(NONE), Ok(())),
         Ok(_) => {}
         // Nothing was brought yet.

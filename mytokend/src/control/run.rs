@@ -22,6 +22,7 @@ use mytoken::{Deadline, Error, SystemClock};
 use nix::time::{ClockId, clock_gettime};
 
 use super::launch::{CannotRun, NO_TOKEN};
+use crate::output::tell;
 use crate::submit::patience::LATE_ANSWER;
 use crate::submit::{SubmitError, UserEnvironment};
 use credential::{Created, Credential, RunConfig};
@@ -118,7 +119,7 @@ pub fn run(config: &Path, profile: &str, host: &str, argv: &[OsString]) -> Resul
     let made = |event| if let Event::Made(made) = event { Some(*made) } else { None };
     let Created { credential, left_out } = match waiting.next(made) {
         Err(late @ NotStarted::Late { .. }) => {
-            eprintln!("mytokenctl: {late}; a mytoken that still comes is revoked (up to {} s)", LATE_ANSWER.as_secs());
+            tell(format!("{late}; a mytoken that still comes is revoked (up to {} s)", LATE_ANSWER.as_secs()));
             if let Ok(Ok(created)) = Waiting::new(&events, LATE_ANSWER).next(made) {
                 revoke(created.credential, &sender, &events)?;
             }
@@ -127,7 +128,7 @@ pub fn run(config: &Path, profile: &str, host: &str, argv: &[OsString]) -> Resul
         made => made??,
     };
     for (name, reason) in &left_out {
-        eprintln!("mytokenctl: no access token in the file \"{name}\": {reason}");
+        tell(format!("no access token in the file \"{name}\": {reason}"));
     }
     let several = !left_out.is_empty() || credential.files().len() > 1;
     let files = KeptFiles::new(credential.clone(), directory, sender.clone(), rand::random::<f64>);
@@ -143,7 +144,7 @@ fn revoke(credential: Credential, sender: &Sender<Event>, events: &Receiver<Even
     let waiting = Waiting::new(events, REVOCATION_TIME);
     let revoked = waiting.next(|event| if let Event::Revoked(revoked) = event { Some(revoked) } else { None });
     if let Err(reason) = revoked.and_then(|revoked| revoked.map_err(NotStarted::Client)) {
-        eprintln!("mytokenctl: the mytoken of this command was not revoked and stays until it expires: {reason}");
+        tell(format!("the mytoken of this command was not revoked and stays until it expires: {reason}"));
     }
     Ok(())
 }

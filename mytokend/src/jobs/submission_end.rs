@@ -304,10 +304,32 @@ fn by_place(own: &[&JobRow<'_>], held: &HeldSubmission, node: &str) -> EndDecisi
             None => rank(RANKS - 1),
         };
     };
+    let place = first_places(&own, &batch_hosts).iter().position(|first| first == node).unwrap_or(place.max(RANKS));
     // The command of salloc or srun runs on a host outside the allocation, and its only step may have run on this node.
     // If the host of the submission has promised to follow it, it revokes after the first nodes.
-    let alone = own.iter().any(|row| ran_here(row) && !is_batch(&row)) && !held.followed;
+    // With a batch script, the first component of a heterogeneous job holds it, too.
+    let is_led = |row: &JobRow<'_>| {
+        row.is_component && own.iter().any(|other| other.leader == row.leader && other.runs_batch_script())
+    };
+    let alone = own.iter().any(|row| ran_here(row) && !is_batch(&row) && !is_led(row)) && !held.followed;
     if alone { rank(place) } else { ranked(place) }
+}
+
+/// The nodes that revoke first, at least [`RANKS`] of them if there are so many: those with batch scripts, then those of one job after the
+/// other. All components of a heterogeneous job have nodes of their own.
+fn first_places(own: &[&JobRow<'_>], batch_hosts: &[&str]) -> Vec<String> {
+    let mut first: Vec<String> = batch_hosts.iter().map(|host| (*host).to_owned()).collect();
+    for row in own {
+        if first.len() >= RANKS {
+            break;
+        }
+        for name in host_list::first_names(row.nodes, RANKS) {
+            if !first.contains(&name) {
+                first.push(name);
+            }
+        }
+    }
+    first
 }
 
 /// The lines of squeue. `None` when one is not of [`FORMAT`].

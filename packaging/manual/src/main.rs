@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Writes the generated files to their places below `packaging`.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for tests may end when nobody reads what it prints"
+)]
 
 use std::{fs, io};
 

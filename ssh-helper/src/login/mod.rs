@@ -24,6 +24,7 @@ use crate::describe;
 use crate::differences::differences;
 use crate::error::Error;
 use crate::login_token::trust_ca_file;
+use crate::output::tell;
 use crate::printable::printable;
 use crate::settings::HelperSettings;
 use crate::signals::not_ignored;
@@ -44,7 +45,7 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     let url = settings.login_server(named, &store)?;
     // A new login is the way to repair a damaged file.
     let last = store.token(&url).unwrap_or_else(|error| {
-        eprintln!("mytoken-ssh: {error}; so this login does not know what the last one got");
+        tell(&format!("mytoken-ssh: {error}; so this login does not know what the last one got"));
         None
     });
     // Checked before the user confirms: an unusable store or a full disk would lose the new token.

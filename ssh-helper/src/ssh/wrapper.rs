@@ -24,6 +24,7 @@ use crate::askpass::server::AskpassServer;
 use crate::command_line::WrapperOptions;
 use crate::error::Error;
 use crate::login_token::{LoginTokenRequest, SubTokenSource, TokenFromFile};
+use crate::output::tell;
 use crate::settings::{HelperSettings, HostRule};
 
 /// Runs `program` and exits with its status.
@@ -34,7 +35,7 @@ pub fn run(program: Program, wrapper: &WrapperOptions) -> Result<ExitCode, Error
         Err(Error::NotResolved { message }) => {
             let exit = run_alone(program, &wrapper.args)?;
             if exit.status == 0 {
-                eprintln!("mytoken-ssh: {} got no token: {}", program.name(), Error::NotResolved { message });
+                tell(&format!("mytoken-ssh: {} got no token: {}", program.name(), Error::NotResolved { message }));
             }
             return Ok(ExitCode::from(exit.status));
         }
@@ -53,7 +54,7 @@ pub fn run(program: Program, wrapper: &WrapperOptions) -> Result<ExitCode, Error
         require: environment_variable("SSH_ASKPASS_REQUIRE"),
     };
     let nonce = Secret::new(format!("{:032x}", random::<u128>()));
-    let show = Box::new(|line: &str| eprintln!("{line}"));
+    let show = Box::new(|line: &str| tell(line));
     let responder = Responder::new(accounts, settings.token_prompts(), nonce.clone(), previous, source, show);
     let server = AskpassServer::start(responder)?;
 
@@ -78,7 +79,7 @@ fn finish(program: Program, wrapper: &WrapperOptions, exit: Option<&ProgramExit>
     };
     let (message, must_revoke) = (outcome.message(), outcome.must_revoke());
     if let Some(message) = message {
-        eprintln!("{message}");
+        tell(&message);
     }
     if must_revoke {
         responder.revoke_tokens();
@@ -111,7 +112,7 @@ fn warn_about_batch_mode(program: Program, destinations: &[ResolvedDestination])
             Program::Scp => ". Leave out -B, or put -oBatchMode=no before it",
             Program::Ssh => "",
         };
-        eprintln!("mytoken-ssh: BatchMode is on, so ssh will not ask for a token{fix}");
+        tell(&format!("mytoken-ssh: BatchMode is on, so ssh will not ask for a token{fix}"));
     }
 }
 

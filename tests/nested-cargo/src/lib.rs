@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Builds in tests what cargo does not build for them: modules that no test can link to, and programs of other packages.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for tests may end when nobody reads what it prints"
+)]
 
 use std::process::Command;
 

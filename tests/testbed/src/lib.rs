@@ -2,6 +2,11 @@
 //! A whole site on one machine: a root file system per Debian release, entered through new namespaces with an
 //! overlay on top. sshd with PAM, munge, slurmctld, several slurmd, the test server and the agents run in it. The host
 //! is not changed, and everything in the site ends with the process that holds the [`Site`].
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for tests may end when nobody reads what it prints"
+)]
 
 pub mod bench;
 pub mod demo;

@@ -42,6 +42,56 @@ struct Sum {
     skipped: usize,
     /// Number of tests in the next summary that other tests run.
     run_by_others: usize,
+    failures: Failures,
+}
+
+/// What the failed tests printed, without stack backtraces, to be repeated at the end: between it and the end are thousands of lines.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Failures {
+    /// Heading and lines of each failed test.
+    texts: Vec<(String, Vec<String>)>,
+    in_text: bool,
+    in_backtrace: bool,
+}
+
+impl Failures {
+    /// Lines of a failure that are repeated: half of them from its begin, half from its end.
+    const LINES: usize = 80;
+
+    /// Adds a line of libtest if it belongs to the output of a failed test: `---- NAME stdout ----` and what follows.
+    fn add_line(&mut self, line: &str) {
+        if let Some(name) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----")) {
+            self.texts.push((name.to_owned(), Vec::new()));
+            (self.in_text, self.in_backtrace) = (true, false);
+        } else if line == "failures:" {
+            self.in_text = false;
+        } else if let (true, Some((_, lines))) = (self.in_text, self.texts.last_mut()) {
+            self.in_backtrace |= line == "stack backtrace:";
+            if !(self.in_backtrace || line.is_empty()) {
+                lines.push(line.to_owned());
+            }
+            self.in_backtrace &= !line.starts_with("note: ");
+        }
+    }
+}
+
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, lines) in &self.texts {
+            writeln!(f, "failed {name}:")?;
+            let half = Self::LINES / 2;
+            let left_out = lines.len().saturating_sub(Self::LINES);
+            for (at, line) in lines.iter().enumerate() {
+                if left_out > 0 && at == half {
+                    writeln!(f, "  ({left_out} lines left out)")?;
+                }
+                if left_out == 0 || at < half || at >= half + left_out {
+                    writeln!(f, "  {line}")?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Sum {
@@ -49,6 +99,7 @@ impl Sum {
     /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`.
     /// Tests that other tests run count neither as passed nor as skipped.
     fn add_line(&mut self, line: &str) {
+        self.failures.add_line(line);
         if line.strip_prefix("test ").is_some_and(|test| test.contains(RUN_BY_ANOTHER)) {
             self.run_by_others += 1;
         }
@@ -107,6 +158,7 @@ pub(crate) fn run(options: &Options, name: Option<&str>, only_stories: bool, als
         sum.skipped += 1;
         sum.passed = sum.passed.saturating_sub(1);
     }
+    print!("{}", sum.failures);
     println!("{sum}");
     Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -184,7 +236,36 @@ fn add(sum: &mut Sum, mut cargo: Command) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::Sum;
+    use super::{Failures, Sum};
+
+    #[test]
+    fn what_failed_tests_printed_is_repeated() {
+        let mut failures = Failures::default();
+        let long: Vec<String> = (1..=100).map(|line| format!("line {line}")).collect();
+        let printed = [
+            "test long ... FAILED",
+            "failures:",
+            "---- short stdout ----",
+            "",
+            "wrong: ---- x ----",
+            "stack backtrace:",
+            "   0: a frame",
+            "note: Some details are omitted",
+            "after it",
+            "---- long stdout ----",
+        ];
+        let end = ["failures:", "    long", "    short"];
+        for line in printed.into_iter().chain(long.iter().map(String::as_str)).chain(end) {
+            failures.add_line(line);
+        }
+        let text = failures.to_string();
+        assert!(
+            text.starts_with("failed short:\n  wrong: ---- x ----\n  after it\nfailed long:\n  line 1\n"),
+            "{text}"
+        );
+        assert!(text.contains("  line 40\n  (20 lines left out)\n  line 61\n"), "{text}");
+        assert!(text.ends_with("  line 100\n"), "{text}");
+    }
 
     #[test]
     fn summaries_add_up_and_other_lines_do_not() {
@@ -199,7 +280,7 @@ mod tests {
         ] {
             sum.add_line(line);
         }
-        assert_eq!(sum, Sum { passed: 4, failed: 2, skipped: 2, run_by_others: 0 });
+        assert_eq!(sum, Sum { passed: 4, failed: 2, skipped: 2, ..Sum::default() });
         assert_eq!(sum.to_string(), "4 passed, 2 failed, 2 skipped");
         assert_eq!(Sum { passed: 4, ..Sum::default() }.to_string(), "4 passed, 0 failed");
     }

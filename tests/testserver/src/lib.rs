@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The parts of the test server: an OpenID provider, a mytoken server that answers as the captured original does,
 //! and the replay of captures.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for tests may end when nobody reads what it prints"
+)]
 
 pub mod browser;
 pub mod client;

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! An OpenID provider and a mytoken server in one process, for tests.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for tests may end when nobody reads what it prints"
+)]
 
 use std::process::ExitCode;
 

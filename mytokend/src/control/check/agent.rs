@@ -9,7 +9,7 @@ use std::time::Duration;
 use mytoken::Deadline;
 use mytoken::config::FileTrust;
 use mytoken_wire::agent::{AgentError, MissedEnd, MissedRecord as _, MissedStart, Status, StatusQuery, ask};
-use mytoken_wire::paths::MISSED;
+use mytoken_wire::paths::{JOBS, MISSED, SESSIONS};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use super::configuration::word;
@@ -144,6 +144,7 @@ impl Findings {
         let Ok(meta) = directory.metadata() else { return };
         let in_memory = statfs(directory).map_or(true, |about| about.filesystem_type() == TMPFS_MAGIC);
         self.runtime_dir_seen(directory, meta.mode() & 0o777, in_memory);
+        self.runtime_dir_open(directory);
         let kept = directory.join(UNREADABLE_RECORDS);
         // Without the directory, or without the right to list it, there is nothing to say.
         let count = kept.read_dir().map_or(0, Iterator::count);
@@ -170,6 +171,29 @@ impl Findings {
             let fix =
                 format!("ls -l {}   # the agent's log says what is wrong with each", word(&missed.to_string_lossy()));
             self.add_fixed(kinds::LEASES_UNREADABLE, text, fix);
+        }
+    }
+
+    /// Whether others than root can replace what the agent keeps there.
+    fn runtime_dir_open(&mut self, directory: &Path) {
+        let own = [(JOBS, "711"), (SESSIONS, "711"), ("state", "700"), (MISSED, "700")];
+        let own = own.map(|(name, mode)| (directory.join(name), mode));
+        for (path, mode) in std::iter::once((directory.to_owned(), "711")).chain(own) {
+            let Ok(meta) = path.symlink_metadata() else { continue };
+            let fault = match (meta.uid(), meta.mode() & 0o777) {
+                (0, now) if now & 0o022 == 0 && meta.is_dir() => continue,
+                (0, now) if meta.is_dir() => format!("has mode {now:03o}"),
+                (0, _) => "is no directory".to_owned(),
+                (uid, _) => format!("belongs to user {uid}, not to root"),
+            };
+            let shown = word(&path.to_string_lossy());
+            let text = format!("{} {fault}: others than root can replace the tokens of users", path.display());
+            let fix = if meta.is_dir() {
+                format!("chown root:root {shown} && chmod {mode} {shown}")
+            } else {
+                format!("ls -ld {shown}   # move it away, then: systemctl restart mytokend")
+            };
+            self.add_fixed(kinds::RUNTIME_DIR_OPEN, text, fix);
         }
     }
 

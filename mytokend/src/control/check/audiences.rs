@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Findings about audiences that cannot fit together.
+//! Findings about audiences and scopes that cannot fit together.
 
 use mytoken::config::{AudienceClaim, IssuerSettings, Shared};
 use mytoken_login::{ExchangeSettings, LoginSettings};
 
-use super::Findings;
 use super::kinds::{self, Kind};
+use super::{Findings, Severity};
 use crate::jobs::settings::JobsSettings;
 
 impl Findings {
-    /// Compares the audiences of issuers, exchange and profiles.
+    /// Compares the audiences and scopes of issuers, exchange and profiles.
     pub(super) fn audiences(&mut self, shared: &Shared, login: Option<&LoginSettings>, jobs: Option<&JobsSettings>) {
         for (kind, text) in login.map(|login| of_exchange(shared, login)).unwrap_or_default() {
             self.add_kind(kind, text);
+        }
+        for (level, text) in login.map(|login| scopes_of_exchange(shared, login)).unwrap_or_default() {
+            self.add_kind(Kind { level, ..kinds::EXCHANGE_SCOPE }, text);
         }
         for (profile, text) in jobs.map(|jobs| of_profiles(login, jobs)).unwrap_or_default() {
             // The command of a user who has a mytoken: the agent then says what the provider answered.
@@ -46,6 +49,37 @@ fn of_exchange(shared: &Shared, login: &LoginSettings) -> Vec<(Kind, String)> {
                 issuer.audiences.join(" ")
             );
             found.push((kind, text));
+        }
+    }
+    found
+}
+
+/// The exchanges that ask for less than an issuer requires. It is no error if the exchange is right for another issuer: which provider a
+/// server is for is not written anywhere.
+fn scopes_of_exchange(shared: &Shared, login: &LoginSettings) -> Vec<(Severity, String)> {
+    let in_use = |issuer: &&IssuerSettings| login.rules.iter().any(|rule| rule.issuer == issuer.name);
+    let missing = |issuer: &IssuerSettings, exchange: &ExchangeSettings| {
+        let asked = exchange.scope.as_str();
+        let lacks =
+            |scope: &&String| !asked.is_empty() && !asked.split_whitespace().any(|other| other == scope.as_str());
+        issuer.required_scopes.iter().find(lacks).cloned()
+    };
+    let issuers: Vec<&IssuerSettings> = shared.issuers.iter().filter(in_use).collect();
+    let mut found = Vec::new();
+    for exchange in &login.exchanges {
+        let fits = issuers.iter().any(|issuer| missing(issuer, exchange).is_none());
+        for (issuer, scope) in issuers.iter().filter_map(|issuer| Some((issuer, missing(issuer, exchange)?))) {
+            let other = login.exchanges.iter().any(|other| missing(issuer, other).is_none());
+            if fits && other {
+                continue;
+            }
+            let text = format!(
+                "mytokens of \"{}\" from the server \"{}\" cannot log in: its [[exchange]] asks for the scope {}, and the issuer's required_scopes have {scope}",
+                issuer.name,
+                exchange.server,
+                exchange.scope.as_str()
+            );
+            found.push((if fits { Severity::Warning } else { Severity::Error }, text));
         }
     }
     found
@@ -114,6 +148,23 @@ mod tests {
         // What cannot be known is no problem.
         assert!(findings.problems().all(|finding| finding.id.as_deref() != Some(kinds::PROFILE_AUDIENCE.id)));
         findings.findings.iter().map(|finding| finding.id.clone().unwrap()).collect()
+    }
+
+    #[test]
+    fn scopes_that_cannot_fit_are_found() {
+        let exchange = |scope: &str| format!("[exchange]\nserver = 't'\nscope = '{scope}'\n");
+        let both = "ONErequired_scopes = ['s', 'login']\nTWOaudiences = ['A']\n";
+        for (shared, scope, rules, expected) in [
+            ("ONErequired_scopes = ['s', 'login']", "login s more", "ONE", &[][..]),
+            ("ONErequired_scopes = ['s', 'login']", "", "ONE", &[]),
+            ("ONErequired_scopes = ['s', 'login']", "s", "ONE", &["exchange-scope"]),
+            ("ONErequired_scopes = ['s', 'login']", "s log", "ONE", &["exchange-scope"]),
+            ("ONE", "s", "ONE", &[]),
+            (both, "s", "ONETWO", &["exchange-scope"]),
+            (both, "s", "TWO", &[]),
+        ] {
+            assert_eq!(ids(shared, &format!("{}{rules}", exchange(scope)), ""), expected, "{shared} {scope} {rules}");
+        }
     }
 
     #[test]

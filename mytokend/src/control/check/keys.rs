@@ -8,11 +8,13 @@ use std::path::Path;
 use mytoken::Error;
 use mytoken::cache::DiskCache;
 use mytoken::config::{ConfigError, FileTrust};
-use mytoken::private_files::Owner;
+use mytoken::private_files::{FileError, Owner};
+use mytoken_wire::paths::RUNTIME;
 
 use super::Findings;
 use super::configuration::{exists, word};
 use super::kinds::{self, Kind};
+use super::kinds_slurm::RUNTIME_DIR_OPEN;
 use crate::control::keygen::PUBLIC;
 use crate::jobs::SealError;
 use crate::jobs::further_keys;
@@ -135,7 +137,12 @@ impl Findings {
 
     /// Checks the directories for what logins keep.
     pub(super) fn cache(&mut self, cache: &DiskCache) {
-        let errors = cache.check();
+        let mut errors = cache.check();
+        // The cache of this host is there, too. Its fault is told.
+        let of_runtime = |error: &FileError| matches!(error, FileError::Unusable { path, .. } if path == RUNTIME);
+        if self.has(RUNTIME_DIR_OPEN) {
+            errors.retain(|error| !of_runtime(error));
+        }
         let kind = if errors.len() > 1 { kinds::CACHE } else { kinds::CACHE_PARTLY };
         for error in errors {
             self.add_kind(kind, error.to_string());

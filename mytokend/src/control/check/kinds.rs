@@ -54,7 +54,9 @@ kinds! {
     SSHD_GRACE_TIME: "sshd-login-grace-time", "sshd", Error, "";
     /// `LoginGraceTime` ends before `time` of `[link]`, one request and the deadline: a login with a link is cut off while its person confirms.
     SSHD_LINK_TIME: "sshd-link-time", "sshd", Warning, "";
-    /// `MaxStartups` is as shipped.
+    /// Our own settings let no token log in as the account of `--as`.
+    ACCOUNT_CLOSED: "account-closed", "sshd", Warning, "grep -RnsE --include='*.toml' 'deny|min_uid|allow_system|map_file' /etc/mytoken";
+    /// `MaxStartups` begins to drop connections below 30, as sshd does unless it is set.
     SSHD_MAX_STARTUPS: "sshd-max-startups", "sshd", Warning, "";
     /// A `Match` block changes what sshd does with tokens, for other addresses, hosts or ports.
     SSHD_MATCH: "sshd-match", "sshd", Warning, "";
@@ -140,6 +142,8 @@ kinds! {
     EXCHANGE_AUDIENCE: "exchange-audience", "audience", Error, "grep -Rns --include='*.toml' audience /etc/mytoken";
     /// The exchange asks for tokens that some issuers' audiences do not accept.
     EXCHANGE_AUDIENCE_PARTLY: "exchange-audience-issuer", "audience", Warning, "grep -Rns --include='*.toml' audience /etc/mytoken";
+    /// An exchange asks for tokens without a scope that an issuer requires.
+    EXCHANGE_SCOPE: "exchange-scope", "scope", Error, "grep -Rns --include='*.toml' scope /etc/mytoken";
     /// A file of jobs has another audience than logins. Whether the provider gives both is in none of its documents.
     PROFILE_AUDIENCE: "profile-audience", "audience", Ok, "";
     /// A map file that is not used.

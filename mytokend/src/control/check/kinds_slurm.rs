@@ -25,6 +25,8 @@ kinds! {
     AGENT_SOCKET: "agent-socket-mode", "agent", Warning, "systemctl restart mytokend";
     /// Users cannot reach their token files.
     RUNTIME_DIR_MODE: "runtime-dir-mode", "runtime", Error, "systemctl restart mytokend";
+    /// Others than root can change what is in the directory of the tokens.
+    RUNTIME_DIR_OPEN: "runtime-dir-writable", "runtime", Error, "";
     /// Tokens are written to a disk.
     RUNTIME_DIR_DISK: "runtime-dir-on-disk", "runtime", Warning, "grep -rn runtime_dir /etc/mytoken   # choose a directory below /run";
     /// The agent keeps leases, or records of jobs, that it cannot read. Their sub-tokens are not revoked until a version reads them.
@@ -124,6 +126,7 @@ mod tests {
             "node-more-findings",
             "node-without-key",
             "selinux-boolean",
+            "runtime-dir-writable",
         ];
         for kind in ALL.iter().filter(|kind| kind.fix.is_empty()) {
             assert!(computed.contains(&kind.id), "{}", kind.id);

@@ -33,8 +33,9 @@ const ACCOUNT_REFUSALS: [&str; 3] = ["acct_expired", "perm_denied", "system_err"
 pub(super) const NAME: usize = 80;
 
 impl Findings {
-    /// Checks the stacks of `service`. `dir`: the directory of the configuration that is checked. `listed`: `services` of `login.toml`.
-    pub(super) fn pam(&mut self, host: &dyn Host, service: &str, dir: &Path, listed: &[String]) {
+    /// Checks the stacks of `service`. `dir`: the directory of the configuration that is checked. `listed`: `services` of `login.toml`,
+    /// if it can be used.
+    pub(super) fn pam(&mut self, host: &dyn Host, service: &str, dir: &Path, listed: Option<&[String]>) {
         let [auth, account, session] =
             [Group::Auth, Group::Account, Group::Session].map(|group| (group, read(host, service, group)));
         let before = self.findings.len();
@@ -62,7 +63,9 @@ impl Findings {
         self.pam_files(host, [&auth.1, &account.1, &session.1]);
         self.session_order(&session.1);
         self.arguments([&auth.1, &account.1, &session.1], dir);
-        self.served(&auth.1, service, listed);
+        if let Some(listed) = listed {
+            self.served(&auth.1, service, listed);
+        }
         if self.findings.len() == before {
             self.ok("PAM", format!("the stacks of {service} ask for tokens and refuse what they must"));
         }

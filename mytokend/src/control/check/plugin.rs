@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The findings of `mytokenctl check` about the Slurm plugin, and about the version of the PAM module.
+//! The findings of `mytokenctl check` about the Slurm plugin.
 
 use std::path::Path;
 
@@ -7,10 +7,9 @@ use super::running::VERSION;
 use mytoken_wire::{PluginSettings, printable};
 
 use super::configuration::{edit, word};
-use super::host::{Host, module_paths};
 use super::plugin_fixes::{add_line, controller, is_configless, move_line, show_lines};
 use super::plugstack::PluginLine;
-use super::slurm::{InMemory, PLUGIN, SENT, Seen, library_version};
+use super::slurm::{InMemory, PLUGIN, SENT, Seen};
 use super::{Findings, kinds_slurm as kinds};
 
 impl Findings {
@@ -106,7 +105,8 @@ impl Findings {
     fn plugin_missing(&mut self, seen: &Seen, help: &str) {
         let complete = seen.file.is_some() && !seen.lines.is_empty();
         let config = seen.config.as_ref().and_then(|config| config.as_ref().ok());
-        if seen.file.is_none() {
+        // Without Slurm's configuration, which is a finding of its own, it is not known where the file belongs.
+        if seen.file.is_none() && !matches!(seen.config, Some(Err(_))) {
             let directory = config.and_then(|config| config.get("PluginDir")).unwrap_or("PluginDir");
             self.add_kind(kinds::PLUGIN_FILE, format!("there is no {PLUGIN} in {directory}: sbatch has no --mytoken"));
         }
@@ -135,22 +135,12 @@ impl Findings {
             self.add_kind(kinds::PLUGIN_NOT_LOADED, format!("Slurm does not load {PLUGIN}: {reason}"));
         }
     }
-
-    /// Compares the PAM module's version with this program's.
-    pub(super) fn pam_version(&mut self, host: &dyn Host) {
-        // Without the file PAM's stack has a finding.
-        let Some(file) = module_paths("pam_mytoken.so").into_iter().find(|path| host.exists(path)) else { return };
-        let version = library_version(&file);
-        if version.as_deref() != Some(VERSION) {
-            self.add_kind(kinds::PAM_VERSION, other_version(&file.display().to_string(), version.as_deref()));
-        }
-    }
 }
 
 /// Most lines in a sentence.
 const MOST_SHOWN: usize = 5;
 
-fn other_version(file: &str, version: Option<&str>) -> String {
+pub(super) fn other_version(file: &str, version: Option<&str>) -> String {
     let version = version.map_or_else(|| "an older version".to_owned(), |version| format!("version {version}"));
     format!("{file} is of {version}, mytokenctl of {VERSION}")
 }

@@ -12,7 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mytoken::Deadline;
-use mytoken_wire::version;
+use mytoken_wire::paths::RUNTIME;
+use mytoken_wire::{printable, version};
 
 use super::defaults;
 use super::host::{self, read_text};
@@ -26,6 +27,9 @@ use crate::program;
 use files::Plugstack;
 pub(in crate::control) use files::site_default;
 pub(super) use files::{SENT, closed_files, loads_us};
+
+/// Longest text of a command of Slurm in a sentence.
+const LONGEST: usize = 400;
 
 /// Time limit of one command of Slurm. scontrol itself waits longer for a slurmctld that hangs.
 const COMMAND: Duration = Duration::from_secs(10);
@@ -102,13 +106,14 @@ impl Config {
 }
 
 impl Findings {
-    /// Checks Slurm and the plugin on this host. Returns the number of the cluster's nodes.
-    pub(super) fn slurm(&mut self, jobs: &JobsSettings) -> Option<u64> {
-        let seen = Seen::here(jobs.agent.squeue.as_deref());
-        self.slurm_config(&seen, &jobs.agent.runtime_dir);
+    /// Checks Slurm and the plugin on this host; without `jobs`, whose file has a fault, what does not depend on it. Returns the number of the cluster's nodes.
+    pub(super) fn slurm(&mut self, jobs: Option<&JobsSettings>) -> Option<u64> {
+        let squeue = jobs.and_then(|jobs| jobs.agent.squeue.as_deref());
+        let seen = Seen::here(squeue);
+        self.slurm_config(&seen, jobs.map_or(Path::new(RUNTIME), |jobs| &jobs.agent.runtime_dir));
         self.plugin(&seen);
+        let jobs = jobs?;
         let answers = matches!(seen.config, Some(Ok(_)));
-        let squeue = jobs.agent.squeue.as_deref();
         let listed = (answers && !jobs.default.is_empty())
             .then(|| run("sinfo", &["--all", "--noheader", "--format=%P"], squeue)?.ok())
             .flatten();
@@ -117,7 +122,7 @@ impl Findings {
         if !answers {
             return None;
         }
-        let counted = run("sinfo", &["--noheader", "--format=%D"], jobs.agent.squeue.as_deref())?.ok()?;
+        let counted = run("sinfo", &["--noheader", "--format=%D"], squeue)?.ok()?;
         Some(counted.lines().filter_map(|line| line.trim().parse::<u64>().ok()).sum())
     }
 
@@ -197,9 +202,15 @@ fn run(name: &str, arguments: &[&str], squeue: Option<&Path>) -> Option<Result<S
     Some(match program::run(command.args(arguments), Deadline::after(COMMAND)) {
         // srun complains of plugins on standard error, and succeeds.
         Ok(outcome) if outcome.success => Ok(outcome.output + &outcome.errors),
-        Ok(outcome) => Err(format!("{name} failed: {}", outcome.errors.trim())),
+        Ok(outcome) => Err(format!("{name} failed: {}", in_one_line(&outcome.reason()))),
         Err(error) => Err(format!("{name} {error}")),
     })
+}
+
+/// What a command of Slurm says over several lines.
+fn in_one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    printable(&lines.join("; "), LONGEST)
 }
 
 /// Where Slurm looks for the plugin: the path in a line, or its name in each directory of `PluginDir`.

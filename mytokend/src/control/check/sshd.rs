@@ -15,8 +15,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use mytoken::config::DIRECTORY;
-use mytoken_login::LoginSettings;
 use mytoken_login::link::REQUEST_TIME;
+use mytoken_login::{LoginSettings, Mapping};
 use mytoken_wire::printable;
 
 use super::configuration::word;
@@ -24,6 +24,7 @@ use super::host::{Host, Ran};
 use super::kinds::{self, Kind};
 use super::pam;
 use super::{Findings, Severity};
+use blocks::Whose;
 use files::{Block, Files};
 use listeners::Listener;
 
@@ -113,17 +114,20 @@ impl Elsewhere<'_> {
 }
 
 /// Asks sshd for a login to which each block applies, and at each port that no block names.
-fn elsewhere<'a>(host: &dyn Host, sshd: &Effective, blocks: &'a [Block], user: Option<&str>) -> Vec<Elsewhere<'a>> {
+fn elsewhere<'a>(host: &dyn Host, sshd: &Effective, blocks: &'a [Block], whose: Whose<'_>) -> Vec<Elsewhere<'a>> {
     let listeners = Listener::of(sshd, host);
     let resolves = sshd.is("usedns", "yes");
     let mut asked: Vec<(Option<&Block>, u16, String)> = Vec::new();
     for block in blocks.iter().take(MOST_BLOCKS) {
-        if let Some((connection, port)) = blocks::connection(block, user, resolves, &listeners, host) {
+        if let Some((connection, port)) = blocks::connection(block, whose, resolves, &listeners, host) {
             asked.push((Some(block), port, connection));
         }
     }
     if blocks.iter().any(|block| block.get("localport").is_some()) {
-        let from = user.map(|user| format!("user={user},host=localhost,addr=127.0.0.1,")).unwrap_or_default();
+        let from = match whose {
+            Whose::One(user) => format!("user={user},host=localhost,addr=127.0.0.1,"),
+            Whose::Mapped | Whose::Anybody => String::new(),
+        };
         let first = listeners.first().map(|listener| listener.port);
         for listener in listeners.iter().take(MOST_BLOCKS) {
             if Some(listener.port) != first && !asked.iter().any(|(_, port, _)| *port == listener.port) {
@@ -139,12 +143,13 @@ fn elsewhere<'a>(host: &dyn Host, sshd: &Effective, blocks: &'a [Block], user: O
 }
 
 impl Findings {
-    /// Checks what sshd would do for `user`, or for everybody. `mapped`: the accounts of the map files. Returns sshd's name for PAM.
+    /// Checks what sshd would do for `user`, or for everybody. `mapped`: the accounts of the map files. Without `login`, what depends
+    /// on its rules is left out, and the times are the usual ones. Returns sshd's name for PAM.
     pub(super) fn sshd(
         &mut self,
         host: &dyn Host,
         user: Option<&str>,
-        login: &LoginSettings,
+        login: Option<&LoginSettings>,
         mapped: &[String],
     ) -> String {
         let service = pam::SSHD.to_owned();
@@ -161,18 +166,23 @@ impl Findings {
         };
         let before = self.findings.len();
         let sshd = Effective::parse(&text);
+        let settings = login.cloned().unwrap_or_default();
         let files = Files::read(host);
         let service = sshd.get("pamservicename").map_or(service, str::to_owned);
         let pam_first = sshd.is("usepam", "no") && stacks_have_errors(host, &service, login);
-        self.effective(host, &sshd, &files, login.deadline.get(), pam_first);
-        self.by_connection(host, &sshd, &files, user, pam_first);
-        self.root(&sshd, &files, login);
-        self.link_time(&sshd, &files, login);
-        let known = self.shut_out(host, &sshd, &files, user, login, mapped);
+        self.effective(host, &sshd, &files, settings.deadline.get(), pam_first);
+        let templates =
+            login.is_some_and(|login| login.rules.iter().any(|rule| !matches!(rule.mapping, Mapping::File(_))));
+        let everybody = if templates { Whose::Anybody } else { Whose::Mapped };
+        let whose = user.map_or(everybody, Whose::One);
+        self.by_connection(host, &sshd, &files, whose, pam_first);
+        self.root(&sshd, &files, &settings);
+        self.link_time(&sshd, &files, &settings);
+        let known = login.is_none_or(|login| self.shut_out(host, &sshd, &files, user, login, mapped));
         self.reload(host, &sshd, &files);
         if known && self.findings.len() == before {
-            let whom = user.map_or_else(|| "everybody".to_owned(), |user| format!("\"{user}\""));
-            self.ok("sshd", format!("its configuration lets {whom} answer the token prompt"));
+            let named = user.map_or_else(|| "everybody".to_owned(), |user| format!("\"{user}\""));
+            self.ok("sshd", format!("its configuration lets {named} answer the token prompt"));
         }
         service
     }
@@ -201,9 +211,9 @@ impl Findings {
     }
 
     /// Adds the settings that `Match` blocks can have: for logins in general, and for those to which a block applies.
-    fn by_connection(&mut self, host: &dyn Host, sshd: &Effective, files: &Files, user: Option<&str>, pam_first: bool) {
+    fn by_connection(&mut self, host: &dyn Host, sshd: &Effective, files: &Files, whose: Whose<'_>, pam_first: bool) {
         let blocks = &files.blocks;
-        let elsewhere = elsewhere(host, sshd, blocks, user);
+        let elsewhere = elsewhere(host, sshd, blocks, whose);
         if blocks.len() > MOST_BLOCKS {
             self.ok("sshd", format!("it was asked about the first {MOST_BLOCKS} of {} Match blocks", blocks.len()));
         }
@@ -294,10 +304,11 @@ impl Findings {
 }
 
 /// Whether the stacks of sshd's service have errors, which are told after those of sshd. Our file has `UsePAM yes`, and with it they decide.
-fn stacks_have_errors(host: &dyn Host, service: &str, login: &LoginSettings) -> bool {
+fn stacks_have_errors(host: &dyn Host, service: &str, login: Option<&LoginSettings>) -> bool {
     let mut findings = Findings::default();
-    if Findings::checked_services(host, &login.services, service).iter().any(|checked| checked == service) {
-        findings.pam(host, service, Path::new(DIRECTORY), &login.services);
+    let listed = login.map(|login| &*login.services);
+    if Findings::checked_services(host, listed.unwrap_or_default(), service).iter().any(|checked| checked == service) {
+        findings.pam(host, service, Path::new(DIRECTORY), listed);
     }
     findings.count(Severity::Error) > 0
 }

@@ -14,6 +14,7 @@ use super::schedule::{Schedule, Step};
 use super::token_file::TokenFiles;
 use super::{Answered, Event, in_background, now};
 use crate::jobs::repeatable;
+use crate::output::tell;
 
 /// A file of the program.
 struct KeptFile {
@@ -73,7 +74,7 @@ impl KeptFiles {
     pub fn tell_undecided(&mut self) {
         for file in self.files.iter_mut().filter(|file| !file.is_known && file.schedule.is_requesting()) {
             file.is_told = true;
-            eprintln!("mytokenctl: no access token yet{}: the mytoken server has not answered", file.place());
+            tell(format!("no access token yet{}: the mytoken server has not answered", file.place()));
         }
     }
 
@@ -139,7 +140,7 @@ impl KeptFiles {
                 if let Some(retry_after) = repeatable(&error) {
                     file.schedule.failed(now, retry_after, (self.draw)());
                     if !file.is_known && !file.is_told {
-                        eprintln!("mytokenctl: no access token yet{place}: {error}");
+                        tell(format!("no access token yet{place}: {error}"));
                         file.is_told = true;
                     }
                     return;
@@ -148,11 +149,9 @@ impl KeptFiles {
                 match file.schedule.left(now) {
                     Some(left) => {
                         let ends = time_format::short(left.as_secs());
-                        eprintln!(
-                            "mytokenctl: the access token{place} is not renewed any more and ends in {ends}: {error}"
-                        );
+                        tell(format!("the access token{place} is not renewed any more and ends in {ends}: {error}"));
                     }
-                    None => eprintln!("mytokenctl: no access token{place}: {error}"),
+                    None => tell(format!("no access token{place}: {error}")),
                 }
                 return;
             }
@@ -163,7 +162,7 @@ impl KeptFiles {
         }
         file.schedule.granted(answered.begin, now(), lifetime(&token), (self.draw)());
         if file.is_told {
-            eprintln!("mytokenctl: the access token{place} is there{}", if file.is_known { " again" } else { "" });
+            tell(format!("the access token{place} is there{}", if file.is_known { " again" } else { "" }));
         }
         (file.is_known, file.is_told) = (true, false);
         file.trouble.clear();
@@ -174,9 +173,9 @@ impl KeptFiles {
         let place = file.place();
         file.is_told = true;
         if let Err(error) = self.directory.remove(file.requested.name.as_ref()) {
-            eprintln!("mytokenctl: the expired access token{place} cannot be removed: {error}");
+            tell(format!("the expired access token{place} cannot be removed: {error}"));
         }
         let reason = if file.trouble.is_empty() { "the mytoken server does not answer" } else { &file.trouble };
-        eprintln!("mytokenctl: the access token{place} expired and was removed: {reason}");
+        tell(format!("the access token{place} expired and was removed: {reason}"));
     }
 }

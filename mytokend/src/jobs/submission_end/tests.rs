@@ -89,6 +89,37 @@ fn a_heterogeneous_job_is_final_with_all_components() {
 }
 
 #[test]
+fn the_components_of_a_heterogeneous_job_revoke_one_after_the_other() {
+    let row = |job: u32, nodes: &'static str| {
+        let shown: &'static str = ["8+0", "8+1", "8+2", "8+3", "8+4"][job as usize - 8];
+        (job, shown, "COMPLETED", nodes)
+    };
+    let five = squeue(&[row(8, "n1"), row(9, "n2"), row(10, "n3"), row(11, "n4"), row(12, "n5")]);
+    let on = |output: &str, job, node, followed| {
+        decide_end(output, &HeldSubmission { followed, ..held(&[job], 8) }, node, LATE).0
+    };
+    for (job, node, alone, followed) in [
+        (8, "n1", revoke(0), revoke(0)),
+        (9, "n2", revoke(1), revoke(1)),
+        (10, "n3", revoke(2), EndDecision::Leave),
+        (11, "n4", EndDecision::Leave, EndDecision::Leave),
+        (12, "n5", EndDecision::Leave, EndDecision::Leave),
+    ] {
+        assert_eq!((on(&five, job, node, false), on(&five, job, node, true)), (alone, followed), "{node}");
+    }
+    let wide = squeue(&[row(8, "n[1-2]"), row(9, "n[2-9]"), row(10, "m[1-4]")]);
+    for (job, node, expected) in [
+        (8, "n1", revoke(0)),
+        (8, "n2", revoke(1)),
+        (9, "n3", revoke(2)),
+        (9, "n4", EndDecision::Leave),
+        (10, "m1", EndDecision::Leave),
+    ] {
+        assert_eq!(on(&wide, job, node, false), expected, "{node}");
+    }
+}
+
+#[test]
 fn the_host_of_the_job_that_ended_last_revokes_first() {
     let output = "8|8+1|CANCELLED|50|55|n2|n2\n9|8+0|COMPLETED|50|70|n1|n1\n";
     let own = HeldSubmission { leaders: [8].into(), ..held(&[9], 8) };

@@ -86,6 +86,13 @@ const BROKEN: &[(&str, &str, i32)] = &[
         1,
     ),
     ("mv /usr/lib/x86_64-linux-gnu/security/pam_mytoken.so /root/", "pam-module-file", 2),
+    // libpam cannot load these.
+    ("cd /usr/lib/x86_64-linux-gnu/security && mv pam_mytoken.so /root/ && : >pam_mytoken.so", "pam-module-file", 2),
+    (
+        "cd /usr/lib/x86_64-linux-gnu/security && mv pam_mytoken.so /root/ && head -c 100000 /root/pam_mytoken.so >pam_mytoken.so",
+        "pam-module-file",
+        2,
+    ),
     ("chmod 0666 STACK", "pam-file-writable", 2),
     ("chown alice /etc/pam.d/common-account", "pam-file-writable", 2),
     ("chmod 0777 /usr/lib/x86_64-linux-gnu/security", "pam-file-writable", 2),
@@ -159,6 +166,7 @@ fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
             }
             mend(site)?;
         }
+        a_fault_of_a_file_of_ours_hides_no_other(site)?;
         let link =
             "cd /etc/ssh; mv sshd_config of-site; ln -s of-site sshd_config; sed -i s/^Include/#Include/ of-site";
         for off in ["rm /etc/ssh/sshd_config.d/10-mytoken.conf", link] {
@@ -172,6 +180,27 @@ fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
         included_files_are_looked_for_as_libpam_does(site)?;
         refuses_what_it_cannot_check(site)
     })
+}
+
+/// What keeps people out, and what hurts jobs, is found whatever is wrong with the product's own files.
+fn a_fault_of_a_file_of_ours_hides_no_other(site: &Site) -> Result<()> {
+    let broken = "sed -i '/^account .*pam_mytoken/d' STACK; echo 'UsePAM no' >/etc/ssh/sshd_config.d/01-broken.conf; \
+                  sed -i s/optional/required/ /usr/share/mytoken/plugstack.conf";
+    for name in ["mytoken", "login", "jobs"] {
+        site.sh("root", &broken.replace("STACK", STACK))?.ok()?;
+        let fault = format!("mkdir /etc/mytoken/{name}.d; echo 'nonsense = 1' >/etc/mytoken/{name}.d/a.toml");
+        site.sh("root", &format!("{fault}; {RELOAD_SSHD}"))?.ok()?;
+        let (found, status) = findings(site, "")?;
+        let mut ids: Vec<&str> = found.iter().map(|found| &*found.id).collect();
+        ids.sort_unstable();
+        let expected = ["configuration-invalid", "pam-account-missing", "plugin-required", "sshd-use-pam"];
+        assert_eq!((ids, status), (expected.to_vec(), 2), "{name}: {found:?}");
+        let repair = "sed -i s/required/optional/ /usr/share/mytoken/plugstack.conf; rm -rf /etc/mytoken/jobs.d";
+        site.sh("root", repair)?.ok()?;
+        mend(site)?;
+    }
+    assert_eq!(findings(site, "")?, (vec![], 0));
+    Ok(())
 }
 
 fn included_files_are_looked_for_as_libpam_does(site: &Site) -> Result<()> {
@@ -216,6 +245,21 @@ fn refuses_what_it_cannot_check(site: &Site) -> Result<()> {
     for (user, arguments, reason) in rows {
         let refused = site.sh(user, &format!("mytokenctl check {arguments}"))?;
         assert!(refused.code == 3 && refused.stdout.is_empty() && refused.stderr.contains(reason), "{refused:?}");
+    }
+    let part = site.sh("alice", "mytokenctl check --json")?;
+    assert!(part.code == 0 && part.stdout.contains("were not checked: only root can"), "{part:?}");
+    // Output that is lost, and nobody who reads why.
+    for (user, command, status, told) in [
+        ("root", "check >/dev/full", 3, "standard output cannot be written: No space left"),
+        ("root", "check --json >/dev/full", 3, "standard output cannot be written"),
+        ("alice", "profile list >/dev/full", 1, "standard output cannot be written"),
+        ("alice", "status 2>/dev/full", 1, ""),
+        ("alice", "check --as bob 2>/dev/full", 3, ""),
+        ("alice", "check --as bob 2>&-", 3, ""),
+        ("root", "check | head -0", 0, ""),
+    ] {
+        let ended = site.sh(user, &format!("mytokenctl {command}"))?;
+        assert!(ended.code == status && ended.stderr.contains(told), "{command}: {ended:?}");
     }
     Ok(())
 }

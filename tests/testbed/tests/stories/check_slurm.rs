@@ -70,6 +70,9 @@ fn each_fault_of_the_agent_is_found_alone() -> Result<()> {
         let rows = [
             (format!("chmod 600 {socket}"), "agent-socket-mode", 1, format!("chmod 666 {socket}")),
             ("chmod 700 /run/mytoken".into(), "runtime-dir-mode", 2, "chmod 711 /run/mytoken".into()),
+            ("chmod 777 /run/mytoken".into(), "runtime-dir-writable", 2, "chmod 711 /run/mytoken".into()),
+            ("chown alice /run/mytoken".into(), "runtime-dir-writable", 2, "chown root /run/mytoken".into()),
+            ("chmod 1777 /run/mytoken/jobs".into(), "runtime-dir-writable", 2, "chmod 711 /run/mytoken/jobs".into()),
             (
                 // The agent that runs is asked at the configured place.
                 "mkdir -m 711 /var/lib/runtime; ln -s /run/mytoken/agent.sock /var/lib/runtime/agent.sock; \
@@ -251,6 +254,7 @@ fn each_fault_of_slurm_and_the_plugin_is_found_alone() -> Result<()> {
                 // The command of the finding. The link stays one: packages own it.
                 format!("sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(sed .*\\)/\\1/p')\"; test -L {LINE}"),
             ),
+            (format!("sed -i '1i Nonsense=1' {SLURM_CONF}"), "slurm-controller", 1, format!("sed -i 1d {SLURM_CONF}")),
             (of_another_version(PLUGIN), "plugin-version", 1, format!("mv /root/library {PLUGIN}")),
             (
                 format!(

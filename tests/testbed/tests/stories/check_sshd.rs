@@ -47,6 +47,18 @@ fn rows() -> Vec<(String, &'static str, &'static str, &'static str, i32)> {
         (map("DenyUsers bob"), "", SHUT_OUT, "bob (DenyUsers bob)", 1),
         (map("AllowGroups root"), "", SHUT_OUT, "lets nobody in", 2),
         (map(&format!("Match User bob{off}")), "", SHUT_OUT, "bob (KbdInteractiveAuthentication is off", 1),
+        ("mkdir -p /etc/mytoken/login.d; printf '[accounts]\\ndeny = [\"alice\"]\\n' >/etc/mytoken/login.d/deny.toml".into(), "--as alice", "account-closed", "deny", 1),
+        ("mkdir -p /etc/mytoken/login.d; printf '[accounts]\\nmin_uid = 5000\\n' >/etc/mytoken/login.d/uid.toml".into(), "--as alice", "account-closed", "user id 2001", 1),
+        (format!("{WITH_MAP} echo op s-2 bob >/etc/mytoken/users.map"), "--as alice", "account-closed", "no map file", 1),
+        // The site's rule is a template, which can open any account.
+        (with(&format!("Match User *,!root{off}")), "", "sshd-match", "user *,!root", 1),
+        (
+            format!("usermod -aG games alice; {}", with(&format!("Match Group games{off}"))),
+            "",
+            "sshd-match",
+            "group games",
+            1,
+        ),
         (with(&format!("Match Address 10.0.0.0/8,!10.0.0.0/16{off}")), "", "sshd-match", "10.0.0.0/8", 1),
         (with(&format!("Match Address 10.0.0.0/8 User alice{off}")), "", "sshd-match", "user alice", 1),
         (with(&format!("UseDNS yes\\nMatch Host *.example.org{off}")), "--as alice", "sshd-match", "*.example.org", 1),
@@ -114,6 +126,9 @@ fn legal() -> Vec<String> {
             "Match LocalPort 2222\\n KbdInteractiveAuthentication no\\nMatch LocalAddress 198.51.100.0/24\\n \
              KbdInteractiveAuthentication no\\nMatch RDomain lo\\n KbdInteractiveAuthentication no\\nMatch all",
         ),
+        with(
+            "Match User backup,root\\n KbdInteractiveAuthentication no\\nMatch Group nosuch\\n KbdInteractiveAuthentication no\\nMatch all",
+        ),
         with("Match Host *.example.org\\n KbdInteractiveAuthentication no\\nMatch all"),
         // An account for files only.
         format!(
@@ -139,6 +154,9 @@ fn whom_sshd_keeps_out_is_found_alone() -> Result<()> {
                 NOT_READ => assert_eq!(findings(site, arguments)?, (vec![], 0), "{break_it}"),
                 "sshd-match" => {
                     assert!(pasted.stdout.to_lowercase().contains("kbdinteractiveauthentication "), "{pasted:?}");
+                }
+                "account-closed" => {
+                    assert!(pasted.success() && pasted.stdout.starts_with("/etc/mytoken/login."), "{pasted:?}");
                 }
                 _ => {
                     let shells = [":/bin/nosuch\n", ":/opt/shell\n", ":/usr/bin/false\n"];

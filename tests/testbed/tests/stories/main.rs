@@ -11,6 +11,11 @@
 //! libtest begins the tests in the order of their full names. A long story that begins late runs alone at the end, so the modules with
 //! the longest ones have names that come early, such as `administrator_guide`. After `shapes` and `soak`, which also take minutes, there
 //! are enough short ones.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for tests may end when nobody reads what it prints"
+)]
 
 mod administrator_guide;
 mod ansible;

@@ -172,6 +172,14 @@ fn the_module_cannot_be_removed_while_a_stack_names_it() -> Result<()> {
         site.write("/etc/pam.d/other-service", other, "0644")?;
         site.sh("root", "cp /root/pam-sshd.before /etc/pam.d/sshd")?.ok()?;
         removal_is_refused(site, "/etc/pam.d/other-service", fix)?;
+        // What a file includes counts, wherever it is and whatever it is called.
+        site.sh("root", "mkdir /opt/pam && cd /etc/pam.d && mv other-service /opt/pam/site && cp sshd sshd.bak")?
+            .ok()?;
+        site.write("/opt/pam/more", "@include /opt/pam/site\n", "0644")?;
+        site.write("/etc/pam.d/other-service", "account Substack sshd.bak\n", "0644")?;
+        site.sh("root", "echo 'account include \\\n /opt/pam/more' >>/etc/pam.d/sshd.bak")?.ok()?;
+        removal_is_refused(site, "/opt/pam/site", fix)?;
+        site.sh("root", "rm -r /opt/pam /etc/pam.d/sshd.bak")?.ok()?;
         // An upgrade is no removal.
         site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/libpam-mytoken_*.deb")?.ok()?;
         // Comments and leftovers of editors are read by nobody.

@@ -47,7 +47,7 @@ fn found_in(directory: &str, from: &str, to: &str) -> Vec<CheckFinding> {
         files.insert(Path::new("/etc/pam.d").join(name), lines.join("\n"));
     }
     let mut findings = Findings::default();
-    findings.pam(&Files(files), "sshd", Path::new(DIRECTORY), &["sshd".to_owned()]);
+    findings.pam(&Files(files), "sshd", Path::new(DIRECTORY), Some(&["sshd".to_owned()]));
     findings.findings.into_iter().filter(|finding| finding.level != Severity::Ok).collect()
 }
 

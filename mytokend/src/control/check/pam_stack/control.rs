@@ -84,7 +84,7 @@ impl Control {
         Self { actions, default }
     }
 
-    pub(super) fn parse(field: &str) -> Option<Self> {
+    pub(in super::super) fn parse(field: &str) -> Option<Self> {
         let fine = [("success", Action::Ok), ("new_authtok_reqd", Action::Ok)];
         let done = [("success", Action::Done), ("new_authtok_reqd", Action::Done)];
         let with_ignore = |actions: [(&'static str, Action); 2]| [actions[0], actions[1], ("ignore", Action::Ignore)];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `Match` blocks for addresses, names of hosts and this host's own end: what sshd would do for a login there.
+//! `Match` blocks for addresses, names of hosts, this host's own end, and people: what sshd would do for a login there.
 
 use std::net::IpAddr;
 
@@ -13,19 +13,51 @@ use super::listeners::Listener;
 /// What stands for `*` and `?` in a pattern.
 const FILLERS: [&str; 3] = ["1", "2", "7"];
 
-/// The argument of `sshd -T -C` for a login to which the block applies, and its port here; `None` for blocks about neither end of a connection, and where
-/// no such login is known. `resolves`: whether sshd looks up the names of hosts (`UseDNS`).
+/// Whose logins count.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Whose<'a> {
+    /// Those of this account. sshd was asked for it from this host.
+    One(&'a str),
+    /// Everybody's, of whom the accounts of the map files are known: sshd is asked for each of them elsewhere.
+    Mapped,
+    /// Everybody's. Which accounts templates and mappers open is not known.
+    Anybody,
+}
+
+impl Whose<'_> {
+    /// An account to which a block about people alone applies, if it is about more than single accounts.
+    fn one_of(self, block: &Block, host: &dyn Host) -> Option<String> {
+        if !matches!(self, Self::Anybody) {
+            return None;
+        }
+        match (block.get("user"), block.get("group")) {
+            (Some(list), None) => {
+                let general = list.split(',').any(|entry| entry.trim() == "*");
+                filled("*").filter(|name| general && in_list(list, |entry| access::matches(entry, name)))
+            }
+            (None, Some(list)) => list.split(',').find_map(|group| host.member(group.trim())),
+            _ => None,
+        }
+    }
+}
+
+/// The argument of `sshd -T -C` for a login to which the block applies, and its port here; `None` where no such login is known. `resolves`: whether sshd looks up the names of hosts (`UseDNS`).
 pub(super) fn connection(
     block: &Block,
-    user: Option<&str>,
+    whose: Whose<'_>,
     resolves: bool,
     listeners: &[Listener],
     host: &dyn Host,
 ) -> Option<(String, u16)> {
     let is_local = ["localaddress", "localport", "rdomain"].iter().any(|name| block.get(name).is_some());
+    let user = if let Whose::One(user) = whose { Some(user) } else { None };
     let (by_address, by_name) = (block.get("address"), block.get("host"));
     let (address, name) = match (by_address, by_name) {
-        (None, None) if !is_local => return None,
+        (None, None) if !is_local => {
+            let person = whose.one_of(block, host)?;
+            let listener = listeners.first()?;
+            return Some((format!("user={person},host=192.0.2.1,addr=192.0.2.1,{}", listener.end()), listener.port));
+        }
         (None, None) => (None, None),
         (Some(list), None) => (Some(address_in(list)?), None),
         // Without UseDNS the name of a host is its address.
@@ -169,15 +201,40 @@ mod tests {
     }
 
     #[test]
+    fn a_block_about_people_is_asked_for_if_it_can_be_about_anybody() {
+        let listeners = [Listener { address: [127, 0, 0, 1].into(), port: 22, domain: None }];
+        for (criteria, account) in [
+            (&[("user", "*")][..], Some("x")),
+            (&[("user", "*,!root")], Some("x")),
+            (&[("user", "*,!x*")], None),
+            (&[("user", "b*")], None),
+            (&[("user", "root,backup")], None),
+            (&[("group", "wheel,hpc")], Some("carol")),
+            (&[("group", "users")], None),
+            (&[("user", "*"), ("group", "hpc")], None),
+        ] {
+            let block = criteria.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let block = Block { place: String::new(), criteria: block };
+            let asked =
+                |whose| connection(&block, whose, false, &listeners, &Site::of(&[])).map(|(argument, _)| argument);
+            let expected =
+                account.map(|name| format!("user={name},host=192.0.2.1,addr=192.0.2.1,laddr=127.0.0.1,lport=22"));
+            assert_eq!(asked(Whose::Anybody), expected, "{criteria:?}");
+            assert_eq!((asked(Whose::Mapped), asked(Whose::One("x"))), (None, None), "{criteria:?}");
+        }
+    }
+
+    #[test]
     fn a_login_to_which_the_block_applies_is_asked_for() {
         let listeners = [
             Listener { address: [127, 0, 0, 1].into(), port: 22, domain: None },
             Listener { address: [10, 9, 0, 5].into(), port: 2222, domain: Some("vrf-a".into()) },
         ];
-        let asked = |criteria: &[(&str, &str)], user, resolves| {
+        let asked = |criteria: &[(&str, &str)], user: Option<&'static str>, resolves| {
             let criteria = criteria.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             let block = Block { place: String::new(), criteria };
-            connection(&block, user, resolves, &listeners, &Site::of(&[])).map(|(connection, _)| connection)
+            connection(&block, user.map_or(Whose::Mapped, Whose::One), resolves, &listeners, &Site::of(&[]))
+                .map(|(connection, _)| connection)
         };
         let plain = |text: &str| Some(format!("{text},laddr=127.0.0.1,lport=22"));
         let network = ("address", "10.0.0.0/8");

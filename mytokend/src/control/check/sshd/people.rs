@@ -122,7 +122,7 @@ impl Findings {
     ) -> bool {
         if let Some(user) = user {
             // Without an answer of NSS, which is a finding of its own.
-            return self.account(host, sshd, files, user, login).is_ok();
+            return self.account(host, sshd, files, user, login, mapped).unwrap_or_default();
         }
         let access = Access::of(sshd);
         let Judged { open, shut, ended } = self.judge(host, sshd, files, login, mapped);
@@ -167,6 +167,8 @@ impl Findings {
 
     /// What `sshd` does for `user`.
     ///
+    /// Returns whether our own settings let a token open the account.
+    ///
     /// # Errors
     /// It cannot be said.
     fn account(
@@ -176,9 +178,17 @@ impl Findings {
         files: &Files,
         user: &str,
         login: &LoginSettings,
-    ) -> Result<(), NoAnswer> {
-        let person = host.person(user)?.filter(|person| opens(login, user, person, true));
-        let Some(person) = person else { return Ok(()) };
+        mapped: &[String],
+    ) -> Result<bool, NoAnswer> {
+        let Some(person) = host.person(user)? else { return Ok(true) };
+        // Without a rule nobody logs in, which is a finding of its own.
+        if login.rules.is_empty() {
+            return Ok(true);
+        }
+        if let Some(reason) = closed_to_tokens(login, user, &person, mapped) {
+            self.add_kind(kinds::ACCOUNT_CLOSED, format!("no token logs in as \"{user}\": {reason}"));
+            return Ok(false);
+        }
         if let Some(shut) = shut_out(host, files, &Access::of(sshd), user, &person)? {
             let text = format!("sshd does not let \"{user}\" in, whatever the token: {}", shut.reason);
             self.add_fixed(kinds::SSHD_SHUT_OUT, text, shut.fix);
@@ -188,7 +198,7 @@ impl Findings {
             let text = format!("sshd lets \"{user}\" in, and its shell {shell} ends a shell session at once{works}");
             self.add_fixed(kinds::ACCOUNT_SHELL, text, show_shell(user));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Asks about each account of the map files.
@@ -246,6 +256,23 @@ impl Findings {
         }
         judged
     }
+}
+
+/// Why our own settings let no token open this account.
+fn closed_to_tokens(login: &LoginSettings, name: &str, person: &Person, mapped: &[String]) -> Option<String> {
+    let by_map = mapped.iter().any(|mapped| mapped == name);
+    if login.accounts.deny.iter().any(|denied| denied == name) {
+        return Some("deny in login.toml names it".to_owned());
+    }
+    if !opens(login, name, person, by_map) {
+        let text = format!(
+            "it is a system account (user id {}), and login.toml opens those only by allow_system and a map file",
+            person.uid
+        );
+        return Some(text);
+    }
+    let only_maps = login.rules.iter().all(|rule| matches!(rule.mapping, Mapping::File(_)));
+    (only_maps && !by_map).then(|| "no map file of a rule names it".to_owned())
 }
 
 /// Whether our own settings let a rule open this account. Only a map file opens system accounts, of a rule that asks for more.

@@ -101,7 +101,7 @@ fn blocks_for_addresses_are_asked_for_and_told() {
         let mut site = Site::of(&[(MAIN, config)]);
         site.answers = vec![("addr=10.0.0.1,", of_block.to_owned()), ("-T", general.to_owned())];
         let mut findings = Findings::default();
-        findings.sshd(&site, None, &toml::from_str(TEMPLATE).unwrap(), &[]);
+        findings.sshd(&site, None, Some(&toml::from_str(TEMPLATE).unwrap()), &[]);
         shown(&findings)
     };
     assert_eq!(
@@ -130,7 +130,7 @@ fn blocks_for_this_hosts_end_are_asked_for_where_sshd_listens() {
         let mut site = Site::of(&[(MAIN, config)]);
         site.answers = vec![(elsewhere.0, elsewhere.1.to_owned()), ("-T", format!("{listens}{general}"))];
         let mut findings = Findings::default();
-        findings.sshd(&site, None, &toml::from_str(TEMPLATE).unwrap(), &[]);
+        findings.sshd(&site, None, Some(&toml::from_str(TEMPLATE).unwrap()), &[]);
         shown(&findings)
     };
     let reason = "KbdInteractiveAuthentication is off: nobody is asked for a token";
@@ -173,7 +173,7 @@ fn blocks_for_which_sshd_was_not_asked_are_told() {
         let mut site = Site::of(&[(MAIN, &config)]);
         site.answers = vec![("-T", HEALTHY.to_owned())];
         let mut findings = Findings::default();
-        findings.sshd(&site, None, &toml::from_str(TEMPLATE).unwrap(), &[]);
+        findings.sshd(&site, None, Some(&toml::from_str(TEMPLATE).unwrap()), &[]);
         assert_eq!(findings.render().contains("the first 50 of 51 Match blocks"), told, "{count}");
     }
 }
@@ -236,7 +236,7 @@ fn found(ran: Ran) -> Vec<String> {
 
 fn found_with(ran: Ran, login: &str) -> Vec<String> {
     let mut findings = Findings::default();
-    findings.sshd(&Sshd(ran), Some("alice"), &toml::from_str(login).unwrap(), &[]);
+    findings.sshd(&Sshd(ran), Some("alice"), Some(&toml::from_str(login).unwrap()), &[]);
     findings.findings.into_iter().filter_map(|finding| finding.id).filter(|id| id != "sshd-ok").collect()
 }
 
@@ -310,7 +310,7 @@ fn pam_is_switched_on_after_its_stacks_are_right() {
         let mut site = Site::of(&[(MAIN, "UsePAM no\n"), ("/etc/pam.d/sshd", stack.as_str()), (module, "")]);
         site.answers = vec![("-T", off.clone())];
         let mut findings = Findings::default();
-        findings.sshd(&site, None, &toml::from_str(TEMPLATE).unwrap(), &[]);
+        findings.sshd(&site, None, Some(&toml::from_str(TEMPLATE).unwrap()), &[]);
         let ids: Vec<&str> = findings.findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
         assert_eq!(ids, ["sshd-use-pam", "sshd-max-startups"], "{findings:?}");
         for finding in &findings.findings {

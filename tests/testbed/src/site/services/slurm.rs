@@ -127,7 +127,7 @@ MpiDefault=none
 ReturnToService=2
 KillWait=2
 SlurmdParameters=config_overrides
-SchedulerParameters=sched_min_interval=100000,batch_sched_delay=1
+SchedulerParameters=sched_min_interval=100000,batch_sched_delay=1,bf_interval=5
 "
     );
     if !options.prolog_flags.is_empty() {

@@ -117,7 +117,11 @@ fn the_module_cannot_be_removed_while_a_stack_names_it() -> Result<()> {
     host.output(&format!("{vendor} && cp /usr/lib/pam.d/sshd /etc/pam.d/sshd.rpmsave"))?;
     let said = host.failure("rpm --erase --nodeps pam_mytoken")?;
     assert!(said.contains("could log in:\n/usr/lib/pam.d/sshd\nfix: "), "{said}");
-    host.output("rm /usr/lib/pam.d/sshd")?;
+    // What a file includes counts, wherever it is and whatever it is called.
+    host.output("cd /etc/pam.d && mv /usr/lib/pam.d/sshd /opt/site && echo 'auth include /opt/site' >x.bak && echo @include x.bak >x")?;
+    let said = host.failure("rpm --erase --nodeps pam_mytoken")?;
+    assert!(said.contains("could log in:\n/opt/site\nfix: "), "{said}");
+    host.output("rm /opt/site /etc/pam.d/x /etc/pam.d/x.bak")?;
     host.output("cp /root/before /etc/pam.d/sshd && echo '# auth pam_mytoken.so' >>/etc/pam.d/sshd")?;
     host.output("rpm --erase --nodeps pam_mytoken && test ! -e /usr/lib64/security/pam_mytoken.so")?;
     Ok(())

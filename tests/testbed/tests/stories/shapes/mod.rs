@@ -7,6 +7,7 @@
 //! that, and those of a row that no node ends, after that time has passed for the agent of the login host.
 
 mod document;
+mod observer;
 mod rows;
 mod start_windows;
 
@@ -15,6 +16,7 @@ use std::fmt::Write as _;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use observer::{Observer, STATES};
 use rows::{RUNNING, Row, VARIED};
 use serde_json::json;
 use testbed::drive::journal::{Journal, SubToken, fingerprint};
@@ -118,11 +120,16 @@ fn play_all(rows: &'static [Row]) -> Result<()> {
         for row in missing {
             println!("not played: {}, because this Slurm has no {}", row.shape, row.needs);
         }
-        let played: Vec<Result<Played>> = thread::scope(|scope| {
-            let threads: Vec<_> = rows.into_iter().map(|row| scope.spawn(move || play(site, row))).collect();
-            let panicked = |_| Err(Error::Refused("a row panicked".into()));
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+        let observer = &Observer::new(site)?;
+        let (looked, played): (Result<()>, Vec<Result<Played>>) = thread::scope(|scope| {
+            let looks = scope.spawn(|| observer.look());
+            let threads: Vec<_> = rows.into_iter().map(|row| scope.spawn(move || play(site, observer, row))).collect();
+            let panicked = || Error::Refused("a row panicked".into());
+            let played = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(panicked()))).collect();
+            observer.end();
+            (looks.join().unwrap_or_else(|_| Err(panicked())), played)
         });
+        looked?;
         let mut played = played.into_iter().collect::<Result<Vec<_>>>()?;
         let (ended, records) = (Journal::read(site)?.each_sub_token(), records::read(site)?);
         settle(site)?;
@@ -170,7 +177,7 @@ fn mytoken(site: &Site) -> Result<String> {
 }
 
 /// Runs a row and waits for the end of its sub-tokens.
-fn play(site: &Site, row: &'static Row) -> Result<Played> {
+fn play(site: &Site, observer: &Observer<'_>, row: &'static Row) -> Result<Played> {
     let name: String = row.shape.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     // A name must not look like an option.
     let name = format!("row-{name}");
@@ -180,39 +187,37 @@ fn play(site: &Site, row: &'static Row) -> Result<Played> {
     site.script("alice", &keep).stdin(mytoken.as_str()).run()?.ok()?;
     let mut played = Played { row, mytoken, problems: Vec::new(), name };
 
-    let script = format!("NAME='{}' DIR='{directory}'\n{PRELUDE}\n{}", played.name, row.script);
+    let script = format!("NAME='{}' DIR='{directory}' STATES={STATES}\n{PRELUDE}\n{}", played.name, row.script);
     let outcome = site.script("root", &script).timeout(Duration::from_secs(120)).run()?;
     if !outcome.success() {
         let log = site.read(&format!("{directory}/log"))?;
         played.problems.push(format!("its script ended with status {}:\n{log}", outcome.code));
     }
-    let gone = format!("sleep 0.3; test -z \"$(squeue -h -n {})\"", played.name);
-    if let Err(error) = site.wait_for("the end of its jobs", Duration::from_secs(90), "root", &gone) {
+    let since = observer.last_look();
+    let gone = || Ok(observer.has_no_job(&played.name, since).then_some(()));
+    if let Err(error) = wait::until("the end of its jobs", Duration::from_secs(90), gone) {
         played.problems.push(error.to_string());
     }
     let settled = wait::until("the end of its sub-tokens and files", PATIENCE, || {
         thread::sleep(Duration::from_secs(1));
         let living = tokens::living_sub_tokens(site, &played.mytoken)?.len();
-        let files = left(site, &played.name)?;
+        let files = left(site, observer, &played.name)?;
         Ok(((living == 0 || row.later) && files.is_empty()).then_some(()))
     });
     if settled.is_err() {
-        let (living, files) = (tokens::living_sub_tokens(site, &played.mytoken)?.len(), left(site, &played.name)?);
+        let (living, files) =
+            (tokens::living_sub_tokens(site, &played.mytoken)?.len(), left(site, observer, &played.name)?);
         played.problems.push(format!("after {} s {living} sub-tokens are alive, files: {files:?}", PATIENCE.as_secs()));
     }
     Ok(played)
 }
 
 /// The directories of the row's jobs that are left on the nodes.
-fn left(site: &Site, name: &str) -> Result<Vec<String>> {
+fn left(site: &Site, observer: &Observer<'_>, name: &str) -> Result<Vec<String>> {
     let records = records::read(site)?;
     let jobs: BTreeSet<&str> = records.iter().filter(|record| record.tag == name).map(|record| &*record.job).collect();
-    let mut left = Vec::new();
-    for node in site.nodes() {
-        let listed = site.on_node(&node, "ls /run/mytoken/jobs")?.ok()?.stdout;
-        left.extend(listed.lines().filter(|job| jobs.contains(job)).map(|job| format!("{node}:{job}")));
-    }
-    Ok(left)
+    let is_of_row = |directory: &String| directory.split_once(':').is_some_and(|(_, job)| jobs.contains(job));
+    Ok(observer.directories()?.into_iter().filter(is_of_row).collect())
 }
 
 impl Played {

@@ -23,20 +23,26 @@ script() {
     chmod 755 "$SCRIPT"
 }
 
+# Prints the states of all jobs at a time after the call: lines of id, state, and name. The story asks slurmctld for all rows, so that
+# they do not take the processors from each other.
+states() {
+    read -r before _ <"$STATES"
+    while read -r now _ <"$STATES" && [ "$now" -lt $((before + 2)) ]; do sleep 0.1; done
+    cat "$STATES"
+}
+
 # Waits until a part of the job has this state.
 until_state() {
-    for _ in $(seq 600); do
-        squeue -h -j "$JOB" -t "$1" -o %i | grep -q . && return
-        sleep 0.1
+    for _ in $(seq 150); do
+        states | grep -qE "^$JOB([_+][^ ]*)? $1 " && return
     done
     exit 1
 }
 
 # Waits until no part of the job has this state or is completing.
 until_no_state() {
-    for _ in $(seq 600); do
-        squeue -h -j "$JOB" -t "$1,CG" -o %i | grep -q . || return 0
-        sleep 0.1
+    for _ in $(seq 150); do
+        states | grep -qE "^$JOB([_+][^ ]*)? ($1|CG) " || return 0
     done
     exit 1
 }

@@ -17,7 +17,13 @@ fn accounts_that_sshd_keeps_out_are_told_with_the_reason() {
             TEMPLATE,
             "Warning sshd-accounts-shut-out: sshd does not let \"alice\" in, whatever the token: AllowUsers does not name it",
         ),
-        ("allowusers bob", Some("daemon"), TEMPLATE, ""),
+        (
+            "allowusers bob",
+            Some("daemon"),
+            TEMPLATE,
+            "Warning account-closed: no token logs in as \"daemon\": it is a system account (user id 2), and login.toml opens those only by \
+             allow_system and a map file",
+        ),
         ("denyusers carol", None, file, ""),
         (
             "denygroups hpc",
@@ -75,7 +81,7 @@ fn accounts_that_sshd_keeps_out_are_told_with_the_reason() {
         let login = toml::from_str(text).unwrap();
         let mapped = if text.contains("map_file") { vec!["alice".to_owned(), "bob".to_owned()] } else { vec![] };
         let mut findings = Findings::default();
-        findings.sshd(&site, user, &login, &mapped);
+        findings.sshd(&site, user, Some(&login), &mapped);
         assert_eq!(shown(&findings).join("; "), expected, "{lists} {user:?}");
     }
 }
@@ -85,7 +91,7 @@ fn an_account_without_a_shell_is_kept_out() {
     let mut site = Site::of(&[]);
     site.answers = vec![("-T", HEALTHY.to_owned())];
     let mut findings = Findings::default();
-    findings.sshd(&site, Some("alice"), &toml::from_str(TEMPLATE).unwrap(), &[]);
+    findings.sshd(&site, Some("alice"), Some(&toml::from_str(TEMPLATE).unwrap()), &[]);
     let reason = "sshd does not let \"alice\" in, whatever the token: its shell /bin/sh does not exist";
     assert_eq!(shown(&findings), [format!("Warning sshd-accounts-shut-out: {reason}")]);
 }
@@ -98,13 +104,13 @@ fn an_account_that_nss_does_not_tell_can_be_one_that_sshd_lets_in() {
     for (mapped, begin) in [(&["alice"][..], "Error "), (&["alice", "away"], "Warning ")] {
         let mapped: Vec<String> = mapped.iter().map(ToString::to_string).collect();
         let mut findings = Findings::default();
-        findings.sshd(&site, None, &login, &mapped);
+        findings.sshd(&site, None, Some(&login), &mapped);
         assert!(shown(&findings)[0].starts_with(&format!("{begin}sshd-accounts-shut-out: ")), "{findings:?}");
     }
     // Nor do its groups tell it.
     site.answers = vec![("-T", format!("{HEALTHY}denygroups hpc\n"))];
     let mut findings = Findings::default();
-    findings.sshd(&site, None, &login, &["alice".to_owned(), "dora".to_owned()]);
+    findings.sshd(&site, None, Some(&login), &["alice".to_owned(), "dora".to_owned()]);
     assert!(shown(&findings)[0].starts_with("Warning sshd-accounts-shut-out: "), "{findings:?}");
 }
 
@@ -121,7 +127,7 @@ fn an_account_without_an_answer_of_nss_has_no_finding() {
         let mut site = Site::of(&[("/bin/sh", "")]);
         site.answers = vec![("-T", format!("{HEALTHY}{lists}\n"))];
         let mut findings = Findings::default();
-        findings.sshd(&site, Some(user), &toml::from_str(TEMPLATE).unwrap(), &[]);
+        findings.sshd(&site, Some(user), Some(&toml::from_str(TEMPLATE).unwrap()), &[]);
         let ids: Vec<&str> = findings.findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
         assert_eq!(ids, if known { vec!["sshd-ok"] } else { vec![] }, "{lists} {user}");
     }
@@ -134,7 +140,7 @@ fn accounts_of_map_files_are_asked_for_where_blocks_are_about_users() {
     let off = HEALTHY.replace("kbdinteractiveauthentication yes", "kbdinteractiveauthentication no");
     site.answers = vec![("user=bob", off), ("-T", HEALTHY.to_owned())];
     let mut findings = Findings::default();
-    findings.sshd(&site, None, &login, &["alice".to_owned(), "bob".to_owned()]);
+    findings.sshd(&site, None, Some(&login), &["alice".to_owned(), "bob".to_owned()]);
     assert_eq!(
         shown(&findings),
         ["Warning sshd-accounts-shut-out: sshd does not let accounts of the map files in, whatever the token: \
@@ -150,7 +156,7 @@ fn a_shell_that_ends_each_session_is_told() {
         site.answers = vec![("-T", format!("{HEALTHY}{more}\n"))];
         site.shell = Some(shell);
         let mut findings = Findings::default();
-        findings.sshd(&site, user, &login, &["alice".to_owned(), "bob".to_owned(), "nosuch".to_owned()]);
+        findings.sshd(&site, user, Some(&login), &["alice".to_owned(), "bob".to_owned(), "nosuch".to_owned()]);
         shown(&findings).join("; ")
     };
     let sftp = "subsystem sftp /usr/lib/openssh/sftp-server";
