@@ -48,6 +48,7 @@ mod sshd;
 mod user_files;
 mod validation;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -328,7 +329,7 @@ impl Findings {
     /// The findings for a terminal.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut text = String::new();
+        let (mut text, mut commands) = (String::new(), BTreeSet::new());
         for finding in &self.findings {
             let mark = match finding.level {
                 Severity::Ok => '✓',
@@ -337,7 +338,9 @@ impl Findings {
             };
             let _ = writeln!(text, "{:<15} {mark} {}", finding.part, finding.text);
             if let Some(fix) = &finding.fix {
-                let _ = writeln!(text, "{:<17} fix: {fix}", "");
+                // One command can mend several findings.
+                let shown = if commands.insert(fix) { fix.as_str() } else { "the same command as above" };
+                let _ = writeln!(text, "{:<17} fix: {shown}", "");
             }
         }
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));

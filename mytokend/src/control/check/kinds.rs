@@ -72,6 +72,8 @@ kinds! {
     SSHD_NOT_RELOADED: "sshd-not-reloaded", "sshd", Warning, "sshd -t && systemctl reload ssh";
     /// `PerSourcePenalties` has a penalty of 5 s (as shipped) or more for refused logins, or for unknown account names (OpenSSH 10.3 and later).
     SSHD_PENALTIES: "sshd-penalties", "sshd", Ok, "";
+    /// A line can jump over more lines than follow.
+    PAM_JUMP: "pam-jump", "PAM", Error, "";
     /// A line that libpam cannot read, or that names a file which does not exist.
     PAM_LINE: "pam-line", "PAM", Error, "";
     /// The module is not in the auth stack.
@@ -264,6 +266,7 @@ mod tests {
                 "pam-argument",
                 "pam-service",
                 "pam-configuration",
+                "pam-jump",
                 "nologin",
                 "pam-account-shut-out",
                 "pam-password-expired",

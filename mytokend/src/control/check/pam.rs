@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Findings about the PAM stacks of sshd.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use mytoken_wire::printable;
 
 use super::Findings;
-use super::configuration::edit;
+use super::configuration::{edit, word};
 use super::host::{Host, Ran, module_paths};
 use super::kinds::{self, Kind};
 use super::pam_answers::{Course, PASSWORD, Unknown, courses, is_refusal, occasion, without_token};
@@ -39,7 +40,12 @@ impl Findings {
         let [auth, account, session] =
             [Group::Auth, Group::Account, Group::Session].map(|group| (group, read(host, service, group)));
         let before = self.findings.len();
+        // All else that is wrong with such lines is due to it.
+        if self.line_ends([&auth.1, &account.1, &session.1]) {
+            return;
+        }
         self.mistakes([&auth.1, &account.1, &session.1]);
+        let jumps_out = self.jumps_out([&auth, &account, &session]);
         for (stack, kind, effect) in [
             (&auth, kinds::PAM_AUTH, "tokens are not asked for"),
             (&account, kinds::PAM_ACCOUNT, "a token that expired during the login is not refused"),
@@ -57,6 +63,8 @@ impl Findings {
                     let fix = missing_line(self.package_tool, kind, host, service, *group, &stacks);
                     self.add_fixed(kind, text, fix);
                 }
+                // What such a stack decides is due to the jump.
+                Some(_) if jumps_out => {}
                 Some(line) => self.decisions(*group, stack, line, service, effect),
             }
         }
@@ -71,6 +79,25 @@ impl Findings {
         }
     }
 
+    /// Adds the files with line ends of Windows. Returns whether there are any.
+    fn line_ends(&mut self, stacks: [&Stack; 3]) -> bool {
+        let mut files = BTreeSet::new();
+        for stack in stacks {
+            let last = |line: &ModuleLine| line.arguments.last().unwrap_or(&line.module).ends_with('\r');
+            let of_lines = stack.lines().filter(|line| last(line)).map(|line| &line.place);
+            let of_mistakes = stack.mistakes.iter().filter(|mistake| mistake.line.ends_with('\r'));
+            let places = of_lines.chain(of_mistakes.map(|mistake| &mistake.place));
+            files.extend(places.filter_map(|place| Some(place.rsplit_once(':')?.0.to_owned())));
+        }
+        for file in &files {
+            let text = format!(
+                "{file} has line ends of Windows (CR LF): libpam takes the CR for a part of the last word, and finds no module of that name"
+            );
+            self.add_fixed(kinds::PAM_LINE, text, format!("sed -i --follow-symlinks 's/\\r$//' {}", word(file)));
+        }
+        !files.is_empty()
+    }
+
     /// Adds each line that libpam cannot read once: those of all groups are in each stack.
     fn mistakes(&mut self, stacks: [&Stack; 3]) {
         let mut known = Vec::new();
@@ -80,6 +107,23 @@ impl Findings {
                 self.add_fixed(kinds::PAM_LINE, mistake.text.clone(), edit(&mistake.place));
             }
         }
+    }
+
+    /// Adds the lines that can jump out of their stack. Returns whether there are any.
+    fn jumps_out(&mut self, stacks: [&(Group, Stack); 3]) -> bool {
+        let before = self.findings.len();
+        for (group, stack) in stacks {
+            for (line, count) in stack.jumps_out() {
+                let text = format!(
+                    "{}: {} can jump over {count} lines, and fewer follow in the {} stack: libpam then fails the whole stack",
+                    line.place,
+                    printable(&line.module, NAME),
+                    group.name()
+                );
+                self.add_fixed(kinds::PAM_JUMP, text, edit(&line.place));
+            }
+        }
+        self.findings.len() > before
     }
 
     /// Looks for the files of the modules. Returns whether one that is missing has nearly our name.

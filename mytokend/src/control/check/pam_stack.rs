@@ -218,6 +218,16 @@ impl Stack {
         })
     }
 
+    /// The lines that can jump over more lines than follow, and over how many. libpam then fails the stack.
+    pub fn jumps_out(&self) -> impl Iterator<Item = (&ModuleLine, usize)> {
+        let steps = self.steps.iter().enumerate();
+        steps.filter_map(|(at, (level, step))| {
+            let Step::Module(line) = step else { return None };
+            let leads_out = |count: &usize| self.jump(at + 1, *level, *count).is_none();
+            line.control.jumps().find(leads_out).map(|count| (line, count))
+        })
+    }
+
     /// The return value of the whole stack when each module returns what `returns` says. The words are those of a configuration;
     /// `must_fail` when no module decided, or when a jump leads out of the stack.
     #[must_use]

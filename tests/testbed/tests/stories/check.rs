@@ -67,6 +67,8 @@ const BROKEN: &[(&str, &str, i32)] = &[
     ("sed -i 's/^auth .*default=die]/auth required/' STACK", "pam-accepted-token-refused", 2),
     ("sed -i 's/requisite /requisit /' STACK", "pam-line", 2),
     ("rm STACK", "pam-line", 2),
+    ("sed -i 's/$/\\r/' STACK", "pam-line", 2),
+    ("echo 'session [success=3 default=ignore] pam_limits.so' >>STACK", "pam-jump", 2),
     ("echo 'session include no-such' >>STACK", "pam-line", 2),
     // A mistake that mytoken-ssh sees, too.
     ("mkdir /etc/mytoken/mytoken.d; echo 'proxi = 1' >/etc/mytoken/mytoken.d/a.toml", "configuration-invalid", 2),
@@ -152,7 +154,7 @@ fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
                 assert_ne!(dropped, starts_only, "{break_it}: {answer}");
                 assert_eq!(found[0].text.contains("drops"), break_it.contains("mv"), "{found:?}");
             }
-            if ["sshd-run-directory", "pam-file-writable"].contains(id) {
+            if ["sshd-run-directory", "pam-file-writable"].contains(id) || break_it.contains("\\r") {
                 site.sh("root", &found[0].fix)?.ok()?;
                 assert_eq!(findings(site, "")?, (vec![], 0), "{break_it}");
             }

@@ -84,6 +84,12 @@ impl Control {
         Self { actions, default }
     }
 
+    /// Over how many lines it can jump.
+    pub(super) fn jumps(&self) -> impl Iterator<Item = usize> {
+        let actions = self.actions.values().copied().chain([self.default]);
+        actions.filter_map(|action| if let Action::Jump(count) = action { Some(count) } else { None })
+    }
+
     pub(in super::super) fn parse(field: &str) -> Option<Self> {
         let fine = [("success", Action::Ok), ("new_authtok_reqd", Action::Ok)];
         let done = [("success", Action::Done), ("new_authtok_reqd", Action::Done)];
