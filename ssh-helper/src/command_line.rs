@@ -43,6 +43,8 @@ pub enum Invocation {
     Status(StatusOptions),
     /// Print an access token, for a script
     Token(TokenOptions),
+    /// Print a code for one login, to type into any ssh client
+    Code(CodeOptions),
     /// Revoke a stored mytoken with every mytoken made from it, and remove it
     Logout(LogoutOptions),
     /// `mytoken-ssh HOST`, short for `mytoken-ssh ssh HOST`
@@ -268,6 +270,32 @@ pub struct TokenOptions {
     /// Write the token to this file instead, which only you can read
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// PEM file with the CA certificates to trust
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+}
+
+/// Options of `code`.
+#[derive(Debug, Args)]
+pub struct CodeOptions {
+    /// The host of the login, as for ssh
+    #[arg(value_name = "HOST", value_hint = ValueHint::Hostname)]
+    pub host: String,
+    /// Give the session its own mytoken [default lifetime: 24h]
+    #[arg(long, value_name = "LIFETIME", num_args = 0..=1, require_equals = true, default_missing_value = "24h")]
+    pub delegate: Option<Duration>,
+    /// URL of the mytoken server [default: the only server that you have a mytoken for]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// Scopes of the login's token [default: the scopes of your mytoken]
+    #[arg(long)]
+    pub scope: Option<String>,
+    /// Audience of the login's token [default: the audience of your mytoken]
+    #[arg(long)]
+    pub audience: Option<String>,
+    /// Print a JSON object: the code, its expiry and the host
+    #[arg(long)]
+    pub json: bool,
     /// PEM file with the CA certificates to trust
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,

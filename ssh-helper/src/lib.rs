@@ -6,6 +6,7 @@
 
 mod access_token;
 mod askpass;
+mod code;
 pub mod command_line;
 mod describe;
 mod differences;
@@ -61,6 +62,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         }
         Invocation::Status(options) => status::run(&options),
         Invocation::Token(options) => access_token::run(&options),
+        Invocation::Code(options) => code::run(&options),
         Invocation::Logout(options) => logout::run(&options),
     }
 }

@@ -111,6 +111,11 @@ impl SubTokenSource {
         Ok(())
     }
 
+    /// Seconds until the last code expires, if the server says it.
+    pub fn code_lifetime(&self) -> Option<u64> {
+        self.created.last()?.code_lifetime()
+    }
+
     /// The server's time of day, Unix seconds.
     fn server_now(&self) -> Option<u64> {
         let http = HttpClient::new(&self.http).ok()?;

@@ -32,6 +32,7 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "scp" -d 'Ru
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "sftp" -d 'Run sftp and answer its token prompt'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "status" -d 'Show the stored mytokens'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "token" -d 'Print an access token, for a script'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "code" -d 'Print a code for one login, to type into any ssh client'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "logout" -d 'Revoke a stored mytoken with every mytoken made from it, and remove it'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l server -d 'The same as SERVER' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l issuer -d 'URL of your OpenID provider' -r
@@ -72,6 +73,13 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -l file -
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -l ca -d 'PEM file with the CA certificates to trust' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -l json -d 'Print a JSON object: the token, its expiry, scope and audience'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -s h -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand code" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand code" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand code" -l scope -d 'Scopes of the login\'s token [default: the scopes of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand code" -l audience -d 'Audience of the login\'s token [default: the audience of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand code" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand code" -l json -d 'Print a JSON object: the code, its expiry and the host'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand code" -s h -l help -d 'Print help'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l ca -d 'PEM file with the CA certificates to trust' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l forget -d 'Remove the stored mytoken even if it cannot be revoked'

@@ -22,6 +22,7 @@ pub struct CreatedSubToken {
     granted: Granted,
     /// Its lifetime when it was created. `None`: it does not expire.
     lifetime: Option<Duration>,
+    code_lifetime: Option<u64>,
     created: Instant,
     parent: Option<String>,
     name: String,
@@ -33,7 +34,13 @@ impl CreatedSubToken {
     pub fn new(granted: Granted, now: u64, parent: &StoredToken, name: &str, host: &str) -> Self {
         let lifetime = granted.expires_at.map(|exp| Duration::from_secs(exp.saturating_sub(now)));
         let (parent, name, host) = (token_id(parent), name.to_owned(), host.to_owned());
-        Self { granted, lifetime, created: Instant::now(), parent, name, host }
+        let code_lifetime = granted.code_expires_at.map(|exp| exp.saturating_sub(now));
+        Self { granted, lifetime, code_lifetime, created: Instant::now(), parent, name, host }
+    }
+
+    /// Seconds from the creation to the end of its code, if the server says it.
+    pub fn code_lifetime(&self) -> Option<u64> {
+        self.code_lifetime
     }
 
     /// Revokes the sub-token and its own sub-tokens. After an error it may still be valid.

@@ -94,7 +94,12 @@ fn run_alone(program: Program, args: &[OsString]) -> Result<ProgramExit, Error> 
 }
 
 /// Where the program will connect to. Each account appears once.
-fn resolve_destinations(ssh: &OsStr, program: Program, args: &[OsString]) -> Result<Vec<ResolvedDestination>, Error> {
+/// The hosts to which the program connects, by ssh's own configuration.
+pub fn resolve_destinations(
+    ssh: &OsStr,
+    program: Program,
+    args: &[OsString],
+) -> Result<Vec<ResolvedDestination>, Error> {
     let mut destinations: Vec<ResolvedDestination> = Vec::new();
     for query in destination_queries(program, args) {
         let Some(destination) = resolve(ssh, &query)? else { continue };
@@ -129,6 +134,15 @@ fn token_source(
         }
         return Ok(Box::new(TokenFromFile(read_token(file)?)));
     }
+    Ok(Box::new(sub_token_source(settings, wrapper, destinations)?))
+}
+
+/// Makes tokens for these hosts from the stored mytoken, which can make them.
+pub fn sub_token_source(
+    settings: &HelperSettings,
+    wrapper: &WrapperOptions,
+    destinations: &[ResolvedDestination],
+) -> Result<SubTokenSource, Error> {
     let store = settings.store()?;
     let server = settings.stored_server(wrapper.server.as_deref(), &store)?;
     let requests = destinations.iter().map(|destination| token_request(settings, wrapper, destination)).collect();
@@ -136,7 +150,7 @@ fn token_source(
     let ca_configured = wrapper.ca.is_some() || settings.user.ca_file.is_some();
     let mut source = SubTokenSource::new(store, server, http, ca_configured, requests);
     source.check()?;
-    Ok(Box::new(source))
+    Ok(source)
 }
 
 fn token_request(

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "clippy recognises test code only by its attribute")]
 
 mod access_token;
+mod code;
 mod login;
 mod login_site;
 mod login_token;

@@ -289,6 +289,23 @@ fn every_kind_of_token_typed_at_the_prompt_logs_in() -> Result<()> {
 }
 
 #[test]
+fn a_code_of_the_helper_is_typed_into_any_ssh() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        people::first_mytoken(site, "alice")?;
+        for (option, mytoken) in [("", "none"), ("--delegate=1h ", "own")] {
+            let code = site.sh("alice", &format!("mytoken-ssh code {option}testbed"))?.ok()?;
+            assert!(code.stderr.contains("for one login to testbed within "), "{code:?}");
+            let look =
+                "id -un; test -s $BEARER_TOKEN_FILE && echo token; test -s \"$MYTOKEN_FILE\" && echo own || echo none";
+            let log_in = format!("{PLAIN_SSH} '{look}'");
+            let login = askpass::run_with_answers(site, "alice", &[code.stdout.trim()], &log_in)?.ok()?;
+            assert_eq!(login.lines(), ["alice", "token", mytoken], "{option}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn a_transfer_code_works_once() -> Result<()> {
     story_needing(&[Need::FirstToken], one_node()?, |site| {
         let code = tokens::transfer_code(site, &tokens::mytoken(site, "alice", &json!({}))?)?;

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytoken-ssh code`: prints a transfer code for one login, which a person types into any ssh client.
+
+use std::ffi::OsStr;
+use std::process::ExitCode;
+
+use mytoken::time_format::duration;
+use mytoken::{Clock, Secret, SystemClock};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::askpass::responder::LoginTokenSource;
+use crate::command_line::{CodeOptions, WrapperOptions};
+use crate::error::Error;
+use crate::output::{print_for_program, tell};
+use crate::printable::printable;
+use crate::settings::HelperSettings;
+use crate::ssh::arguments::Program;
+use crate::ssh::wrapper::{resolve_destinations, sub_token_source};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Printed<'a> {
+    code: &'a Secret,
+    /// Seconds until the code expires; `null` if the server does not say it.
+    expires_in: Option<u64>,
+    /// When it expires, Unix seconds of this machine's clock; `null` if the server does not say it.
+    expires_at: Option<u64>,
+    /// The host that it is for.
+    host: &'a str,
+}
+
+/// Makes a sub-token for a login to a host, and prints the code for it.
+pub fn run(options: &CodeOptions) -> Result<ExitCode, Error> {
+    let wrapper = WrapperOptions {
+        delegate: options.delegate,
+        server: options.server.clone(),
+        scope: options.scope.clone(),
+        audience: options.audience.clone(),
+        ca: options.ca.clone(),
+        ..WrapperOptions::without_options(vec![options.host.clone().into()])
+    };
+    // As for a login by ssh: its configuration has names of hosts, and the user.
+    let destinations = resolve_destinations(OsStr::new("ssh"), Program::Ssh, &wrapper.args)?;
+    let [destination] = destinations.as_slice() else {
+        return Err(Error::Usage(format!("{} is not the name of one host", printable(&options.host))));
+    };
+    let settings = HelperSettings::load()?;
+    let mut source = sub_token_source(&settings, &wrapper, &destinations)?;
+    let code = source.token(0)?;
+    let lifetime = source.code_lifetime();
+    let host = &destination.account.host;
+    if let Err(error) = print_for_program(&text(options, &code, lifetime, host)) {
+        // Nobody has the code.
+        source.revoke().iter().for_each(|warning| tell(warning));
+        return Err(error);
+    }
+    if !options.json {
+        let within = lifetime.map(|seconds| format!(" within {}", duration(seconds))).unwrap_or_default();
+        tell(&format!("mytoken-ssh: for one login to {}{within}: type it at the prompt", printable(host)));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(options: &CodeOptions, code: &Secret, expires_in: Option<u64>, host: &str) -> Zeroizing<String> {
+    Zeroizing::new(if options.json {
+        let expires_at = expires_in.map(|seconds| SystemClock.now().saturating_add(seconds));
+        serde_json::to_string(&Printed { code, expires_in, expires_at, host }).unwrap_or_default() + "\n"
+    } else {
+        format!("{}\n", code.expose())
+    })
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytoken-ssh code`.
+
+use std::fs::File;
+
+use mytoken::Secret;
+use mytoken::server::{Granted, Server};
+use serde_json::Value;
+
+use crate::login_site::{AUDIENCE, LoginSite, deadline, stderr};
+
+const CAPABILITIES: &[&str] = &["AT", "create_mytoken", "tokeninfo:introspect"];
+
+fn redeem(site: &LoginSite, code: &str) -> Result<Granted, mytoken::Error> {
+    let http = site.http();
+    Server::discover(&http, &site.url(), deadline()).unwrap().redeem(&Secret::new(code), deadline())
+}
+
+#[test]
+fn a_person_gets_a_code_with_the_rights_of_one_login_to_the_host() {
+    let site = LoginSite::start();
+    site.store_mytoken(CAPABILITIES, &Value::Null);
+    let output = site.run(&["code", "tb"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let code = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!((code.len(), code.ends_with('\n')), (9, true), "{code:?}");
+    let told = stderr(&output);
+    assert!(told.starts_with("mytoken-ssh: for one login to testbed within ") && told.lines().count() == 1, "{told}");
+    let child = redeem(&site, code.trim()).unwrap();
+    assert_eq!(child.capabilities.to_string(), "AT");
+    let clause = &child.restrictions[0];
+    assert!(clause.usages_at == Some(2) && clause.usages_other == Some(0) && clause.audience == [AUDIENCE]);
+    assert!(redeem(&site, code.trim()).is_err(), "it is for one use");
+}
+
+#[test]
+fn a_program_gets_an_object_and_a_session_its_own_mytoken() {
+    let site = LoginSite::start();
+    site.store_mytoken(CAPABILITIES, &Value::Null);
+    let output = site.run(&["code", "--json", "--delegate=10m", "--scope", "openid", "alice@tb"]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(object["host"], "testbed");
+    assert!(object["expires_in"].as_u64().unwrap() > 0 && object["expires_at"].is_u64(), "{object}");
+    let child = redeem(&site, object["code"].as_str().unwrap()).unwrap();
+    assert_eq!(child.capabilities.to_string(), "AT create_mytoken tokeninfo:introspect");
+    assert_eq!(child.restrictions[0].scope, "openid");
+}
+
+#[test]
+fn a_code_that_nobody_got_is_revoked() {
+    let site = LoginSite::start();
+    site.store_mytoken(CAPABILITIES, &Value::Null);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = site.helper(&["code", "tb"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        stderr(&output),
+        "mytoken-ssh: cannot write to standard output: No space left on device (os error 28)\n"
+    );
+    let journal = site.control("GET", "/journal?service=mytoken", &Value::Null);
+    let revocations = journal.as_array().unwrap().iter().filter(|request| request["endpoint"] == "revocation");
+    assert_eq!(revocations.map(|request| request["status"].clone()).collect::<Vec<_>>(), [204], "{journal}");
+}
+
+#[test]
+fn what_cannot_be_made_is_told() {
+    let site = LoginSite::start();
+    let none = site.run(&["code", "tb"]);
+    assert!(none.status.code() == Some(1) && none.stdout.is_empty() && stderr(&none).contains("login"), "{none:?}");
+    site.store_mytoken(&["AT"], &Value::Null);
+    let lacking = site.run(&["code", "tb"]);
+    assert!(stderr(&lacking).contains("create_mytoken") && lacking.stdout.is_empty(), "{lacking:?}");
+    assert!(site.run(&["code"]).status.code() == Some(2), "a code is for a host");
+}
