@@ -250,6 +250,9 @@ pub struct StatusOptions {
     /// Print a JSON list
     #[arg(long)]
     pub json: bool,
+    /// Ask each mytoken's server whether it accepts it
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// Options of `token`.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `mytoken-ssh status`: shows the stored mytokens, without any request over the network.
+//! `mytoken-ssh status`: shows the stored mytokens, without any request over the network but with `--check`.
+
+mod server_check;
 
 use std::process::ExitCode;
 
@@ -16,6 +18,7 @@ use crate::output::{print, print_for_program};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
 use mytoken::time_format::{duration, validity};
+use server_check::{ServerCheck, State};
 
 /// What `--json` prints of a mytoken.
 #[derive(Serialize)]
@@ -40,10 +43,27 @@ struct Printed<'a> {
     expired: bool,
     /// Whether the server replaces it at each use.
     rotates: bool,
+    /// What the server says of it; absent without `--check`, and if it has expired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<&'a ServerCheck>,
+}
+
+/// A stored mytoken, and what its server says of it if it was asked.
+struct Seen {
+    entry: StoredToken,
+    check: Option<ServerCheck>,
+}
+
+impl Seen {
+    /// Whether it can be used, as far as this is known: with `--check` the server has said so.
+    fn is_usable(&self, options: &StatusOptions, now: u64) -> bool {
+        let confirmed = self.check.as_ref().is_some_and(|check| check.state == State::Valid);
+        !self.entry.expired(now) && (confirmed || !options.check)
+    }
 }
 
 impl<'a> Printed<'a> {
-    fn of(entry: &'a StoredToken, now: u64) -> Self {
+    fn of(Seen { entry, check }: &'a Seen, now: u64) -> Self {
         Self {
             server: entry.server.as_str(),
             issuer: entry.issuer.as_str(),
@@ -56,15 +76,22 @@ impl<'a> Printed<'a> {
             expires_at: entry.expires_at,
             expired: entry.expired(now),
             rotates: entry.rotates(),
+            check: check.as_ref(),
         }
     }
 }
 
-/// Shows every stored mytoken. The exit status is 1 if all have expired or there is none.
+/// Shows every stored mytoken. The exit status is 1 if all have expired or there is none, and with `--check` if no server accepts one.
 pub fn run(options: &StatusOptions) -> Result<ExitCode, Error> {
     let now = SystemClock.now();
-    let store = HelperSettings::load()?.existing_store()?;
-    let entries = store.map(|store| store.tokens()).transpose()?.unwrap_or_default();
+    let settings = HelperSettings::load()?;
+    let store = settings.existing_store()?;
+    let entries = store.as_ref().map(|store| store.tokens()).transpose()?.unwrap_or_default();
+    let look = |entry: StoredToken| {
+        let asked = store.as_ref().filter(|_| options.check && !entry.expired(now));
+        Seen { check: asked.map(|store| ServerCheck::ask(&settings, store, &entry)), entry }
+    };
+    let entries: Vec<Seen> = entries.into_iter().map(look).collect();
     if options.json {
         let list: Vec<Printed<'_>> = entries.iter().map(|entry| Printed::of(entry, now)).collect();
         print_for_program(&(serde_json::to_string(&list).unwrap_or_default() + "\n"))?;
@@ -73,10 +100,11 @@ pub fn run(options: &StatusOptions) -> Result<ExitCode, Error> {
     } else {
         print(&entries.iter().map(|entry| describe_entry(entry, now)).collect::<String>());
     }
-    Ok(if entries.iter().any(|entry| !entry.expired(now)) { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    let usable = entries.iter().any(|entry| entry.is_usable(options, now));
+    Ok(if usable { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn describe_entry(entry: &StoredToken, now: u64) -> String {
+fn describe_entry(Seen { entry, check }: &Seen, now: u64) -> String {
     let (name, owner, fingerprint) = (printable(&entry.name), describe::owner(entry), fingerprint(&entry.mytoken));
     let age = duration(now.saturating_sub(entry.created));
     let mut lines = vec![
@@ -91,6 +119,10 @@ fn describe_entry(entry: &StoredToken, now: u64) -> String {
     }
     if entry.expired(now) {
         lines.push("  run: mytoken-ssh login".into());
+    }
+    if let Some(check) = check {
+        lines.push(format!("  {}", check.line()));
+        lines.extend(check.clock.iter().map(|clock| format!("  {clock}")));
     }
     lines.push(String::new());
     lines.join("\n")
@@ -109,9 +141,11 @@ mod tests {
             "expires_at": 1_000_000, "created": 100_000,
         }))
         .unwrap();
+        let fingerprint_of = fingerprint(&entry.mytoken);
+        let entry = Seen { entry, check: None };
         let text = describe_entry(&entry, 200_000);
         assert!(!text.contains("eyJ") && !text.contains('\u{1b}'), "{text}");
-        assert!(text.contains(&fingerprint(&entry.mytoken)) && text.contains("valid 9 days"), "{text}");
+        assert!(text.contains(&fingerprint_of) && text.contains("valid 9 days"), "{text}");
         assert!(
             text.contains("scopes openid; audience https://se.example.org") && text.contains("op.example.org"),
             "{text}"

@@ -65,6 +65,7 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l ca -d '
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l token-file -d 'Send the token in this file unchanged, to one host only' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l help -d 'Print help'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand status" -l json -d 'Print a JSON list'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand status" -l check -d 'Ask each mytoken\'s server whether it accepts it'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand status" -s h -l help -d 'Print help'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand token" -l scope -d 'Scopes of the access token (repeat the option, or separate them by blanks) [default: those of your mytoken]' -r

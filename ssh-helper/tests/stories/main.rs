@@ -8,3 +8,4 @@ mod login;
 mod login_site;
 mod login_token;
 mod revocation;
+mod status;

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a mytoken server says of a stored mytoken. The question counts no use and replaces no mytoken (MT-48).
+
+use std::time::Duration;
+
+use mytoken::http::HttpClient;
+use mytoken::server::{Server, ServerError};
+use mytoken::token_store::{StoredToken, TokenStore};
+use mytoken::{Deadline, Error};
+use serde::Serialize;
+
+use crate::login_token::trust_ca_file;
+use crate::settings::HelperSettings;
+
+/// Time limit for one server.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is known after the question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The server accepts it.
+    Valid,
+    /// The server does not accept it: it was revoked or replaced, or has expired.
+    Refused,
+    /// The server gave no answer that tells it.
+    Unknown,
+}
+
+/// The answer about one mytoken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServerCheck {
+    pub state: State,
+    /// Why the state is not known; `null` if it is.
+    pub reason: Option<String>,
+    /// A sentence, if this machine's clock differs much from the server's.
+    pub clock: Option<String>,
+}
+
+impl ServerCheck {
+    /// Asks the server of `entry` about the mytoken that is stored for it now.
+    pub fn ask(settings: &HelperSettings, store: &TokenStore, entry: &StoredToken) -> Self {
+        let mut http = settings.http(None);
+        if settings.user.ca_file.is_none() {
+            trust_ca_file(&mut http, entry.ca_file.as_deref());
+        }
+        let mut clock = None;
+        let mut ask = || -> Result<(), Error> {
+            let deadline = Deadline::after(TIMEOUT);
+            let http = HttpClient::new(&http)?;
+            let server = Server::discover(&http, &entry.server, deadline)?;
+            clock = server.clock_difference();
+            // Another process may replace a rotating mytoken meanwhile: the server would refuse the old one.
+            let Some(acquired) = store.acquire(&entry.server, deadline)? else { return Ok(()) };
+            server.introspect(&acquired.stored().mytoken, deadline).map(drop)
+        };
+        let (state, reason) = verdict(ask());
+        Self { state, reason, clock }
+    }
+
+    /// The line for a terminal.
+    pub fn line(&self) -> String {
+        match (&self.state, &self.reason) {
+            (State::Valid, _) => "the server accepts it".to_owned(),
+            (State::Refused, _) => "the server does not accept it any more; run: mytoken-ssh login".to_owned(),
+            (State::Unknown, reason) => format!("not checked: {}", reason.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+fn verdict(answer: Result<(), Error>) -> (State, Option<String>) {
+    match answer {
+        // The server checks capabilities of valid mytokens only.
+        Ok(()) | Err(Error::Server(ServerError::MissingCapability { .. })) => (State::Valid, None),
+        Err(Error::Server(ServerError::TokenRefused { .. })) => (State::Refused, None),
+        Err(error) => (State::Unknown, Some(error.to_string())),
+    }
+}
