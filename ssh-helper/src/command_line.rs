@@ -45,6 +45,10 @@ pub enum Invocation {
     Token(TokenOptions),
     /// Print a code for one login, to type into any ssh client
     Code(CodeOptions),
+    /// Store a mytoken, short token or transfer code that you give on standard input
+    Import(ImportOptions),
+    /// Print a stored mytoken, for `mytoken-ssh import` on another machine
+    Export(ExportOptions),
     /// Revoke a stored mytoken with every mytoken made from it, and remove it
     Logout(LogoutOptions),
     /// `mytoken-ssh HOST`, short for `mytoken-ssh ssh HOST`
@@ -302,6 +306,25 @@ pub struct CodeOptions {
     /// PEM file with the CA certificates to trust
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+}
+
+/// Options of `import`.
+#[derive(Debug, Args)]
+pub struct ImportOptions {
+    /// Host name or URL of the mytoken server [default: the one in the mytoken; of a short token or code, that of your last login]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// PEM file with the CA certificates to trust
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+}
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+pub struct ExportOptions {
+    /// URL of the mytoken server [default: the only server that you have a mytoken for]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
 }
 
 /// Options of `logout`.

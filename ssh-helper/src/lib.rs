@@ -11,6 +11,7 @@ pub mod command_line;
 mod describe;
 mod differences;
 mod error;
+mod import;
 mod login;
 mod login_token;
 mod logout;
@@ -63,6 +64,8 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Invocation::Status(options) => status::run(&options),
         Invocation::Token(options) => access_token::run(&options),
         Invocation::Code(options) => code::run(&options),
+        Invocation::Import(options) => import::run(&options),
+        Invocation::Export(options) => import::export(&options),
         Invocation::Logout(options) => logout::run(&options),
     }
 }

@@ -33,6 +33,8 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "sftp" -d 'R
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "status" -d 'Show the stored mytokens'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "token" -d 'Print an access token, for a script'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "code" -d 'Print a code for one login, to type into any ssh client'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "import" -d 'Store a mytoken, short token or transfer code that you give on standard input'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "export" -d 'Print a stored mytoken, for `mytoken-ssh import` on another machine'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "logout" -d 'Revoke a stored mytoken with every mytoken made from it, and remove it'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l server -d 'The same as SERVER' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l issuer -d 'URL of your OpenID provider' -r
@@ -81,6 +83,11 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand code" -l audienc
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand code" -l ca -d 'PEM file with the CA certificates to trust' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand code" -l json -d 'Print a JSON object: the code, its expiry and the host'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand code" -s h -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand import" -l server -d 'Host name or URL of the mytoken server [default: the one in the mytoken; of a short token or code, that of your last login]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand import" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand import" -s h -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand export" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand export" -s h -l help -d 'Print help'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l ca -d 'PEM file with the CA certificates to trust' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l forget -d 'Remove the stored mytoken even if it cannot be revoked'

@@ -13,4 +13,4 @@ pub mod prompt;
 pub mod responder;
 pub mod server;
 mod socket;
-mod terminal;
+pub mod terminal;

@@ -110,7 +110,7 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
 
 /// Sets the returned flag on Ctrl-C, instead of ending the program: between the server's only answer with the token and
 /// its storage, the token would be lost.
-fn watch_signals() -> Result<Arc<AtomicBool>, Error> {
+pub fn watch_signals() -> Result<Arc<AtomicBool>, Error> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in not_ignored(&[SIGINT, SIGTERM, SIGHUP]) {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))
