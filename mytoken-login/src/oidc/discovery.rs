@@ -24,6 +24,9 @@ pub struct ProviderMetadata {
     /// The claims that it says it can supply. `None` if it does not say; the list need not be complete.
     #[serde(default)]
     pub claims_supported: Option<Vec<String>>,
+    /// The scopes that it says it knows. `None` if it does not say; the list need not be complete.
+    #[serde(default)]
+    pub scopes_supported: Option<Vec<String>>,
     /// What the answer told about the provider.
     #[serde(skip)]
     pub head: AnswerHead,

@@ -75,6 +75,12 @@ impl Findings {
                 self.add_fixed(kinds::ISSUER_CLAIM, text, curl());
             }
         }
+        if let Some(scope) = unknown_scope(issuer, document.scopes_supported.as_deref()) {
+            let text = format!(
+                "{who}required_scopes has {scope}, which is not in its scopes_supported: perhaps no token has it"
+            );
+            self.add_fixed(kinds::ISSUER_SCOPE, text, curl());
+        }
         if self.findings.len() == before {
             let plural = if keys.len() == 1 { "" } else { "s" };
             self.ok(PART, format!("{who}{}, {} key{plural}", issuer.url, keys.len()));
@@ -111,6 +117,12 @@ fn foreign_hosts(issuer: &IssuerSettings, foreign: &[String]) -> (String, String
     (text, line)
 }
 
+/// The first required scope that the provider does not list, if it lists any.
+fn unknown_scope<'a>(issuer: &'a IssuerSettings, supported: Option<&[String]>) -> Option<&'a String> {
+    let supported = supported.filter(|supported| !supported.is_empty())?;
+    issuer.required_scopes.iter().find(|scope| !supported.contains(scope))
+}
+
 /// The claims that a rule needs and that are not supported. Each access token has `sub`.
 fn lacking<'a>(rule: &'a Rule, supported: &'a [String]) -> impl Iterator<Item = &'a str> {
     let has = |claim: &str| claim == "sub" || supported.iter().any(|known| known == claim);
@@ -133,6 +145,19 @@ fn lacking<'a>(rule: &'a Rule, supported: &'a [String]) -> impl Iterator<Item = 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scope_that_a_provider_does_not_list_is_found() {
+        let issuer: IssuerSettings =
+            toml::from_str("name = 'op'\nurl = 'https://op.example.org'\nrequired_scopes = ['openid', 'hpc']").unwrap();
+        let found = |supported: Option<&[&str]>| {
+            let supported: Option<Vec<String>> = supported.map(|list| list.iter().map(ToString::to_string).collect());
+            unknown_scope(&issuer, supported.as_deref()).cloned()
+        };
+        assert_eq!(found(Some(&["openid", "profile"])).as_deref(), Some("hpc"));
+        assert_eq!(found(Some(&["hpc", "openid"])), None);
+        assert_eq!((found(None), found(Some(&[]))), (None, None), "it does not say");
+    }
 
     #[test]
     fn claims_that_a_provider_does_not_list_are_found() {

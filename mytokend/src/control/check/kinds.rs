@@ -240,6 +240,8 @@ kinds! {
     ISSUER_ALGORITHMS: "issuer-algorithms", "issuer", Error, "";
     /// A rule needs a claim that the provider does not list.
     ISSUER_CLAIM: "issuer-claim", "issuer", Warning, "";
+    /// An issuer's `required_scopes` has a scope that the provider does not list.
+    ISSUER_SCOPE: "issuer-scope", "issuer", Warning, "";
     /// A provider's ID tokens would be taken for access tokens.
     ISSUER_ID_TOKENS: "issuer-id-tokens", "issuer", Warning, "${EDITOR:-vi} /etc/mytoken/mytoken.toml   # required_scopes = [\"openid\"]: ID tokens have no scopes; or accept_typ = [\"at+jwt\"]";
 }

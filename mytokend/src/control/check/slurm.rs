@@ -110,7 +110,8 @@ impl Findings {
     pub(super) fn slurm(&mut self, jobs: Option<&JobsSettings>) -> Option<u64> {
         let squeue = jobs.and_then(|jobs| jobs.agent.squeue.as_deref());
         let seen = Seen::here(squeue);
-        self.slurm_config(&seen, jobs.map_or(Path::new(RUNTIME), |jobs| &jobs.agent.runtime_dir));
+        let runtime_dir = jobs.map_or(Path::new(RUNTIME), |jobs| &jobs.agent.runtime_dir);
+        self.slurm_config(&seen, runtime_dir, jobs.map(|jobs| jobs.cluster.name.as_str()));
         self.plugin(&seen);
         let jobs = jobs?;
         let answers = matches!(seen.config, Some(Ok(_)));
@@ -126,7 +127,7 @@ impl Findings {
         Some(counted.lines().filter_map(|line| line.trim().parse::<u64>().ok()).sum())
     }
 
-    fn slurm_config(&mut self, seen: &Seen, runtime_dir: &Path) {
+    fn slurm_config(&mut self, seen: &Seen, runtime_dir: &Path, cluster: Option<&str>) {
         let config = match &seen.config {
             None => {
                 let text = "there is no scontrol at the usual paths: Slurm and the plugin are not checked. If it is elsewhere, set agent.squeue in jobs.toml: the agent needs it too";
@@ -138,6 +139,13 @@ impl Findings {
             }
             Some(Ok(config)) => config,
         };
+        if let Some((own, name)) = cluster.zip(config.get("ClusterName")).filter(|(own, name)| own != name) {
+            let text = format!(
+                "its ClusterName is {}, and [cluster] name of jobs.toml is {own}: they may differ, but all hosts of the cluster need the same jobs.toml",
+                printable(name, 80)
+            );
+            self.ok("Slurm", text);
+        }
         let before = self.findings.len();
         if config.has("AccountingStoreFlags", "job_env") {
             let text = "AccountingStoreFlags has job_env: slurmdbd keeps the environment of every job, and the sealed credential with it, for as long as it keeps the job";
@@ -295,7 +303,7 @@ mod tests {
         let place = PathBuf::from("/etc/slurm/plugstack.conf");
         let seen = Seen { config, help: None, plugstack, place, sent, own, link, lines, file: None, slurmds, private };
         let mut findings = Findings::default();
-        findings.slurm_config(&seen, Path::new("/run/mytoken"));
+        findings.slurm_config(&seen, Path::new("/run/mytoken"), None);
         let ids = findings.problems().filter_map(|finding| finding.id.clone()).collect();
         let first = findings.findings.pop();
         (ids, first.as_ref().map(|finding| finding.text.clone()).unwrap_or_default(), first.and_then(|one| one.fix))

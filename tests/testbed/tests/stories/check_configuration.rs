@@ -260,6 +260,11 @@ const NETWORK: &[(&str, &str, i32)] = &[
     ("FAULT jwks 500-html", "issuer-keys", 2),
     ("sed -i 's/^required_scopes/algorithms = [\"ES384\"]\\n&/' /etc/mytoken/mytoken.toml", "issuer-algorithms", 2),
     ("OWN own good 0", "issuer-claim", 1),
+    (
+        "sed -i '/^scope = /d' /etc/mytoken/login.toml; sed -i 's/^required_scopes = .*/required_scopes = [\"no.such\"]/' /etc/mytoken/mytoken.toml",
+        "issuer-scope",
+        1,
+    ),
     ("OWN own good 120 ',\"preferred_username\"'", "clock", 1),
     ("OWN own good -120 ',\"preferred_username\"'", "clock", 1),
     // The mytoken server's, with an issuer whose clock is right.
