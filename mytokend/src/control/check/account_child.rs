@@ -35,18 +35,19 @@ enum Printed {
 pub(super) fn ask(question: &AccountQuestion<'_>, longest: Duration) -> Result<AccountAnswer, AccountError> {
     let no_answer = |reason: String| AccountError::NoAnswer(reason);
     // The name of the service is that of a file.
+    let not_asked = |reason: String| AccountError::Unsupported(reason);
     if question.service.is_empty() || question.service.starts_with('.') || question.service.contains('/') {
-        return Err(no_answer("the name of the service is no file name".to_owned()));
+        return Err(not_asked("the name of the service is no file name".to_owned()));
     }
     let directory = tempfile::Builder::new().prefix("mytoken-check-").tempdir_in("/run");
-    let directory = directory.map_err(|error| no_answer(format!("/run cannot be written: {error}")))?;
+    let directory = directory.map_err(|error| not_asked(format!("/run cannot be written: {error}")))?;
     let line = question.line;
     // The stack returns what the line returns.
     let stack = format!("account [success=ok default=ok] {} {}\n", line.module, line.arguments.join(" "));
     // libpam logs an error without the second file.
     for (name, text) in [(question.service, stack.as_str()), ("other", "account required pam_deny.so\n")] {
         std::fs::write(directory.path().join(name), text)
-            .map_err(|error| no_answer(format!("/run cannot be written: {error}")))?;
+            .map_err(|error| not_asked(format!("/run cannot be written: {error}")))?;
     }
     let mut child = Command::new("/proc/self/exe");
     child.arg0("mytokenctl").args(["check", "--as", question.user, "--only-account"]).arg(directory.path());

@@ -50,7 +50,7 @@ fn not_loaded(host: &dyn Host, file: &Path, service: &str) -> Option<String> {
     let question = AccountQuestion { line: &line, service, user: "root", origin: "127.0.0.1", limit: LIMIT };
     match host.account(&question) {
         Ok(answer) if return_value(answer.code) == Some(NOT_LOADED) => Some("libpam cannot load it".to_owned()),
-        Err(AccountError::NoAnswer(reason)) => Some(format!("the program that loads it {}", printable(&reason, 200))),
+        Err(AccountError::NoAnswer(reason)) => Some(format!("it gives libpam no answer ({})", printable(&reason, 200))),
         Ok(_) | Err(AccountError::Unsupported(_)) => None,
     }
 }
@@ -91,9 +91,9 @@ mod tests {
                 "libpam cannot load it: every",
             ),
             (
-                || Err(AccountError::NoAnswer("was ended by signal 7".to_owned())),
+                || Err(AccountError::NoAnswer("it was killed by signal SIGBUS".to_owned())),
                 "pam-module-file",
-                "the program that loads it was ended by signal 7: every",
+                "it gives libpam no answer (it was killed by signal SIGBUS): every",
             ),
             (|| Ok(AccountAnswer { code: 25, messages: Vec::new() }), "pam-module-version", "is of an older version"),
             (|| Err(AccountError::Unsupported(String::new())), "pam-module-version", "is of an older version"),
