@@ -165,6 +165,11 @@ mod tests {
         ] {
             assert_eq!(ids(shared, &format!("{}{rules}", exchange(scope)), ""), expected, "{shared} {scope} {rules}");
         }
+        // The mytokens of each issuer have a server whose exchange fits.
+        let second = "[[exchange]]\nserver = 'u'\naccept = ['mytoken']\nscope = 'login s'\n";
+        let exchanges = format!("{}{second}", exchange("s").replace("[exchange]", "[[exchange]]"));
+        assert_eq!(ids(both, &format!("{exchanges}ONETWO"), ""), [""; 0]);
+        assert_eq!(ids(both, &format!("{exchanges}ONE"), ""), ["exchange-scope"], "none fits the first server");
     }
 
     #[test]

@@ -208,6 +208,8 @@ mod tests {
             (&[("user", "*,!root")], Some("x")),
             (&[("user", "*,!x*")], None),
             (&[("user", "b*")], None),
+            // It is about some people only.
+            (&[("user", "x*")], None),
             (&[("user", "root,backup")], None),
             (&[("group", "wheel,hpc")], Some("carol")),
             (&[("group", "users")], None),
