@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mytoken::http::HttpClient;
 use mytoken::restrictions::latest_exp;
-use mytoken::server::{Server, ServerError};
+use mytoken::server::{Granted, Server};
 use mytoken::time_format::validity;
 use mytoken::token::{MytokenClaims, Presented, classify, fingerprint, unverified_claims};
 use mytoken::token_store::{StoredToken, TokenStore};
@@ -20,7 +20,6 @@ use crate::command_line::{ExportOptions, ImportOptions};
 use crate::describe;
 use crate::error::Error;
 use crate::login::watch_signals;
-use crate::login_token::trust_ca_file;
 use crate::output::{print_for_program, print_line, tell};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
@@ -41,35 +40,29 @@ pub fn run(options: &ImportOptions) -> Result<ExitCode, Error> {
     let given = read()?;
     let form = classify(&given);
     let url = server_of(&form, options, &settings, &store)?;
-    refuse_to_replace(&store, &url, &given)?;
-    // Checked before a code is redeemed: an unusable store or a full disk would lose its mytoken.
-    store.lock(Deadline::after(STEP_TIMEOUT))?.check_room(&url)?;
     let ca_file = options.ca.as_deref().map(std::path::absolute).transpose().map_err(Error::system("--ca"))?;
-    let mut http = settings.http(None);
-    trust_ca_file(&mut http, ca_file.as_deref());
-    let http = HttpClient::new(&http)?;
+    let http = HttpClient::new(&settings.http(ca_file.as_deref()))?;
     let server = Server::discover(&http, &url, Deadline::after(STEP_TIMEOUT))?;
+    // Checked before a code is used up: an unusable store or a full disk would lose its mytoken.
+    let mut guard = store.lock(Deadline::after(STEP_TIMEOUT))?;
+    refuse_to_replace(guard.token(&url)?.as_ref(), &given, server.now())?;
+    guard.check_room(&url)?;
+    drop(guard);
     // Between the answer to the code and the storage of its mytoken, Ctrl-C would lose it.
     let _interrupted = watch_signals()?;
-    let (mytoken, handle) = if form == Presented::TransferCode {
+    let entry = if form == Presented::TransferCode {
         let granted = server.redeem(&given, Deadline::after(STEP_TIMEOUT))?;
-        (granted.mytoken, Some(granted.mom_id))
+        let stored = entry_of_code(&server, &granted)
+            .and_then(|entry| keep(&store, StoredToken { ca_file, ..entry }, server.now()));
+        // Not revoked: the code can be one for a mytoken that another machine or the web page uses.
+        stored.inspect_err(|_| {
+            let id = fingerprint(&granted.mytoken);
+            tell(&format!("mytoken-ssh: the code is used up, and its mytoken {id} is not stored and stays valid"));
+        })?
     } else {
-        (given, None)
+        let entry = entry_of_mytoken(&server, &given)?;
+        keep(&store, StoredToken { ca_file, ..entry }, server.now())?
     };
-    let kept = entry_for(&server, &mytoken).and_then(|entry| {
-        let mom_id = handle.clone().filter(|id| !id.is_empty()).unwrap_or(entry.mom_id.clone());
-        let entry = StoredToken { mom_id, ca_file, ..entry };
-        store.lock(Deadline::after(STEP_TIMEOUT))?.put(&entry)?;
-        Ok(entry)
-    });
-    let entry = kept.inspect_err(|_| {
-        // Only this process has the mytoken of a code.
-        if handle.is_some() && server.revoke(&mytoken, true, Deadline::after(STEP_TIMEOUT)).is_err() {
-            let id = fingerprint(&mytoken);
-            tell(&format!("mytoken-ssh: the mytoken {id} of this code could not be stored, and it was not revoked"));
-        }
-    })?;
     print_line(&format!(
         "✓ {}: mytoken \"{}\", {}, may: {}",
         describe::owner(&entry),
@@ -82,6 +75,14 @@ pub fn run(options: &ImportOptions) -> Result<ExitCode, Error> {
     }
     print_line("Next:  mytoken-ssh ssh HOST");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Stores the mytoken, unless another process has stored one meanwhile.
+fn keep(store: &TokenStore, entry: StoredToken, now: u64) -> Result<StoredToken, Error> {
+    let mut guard = store.lock(Deadline::after(STEP_TIMEOUT))?;
+    refuse_to_replace(guard.token(&entry.server)?.as_ref(), &entry.mytoken, now)?;
+    guard.put(&entry)?;
+    Ok(entry)
 }
 
 /// What was given: typed at a terminal, else all of standard input.
@@ -119,44 +120,63 @@ fn server_of(
     }
 }
 
-/// A stored mytoken that is valid is replaced by nothing but a login, which revokes it.
-fn refuse_to_replace(store: &TokenStore, url: &ServerUrl, given: &Secret) -> Result<(), Error> {
-    let stored = store.token(url)?.filter(|entry| !entry.expired(SystemClock.now()) && entry.mytoken != *given);
-    stored.map_or(Ok(()), |entry| {
-        Err(Error::Usage(format!(
-            "you have the mytoken \"{}\" of {url} already; to take another one, run mytoken-ssh logout first",
-            printable(&entry.name)
-        )))
-    })
+/// A stored mytoken that is valid by the server's clock, `now`, is replaced by nothing but a login, which revokes it.
+fn refuse_to_replace(stored: Option<&StoredToken>, given: &Secret, now: u64) -> Result<(), Error> {
+    match stored.filter(|entry| !entry.expired(now) && entry.mytoken != *given) {
+        None => Ok(()),
+        Some(entry) => Err(Error::Usage(format!(
+            "you have the mytoken \"{}\" of {} already; to take another one, run mytoken-ssh logout first",
+            printable(&entry.name),
+            entry.server
+        ))),
+    }
 }
 
-/// What is stored of a mytoken, by what the server says of it. The server counts no use of it.
-fn entry_for(server: &Server<'_>, mytoken: &Secret) -> Result<StoredToken, Error> {
-    let (claims, mom_id) = match server.introspect(mytoken, Deadline::after(STEP_TIMEOUT)) {
-        Ok(said) => (said.claims, said.mom_id),
-        // The server checks capabilities of valid mytokens only. What such a one may do, only its own text tells.
-        Err(mytoken::Error::Server(ServerError::MissingCapability { .. })) => {
-            let own: Option<MytokenClaims> = unverified_claims(mytoken).map(|claims| claims.unverified().clone());
-            let unknown =
-                || Error::Usage("the server does not tell what this short token may do; give the long one".into());
-            (own.ok_or_else(unknown)?, String::new())
-        }
-        Err(error) => return Err(error.into()),
+/// What is stored of the mytoken of a code: what the server granted, and whose it is by its own text or by the server's answer.
+fn entry_of_code(server: &Server<'_>, granted: &Granted) -> Result<StoredToken, Error> {
+    let claims = match unverified_claims(&granted.mytoken) {
+        Some(own) => own.unverified().clone(),
+        None => claims_of(server, &granted.mytoken)?.0,
     };
-    let issuer = IssuerUrl::parse(&claims.oidc_iss, true).map_err(mytoken::Error::from)?;
+    let entry =
+        StoredToken::from_grant(server.url().clone(), issuer(&claims)?, name(&claims), granted, SystemClock.now());
+    Ok(entry)
+}
+
+/// What is stored of a mytoken, by what the server says of it.
+fn entry_of_mytoken(server: &Server<'_>, mytoken: &Secret) -> Result<StoredToken, Error> {
+    let (claims, mom_id) = claims_of(server, mytoken)?;
     Ok(StoredToken {
         server: server.url().clone(),
-        issuer,
-        name: if claims.name.is_empty() { UNNAMED.to_owned() } else { claims.name },
+        issuer: issuer(&claims)?,
+        name: name(&claims).to_owned(),
         mytoken: mytoken.clone(),
         mom_id,
-        capabilities: claims.capabilities,
         expires_at: claims.exp.or_else(|| latest_exp(&claims.restrictions)),
+        capabilities: claims.capabilities,
         restrictions: claims.restrictions,
         rotation: claims.rotation,
         created: SystemClock.now(),
         ca_file: None,
     })
+}
+
+/// The claims of a mytoken that the server accepts, and its handle. If it may not ask for them, its own text tells them, which the server
+/// has accepted as a whole.
+fn claims_of(server: &Server<'_>, mytoken: &Secret) -> Result<(MytokenClaims, String), Error> {
+    if let Some(said) = server.accepts(mytoken, Deadline::after(STEP_TIMEOUT))? {
+        return Ok((said.claims, said.mom_id));
+    }
+    let own = unverified_claims(mytoken).map(|claims| (claims.unverified().clone(), String::new()));
+    own.ok_or_else(|| Error::Usage("the server does not tell what this short token may do; give the long one".into()))
+}
+
+fn issuer(claims: &MytokenClaims) -> Result<IssuerUrl, Error> {
+    Ok(IssuerUrl::parse(&claims.oidc_iss, true).map_err(mytoken::Error::from)?)
+}
+
+fn name(claims: &MytokenClaims) -> &str {
+    if claims.name.is_empty() { UNNAMED } else { &claims.name }
 }
 
 /// Prints the stored mytoken.
@@ -173,4 +193,33 @@ pub fn export(options: &ExportOptions) -> Result<ExitCode, Error> {
     }
     print_for_program(&Zeroizing::new(format!("{}\n", entry.mytoken.expose())))?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(mytoken: &str, expires_at: u64) -> StoredToken {
+        serde_json::from_value(serde_json::json!({
+            "server": "https://mt.example.org", "issuer": "https://op.example.org", "name": mytoken,
+            "mytoken": mytoken, "capabilities": ["AT"], "expires_at": expires_at, "created": 1,
+        }))
+        .unwrap()
+    }
+
+    /// The server's clock says whether one is valid, and another process may have stored one since the first look.
+    #[test]
+    fn a_valid_mytoken_is_not_replaced_by_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = TokenStore::open(&dir.path().join("tokens")).unwrap();
+        let stored = || store.tokens().unwrap().remove(0).name;
+        let far = 10_000_000_000;
+        keep(&store, entry("first", 1_000), 10).unwrap();
+        let refused = keep(&store, entry("second", far), 999).unwrap_err().to_string();
+        assert!(refused.contains("you have the mytoken \"first\" of https://mt.example.org already"), "{refused}");
+        assert_eq!(stored(), "first");
+        keep(&store, entry("first", far), 999).unwrap();
+        keep(&store, entry("second", far), far + 3_600).unwrap();
+        assert_eq!(stored(), "second");
+    }
 }

@@ -43,7 +43,7 @@ struct Printed<'a> {
     expired: bool,
     /// Whether the server replaces it at each use.
     rotates: bool,
-    /// What the server says of it; absent without `--check`, and if it has expired.
+    /// What the server says of it; absent without `--check`.
     #[serde(skip_serializing_if = "Option::is_none")]
     check: Option<&'a ServerCheck>,
 }
@@ -55,10 +55,9 @@ struct Seen {
 }
 
 impl Seen {
-    /// Whether it can be used, as far as this is known: with `--check` the server has said so.
-    fn is_usable(&self, options: &StatusOptions, now: u64) -> bool {
-        let confirmed = self.check.as_ref().is_some_and(|check| check.state == State::Valid);
-        !self.entry.expired(now) && (confirmed || !options.check)
+    /// Whether it can be used: by what its server says if that was asked, else by this machine's clock.
+    fn is_usable(&self, now: u64) -> bool {
+        self.check.as_ref().map_or(!self.entry.expired(now), |check| check.state == State::Valid)
     }
 }
 
@@ -88,7 +87,7 @@ pub fn run(options: &StatusOptions) -> Result<ExitCode, Error> {
     let store = settings.existing_store()?;
     let entries = store.as_ref().map(|store| store.tokens()).transpose()?.unwrap_or_default();
     let look = |entry: StoredToken| {
-        let asked = store.as_ref().filter(|_| options.check && !entry.expired(now));
+        let asked = store.as_ref().filter(|_| options.check);
         Seen { check: asked.map(|store| ServerCheck::ask(&settings, store, &entry)), entry }
     };
     let entries: Vec<Seen> = entries.into_iter().map(look).collect();
@@ -100,7 +99,7 @@ pub fn run(options: &StatusOptions) -> Result<ExitCode, Error> {
     } else {
         print(&entries.iter().map(|entry| describe_entry(entry, now)).collect::<String>());
     }
-    let usable = entries.iter().any(|entry| entry.is_usable(options, now));
+    let usable = entries.iter().any(|entry| entry.is_usable(now));
     Ok(if usable { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
@@ -117,12 +116,11 @@ fn describe_entry(Seen { entry, check }: &Seen, now: u64) -> String {
     if entry.rotates() {
         lines.push("  the server replaces it at each use: keep it on this machine only".into());
     }
-    if entry.expired(now) {
-        lines.push("  run: mytoken-ssh login".into());
-    }
     if let Some(check) = check {
         lines.push(format!("  {}", check.line()));
         lines.extend(check.clock.iter().map(|clock| format!("  {clock}")));
+    } else if entry.expired(now) {
+        lines.push("  run: mytoken-ssh login".into());
     }
     lines.push(String::new());
     lines.join("\n")

@@ -25,6 +25,7 @@ pub use certificate::CertificateFault;
 pub use client::HttpClient;
 pub use error::HttpError;
 pub use lazy::LazyClient;
+pub use proxy::proxy_url;
 pub use server_clock::{ServerClock, boot_id, clock_difference};
 
 /// Largest ordinary answer in bytes.

@@ -7,7 +7,7 @@ use url::Url;
 ///
 /// # Errors
 /// A sentence. It does not repeat the text, which may hold a password.
-pub(super) fn proxy_url(text: &str) -> Result<Url, String> {
+pub fn proxy_url(text: &str) -> Result<Url, String> {
     const FORM: &str = "write it as http://HOST:PORT";
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = Url::parse(&whole).map_err(|_| format!("the URL of the proxy is malformed; {FORM}"))?;

@@ -78,6 +78,18 @@ impl Server<'_> {
         Err(Error::Server(ServerError::TokenRefused { server: self.url.to_string() }))
     }
 
+    /// Whether the server accepts a token: what it says of it, or `None` if the token may not ask that. The server looks at capabilities of
+    /// valid tokens only, so that refusal shows that it is one. It counts no use and does not rotate the token.
+    ///
+    /// # Errors
+    /// As [`Self::introspect`], but for [`ServerError::MissingCapability`].
+    pub fn accepts(&self, mytoken: &Secret, deadline: Deadline) -> Result<Option<Introspection>, Error> {
+        match self.introspect(mytoken, deadline) {
+            Err(Error::Server(ServerError::MissingCapability { .. })) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     /// Requests a token's history, newest event first. If the token is restricted, the server counts a use and may rotate it.
     ///
     /// # Errors

@@ -48,6 +48,7 @@ mod sshd;
 mod user_files;
 mod validation;
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -139,6 +140,9 @@ pub struct Findings {
     /// Directory of the configuration; empty for the usual one.
     #[serde(skip)]
     config: PathBuf,
+    /// `srun --help` failed: Slurm's configuration cannot be read, whoever asks.
+    #[serde(skip)]
+    srun_fails: bool,
 }
 
 /// Checks the configuration in its directory, the servers and the agent that it names. As root also sshd and its PAM stacks, and what users
@@ -195,8 +199,9 @@ fn check_with(
     let login = shared.as_ref().and_then(|shared| findings.login_settings(dir, shared, trust, accounts, host));
     // The module reads these rules also when it can use nothing else.
     let last_logins = findings.key_logins(dir, trust, &LastLogins::of_host(), host.is_some());
-    let loads_us = || host.is_some() && (slurm::is_in_slurmd() || slurm::loads_us(None));
-    let jobs = shared.as_ref().and_then(|shared| findings.jobs_settings(dir, shared, trust, &loads_us));
+    // Several parts ask, and the answer can need a command of Slurm.
+    let loads_us = LazyCell::new(|| host.is_some() && (slurm::is_in_slurmd() || slurm::loads_us(None)));
+    let jobs = shared.as_ref().and_then(|shared| findings.jobs_settings(dir, shared, trust, &|| *loads_us));
     if let (Some(shared), Some(login)) = (&shared, &login) {
         findings.map_files(login, &shared.issuers, trust, accounts);
         findings.mappers(login, trust, accounts);
@@ -242,7 +247,7 @@ fn check_with(
     }
     if let Some(host) = host {
         findings.starts_at_boot(host);
-        let nodes = if jobs.is_some() || serves_jobs || loads_us() { findings.slurm(jobs.as_ref()) } else { None };
+        let nodes = if jobs.is_some() || serves_jobs || *loads_us { findings.slurm(jobs.as_ref()) } else { None };
         if let (Some(shared), Some(jobs), Some(nodes)) = (&shared, &jobs, nodes) {
             findings.direct_mode(&jobs.broker, nodes);
             // Brokers send one request for all nodes of a submission.
@@ -339,7 +344,7 @@ impl Findings {
             let _ = writeln!(text, "{:<15} {mark} {}", finding.part, finding.text);
             if let Some(fix) = &finding.fix {
                 // One command can mend several findings.
-                let shown = if commands.insert(fix) { fix.as_str() } else { "the same command as above" };
+                let shown = if commands.insert(fix) { fix.as_str() } else { "# the same command as above" };
                 let _ = writeln!(text, "{:<17} fix: {shown}", "");
             }
         }

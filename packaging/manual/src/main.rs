@@ -4,7 +4,7 @@
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a program for tests may end when nobody reads what it prints"
+    reason = "a program of the build may end when nobody reads what it prints"
 )]
 
 use std::{fs, io};

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use mytoken::Deadline;
 use mytoken::http::HttpClient;
 use mytoken::server::{Server, ServerError};
 use mytoken::token_store::{StoredToken, TokenStore};
-use mytoken::{Deadline, Error};
 use serde::Serialize;
 
+use crate::error::Error;
 use crate::login_token::trust_ca_file;
 use crate::settings::HelperSettings;
 
@@ -21,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub enum State {
     /// The server accepts it.
     Valid,
-    /// The server does not accept it: it was revoked or replaced, or has expired.
+    /// The server does not accept it: it was revoked or replaced, has expired, or is not valid yet.
     Refused,
     /// The server gave no answer that tells it.
     Unknown,
@@ -51,8 +52,10 @@ impl ServerCheck {
             let server = Server::discover(&http, &entry.server, deadline)?;
             clock = server.clock_difference();
             // Another process may replace a rotating mytoken meanwhile: the server would refuse the old one.
-            let Some(acquired) = store.acquire(&entry.server, deadline)? else { return Ok(()) };
-            server.introspect(&acquired.stored().mytoken, deadline).map(drop)
+            let removed = || Error::NotLoggedIn { server: entry.server.to_string() };
+            let acquired = store.acquire(&entry.server, deadline)?.ok_or_else(removed)?;
+            server.accepts(&acquired.stored().mytoken, deadline)?;
+            Ok(())
         };
         let (state, reason) = verdict(ask());
         Self { state, reason, clock }
@@ -62,7 +65,10 @@ impl ServerCheck {
     pub fn line(&self) -> String {
         match (&self.state, &self.reason) {
             (State::Valid, _) => "the server accepts it".to_owned(),
-            (State::Refused, _) => "the server does not accept it any more; run: mytoken-ssh login".to_owned(),
+            (State::Refused, _) => {
+                "the server does not accept it: revoked, replaced, expired or not valid yet; run: mytoken-ssh login"
+                    .to_owned()
+            }
             (State::Unknown, reason) => format!("not checked: {}", reason.as_deref().unwrap_or_default()),
         }
     }
@@ -70,9 +76,8 @@ impl ServerCheck {
 
 fn verdict(answer: Result<(), Error>) -> (State, Option<String>) {
     match answer {
-        // The server checks capabilities of valid mytokens only.
-        Ok(()) | Err(Error::Server(ServerError::MissingCapability { .. })) => (State::Valid, None),
-        Err(Error::Server(ServerError::TokenRefused { .. })) => (State::Refused, None),
+        Ok(()) => (State::Valid, None),
+        Err(Error::Mytoken(mytoken::Error::Server(ServerError::TokenRefused { .. }))) => (State::Refused, None),
         Err(error) => (State::Unknown, Some(error.to_string())),
     }
 }

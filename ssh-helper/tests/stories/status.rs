@@ -2,6 +2,7 @@
 //! `mytoken-ssh status --check`.
 
 use mytoken::server::Server;
+use mytoken::token_store::StoredToken;
 use serde_json::{Value, json};
 
 use crate::login_site::{LoginSite, deadline, stderr};
@@ -25,7 +26,12 @@ fn the_server_tells_whether_it_accepts_a_mytoken() {
     let http = site.http();
     Server::discover(&http, &site.url(), deadline()).unwrap().revoke(&entry.mytoken, true, deadline()).unwrap();
     let (code, shown, object) = check(&site);
-    assert!(code == Some(1) && shown.contains("does not accept it any more; run: mytoken-ssh login"), "{shown}");
+    assert!(
+        code == Some(1)
+            && shown.contains("the server does not accept it: ")
+            && shown.contains("run: mytoken-ssh login"),
+        "{shown}"
+    );
     assert_eq!(object["state"], "refused");
     // Without the question, only this machine's knowledge counts.
     let quiet = site.run(&["status", "--json"]);
@@ -45,6 +51,18 @@ fn a_mytoken_without_the_capability_is_accepted_and_one_that_rotates_stays() {
         assert_eq!(site.run(&["status"]).stdout, before, "the same mytoken is stored");
         assert_eq!(check(&site).0, Some(0), "and still valid");
     }
+}
+
+/// This machine's clock may be wrong.
+#[test]
+fn the_servers_word_counts_more_than_this_machines_clock() {
+    let site = LoginSite::start();
+    let entry = site.store_mytoken(&["AT"], &Value::Null);
+    let early = StoredToken { expires_at: Some(2), ..entry };
+    site.store().lock(deadline()).unwrap().put(&early).unwrap();
+    assert_eq!(site.run(&["status"]).status.code(), Some(1));
+    let (code, shown, _) = check(&site);
+    assert!(code == Some(0) && shown.contains("  expired, ") && shown.contains("  the server accepts it\n"), "{shown}");
 }
 
 #[test]

@@ -179,7 +179,9 @@ impl Findings {
         let own = [(JOBS, "711"), (SESSIONS, "711"), ("state", "700"), (MISSED, "700")];
         let own = own.map(|(name, mode)| (directory.join(name), mode));
         for (path, mode) in std::iter::once((directory.to_owned(), "711")).chain(own) {
-            let Ok(meta) = path.symlink_metadata() else { continue };
+            // The configured path can be a link. The agent makes no links in it.
+            let meta = if path == directory { path.metadata() } else { path.symlink_metadata() };
+            let Ok(meta) = meta else { continue };
             let fault = match (meta.uid(), meta.mode() & 0o777) {
                 (0, now) if now & 0o022 == 0 && meta.is_dir() => continue,
                 (0, now) if meta.is_dir() => format!("has mode {now:03o}"),

@@ -113,9 +113,6 @@ fn become_user(user: &User) -> nix::Result<()> {
     Ok(())
 }
 
-/// The begin of the reason when `srun --help` itself fails.
-const SRUN_FAILED: &str = "srun failed: ";
-
 impl Findings {
     /// Adds what a child process finds with the rights of `user`, or of an ordinary user.
     pub(super) fn read_as(&mut self, nss: &Nss, user: Option<&str>, dir: &Path, socket: &Path) {
@@ -136,11 +133,9 @@ impl Findings {
                 read.findings.retain(|found| !files || found.level != Severity::Ok || found.part != PART);
                 // What Slurm does not load for root is not loaded for users, either.
                 let plugin = self.problems().any(|finding| finding.part == kinds_slurm::PLUGIN_USERS.part);
-                // A configuration that no command of Slurm can read has its finding.
-                let slurm = self.has(kinds_slurm::SLURM_CONTROLLER);
-                let is_told = |found: &CheckFinding| plugin || (slurm && found.text.contains(SRUN_FAILED));
-                read.findings
-                    .retain(|found| found.id.as_deref() != Some(kinds_slurm::PLUGIN_USERS.id) || !is_told(found));
+                // Nor can users run what root cannot.
+                let is_told = plugin || self.srun_fails;
+                read.findings.retain(|found| !is_told || found.id.as_deref() != Some(kinds_slurm::PLUGIN_USERS.id));
                 // The helper reads mytoken.toml, too: one fault is one finding.
                 let unusable = |found: &CheckFinding| found.part == PART && found.level == Severity::Error;
                 let helper = [Some(kinds_user::HELPER.id), Some(kinds_user::SETTINGS.id)];

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use mytoken::http::proxy_url;
+
 use super::host::{Host, Ran};
 use super::{Findings, kinds_slurm as kinds};
 
@@ -26,7 +28,8 @@ fn boolean(proxy: &str) -> (&'static str, String) {
     if proxy.is_empty() {
         return (http, String::new());
     }
-    match port(proxy) {
+    // A proxy that cannot be used is a finding of its own.
+    match proxy_url(proxy).ok().and_then(|url| url.port_or_known_default()) {
         Some(port) if HTTP_PORTS.contains(&port) => (http, String::new()),
         Some(port) if !PROXY_PORTS.contains(&port) => {
             let also =
@@ -34,18 +37,6 @@ fn boolean(proxy: &str) -> (&'static str, String) {
             (through_proxy, also)
         }
         _ => (through_proxy, String::new()),
-    }
-}
-
-/// The port of a URL.
-fn port(url: &str) -> Option<u16> {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    // A password can contain anything but these signs, and an IPv6 address is in brackets.
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    match host.rsplit(']').next().unwrap_or_default().rsplit_once(':') {
-        Some((_, port)) => port.parse().ok(),
-        None => [("http", 80), ("https", 443)].into_iter().find(|(other, _)| *other == scheme).map(|(_, port)| port),
     }
 }
 

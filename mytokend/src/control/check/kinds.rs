@@ -58,7 +58,7 @@ kinds! {
     ACCOUNT_CLOSED: "account-closed", "sshd", Warning, "grep -RnsE --include='*.toml' 'deny|min_uid|allow_system|map_file' /etc/mytoken";
     /// `MaxStartups` begins to drop connections below 30, as sshd does unless it is set.
     SSHD_MAX_STARTUPS: "sshd-max-startups", "sshd", Warning, "";
-    /// A `Match` block changes what sshd does with tokens, for other addresses, hosts or ports.
+    /// A `Match` block changes what sshd does with tokens, for other addresses, hosts, ports or people.
     SSHD_MATCH: "sshd-match", "sshd", Warning, "";
     /// `AllowUsers` and similar lists, or a shell that does not exist or is not executable, keep out accounts that tokens open; all of them: an error.
     SSHD_SHUT_OUT: "sshd-accounts-shut-out", "sshd", Warning, "";

@@ -18,6 +18,7 @@ impl Findings {
         let Some(help) = &seen.help else { return };
         // SLURM-33: Slurm's own commands decide whether the plugin works. Its files and lines only say why not.
         let loaded = help.as_ref().is_ok_and(|help| help.contains("--mytoken"));
+        self.srun_fails = help.is_err();
         if !loaded {
             self.plugin_missing(seen, help.as_ref().map_or_else(|reason| reason.as_str(), |help| help.as_str()));
         }

@@ -140,3 +140,16 @@ fn findings_survive_the_way_through_json() {
     let text = serde_json::to_string(&findings).unwrap();
     assert_eq!(serde_json::from_str::<Findings>(&text).unwrap().findings, findings.findings);
 }
+
+/// What is pasted twice could do something else the second time, or say that it was done.
+#[test]
+fn a_command_that_mends_several_findings_is_shown_once() {
+    let mut findings = Findings::default();
+    for text in ["one", "two"] {
+        findings.add_fixed(kinds::PAM_LINE, text, "mend it".to_owned());
+    }
+    findings.add_fixed(kinds::PAM_LINE, "three", "mend that".to_owned());
+    let screen = findings.render();
+    let fixes: Vec<&str> = screen.lines().filter_map(|line| line.trim_start().strip_prefix("fix: ")).collect();
+    assert_eq!(fixes, ["mend it", "# the same command as above", "mend that"]);
+}

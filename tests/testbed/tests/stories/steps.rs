@@ -398,3 +398,21 @@ fn requeue(site: &Site, job: &Job, update: &str) -> Result<()> {
     site.sh("root", &format!("scontrol update jobid={} starttime=now {update}", job.id))?.ok()?;
     job.wait_for_start(site)
 }
+
+/// As docs/user/jobs.md says.
+#[test]
+fn a_step_on_all_nodes_of_a_job_removes_its_files_there() -> Result<()> {
+    with_alice(|site| {
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken -N2 -w n1,n2 --wrap 'srun -N2 -n2 sleep 600'")?;
+        job.wait_for_start(site)?;
+        for node in ["n1", "n2"] {
+            job.wait_for_token(site, node)?;
+        }
+        let revoke = format!("srun --overlap --jobid {0} -N2 -n2 mytokenctl revoke {0}", job.id);
+        site.sh("alice", &revoke)?.ok()?;
+        for node in ["n1", "n2"] {
+            assert_eq!(job.token(site, node)?, None, "{node}");
+        }
+        site.run("alice", ["scancel", &job.id.to_string()])?.ok().map(drop)
+    })
+}
