@@ -10,7 +10,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::askpass::responder::LoginTokenSource;
-use crate::command_line::{CodeOptions, WrapperOptions};
+use crate::command_line::CodeOptions;
 use crate::error::Error;
 use crate::output::{print_for_program, tell};
 use crate::printable::printable;
@@ -32,21 +32,14 @@ struct Printed<'a> {
 
 /// Makes a sub-token for a login to a host, and prints the code for it.
 pub fn run(options: &CodeOptions) -> Result<ExitCode, Error> {
-    let wrapper = WrapperOptions {
-        delegate: options.delegate,
-        server: options.server.clone(),
-        scope: options.scope.clone(),
-        audience: options.audience.clone(),
-        ca: options.ca.clone(),
-        ..WrapperOptions::without_options(vec![options.host.clone().into()])
-    };
     // As for a login by ssh: its configuration has names of hosts, and the user.
-    let destinations = resolve_destinations(OsStr::new("ssh"), Program::Ssh, &wrapper.args)?;
+    let host = [options.host.clone().into()];
+    let destinations = resolve_destinations(OsStr::new("ssh"), Program::Ssh, &host)?;
     let [destination] = destinations.as_slice() else {
         return Err(Error::Usage(format!("{} is not the name of one host", printable(&options.host))));
     };
     let settings = HelperSettings::load()?;
-    let mut source = sub_token_source(&settings, &wrapper, &destinations)?;
+    let mut source = sub_token_source(&settings, &options.token, &destinations)?;
     let code = source.token(0)?;
     let lifetime = source.code_lifetime();
     let host = &destination.account.host;

@@ -88,18 +88,13 @@ pub struct LoginOptions {
     pub ca: Option<PathBuf>,
 }
 
-/// Options of `ssh`, `scp` and `sftp`. They come before the program's own arguments.
-#[derive(Debug, Args)]
-// `-h` belongs to the program.
-#[command(disable_help_flag = true)]
-pub struct WrapperOptions {
-    /// Print help
-    #[arg(long, action = clap::ArgAction::Help)]
-    pub help: Option<bool>,
+/// The token of a login, for `ssh`, `scp`, `sftp` and `code`.
+#[derive(Debug, Default, Args)]
+pub struct LoginTokenOptions {
     /// Give the session its own mytoken [default lifetime: 24h]
     #[arg(long, value_name = "LIFETIME", num_args = 0..=1, require_equals = true, default_missing_value = "24h")]
     pub delegate: Option<Duration>,
-    /// URL of the mytoken server
+    /// URL of the mytoken server [default: the only server that you have a mytoken for]
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
     /// Scopes of the login's token [default: the scopes of your mytoken]
@@ -111,6 +106,19 @@ pub struct WrapperOptions {
     /// PEM file with the CA certificates to trust
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+}
+
+/// Options of `ssh`, `scp` and `sftp`. They come before the program's own arguments.
+#[derive(Debug, Args)]
+// `-h` belongs to the program.
+#[command(disable_help_flag = true)]
+pub struct WrapperOptions {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    pub help: Option<bool>,
+    /// The login's token.
+    #[command(flatten)]
+    pub token: LoginTokenOptions,
     /// Send the token in this file unchanged, to one host only
     #[arg(long, value_name = "FILE", conflicts_with_all = ["delegate", "scope", "audience", "server"])]
     pub token_file: Option<PathBuf>,
@@ -122,7 +130,7 @@ pub struct WrapperOptions {
 impl WrapperOptions {
     /// No options, as in `mytoken-ssh HOST ...`.
     pub fn without_options(args: Vec<OsString>) -> Self {
-        Self { help: None, delegate: None, server: None, scope: None, audience: None, ca: None, token_file: None, args }
+        Self { help: None, token: LoginTokenOptions::default(), token_file: None, args }
     }
 }
 
@@ -288,24 +296,12 @@ pub struct CodeOptions {
     /// The host of the login, as for ssh
     #[arg(value_name = "HOST", value_hint = ValueHint::Hostname)]
     pub host: String,
-    /// Give the session its own mytoken [default lifetime: 24h]
-    #[arg(long, value_name = "LIFETIME", num_args = 0..=1, require_equals = true, default_missing_value = "24h")]
-    pub delegate: Option<Duration>,
-    /// URL of the mytoken server [default: the only server that you have a mytoken for]
-    #[arg(long, value_name = "URL")]
-    pub server: Option<String>,
-    /// Scopes of the login's token [default: the scopes of your mytoken]
-    #[arg(long)]
-    pub scope: Option<String>,
-    /// Audience of the login's token [default: the audience of your mytoken]
-    #[arg(long)]
-    pub audience: Option<String>,
+    /// The login's token.
+    #[command(flatten)]
+    pub token: LoginTokenOptions,
     /// Print a JSON object: the code, its expiry and the host
     #[arg(long)]
     pub json: bool,
-    /// PEM file with the CA certificates to trust
-    #[arg(long, value_name = "FILE")]
-    pub ca: Option<PathBuf>,
 }
 
 /// Options of `import`.
@@ -400,7 +396,10 @@ mod tests {
     #[test]
     fn a_double_dash_ends_the_helpers_options() {
         let got = wrapper_options(&["ssh", "--", "--delegate", "--server"]);
-        assert_eq!((got.delegate, got.args), (None, ["--", "--delegate", "--server"].map(OsString::from).to_vec()));
+        assert_eq!(
+            (got.token.delegate, got.args),
+            (None, ["--", "--delegate", "--server"].map(OsString::from).to_vec())
+        );
         // `--` is not taken as the value of an option.
         assert!(parsed(&["ssh", "--server", "--", "testbed"]).is_err());
     }
@@ -409,7 +408,7 @@ mod tests {
     fn the_helpers_options_come_before_the_programs_arguments() {
         let got =
             wrapper_options(&["ssh", "--server", "https://a", "--delegate", "--scope=b", "testbed", "--scope", "c"]);
-        assert_eq!((got.server.as_deref(), got.scope.as_deref()), (Some("https://a"), Some("b")));
+        assert_eq!((got.token.server.as_deref(), got.token.scope.as_deref()), (Some("https://a"), Some("b")));
         assert_eq!(got.args, ["testbed", "--scope", "c"]);
         for wrong in
             [&["ssh", "--no-such", "testbed"][..], &["ssh"], &["scp", "--delegate"], &["sftp", "--server", "x"]]
@@ -420,9 +419,12 @@ mod tests {
 
     #[test]
     fn the_lifetime_of_a_delegation_is_optional() {
-        assert_eq!(wrapper_options(&["ssh", "--delegate", "testbed"]).delegate, Some(Duration::seconds(86_400)));
-        assert_eq!(wrapper_options(&["ssh", "--delegate=2h", "testbed"]).delegate, Some(Duration::seconds(7_200)));
-        assert_eq!(wrapper_options(&["ssh", "testbed"]).delegate, None);
+        assert_eq!(wrapper_options(&["ssh", "--delegate", "testbed"]).token.delegate, Some(Duration::seconds(86_400)));
+        assert_eq!(
+            wrapper_options(&["ssh", "--delegate=2h", "testbed"]).token.delegate,
+            Some(Duration::seconds(7_200))
+        );
+        assert_eq!(wrapper_options(&["ssh", "testbed"]).token.delegate, None);
         assert_eq!(wrapper_options(&["ssh", "--delegate", "testbed"]).args, ["testbed"]);
     }
 

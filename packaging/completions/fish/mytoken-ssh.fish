@@ -46,21 +46,21 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l lifeti
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l ca -d 'PEM file with the CA certificates to trust' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -s h -l help -d 'Print help'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
-complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l server -d 'URL of the mytoken server' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l scope -d 'Scopes of the login\'s token [default: the scopes of your mytoken]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l audience -d 'Audience of the login\'s token [default: the audience of your mytoken]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l ca -d 'PEM file with the CA certificates to trust' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l token-file -d 'Send the token in this file unchanged, to one host only' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l help -d 'Print help'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
-complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l server -d 'URL of the mytoken server' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l scope -d 'Scopes of the login\'s token [default: the scopes of your mytoken]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l audience -d 'Audience of the login\'s token [default: the audience of your mytoken]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l ca -d 'PEM file with the CA certificates to trust' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l token-file -d 'Send the token in this file unchanged, to one host only' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand scp" -l help -d 'Print help'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
-complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l server -d 'URL of the mytoken server' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l scope -d 'Scopes of the login\'s token [default: the scopes of your mytoken]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l audience -d 'Audience of the login\'s token [default: the audience of your mytoken]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l ca -d 'PEM file with the CA certificates to trust' -r -F

@@ -21,7 +21,7 @@ use super::version::check_version;
 use crate::askpass::message::{ASKPASS_VARIABLE, NONCE_VARIABLE, PreviousAskpass, SOCKET_VARIABLE};
 use crate::askpass::responder::{LoginTokenSource, Responder};
 use crate::askpass::server::AskpassServer;
-use crate::command_line::WrapperOptions;
+use crate::command_line::{LoginTokenOptions, WrapperOptions};
 use crate::error::Error;
 use crate::login_token::{LoginTokenRequest, SubTokenSource, TokenFromFile};
 use crate::output::tell;
@@ -74,7 +74,7 @@ fn finish(program: Program, wrapper: &WrapperOptions, exit: Option<&ProgramExit>
         authenticated: responder.authenticated(),
         last_answers: responder.last_answers().collect(),
         reason_shown: responder.has_refused(),
-        delegated: wrapper.delegate.is_some(),
+        delegated: wrapper.token.delegate.is_some(),
         now: Instant::now(),
     };
     let (message, must_revoke) = (outcome.message(), outcome.must_revoke());
@@ -134,20 +134,20 @@ fn token_source(
         }
         return Ok(Box::new(TokenFromFile(read_token(file)?)));
     }
-    Ok(Box::new(sub_token_source(settings, wrapper, destinations)?))
+    Ok(Box::new(sub_token_source(settings, &wrapper.token, destinations)?))
 }
 
 /// Makes tokens for these hosts from the stored mytoken, which can make them.
 pub fn sub_token_source(
     settings: &HelperSettings,
-    wrapper: &WrapperOptions,
+    options: &LoginTokenOptions,
     destinations: &[ResolvedDestination],
 ) -> Result<SubTokenSource, Error> {
     let store = settings.store()?;
-    let server = settings.stored_server(wrapper.server.as_deref(), &store)?;
-    let requests = destinations.iter().map(|destination| token_request(settings, wrapper, destination)).collect();
-    let http = settings.http(wrapper.ca.as_deref());
-    let ca_configured = wrapper.ca.is_some() || settings.user.ca_file.is_some();
+    let server = settings.stored_server(options.server.as_deref(), &store)?;
+    let requests = destinations.iter().map(|destination| token_request(settings, options, destination)).collect();
+    let http = settings.http(options.ca.as_deref());
+    let ca_configured = options.ca.is_some() || settings.user.ca_file.is_some();
     let mut source = SubTokenSource::new(store, server, http, ca_configured, requests);
     source.check()?;
     Ok(source)
@@ -155,13 +155,13 @@ pub fn sub_token_source(
 
 fn token_request(
     settings: &HelperSettings,
-    wrapper: &WrapperOptions,
+    options: &LoginTokenOptions,
     destination: &ResolvedDestination,
 ) -> LoginTokenRequest {
     let rule = settings.host_rule([&destination.host_argument, &destination.hostname]);
     let of_rule = |value: fn(&HostRule) -> Option<String>| rule.and_then(value).unwrap_or_default();
     let account = &destination.account;
-    let name = match wrapper.delegate {
+    let name = match options.delegate {
         // The host may revoke it at logout: by this name it knows that nobody else has it.
         Some(_) => session_mytoken_name(&account.user, &account.host),
         None => format!("ssh {}@{}", account.user, account.host),
@@ -169,9 +169,9 @@ fn token_request(
     LoginTokenRequest {
         name,
         host: account.host.clone(),
-        scope: wrapper.scope.clone().unwrap_or_else(|| of_rule(|rule| rule.scope.clone())),
-        audience: wrapper.audience.clone().unwrap_or_else(|| of_rule(|rule| rule.audience.clone())),
-        delegate: wrapper.delegate.map(Into::into),
+        scope: options.scope.clone().unwrap_or_else(|| of_rule(|rule| rule.scope.clone())),
+        audience: options.audience.clone().unwrap_or_else(|| of_rule(|rule| rule.audience.clone())),
+        delegate: options.delegate.map(Into::into),
     }
 }
 

@@ -3,18 +3,11 @@
 
 use std::fs::File;
 
-use mytoken::Secret;
-use mytoken::server::{Granted, Server};
 use serde_json::Value;
 
-use crate::login_site::{AUDIENCE, LoginSite, deadline, stderr};
+use crate::login_site::{AUDIENCE, LoginSite, stderr};
 
 const CAPABILITIES: &[&str] = &["AT", "create_mytoken", "tokeninfo:introspect"];
-
-fn redeem(site: &LoginSite, code: &str) -> Result<Granted, mytoken::Error> {
-    let http = site.http();
-    Server::discover(&http, &site.url(), deadline()).unwrap().redeem(&Secret::new(code), deadline())
-}
 
 #[test]
 fn a_person_gets_a_code_with_the_rights_of_one_login_to_the_host() {
@@ -26,11 +19,11 @@ fn a_person_gets_a_code_with_the_rights_of_one_login_to_the_host() {
     assert_eq!((code.len(), code.ends_with('\n')), (9, true), "{code:?}");
     let told = stderr(&output);
     assert!(told.starts_with("mytoken-ssh: for one login to testbed within ") && told.lines().count() == 1, "{told}");
-    let child = redeem(&site, code.trim()).unwrap();
+    let child = site.redeem(code.trim()).unwrap();
     assert_eq!(child.capabilities.to_string(), "AT");
     let clause = &child.restrictions[0];
     assert!(clause.usages_at == Some(2) && clause.usages_other == Some(0) && clause.audience == [AUDIENCE]);
-    assert!(redeem(&site, code.trim()).is_err(), "it is for one use");
+    assert!(site.redeem(code.trim()).is_err(), "it is for one use");
 }
 
 #[test]
@@ -42,7 +35,7 @@ fn a_program_gets_an_object_and_a_session_its_own_mytoken() {
     let object: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(object["host"], "testbed");
     assert!(object["expires_in"].as_u64().unwrap() > 0 && object["expires_at"].is_u64(), "{object}");
-    let child = redeem(&site, object["code"].as_str().unwrap()).unwrap();
+    let child = site.redeem(object["code"].as_str().unwrap()).unwrap();
     assert_eq!(child.capabilities.to_string(), "AT create_mytoken tokeninfo:introspect");
     assert_eq!(child.restrictions[0].scope, "openid");
 }

@@ -13,10 +13,11 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use mytoken::Deadline;
 use mytoken::http::{HttpClient, HttpSettings, Roots};
+use mytoken::server::{Granted, Server};
 use mytoken::token_store::{StoredToken, TokenStore};
 use mytoken::urls::ServerUrl;
+use mytoken::{Deadline, Secret};
 use nested_cargo::cargo_build;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -120,6 +121,12 @@ impl LoginSite {
 
     pub fn http(&self) -> HttpClient {
         HttpClient::new(&HttpSettings { roots: Roots::File(self.ca()), ..HttpSettings::default() }).unwrap()
+    }
+
+    /// Redeems a transfer code, as a host does.
+    pub fn redeem(&self, code: &str) -> Result<Granted, mytoken::Error> {
+        let http = self.http();
+        Server::discover(&http, &self.url(), deadline()).unwrap().redeem(&Secret::new(code), deadline())
     }
 
     pub fn store(&self) -> TokenStore {

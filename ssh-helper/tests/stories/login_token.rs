@@ -4,7 +4,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::login_site::{AUDIENCE, LoginSite, deadline, stderr};
-use mytoken::Secret;
 use mytoken::server::{AccessTokenRequest, Granted, Server, refuse_rotation};
 use serde_json::{Value, json};
 
@@ -12,11 +11,6 @@ const CAPABILITIES: &[&str] = &["AT", "create_mytoken", "tokeninfo:introspect"];
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
-fn redeem(site: &LoginSite, code: &str) -> Result<Granted, mytoken::Error> {
-    let http = site.http();
-    Server::discover(&http, &site.url(), deadline()).unwrap().redeem(&Secret::new(code), deadline())
 }
 
 #[test]
@@ -27,7 +21,7 @@ fn a_login_gets_a_sub_token_that_expires_in_five_minutes_and_gives_only_access_t
     assert!(output.status.success(), "{}", stderr(&output));
     let answers = site.answers();
     assert_eq!((answers.len(), answers[0].len()), (1, 8), "{answers:?}");
-    let child = redeem(&site, &answers[0]).unwrap();
+    let child = site.redeem(&answers[0]).unwrap();
     assert_eq!(child.capabilities.to_string(), "AT");
     let clause = &child.restrictions[0];
     assert!(clause.exp.unwrap() <= now() + 300 && clause.usages_at == Some(2) && clause.usages_other == Some(0));
@@ -48,7 +42,7 @@ fn a_delegated_mytoken_has_the_requested_lifetime_limited_by_its_parent() {
     let parent = site.store_mytoken(CAPABILITIES, &Value::Null);
     site.run(&["ssh", "--delegate=10m", "tb"]);
     site.run(&["ssh", "--delegate", "tb"]);
-    let children: Vec<Granted> = site.answers().iter().map(|code| redeem(&site, code).unwrap()).collect();
+    let children: Vec<Granted> = site.answers().iter().map(|code| site.redeem(code).unwrap()).collect();
     assert_eq!(children[0].capabilities.to_string(), "AT create_mytoken tokeninfo:introspect");
     assert!(children[0].restrictions[0].exp.unwrap().abs_diff(now() + 600) < 30);
     assert_eq!(children[1].restrictions[0].exp, parent.expires_at);
@@ -65,7 +59,7 @@ fn a_host_rule_limits_the_scope() {
     site.run(&["ssh", "tb"]);
     site.run(&["ssh", "--scope", "compute.write", "tb"]);
     let answers = site.answers();
-    assert_eq!(redeem(&site, &answers[0]).unwrap().restrictions[0].scope, "openid");
+    assert_eq!(site.redeem(&answers[0]).unwrap().restrictions[0].scope, "openid");
     // The stored mytoken lacks the scope compute.write. So the helper refuses to ask for it, and there is no second
     // answer.
     assert_eq!(answers.len(), 1);
@@ -78,7 +72,7 @@ fn the_transfer_code_of_a_failed_login_is_revoked() {
     site.install_ssh("ask '(alice@testbed) Access Token: '; exit 255");
     assert_eq!(site.run(&["ssh", "--delegate", "tb"]).status.code(), Some(255));
     assert!(matches!(
-        redeem(&site, &site.answers()[0]),
+        site.redeem(&site.answers()[0]),
         Err(mytoken::Error::Server(mytoken::server::ServerError::CodeRefused { .. }))
     ));
 }
@@ -91,7 +85,7 @@ fn simultaneous_logins_with_a_rotating_mytoken_succeed() {
     assert!(runs.iter_mut().all(|run| run.wait().unwrap().success()));
     let answers = site.answers();
     assert_eq!(answers.len(), 4);
-    assert!(answers.iter().all(|code| redeem(&site, code).is_ok()));
+    assert!(answers.iter().all(|code| site.redeem(code).is_ok()));
     let stored = site.stored().unwrap();
     assert_ne!(stored.mytoken, first.mytoken);
     let http = site.http();
