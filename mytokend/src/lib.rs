@@ -11,5 +11,8 @@ pub mod log;
 pub mod output;
 pub mod privacy;
 pub mod program;
+#[cfg(test)]
+#[path = "../../tests/programs.rs"]
+mod programs;
 pub mod submit;
 pub mod terminal;

@@ -86,10 +86,13 @@ fn what_ssh_does_without_a_login_is_ssh_itself() {
         let (own, helped) = (alone(program, args), run(&home, program, args));
         let seen = [&own, &helped].map(|output| {
             let [out, error] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
-            // sftp says that its ssh has ended where it meets the signal, where it meets the end of the stream, or both.
-            let said: Vec<_> =
-                error.split(['\r', '\n']).filter(|line| !line.starts_with("Connection closed")).collect();
-            (output.status.code(), out, said.join("\n").trim().to_owned())
+            // scp and sftp meet the broken pipe to their ssh, the end of its output, or its signal, whatever comes first.
+            // What they say of it and their status differ from run to run.
+            let of_the_end =
+                |line: &&str| ["Connection closed", "lost connection"].iter().any(|end| line.contains(end));
+            let said: Vec<_> = error.split(['\r', '\n']).filter(|line| !of_the_end(line)).collect();
+            let status = if program == "ssh" { output.status.code() } else { Some(output.status.success().into()) };
+            (status, out, said.join("\n").trim().to_owned())
         });
         assert_eq!(seen[0], seen[1], "{program} {args:?}");
         assert!(!(own.stdout.is_empty() && own.stderr.is_empty()), "{program} {args:?}");

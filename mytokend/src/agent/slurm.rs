@@ -147,15 +147,13 @@ fn message_timeout(output: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
+    use crate::programs;
 
     fn fake(script: &str) -> (tempfile::TempDir, Squeue) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("squeue");
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        programs::write(&path, &format!("#!/bin/sh\n{script}\n")).unwrap();
         (dir, Squeue { configured: Some(path), deadline: Duration::from_millis(800) })
     }
 
@@ -198,8 +196,7 @@ mod tests {
             ("echo 'slurm_load_ctl_conf error: Unable to contact slurm controller' >&2; exit 1", None),
         ] {
             let path = dir.path().join("scontrol");
-            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            programs::write(&path, &format!("#!/bin/sh\n{script}\n")).unwrap();
             assert_eq!(squeue.itself(), expected, "{script}");
         }
     }

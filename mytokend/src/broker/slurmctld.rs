@@ -283,9 +283,8 @@ impl Questions {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
+    use crate::programs;
 
     #[test]
     fn the_hosts_of_a_submission_are_those_of_all_its_jobs() {
@@ -305,8 +304,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("squeue");
         let ask = |lines: &str| {
-            std::fs::write(&path, format!("#!/bin/sh\nend=${{4##*|}}\n{lines}\n")).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            programs::write(&path, &format!("#!/bin/sh\nend=${{4##*|}}\n{lines}\n")).unwrap();
             SlurmCommands::new(Some(path.clone())).all_jobs()
         };
         let forged = r#"printf '7|1000|1|1|RUNNING|1000|N/A|n1|x\n8|1000|2|2|COMPLETED|1000|1100|n1|n1|%s\n' "$end""#;
@@ -327,8 +325,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("squeue");
         let ask = |script: &str| {
-            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            programs::write(&path, &format!("#!/bin/sh\n{script}\n")).unwrap();
             SlurmCommands::new(Some(path.clone())).submit_hosts(40)
         };
         let told =

@@ -23,6 +23,8 @@ use mytokend::jobs::sealed::{JobCredential, open};
 use nested_cargo::cargo_build;
 use serde_json::{Value, json};
 
+use crate::programs;
+
 /// Scopes and audience of the site's profile.
 pub const SCOPE: &str = "storage.read";
 pub const AUDIENCE: &str = "https://testbed";
@@ -135,10 +137,8 @@ impl TestSite {
 
     /// Sets the output of the fake squeue for every job.
     pub fn squeue_prints(&self, lines: &str) {
-        use std::os::unix::fs::PermissionsExt;
         let (path, fresh) = (self.dir.path().join("squeue"), self.dir.path().join("squeue.new"));
-        fs::write(&fresh, format!("#!/bin/sh\necho '{lines}'\n")).unwrap();
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).unwrap();
+        programs::write(&fresh, &format!("#!/bin/sh\necho '{lines}'\n")).unwrap();
         fs::rename(fresh, path).unwrap();
     }
 

@@ -14,6 +14,9 @@ mod plan;
 #[cfg(test)]
 mod profiles;
 #[cfg(test)]
+#[path = "../../../tests/programs.rs"]
+mod programs;
+#[cfg(test)]
 mod submission;
 #[cfg(test)]
 mod submission_late;

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use nested_cargo::cargo_build;
 
+use crate::programs;
+
 pub const LOCAL: u32 = 1;
 pub const REMOTE: u32 = 2;
 pub const ALLOCATOR: u32 = 3;
@@ -210,19 +212,13 @@ pub struct FakeSubmit {
 
 impl FakeSubmit {
     pub fn script(body: &str) -> Self {
-        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mytoken-submit");
         let at = dir.path().display();
-        // Another process writes the file: the exec fails (ETXTBSY) while the fork of another test has a descriptor for writing it.
         let text = format!(
             "#!/bin/sh\necho $$ >> {at}/pids\necho \"$@\" >> {at}/calls\nls -l /proc/$$/fd > {at}/fds\ngrep ^Sig /proc/self/status > {at}/signals\nenv > {at}/env\n{body}\n"
         );
-        let made = Command::new("sh").args(["-c", "cat > \"$0\""]).arg(&path).stdin(Stdio::piped()).spawn();
-        let mut made = made.unwrap();
-        made.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        assert!(made.wait().unwrap().success());
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        programs::write(path, &text).unwrap();
         Self { dir }
     }
 

@@ -15,6 +15,9 @@ mod loading;
 #[cfg(test)]
 mod panics;
 #[cfg(test)]
+#[path = "../../../tests/programs.rs"]
+mod programs;
+#[cfg(test)]
 #[path = "../../../tests/skipped.rs"]
 mod skipped;
 #[cfg(test)]

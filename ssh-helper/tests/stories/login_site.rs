@@ -22,6 +22,8 @@ use nested_cargo::cargo_build;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::programs;
+
 /// The audience of all tokens.
 pub const AUDIENCE: &str = "https://testbed";
 
@@ -93,8 +95,7 @@ impl LoginSite {
              ask() {{ answer=$(\"$SSH_ASKPASS\" \"$1\"); [ -z \"$answer\" ] || echo \"$answer\" >> {}; }}\n{login}\n",
             self.path("answers").display()
         );
-        fs::write(self.path("bin/ssh"), script).unwrap();
-        fs::set_permissions(self.path("bin/ssh"), fs::Permissions::from_mode(0o755)).unwrap();
+        programs::write(self.path("bin/ssh"), &script).unwrap();
     }
 
     /// The servers answer nobody any more.

@@ -8,5 +8,7 @@ mod import;
 mod login;
 mod login_site;
 mod login_token;
+#[path = "../../../tests/programs.rs"]
+mod programs;
 mod revocation;
 mod status;

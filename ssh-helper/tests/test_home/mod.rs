@@ -4,6 +4,8 @@
 
 #[path = "../helper_command/mod.rs"]
 mod helper_command;
+#[path = "../../../tests/programs.rs"]
+mod programs;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -55,9 +57,7 @@ ask() {{ answer=$("$SSH_ASKPASS" "$1"); echo "[$?] $answer" >> $out/answers; }}
 
     /// Installs a shell script as a program.
     pub fn program(&self, name: &str, script: &str) {
-        let file = self.path("bin").join(name);
-        fs::write(&file, format!("#!/bin/sh\n{script}")).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        programs::write(self.path("bin").join(name), &format!("#!/bin/sh\n{script}")).unwrap();
     }
 
     /// The content of a file, or nothing.

@@ -13,6 +13,8 @@ pub mod demo;
 pub mod drive;
 mod error;
 pub mod picture;
+#[path = "../../programs.rs"]
+pub mod programs;
 pub mod site;
 #[path = "../../skipped.rs"]
 mod skipped;

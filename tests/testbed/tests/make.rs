@@ -4,10 +4,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use testbed::programs;
 use testbed::site::paths;
 
 /// Programs that the Makefile itself needs.
@@ -46,8 +47,7 @@ impl BareHost {
 
     fn script(&self, name: &str, line: &str) {
         let path = self.0.path().join(name);
-        fs::write(&path, format!("#!{}\n{line}\n", find("sh").display())).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        programs::write(path, &format!("#!{}\n{line}\n", find("sh").display())).unwrap();
     }
 
     fn make(&self, target: &str) -> Output {

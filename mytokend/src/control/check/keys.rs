@@ -157,6 +157,7 @@ mod tests {
     use super::*;
     use crate::control::check::Severity;
     use crate::control::keygen::keygen;
+    use crate::programs;
 
     fn site(keys: bool) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -245,11 +246,9 @@ mod tests {
     /// What is replaced may be the only key that opens the credentials in the queue.
     #[test]
     fn no_key_is_lost_by_the_command_that_replaces_it() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        std::fs::write(path("scp"), "#!/bin/sh\ncp \"${2#HOST:}.there\" \"$3\"\n").unwrap();
-        std::fs::set_permissions(path("scp"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        programs::write(path("scp"), "#!/bin/sh\ncp \"${2#HOST:}.there\" \"$3\"\n").unwrap();
         std::fs::write(path("a key"), "old").unwrap();
         std::fs::write(path("a key.there"), "new").unwrap();
         let search = format!("{}:/usr/bin:/bin", dir.path().display());

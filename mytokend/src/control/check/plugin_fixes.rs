@@ -137,18 +137,17 @@ fn moving(from: &Path, to: &Path, shipped: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::process::Command;
 
     use super::super::plugstack::PluginLine;
     use super::*;
+    use crate::programs;
 
     /// Runs a command twice, with a scontrol that writes down its calls.
     fn paste_twice(dir: &Path, command: &str) {
         let scontrol = dir.join("scontrol");
-        std::fs::write(&scontrol, format!("#!/bin/sh\necho $* >>{}\n", dir.join("called").display())).unwrap();
-        std::fs::set_permissions(&scontrol, Permissions::from_mode(0o755)).unwrap();
+        programs::write(&scontrol, &format!("#!/bin/sh\necho $* >>{}\n", dir.join("called").display())).unwrap();
         for _ in 0..2 {
             let search = format!("{}:/usr/bin:/bin", dir.display());
             let ran = Command::new("sh").args(["-c", command]).env("PATH", search).output().unwrap();

@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use mytokend::broker::identity::{NodeFiles, NodeName, Pinned, Proof, Register, R
 use mytokend::broker::messages::EnrolRequest;
 use testbed::site::addresses;
 use testbed::site::daemon::Daemon;
-use testbed::{Options, Result, Site, story};
+use testbed::{Options, Result, Site, programs, story};
 
 const CLUSTER: &str = "testbed";
 
@@ -81,8 +80,7 @@ fn with_cluster(body: impl FnOnce(&Cluster<'_>) -> Result<()>) -> Result<()> {
             "#!/bin/sh\nexec nsenter --all --target {} -- unmunge --socket=/run/munge/broker \"$@\"\n",
             site.init_pid()
         );
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        programs::write(&program, &script).unwrap();
         let directory = |name: &str| {
             fs::create_dir(temp.path().join(name)).unwrap();
             Directory::open(&temp.path().join(name)).unwrap()

@@ -2,7 +2,6 @@
 //! Nodes that enrol, and what an attacker tries before and after.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
@@ -17,6 +16,7 @@ use crate::broker::identity::authority::{self, NODE_LIFE};
 use crate::broker::identity::certificate;
 use crate::broker::identity::key_hash::KeyHash;
 use crate::broker::messages::{EnrolRequest, RenewRequest};
+use crate::programs;
 
 struct TestClock(AtomicU64);
 
@@ -61,8 +61,7 @@ impl Site {
         let temp = tempfile::tempdir().unwrap();
         let path = |name: &str| temp.path().join(name);
         for (name, script) in [("munge", MUNGE), ("unmunge", UNMUNGE)] {
-            std::fs::write(path(name), script).unwrap();
-            std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+            programs::write(path(name), script).unwrap();
         }
         let directory = |name: &str| {
             std::fs::create_dir(path(name)).unwrap();

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Credentials of root on the node, and everything else.
 
-use std::os::unix::fs::PermissionsExt;
-
 use proptest::prelude::*;
 
 use super::*;
+use crate::programs;
 
 const REQUEST: [u8; 32] = [7; 32];
 
@@ -160,8 +159,7 @@ fn fake(munge: &str, unmunge: &str) -> (tempfile::TempDir, Munge) {
     let temp = tempfile::tempdir().unwrap();
     for (name, script) in [("munge", munge), ("unmunge", unmunge)] {
         let path = temp.path().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        programs::write(&path, &format!("#!/bin/sh\n{script}\n")).unwrap();
     }
     let path = |name| temp.path().join(name);
     let munge = Munge::at(path("munge"), path("unmunge"), Duration::from_millis(800));

@@ -2,10 +2,9 @@
 //! An Ansible that cannot set up hosts with Debian 13, on this machine, of which a test plays the Python.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use testbed::{Result, skip};
+use testbed::{Result, programs, skip};
 
 use super::{io, program, recap, role};
 
@@ -22,9 +21,7 @@ fn an_ansible_that_is_too_old_for_a_host_is_refused_before_anything_is_changed()
     fs::write(&inventory, INVENTORY).map_err(io("writing the inventory"))?;
     let path = format!("{}:{}", temp.path().display(), std::env::var("PATH").unwrap_or_default());
     let play = |version: &str| {
-        let text = format!("#!/bin/sh\necho python {version}\n");
-        fs::write(&python, text).map_err(io("writing a program"))?;
-        fs::set_permissions(&python, PermissionsExt::from_mode(0o755)).map_err(io("making it a program"))?;
+        programs::write(&python, &format!("#!/bin/sh\necho python {version}\n")).map_err(io("writing a program"))?;
         let mut command = Command::new(&program);
         command.arg("-i").arg(&inventory).arg(role().join("site.yml"));
         command.env("PATH", &path).env("HOME", temp.path()).envs([("ANSIBLE_NOCOLOR", "1"), ("LC_ALL", "C.UTF-8")]);
