@@ -144,7 +144,13 @@ impl LoginSettings {
     /// listed. `sshd` when the list itself cannot be read.
     #[must_use]
     pub fn listed_services(dir: &Path, trust: FileTrust) -> Vec<String> {
-        read_list_leniently(dir, "login", trust, "services").unwrap_or_else(|| Self::default().services)
+        Self::readable_services(dir, trust).unwrap_or_else(|| Self::default().services)
+    }
+
+    /// The same; `None` when the list cannot be read.
+    #[must_use]
+    pub fn readable_services(dir: &Path, trust: FileTrust) -> Option<Vec<String>> {
+        read_list_leniently(dir, "login", trust, "services")
     }
 }
 

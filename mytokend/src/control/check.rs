@@ -57,7 +57,6 @@ use mytoken::cache::DiskCache;
 use mytoken::config::{DIRECTORY, FileTrust};
 use mytoken::private_files::Owner;
 use mytoken_login::{AccountDatabase, LastLogins, LoginSettings};
-use mytoken_wire::paths::RUNTIME;
 use serde::{Deserialize, Serialize};
 
 use configuration::word;
@@ -67,6 +66,7 @@ use nss::Nss;
 use package_tool::PackageTool;
 
 use super::arguments::Launcher;
+use crate::jobs::agent_settings::AgentSettings;
 use crate::jobs::settings::JobsSettings;
 
 pub use account_child::answer as answer_about_account;
@@ -111,6 +111,8 @@ pub struct HostFacts {
     pub version: Option<String>,
     /// The id of the cluster's public key.
     pub public_key: Option<String>,
+    /// Whether root made the check; without root, most parts are left out. `None`: an older program does not say it.
+    pub as_root: Option<bool>,
 }
 
 /// What to check.
@@ -162,6 +164,7 @@ pub fn check(options: CheckOptions<'_>) -> Result<Findings, String> {
     }
     let host: Option<&dyn Host> = if root { Some(&this) } else { None };
     let mut findings = check_with(FileTrust::current(), options, &this.nss, host);
+    findings.host.as_root = Some(root);
     if root {
         findings.read_as(&this.nss, user, config, socket);
     } else {
@@ -212,6 +215,14 @@ fn check_with(
     if let Some(host) = host.filter(|host| serves_logins || pam::sshd_asks_us(*host)) {
         findings.logins(host, options, login.as_ref(), trust);
     }
+    let serves_jobs = configuration::exists(&dir.join("jobs.toml"));
+    // The file's own values, if another file has a fault. Without the file, the agent has its defaults.
+    let unused = if jobs.is_none() && serves_jobs { JobsSettings::unchecked(dir, trust).ok() } else { None };
+    let agent = match jobs.as_ref().or(unused.as_ref()) {
+        Some(jobs) => Some(jobs.agent.clone()),
+        None if serves_jobs => None,
+        None => Some(AgentSettings::default()),
+    };
     if let Some(shared) = &shared {
         findings.audiences(shared, login.as_ref(), jobs.as_ref());
     }
@@ -219,12 +230,9 @@ fn check_with(
         findings.keys(jobs, trust);
         findings.brokers(jobs, trust);
     }
-    let serves_jobs = configuration::exists(&dir.join("jobs.toml"));
     if let Some(host) = host {
-        // Where it is, jobs.toml says.
-        if jobs.is_some() || !serves_jobs {
-            let directory = jobs.as_ref().map_or(Path::new(RUNTIME), |jobs| &jobs.agent.runtime_dir);
-            findings.runtime_dir(directory);
+        if let Some(agent) = &agent {
+            findings.runtime_dir(&agent.runtime_dir);
         }
         if login.is_some() {
             findings.cache(&DiskCache::of_host());
@@ -247,7 +255,7 @@ fn check_with(
     }
     if let Some(host) = host {
         findings.starts_at_boot(host);
-        let nodes = if jobs.is_some() || serves_jobs || *loads_us { findings.slurm(jobs.as_ref()) } else { None };
+        let nodes = if serves_jobs || *loads_us { findings.slurm(jobs.as_ref(), agent.as_ref()) } else { None };
         if let (Some(shared), Some(jobs), Some(nodes)) = (&shared, &jobs, nodes) {
             findings.direct_mode(&jobs.broker, nodes);
             // Brokers send one request for all nodes of a submission.
@@ -265,9 +273,16 @@ impl Findings {
         let CheckOptions { config: dir, user, .. } = options;
         let mapped = login.map(|login| map_files::named(login, trust)).unwrap_or_default();
         let sshd = self.sshd(host, user, login, &mapped);
-        let services = login.map_or_else(|| LoginSettings::default().services, |login| login.services.clone());
+        let listed = match login {
+            Some(login) => Some(login.services.clone()),
+            None => LoginSettings::readable_services(dir, trust),
+        };
+        let services = listed.clone().unwrap_or_else(|| LoginSettings::default().services);
         for service in Self::checked_services(host, &services, &sshd) {
-            self.pam(host, &service, dir, login.map(|login| &*login.services));
+            // Of a service that is not known to be listed, a stack without us is no fault.
+            if listed.is_some() || pam::asks_us(host, &service) {
+                self.pam(host, &service, dir, login.map(|login| &*login.services));
+            }
         }
         self.nologin(host, &sshd);
         if let Some(login) = login {

@@ -14,6 +14,7 @@ use pam_account::Question;
 use serde::{Deserialize, Serialize};
 
 use super::host::{AccountAnswer, AccountError, AccountQuestion};
+use crate::program::ProgramError;
 use crate::{program, terminal};
 
 /// What the child prints.
@@ -52,13 +53,18 @@ pub(super) fn ask(question: &AccountQuestion<'_>, longest: Duration) -> Result<A
     let mut child = Command::new("/proc/self/exe");
     child.arg0("mytokenctl").args(["check", "--as", question.user, "--only-account"]).arg(directory.path());
     child.args([question.service, question.origin]);
-    let outcome = program::run(&mut child, Deadline::after(question.limit.min(longest)))
-        .map_err(|error| no_answer(format!("the child process that asks it {error}")))?;
+    let outcome =
+        program::run(&mut child, Deadline::after(question.limit.min(longest))).map_err(|error| match &error {
+            ProgramError::Timeout | ProgramError::Stuck => no_answer(format!("the child process that asks it {error}")),
+            _ => not_asked(format!("the child process that asks it {error}")),
+        })?;
     // Modules may have printed something before.
     let printed = outcome.output.lines().next_back().and_then(|line| serde_json::from_str(line).ok());
     match printed {
         Some(Printed::Answer { code, messages }) => Ok(AccountAnswer { code, messages }),
         Some(Printed::Unsupported(reason)) => Err(AccountError::Unsupported(reason)),
+        // The child itself failed before it asked.
+        None if outcome.signal.is_none() && !outcome.success => Err(not_asked(outcome.reason())),
         None => Err(no_answer(outcome.reason())),
     }
 }

@@ -189,9 +189,17 @@ impl Findings {
                 (uid, _) => format!("belongs to user {uid}, not to root"),
             };
             let shown = word(&path.to_string_lossy());
-            let text = format!("{} {fault}: others than root can replace the tokens of users", path.display());
+            let effect = if meta.is_dir() || meta.uid() != 0 {
+                "others than root can replace the tokens of users"
+            } else {
+                "the agent can keep no tokens there"
+            };
+            let text = format!("{} {fault}: {effect}", path.display());
             let fix = if meta.is_dir() {
-                format!("chown root:root {shown} && chmod {mode} {shown}")
+                // Until then somebody else may put a link there: these commands follow none.
+                let real = if path == directory { path.canonicalize().unwrap_or(path) } else { path };
+                let real = word(&real.to_string_lossy());
+                format!("chown -h root:root {real} && find {real} -maxdepth 0 -type d -exec chmod {mode} {{}} +")
             } else {
                 format!("ls -ld {shown}   # move it away, then: systemctl restart mytokend")
             };

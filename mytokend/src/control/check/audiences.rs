@@ -54,14 +54,17 @@ fn of_exchange(shared: &Shared, login: &LoginSettings) -> Vec<(Kind, String)> {
     found
 }
 
-/// The exchanges that ask for less than an issuer requires. It is no error if the exchange is right for another issuer: which provider a
-/// server is for is not written anywhere.
+/// The exchanges that ask for less than an issuer requires. No error: a provider may write other scopes into its tokens than it was asked
+/// for. No fault at all if the exchange is right for another issuer: which provider a server is for is not written anywhere.
 fn scopes_of_exchange(shared: &Shared, login: &LoginSettings) -> Vec<(Severity, String)> {
     let in_use = |issuer: &&IssuerSettings| login.rules.iter().any(|rule| rule.issuer == issuer.name);
     let missing = |issuer: &IssuerSettings, exchange: &ExchangeSettings| {
         let asked = exchange.scope.as_str();
-        let lacks =
-            |scope: &&String| !asked.is_empty() && !asked.split_whitespace().any(|other| other == scope.as_str());
+        // Entra is asked for api://APPLICATION/SCOPE, and writes SCOPE.
+        let gives = |asked: &str, scope: &str| {
+            asked == scope || asked.strip_suffix(scope).is_some_and(|api| api.ends_with('/'))
+        };
+        let lacks = |scope: &&String| !asked.is_empty() && !asked.split_whitespace().any(|other| gives(other, scope));
         issuer.required_scopes.iter().find(lacks).cloned()
     };
     let issuers: Vec<&IssuerSettings> = shared.issuers.iter().filter(in_use).collect();
@@ -74,12 +77,12 @@ fn scopes_of_exchange(shared: &Shared, login: &LoginSettings) -> Vec<(Severity, 
                 continue;
             }
             let text = format!(
-                "mytokens of \"{}\" from the server \"{}\" cannot log in: its [[exchange]] asks for the scope {}, and the issuer's required_scopes have {scope}",
+                "mytokens of \"{}\" from the server \"{}\" cannot log in if its tokens have the scopes that they are asked for: its [[exchange]] asks for {}, and the issuer's required_scopes have {scope}",
                 issuer.name,
                 exchange.server,
                 exchange.scope.as_str()
             );
-            found.push((if fits { Severity::Warning } else { Severity::Error }, text));
+            found.push((if fits { Severity::Ok } else { Severity::Warning }, text));
         }
     }
     found
@@ -159,6 +162,8 @@ mod tests {
             ("ONErequired_scopes = ['s', 'login']", "", "ONE", &[]),
             ("ONErequired_scopes = ['s', 'login']", "s", "ONE", &["exchange-scope"]),
             ("ONErequired_scopes = ['s', 'login']", "s log", "ONE", &["exchange-scope"]),
+            ("ONErequired_scopes = ['login']", "api://5e6f/login openid", "ONE", &[]),
+            ("ONErequired_scopes = ['login']", "api://5e6f/slogin", "ONE", &["exchange-scope"]),
             ("ONE", "s", "ONE", &[]),
             (both, "s", "ONETWO", &["exchange-scope"]),
             (both, "s", "TWO", &[]),

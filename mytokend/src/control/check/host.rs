@@ -81,7 +81,7 @@ pub trait Host {
     fn addresses(&self) -> Vec<IpAddr> {
         Vec::new()
     }
-    /// A member of a group, by its list of members.
+    /// A member of a group, by its list of members: an account that exists, and not root.
     fn member(&self, _group: &str) -> Option<String> {
         None
     }

@@ -7,10 +7,10 @@ use mytoken::http::HttpClient;
 use mytoken_login::oidc::{ProviderError, ProviderMetadata};
 use mytoken_login::{LoginSettings, Mapping, Requirement, Rule};
 
-use super::Findings;
-use super::kinds;
+use super::kinds::{self, Kind};
 use super::servers::{NETWORK, curl};
 use super::validation;
+use super::{Findings, Severity};
 
 const PART: &str = "issuer";
 
@@ -75,11 +75,14 @@ impl Findings {
                 self.add_fixed(kinds::ISSUER_CLAIM, text, curl());
             }
         }
-        if let Some(scope) = unknown_scope(issuer, document.scopes_supported.as_deref()) {
+        if let Some((scope, near)) = unknown_scope(issuer, document.scopes_supported.as_deref()) {
+            // The list may be incomplete (RFC 8414), and is at providers where a site defines scopes itself.
+            let level = if near.is_some() { Severity::Warning } else { Severity::Ok };
+            let meant = near.map(|near| format!("; is {near} meant?")).unwrap_or_default();
             let text = format!(
-                "{who}required_scopes has {scope}, which is not in its scopes_supported: perhaps no token has it"
+                "{who}required_scopes has {scope}, which is not in its scopes_supported: perhaps no token has it{meant}"
             );
-            self.add_fixed(kinds::ISSUER_SCOPE, text, curl());
+            self.add_fixed(Kind { level, ..kinds::ISSUER_SCOPE }, text, curl());
         }
         if self.findings.len() == before {
             let plural = if keys.len() == 1 { "" } else { "s" };
@@ -117,10 +120,19 @@ fn foreign_hosts(issuer: &IssuerSettings, foreign: &[String]) -> (String, String
     (text, line)
 }
 
-/// The first required scope that the provider does not list, if it lists any.
-fn unknown_scope<'a>(issuer: &'a IssuerSettings, supported: Option<&[String]>) -> Option<&'a String> {
+/// A required scope that the provider does not list, if it lists any, and the listed one that it is nearly: with such a one, if there is.
+fn unknown_scope<'a>(
+    issuer: &'a IssuerSettings,
+    supported: Option<&'a [String]>,
+) -> Option<(&'a str, Option<&'a str>)> {
     let supported = supported.filter(|supported| !supported.is_empty())?;
-    issuer.required_scopes.iter().find(|scope| !supported.contains(scope))
+    let near = |scope: &str| {
+        let mut near = supported.iter().filter(|listed| strsim::damerau_levenshtein(listed, scope) <= scope.len() / 3);
+        near.next().map(String::as_str)
+    };
+    let unknown = issuer.required_scopes.iter().filter(|scope| !supported.contains(scope));
+    let unknown: Vec<_> = unknown.map(|scope| (scope.as_str(), near(scope))).collect();
+    unknown.iter().find(|(_, near)| near.is_some()).or(unknown.first()).copied()
 }
 
 /// The claims that a rule needs and that are not supported. Each access token has `sub`.
@@ -152,9 +164,11 @@ mod tests {
             toml::from_str("name = 'op'\nurl = 'https://op.example.org'\nrequired_scopes = ['openid', 'hpc']").unwrap();
         let found = |supported: Option<&[&str]>| {
             let supported: Option<Vec<String>> = supported.map(|list| list.iter().map(ToString::to_string).collect());
-            unknown_scope(&issuer, supported.as_deref()).cloned()
+            unknown_scope(&issuer, supported.as_deref())
+                .map(|(scope, near)| (scope.to_owned(), near.map(str::to_owned)))
         };
-        assert_eq!(found(Some(&["openid", "profile"])).as_deref(), Some("hpc"));
+        assert_eq!(found(Some(&["openid", "profile"])), Some(("hpc".to_owned(), None)));
+        assert_eq!(found(Some(&["profile", "hpd"])), Some(("hpc".to_owned(), Some("hpd".to_owned()))));
         assert_eq!(found(Some(&["hpc", "openid"])), None);
         assert_eq!((found(None), found(Some(&[]))), (None, None), "it does not say");
     }

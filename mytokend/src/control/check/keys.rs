@@ -11,10 +11,10 @@ use mytoken::config::{ConfigError, FileTrust};
 use mytoken::private_files::{FileError, Owner};
 use mytoken_wire::paths::RUNTIME;
 
-use super::Findings;
 use super::configuration::{exists, word};
 use super::kinds::{self, Kind};
 use super::kinds_slurm::RUNTIME_DIR_OPEN;
+use super::{CheckFinding, Findings};
 use crate::control::keygen::PUBLIC;
 use crate::jobs::SealError;
 use crate::jobs::further_keys;
@@ -137,14 +137,16 @@ impl Findings {
 
     /// Checks the directories for what logins keep.
     pub(super) fn cache(&mut self, cache: &DiskCache) {
-        let mut errors = cache.check();
-        // The cache of this host is there, too. Its fault is told.
-        let of_runtime = |error: &FileError| matches!(error, FileError::Unusable { path, .. } if path == RUNTIME);
-        if self.has(RUNTIME_DIR_OPEN) {
-            errors.retain(|error| !of_runtime(error));
-        }
+        let errors = cache.check();
         let kind = if errors.len() > 1 { kinds::CACHE } else { kinds::CACHE_PARTLY };
-        for error in errors {
+        // The cache of this host is in this directory, too.
+        let is_told = |finding: &CheckFinding| {
+            let of_runtime = finding.text.strip_prefix(RUNTIME).is_some_and(|rest| rest.starts_with(' '));
+            finding.id.as_deref() == Some(RUNTIME_DIR_OPEN.id) && of_runtime
+        };
+        let told = self.findings.iter().any(is_told);
+        let of_runtime = |error: &FileError| matches!(error, FileError::Unusable { path, .. } if path == RUNTIME);
+        for error in errors.iter().filter(|error| !(told && of_runtime(error))) {
             self.add_kind(kind, error.to_string());
         }
     }

@@ -145,7 +145,7 @@ kinds! {
     /// The exchange asks for tokens that some issuers' audiences do not accept.
     EXCHANGE_AUDIENCE_PARTLY: "exchange-audience-issuer", "audience", Warning, "grep -Rns --include='*.toml' audience /etc/mytoken";
     /// An exchange asks for tokens without a scope that an issuer requires.
-    EXCHANGE_SCOPE: "exchange-scope", "scope", Error, "grep -Rns --include='*.toml' scope /etc/mytoken";
+    EXCHANGE_SCOPE: "exchange-scope", "scope", Warning, "grep -Rns --include='*.toml' scope /etc/mytoken";
     /// A file of jobs has another audience than logins. Whether the provider gives both is in none of its documents.
     PROFILE_AUDIENCE: "profile-audience", "audience", Ok, "";
     /// A map file that is not used.
@@ -240,7 +240,8 @@ kinds! {
     ISSUER_ALGORITHMS: "issuer-algorithms", "issuer", Error, "";
     /// A rule needs a claim that the provider does not list.
     ISSUER_CLAIM: "issuer-claim", "issuer", Warning, "";
-    /// An issuer's `required_scopes` has a scope that the provider does not list.
+    /// An issuer's `required_scopes` has a scope that the provider does not list, but nearly the same one. Others are told without a
+    /// warning: such lists may be incomplete.
     ISSUER_SCOPE: "issuer-scope", "issuer", Warning, "";
     /// A provider's ID tokens would be taken for access tokens.
     ISSUER_ID_TOKENS: "issuer-id-tokens", "issuer", Warning, "${EDITOR:-vi} /etc/mytoken/mytoken.toml   # required_scopes = [\"openid\"]: ID tokens have no scopes; or accept_typ = [\"at+jwt\"]";

@@ -81,6 +81,8 @@ kinds! {
     NODE_UNKNOWN: "node-finding-unknown", "hosts", Warning, "";
     /// Another host has more findings than are shown.
     NODE_MORE: "node-more-findings", "hosts", Warning, "";
+    /// On another host it was not root who checked.
+    NODE_IN_PART: "node-in-part", "hosts", Warning, "";
     /// There was no time for some of the other hosts.
     NODE_NOT_ASKED: "node-not-asked", "hosts", Warning, "mytokenctl check --nodes LIST   # with parts of the list";
     /// slurmd runs here, and the agent cannot open credentials.
@@ -124,6 +126,7 @@ mod tests {
             "node-key",
             "node-finding-unknown",
             "node-more-findings",
+            "node-in-part",
             "node-without-key",
             "selinux-boolean",
             "runtime-dir-writable",

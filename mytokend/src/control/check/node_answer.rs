@@ -93,6 +93,8 @@ pub(super) struct NodeAnswer {
     pub(super) version: Option<NodeText>,
     /// The id of its public key.
     pub(super) public_key: Option<NodeText>,
+    /// Whether it was not root who checked there.
+    pub(super) in_part: bool,
     /// At most [`MOST_KEPT`] of its problems.
     pub(super) problems: Vec<NodeProblem>,
     /// How many more it has.
@@ -131,6 +133,7 @@ impl NodeAnswer {
         Self {
             version: name(&findings.host.version),
             public_key: name(&findings.host.public_key),
+            in_part: findings.host.as_root == Some(false),
             problems: kept,
             more,
             more_errors,

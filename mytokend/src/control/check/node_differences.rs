@@ -65,6 +65,7 @@ impl Findings {
     ) {
         let (mut silent, mut versions, mut other_keys) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (mut problems, mut more, mut not_asked) = (Problems::default(), Vec::new(), Vec::new());
+        let mut in_part = Vec::new();
         let version_here = self.host.version.clone().unwrap_or_default();
         let key_here = self.host.public_key.clone();
         // Of the hosts with a key, this one is the first with its own.
@@ -91,6 +92,9 @@ impl Findings {
                 (Some(_), Some(_)) => with_key_here += 1,
                 _ => {}
             }
+            if found.in_part {
+                in_part.push(host.clone());
+            }
             for problem in found.problems {
                 problems.add(problem, &host);
             }
@@ -106,6 +110,22 @@ impl Findings {
         for (reason, hosts) in silent {
             let text = format!("{} gave no findings: {reason}", named(&hosts));
             self.add_hosts(kinds::NODE_SILENT, text, check_there(&hosts, launcher), hosts);
+        }
+        if !in_part.is_empty() {
+            let text = format!(
+                "{}: it was not root who checked there, so sshd, PAM, Slurm and what users can read were left out",
+                named(&in_part)
+            );
+            let fix = match launcher {
+                Launcher::Srun => format!(
+                    "srun -w {} id -un   # run mytokenctl check --nodes as root, and without --uid",
+                    first(&in_part)
+                ),
+                Launcher::Ssh => {
+                    format!("ssh {} id -un   # has to be root: see User in root's ssh configuration", first(&in_part))
+                }
+            };
+            self.add_hosts(kinds::NODE_IN_PART, text, fix, in_part);
         }
         self.add_versions(versions, &version_here);
         for (key, hosts) in other_keys {
@@ -181,7 +201,8 @@ mod tests {
     use crate::control::check::{HostFacts, kinds};
 
     fn host(version: &str, key: &str) -> Findings {
-        let facts = HostFacts { version: Some(version.to_owned()), public_key: Some(key.to_owned()) };
+        let facts =
+            HostFacts { version: Some(version.to_owned()), public_key: Some(key.to_owned()), as_root: Some(true) };
         Findings { host: facts, ..Findings::default() }
     }
 

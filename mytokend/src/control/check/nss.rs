@@ -27,6 +27,9 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Longest name in a sentence.
 const LONGEST: usize = 100;
 
+/// How many members of a group are looked at until one is an account.
+const MOST_MEMBERS: usize = 20;
+
 /// Why a look-up has no result, a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoAnswer(pub String);
@@ -156,9 +159,11 @@ impl Nss {
         !matches!(found, Ok(None))
     }
 
-    /// A member of a group, by its list of members.
+    /// A member of a group, by its list of members: an account that exists, and not root.
     pub(super) fn member(&self, group: &str) -> Option<String> {
-        self.ask_while_it_answers("group", group, |group| Group::from_name(&group)).ok()??.mem.into_iter().next()
+        let members = self.ask_while_it_answers("group", group, |group| Group::from_name(&group)).ok()??.mem;
+        let is_person = |name: &String| matches!(self.find(name), Ok(Some((uid, _))) if uid != 0);
+        members.into_iter().take(MOST_MEMBERS).find(is_person)
     }
 }
 

@@ -40,31 +40,29 @@ impl Findings {
         let [auth, account, session] =
             [Group::Auth, Group::Account, Group::Session].map(|group| (group, read(host, service, group)));
         let before = self.findings.len();
-        // All else that is wrong with such lines is due to it.
-        if self.line_ends([&auth.1, &account.1, &session.1]) {
-            return;
-        }
+        // What such stacks decide is due to these lines.
+        let mut undecided = self.line_ends([&auth, &account, &session]);
         self.mistakes([&auth.1, &account.1, &session.1]);
-        let jumps_out = self.jumps_out([&auth, &account, &session]);
+        undecided.extend(self.jumps_out([&auth, &account, &session]));
         for (stack, kind, effect) in [
             (&auth, kinds::PAM_AUTH, "tokens are not asked for"),
             (&account, kinds::PAM_ACCOUNT, "a token that expired during the login is not refused"),
             (&session, kinds::PAM_SESSION, "sessions get no access token"),
         ] {
             let (group, stack) = stack;
+            let undecided = undecided.contains(group);
             let misspelt = self.module_files(host, *group, stack)
                 || stack.mistakes.iter().any(|mistake| mistake.is_of(*group, MODULE));
             match ours(stack) {
                 // Our line is there, and its mistake is told. Of a file that cannot be read, no line is known.
-                None if misspelt || (stack.lines().next().is_none() && !stack.mistakes.is_empty()) => {}
+                None if misspelt || undecided || (stack.lines().next().is_none() && !stack.mistakes.is_empty()) => {}
                 None => {
                     let text = format!("the {} stack of {service} has no {MODULE}.so: {effect}", group.name());
                     let stacks = [&auth, &account, &session];
                     let fix = missing_line(self.package_tool, kind, host, service, *group, &stacks);
                     self.add_fixed(kind, text, fix);
                 }
-                // What such a stack decides is due to the jump.
-                Some(_) if jumps_out => {}
+                Some(_) if undecided => {}
                 Some(line) => self.decisions(*group, stack, line, service, effect),
             }
         }
@@ -79,39 +77,41 @@ impl Findings {
         }
     }
 
-    /// Adds the files with line ends of Windows. Returns whether there are any.
-    fn line_ends(&mut self, stacks: [&Stack; 3]) -> bool {
-        let mut files = BTreeSet::new();
-        for stack in stacks {
-            let last = |line: &ModuleLine| line.arguments.last().unwrap_or(&line.module).ends_with('\r');
-            let of_lines = stack.lines().filter(|line| last(line)).map(|line| &line.place);
+    /// Adds the files with line ends of Windows. Returns the groups that have such lines.
+    fn line_ends(&mut self, stacks: [&(Group, Stack); 3]) -> Vec<Group> {
+        let (mut files, mut groups) = (BTreeSet::new(), Vec::new());
+        for (group, stack) in stacks {
+            let of_lines = stack.lines().filter(|line| has_cr(line)).map(|line| &line.place);
             let of_mistakes = stack.mistakes.iter().filter(|mistake| mistake.line.ends_with('\r'));
             let places = of_lines.chain(of_mistakes.map(|mistake| &mistake.place));
-            files.extend(places.filter_map(|place| Some(place.rsplit_once(':')?.0.to_owned())));
+            let of_group: BTreeSet<String> =
+                places.filter_map(|place| Some(place.rsplit_once(':')?.0.to_owned())).collect();
+            groups.extend((!of_group.is_empty()).then_some(*group));
+            files.extend(of_group);
         }
         for file in &files {
             let text = format!(
-                "{file} has line ends of Windows (CR LF): libpam takes the CR for a part of the last word, and finds no module of that name"
+                "{file} has line ends of Windows (CR LF): libpam takes the CR for a part of the last word, a module, an argument or a file"
             );
             self.add_fixed(kinds::PAM_LINE, text, format!("sed -i --follow-symlinks 's/\\r$//' {}", word(file)));
         }
-        !files.is_empty()
+        groups
     }
 
     /// Adds each line that libpam cannot read once: those of all groups are in each stack.
     fn mistakes(&mut self, stacks: [&Stack; 3]) {
         let mut known = Vec::new();
         for mistake in stacks.into_iter().flat_map(|stack| &stack.mistakes) {
-            if !known.contains(&mistake) {
+            if !known.contains(&mistake) && !mistake.line.ends_with('\r') {
                 known.push(mistake);
                 self.add_fixed(kinds::PAM_LINE, mistake.text.clone(), edit(&mistake.place));
             }
         }
     }
 
-    /// Adds the lines that can jump out of their stack. Returns whether there are any.
-    fn jumps_out(&mut self, stacks: [&(Group, Stack); 3]) -> bool {
-        let before = self.findings.len();
+    /// Adds the lines that can jump out of their stack. Returns the groups that have such lines.
+    fn jumps_out(&mut self, stacks: [&(Group, Stack); 3]) -> Vec<Group> {
+        let mut groups = Vec::new();
         for (group, stack) in stacks {
             for (line, count) in stack.jumps_out() {
                 let text = format!(
@@ -121,15 +121,16 @@ impl Findings {
                     group.name()
                 );
                 self.add_fixed(kinds::PAM_JUMP, text, edit(&line.place));
+                groups.push(*group);
             }
         }
-        self.findings.len() > before
+        groups
     }
 
     /// Looks for the files of the modules. Returns whether one that is missing has nearly our name.
     fn module_files(&mut self, host: &dyn Host, group: Group, stack: &Stack) -> bool {
         let mut misspelt = false;
-        for line in stack.lines() {
+        for line in stack.lines().filter(|line| !has_cr(line)) {
             if module_paths(&line.module).iter().any(|path| host.exists(path)) {
                 continue;
             }
@@ -279,9 +280,19 @@ fn includes_from_both(host: &dyn Host) -> bool {
     !matches!(host.run(Path::new("/usr/bin/dpkg"), &compare), Ran::Output(_))
 }
 
+/// Whether the line ends as lines of Windows do.
+pub(super) fn has_cr(line: &ModuleLine) -> bool {
+    line.arguments.last().unwrap_or(&line.module).ends_with('\r')
+}
+
 /// Whether sshd's auth stack has our module.
 pub(super) fn sshd_asks_us(host: &dyn Host) -> bool {
-    ours(&read(host, SSHD, Group::Auth)).is_some()
+    asks_us(host, SSHD)
+}
+
+/// Whether the auth stack of this service has our module.
+pub(super) fn asks_us(host: &dyn Host, service: &str) -> bool {
+    ours(&read(host, service, Group::Auth)).is_some()
 }
 
 pub(super) fn ours(stack: &Stack) -> Option<&ModuleLine> {

@@ -8,7 +8,7 @@ use mytoken_wire::printable;
 
 use super::configuration::{edit, word};
 use super::host::Host;
-use super::pam::{MODULE, NAME, SSHD, ours, read};
+use super::pam::{MODULE, NAME, SSHD, has_cr, ours, read};
 use super::pam_stack::{Group, Stack};
 use super::{Findings, kinds};
 
@@ -22,7 +22,7 @@ impl Findings {
 
     /// Lets the module's own parser judge its arguments. An included line can be in several stacks.
     pub(super) fn arguments(&mut self, stacks: [&Stack; 3], dir: &Path) {
-        for line in stacks.into_iter().flat_map(Stack::lines).filter(|line| line.name() == MODULE) {
+        for line in stacks.into_iter().flat_map(Stack::lines).filter(|line| line.name() == MODULE && !has_cr(line)) {
             let arguments = ModuleArguments::parse(&line.arguments);
             if arguments.config != dir {
                 let read = arguments.config.to_string_lossy();

@@ -5,6 +5,8 @@ mod control;
 
 use std::path::{Path, PathBuf};
 
+use mytoken_wire::printable;
+
 pub use control::{Action, Control, return_value, value_named};
 
 /// The result when no module decided.
@@ -19,6 +21,9 @@ const LINE_LIMIT: usize = 2_000;
 
 /// Most files of a stack. Two lines that include their own file would double them at each depth.
 const MOST_FILES: usize = 500;
+
+/// Longest path in a sentence.
+const LONGEST_PATH: usize = 200;
 
 /// The management groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,7 +184,8 @@ impl Stack {
         }
         let Some(text) = text.filter(|text| text.len() <= FILE_LIMIT) else {
             let by = by.map(|by| format!("{by}: ")).unwrap_or_default();
-            return self.mistake(place, format!("{by}{path} cannot be read"));
+            let text = format!("{by}{} cannot be read", printable(&path.to_string(), LONGEST_PATH));
+            return self.mistakes.push(Mistake { place, text, line: name.to_owned() });
         };
         for (number, line) in logical_lines(&text) {
             if self.steps.len() >= LINE_LIMIT {

@@ -12,7 +12,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mytoken::Deadline;
-use mytoken_wire::paths::RUNTIME;
 use mytoken_wire::{printable, version};
 
 use super::defaults;
@@ -21,6 +20,7 @@ use super::plugin_fixes::{add_default, remove_job_env, show_private};
 use super::plugstack::PluginLine;
 use super::{Findings, kinds_slurm as kinds};
 use crate::agent::{process, slurm};
+use crate::jobs::agent_settings::AgentSettings;
 use crate::jobs::settings::JobsSettings;
 use crate::program;
 
@@ -106,11 +106,15 @@ impl Config {
 }
 
 impl Findings {
-    /// Checks Slurm and the plugin on this host; without `jobs`, whose file has a fault, what does not depend on it. Returns the number of the cluster's nodes.
-    pub(super) fn slurm(&mut self, jobs: Option<&JobsSettings>) -> Option<u64> {
-        let squeue = jobs.and_then(|jobs| jobs.agent.squeue.as_deref());
+    /// Checks Slurm and the plugin on this host; without `jobs`, whose file or mytoken.toml has a fault, what does not depend on it. `agent`:
+    /// where Slurm's programs and the tokens are, if that can be read. Returns the number of the cluster's nodes.
+    pub(super) fn slurm(&mut self, jobs: Option<&JobsSettings>, agent: Option<&AgentSettings>) -> Option<u64> {
+        let squeue = agent.and_then(|agent| agent.squeue.as_deref());
         let seen = Seen::here(squeue);
-        let runtime_dir = jobs.map_or(Path::new(RUNTIME), |jobs| &jobs.agent.runtime_dir);
+        if seen.config.is_none() && agent.is_none() {
+            return None;
+        }
+        let runtime_dir = agent.map(|agent| agent.runtime_dir.as_path());
         self.slurm_config(&seen, runtime_dir, jobs.map(|jobs| jobs.cluster.name.as_str()));
         self.plugin(&seen);
         let jobs = jobs?;
@@ -127,7 +131,7 @@ impl Findings {
         Some(counted.lines().filter_map(|line| line.trim().parse::<u64>().ok()).sum())
     }
 
-    fn slurm_config(&mut self, seen: &Seen, runtime_dir: &Path, cluster: Option<&str>) {
+    fn slurm_config(&mut self, seen: &Seen, runtime_dir: Option<&Path>, cluster: Option<&str>) {
         let config = match &seen.config {
             None => {
                 let text = "there is no scontrol at the usual paths: Slurm and the plugin are not checked. If it is elsewhere, set agent.squeue in jobs.toml: the agent needs it too";
@@ -153,8 +157,9 @@ impl Findings {
         }
         // 22.05 to 25.05 call it JobContainerType, later releases NamespaceType.
         let container = config.get("JobContainerType").or_else(|| config.get("NamespaceType")).unwrap_or_default();
-        let hidden = seen.private.iter().find(|directory| runtime_dir.starts_with(directory));
-        if let (true, Some(directory)) = (container.ends_with("/tmpfs"), hidden) {
+        let hidden =
+            runtime_dir.and_then(|own| Some((own, seen.private.iter().find(|directory| own.starts_with(directory))?)));
+        if let (true, Some((runtime_dir, directory))) = (container.ends_with("/tmpfs"), hidden) {
             let text = format!(
                 "{container} gives each job a {directory} of its own: no job sees its token file in {}",
                 runtime_dir.display()
@@ -303,7 +308,7 @@ mod tests {
         let place = PathBuf::from("/etc/slurm/plugstack.conf");
         let seen = Seen { config, help: None, plugstack, place, sent, own, link, lines, file: None, slurmds, private };
         let mut findings = Findings::default();
-        findings.slurm_config(&seen, Path::new("/run/mytoken"), None);
+        findings.slurm_config(&seen, Some(Path::new("/run/mytoken")), None);
         let ids = findings.problems().filter_map(|finding| finding.id.clone()).collect();
         let first = findings.findings.pop();
         (ids, first.as_ref().map(|finding| finding.text.clone()).unwrap_or_default(), first.and_then(|one| one.fix))

@@ -144,7 +144,7 @@ fn elsewhere<'a>(host: &dyn Host, sshd: &Effective, blocks: &'a [Block], whose: 
 
 impl Findings {
     /// Checks what sshd would do for `user`, or for everybody. `mapped`: the accounts of the map files. Without `login`, what depends
-    /// on its rules is left out, and the times are the usual ones. Returns sshd's name for PAM.
+    /// on it is left out. Returns sshd's name for PAM.
     pub(super) fn sshd(
         &mut self,
         host: &dyn Host,
@@ -170,7 +170,7 @@ impl Findings {
         let files = Files::read(host);
         let service = sshd.get("pamservicename").map_or(service, str::to_owned);
         let pam_first = sshd.is("usepam", "no") && stacks_have_errors(host, &service, login);
-        self.effective(host, &sshd, &files, settings.deadline.get(), pam_first);
+        self.effective(host, &sshd, &files, login.map(|login| login.deadline.get()), pam_first);
         let templates =
             login.is_some_and(|login| login.rules.iter().any(|rule| !matches!(rule.mapping, Mapping::File(_))));
         let everybody = if templates { Whose::Anybody } else { Whose::Mapped };
@@ -276,12 +276,21 @@ impl Findings {
         }
     }
 
-    fn effective(&mut self, host: &dyn Host, sshd: &Effective, files: &Files, deadline: Duration, pam_first: bool) {
+    fn effective(
+        &mut self,
+        host: &dyn Host,
+        sshd: &Effective,
+        files: &Files,
+        deadline: Option<Duration>,
+        pam_first: bool,
+    ) {
         if sshd.is("usepam", "no") {
             let text = "UsePAM is off: sshd asks no PAM module";
             self.setting(host, files, kinds::SSHD_USE_PAM, text, "usepam", pam_first);
         }
-        if let Some(grace) = sshd.grace_time().filter(|grace| *grace < deadline + PERSON) {
+        if let Some((grace, deadline)) =
+            sshd.grace_time().zip(deadline).filter(|(grace, deadline)| *grace < *deadline + PERSON)
+        {
             let text = format!(
                 "LoginGraceTime is {} s: too short for a deadline of {} s and a person who pastes a token",
                 grace.as_secs(),

@@ -172,7 +172,7 @@ const FILES: &[(&str, &str, i32)] = &[
     (
         "mkdir -p /etc/mytoken/login.d; printf '[exchange]\\nscope = \"profile\"\\n' >/etc/mytoken/login.d/a.toml",
         "exchange-scope",
-        2,
+        1,
     ),
     ("sed -i /required_scopes/d /etc/mytoken/mytoken.toml", "issuer-id-tokens", 1),
     ("MAP", "map-file-unusable", 2),
@@ -261,7 +261,7 @@ const NETWORK: &[(&str, &str, i32)] = &[
     ("sed -i 's/^required_scopes/algorithms = [\"ES384\"]\\n&/' /etc/mytoken/mytoken.toml", "issuer-algorithms", 2),
     ("OWN own good 0", "issuer-claim", 1),
     (
-        "sed -i '/^scope = /d' /etc/mytoken/login.toml; sed -i 's/^required_scopes = .*/required_scopes = [\"no.such\"]/' /etc/mytoken/mytoken.toml",
+        "sed -i '/^scope = /d' /etc/mytoken/login.toml; sed -i 's/^required_scopes = .*/required_scopes = [\"opnid\"]/' /etc/mytoken/mytoken.toml",
         "issuer-scope",
         1,
     ),

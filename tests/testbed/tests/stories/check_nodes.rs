@@ -130,6 +130,10 @@ fn hosts_are_reached_by_ssh() -> Result<()> {
                     cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys; ssh-keyscan testbed >/root/.ssh/known_hosts";
         site.sh("root", keys)?.ok()?;
         assert_eq!(found(site, "--offline --via ssh --nodes testbed")?, []);
+        let as_alice =
+            "cat /root/.ssh/id_ed25519.pub >>~alice/.ssh/authorized_keys; printf 'User alice\n' >/root/.ssh/config";
+        site.sh("root", as_alice)?.ok()?;
+        is_alone(&found(site, "--offline --via ssh --nodes testbed")?, "node-in-part", "testbed: it was not root");
         Ok(())
     })
 }

@@ -52,6 +52,21 @@ fn found_in(directory: &str, from: &str, to: &str) -> Vec<CheckFinding> {
 }
 
 #[test]
+fn a_fault_of_one_group_hides_none_of_another() {
+    let open = "account  optional     pam_mytoken.so";
+    for (further, id) in [
+        ("session optional pam_mail.so\r", "pam-line"),
+        ("session [success=40 default=ignore] pam_mail.so", "pam-jump"),
+    ] {
+        let mut ids = found("account  required     pam_mytoken.so", &format!("{open}\n{further}"));
+        ids.sort_unstable();
+        assert_eq!(ids, [id, "pam-refused-token-logs-in"]);
+    }
+    let include = &found_in("/etc/pam.d", "@include common-password", "@include common-password\r")[0];
+    assert!(!include.text.contains('\r') && include.text.starts_with("/etc/pam.d/sshd has line ends"), "{include:?}");
+}
+
+#[test]
 fn the_shipped_example_has_no_finding() {
     assert_eq!(found("auth ", "auth "), Vec::<String>::new());
     let missing = found_in("/nonexistent", "auth ", "auth ");
@@ -121,6 +136,8 @@ fn each_fault_of_a_stack_is_found_alone() {
         ("@include common-password", "session include no-such", "pam-line"),
         ("[success=done", "[sucess=done", "pam-line"),
         ("auth     requisite    pam_deny.so", "auth requisite pam_deny.so\r", "pam-line"),
+        ("@include common-password", "@include common-password\r", "pam-line"),
+        ("@include common-password", "session optional pam_mail.so dir=/x\r", "pam-line"),
         ("pam_loginuid.so", "pam_nosuch.so", "pam-module-file"),
         ("account  required     pam_nologin.so", "-account required pam_nosuch.so", "pam-module-file"),
         (&format!("auth     {ours}")[..], "auth required pam_mytokn.so", "pam-module-file"),

@@ -27,7 +27,10 @@ script() {
 # they do not take the processors from each other.
 states() {
     read -r before _ <"$STATES"
-    while read -r now _ <"$STATES" && [ "$now" -lt $((before + 2)) ]; do sleep 0.1; done
+    for _ in $(seq 300); do
+        read -r now _ <"$STATES" && [ "$now" -ge $((before + 2)) ] && break
+        sleep 0.1
+    done
     cat "$STATES"
 }
 
