@@ -71,7 +71,7 @@ impl TokenStore {
     /// # Errors
     /// [`StoreError::Busy`] if another process held the lock until `deadline`.
     pub fn lock(&self, deadline: Deadline) -> Result<LockedStore<'_>, StoreError> {
-        Ok(LockedStore { store: self, _lock: self.disk.lock(deadline)? })
+        Ok(LockedStore { store: self, room: None, _lock: self.disk.lock(deadline)? })
     }
 
     /// The token for `server`, for one request. If the token rotates, the store is locked until the [`AcquiredToken`] is dropped, and disk
@@ -115,7 +115,15 @@ impl TokenStore {
 #[derive(Debug)]
 pub struct LockedStore<'store> {
     store: &'store TokenStore,
+    /// Disk space for a token of one server.
+    room: Option<(ServerUrl, Reservation)>,
     _lock: Lock,
+}
+
+impl Drop for LockedStore<'_> {
+    fn drop(&mut self) {
+        self.release_room();
+    }
 }
 
 impl LockedStore<'_> {
@@ -133,7 +141,11 @@ impl LockedStore<'_> {
     /// [`StoreError::Unusable`] if it cannot be written. The former token is then still stored, unless only the sync of the directory
     /// failed.
     pub fn put(&mut self, entry: &StoredToken) -> Result<(), StoreError> {
-        self.store.disk.replace(&file_name(&entry.server), &self.store.bytes(entry)?)
+        let (name, bytes) = (file_name(&entry.server), self.store.bytes(entry)?);
+        match self.room.take_if(|(server, _)| *server == entry.server) {
+            Some((_, reservation)) => self.store.disk.replace_in(&name, reservation, &bytes),
+            None => self.store.disk.replace(&name, &bytes),
+        }
     }
 
     /// Checks that there is disk space for a token of `server`. Call it before a login whose token is stored by [`LockedStore::put`].
@@ -141,10 +153,26 @@ impl LockedStore<'_> {
     /// # Errors
     /// [`StoreError::Unusable`] if there is none.
     pub fn check_room(&mut self, server: &ServerUrl) -> Result<(), StoreError> {
-        let name = file_name(server);
-        let reservation = self.store.disk.reserve(&name, 2 * RESERVE_MARGIN)?;
-        self.store.disk.release(&name, reservation);
+        self.keep_room(server)?;
+        self.release_room();
         Ok(())
+    }
+
+    /// Keeps disk space for a token of `server` until [`LockedStore::put`] or the end of the lock.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] if there is none.
+    pub fn keep_room(&mut self, server: &ServerUrl) -> Result<(), StoreError> {
+        self.release_room();
+        let reservation = self.store.disk.reserve(&file_name(server), 2 * RESERVE_MARGIN)?;
+        self.room = Some((server.clone(), reservation));
+        Ok(())
+    }
+
+    fn release_room(&mut self) {
+        if let Some((server, reservation)) = self.room.take() {
+            self.store.disk.release(&file_name(&server), reservation);
+        }
     }
 
     /// Removes the server's token. Returns whether there was one.

@@ -4,24 +4,24 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mytoken::capabilities::AT;
 use mytoken::http::HttpClient;
-use mytoken::restrictions::{Clause, select};
 use mytoken::server::{AccessToken, AccessTokenRequest, Server};
-use mytoken::token_store::StoredToken;
 use mytoken::{Deadline, Secret};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::command_line::TokenOptions;
-use crate::describe;
 use crate::error::Error;
 use crate::login_token::trust_ca_file;
 use crate::output::print_for_program;
 use crate::printable::printable;
+use crate::scope_and_audience::choose;
 use crate::settings::HelperSettings;
+use crate::signals::watch_signals;
 
 /// Time limit for the whole command.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -64,7 +64,10 @@ pub fn run(options: &TokenOptions) -> Result<ExitCode, Error> {
     let server = Server::discover(&http, &url, deadline)?;
     let mut acquired = store.acquire(&url, deadline)?.ok_or_else(not_logged_in)?;
     let stored = acquired.stored().clone();
-    let (scope, audience) = wanted(options, &stored, server.now())?;
+    // Between the server's answer and the storage of a successor, Ctrl-C would lose that.
+    let interrupted = stored.rotates().then(watch_signals).transpose()?;
+    let [scope, audience] = [&options.scope, &options.audience].map(|words| words.join(" "));
+    let (scope, audience) = choose(&stored, &scope, &audience, server.now())?;
     let request = AccessTokenRequest {
         mytoken: &stored.mytoken,
         scope: &scope,
@@ -73,32 +76,14 @@ pub fn run(options: &TokenOptions) -> Result<ExitCode, Error> {
     };
     let token = server.access_token(&request, &mut |successor| Ok(acquired.store_successor(successor)?), deadline)?;
     drop(acquired);
+    if interrupted.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+        return Err(Error::Interrupted);
+    }
     if let Some(file) = &options.file {
         write(file, &token.token)?;
     }
     print_for_program(&text(options, &token, url.as_str()))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Scopes and audience of the request. Without an audience the provider chooses one, which the mytoken may not mean (MT-10).
-fn wanted(options: &TokenOptions, stored: &StoredToken, now: u64) -> Result<(String, String), Error> {
-    if stored.expired(now) {
-        return Err(Error::Expired { server: stored.server.to_string() });
-    }
-    let [scope, audience] = [&options.scope, &options.audience].map(|words| words.join(" "));
-    let clause = select(&stored.restrictions, &scope, &audience, now).ok_or_else(|| {
-        let asked = [("scope", &scope), ("audience", &audience)].into_iter().filter(|(_, words)| !words.is_empty());
-        let asked: Vec<String> = asked.map(|(name, words)| format!("{name} {}", printable(words))).collect();
-        let asked = if asked.is_empty() { "now".to_owned() } else { format!("for {}", asked.join(" and ")) };
-        Error::Usage(format!(
-            "your mytoken gives no access token {asked}; it is for: {}",
-            describe::restrictions(&stored.restrictions)
-        ))
-    })?;
-    let of_clause = |words: String, value: fn(&Clause) -> String| {
-        if words.is_empty() { clause.map(value).unwrap_or_default() } else { words }
-    };
-    Ok((of_clause(scope, |clause| clause.scope.clone()), of_clause(audience, |clause| clause.audience.join(" "))))
 }
 
 fn text(options: &TokenOptions, token: &AccessToken, server: &str) -> Zeroizing<String> {
@@ -139,56 +124,6 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_000_000;
-
-    fn stored(restrictions: &serde_json::Value) -> StoredToken {
-        serde_json::from_value(serde_json::json!({
-            "server": "https://mt.example.org", "issuer": "https://op.example.org", "name": "laptop",
-            "mytoken": "eyJhbGciOiJ4In0.eyJ4IjoxfQ.c2ln", "capabilities": ["AT"], "restrictions": restrictions, "created": 1,
-        }))
-        .unwrap()
-    }
-
-    fn asked(scope: &str, audience: &str) -> TokenOptions {
-        let words = |text: &str| text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
-        TokenOptions { scope: words(scope), audience: words(audience), ..TokenOptions::default() }
-    }
-
-    #[test]
-    fn what_is_not_asked_for_comes_from_the_clause_that_allows_the_rest() {
-        let stored = stored(&serde_json::json!([
-            {"exp": NOW - 1, "scope": "old", "audience": ["https://old"]},
-            {"exp": NOW + 60, "scope": "read write", "audience": ["https://a", "https://b"]},
-            {"exp": NOW + 60, "scope": "compute", "audience": ["https://c"]},
-            {"nbf": NOW + 5, "scope": "later"},
-        ]));
-        for (scope, audience, wanted_scope, wanted_audience) in [
-            ("", "", "read write", "https://a https://b"),
-            ("write", "", "write", "https://a https://b"),
-            ("", "https://b", "read write", "https://b"),
-            ("compute", "", "compute", "https://c"),
-            ("", "https://c", "compute", "https://c"),
-        ] {
-            let found = wanted(&asked(scope, audience), &stored, NOW).unwrap();
-            assert_eq!(found, (wanted_scope.to_owned(), wanted_audience.to_owned()), "{scope} {audience}");
-        }
-        for (scope, audience, told) in [
-            ("old", "", "for scope old; it is for: scopes old"),
-            ("read compute", "", "for scope read compute;"),
-            ("read", "https://c", "for scope read and audience https://c;"),
-            ("later", "", "for scope later;"),
-        ] {
-            let error = wanted(&asked(scope, audience), &stored, NOW).unwrap_err().to_string();
-            assert!(error.contains(told), "{scope} {audience}: {error}");
-        }
-    }
-
-    #[test]
-    fn an_open_mytoken_gives_what_is_asked_for() {
-        let found = wanted(&asked("a b", "https://a"), &stored(&serde_json::json!([])), NOW).unwrap();
-        assert_eq!(found, ("a b".to_owned(), "https://a".to_owned()));
-        let found = wanted(&asked("", ""), &stored(&serde_json::json!([])), NOW).unwrap();
-        assert_eq!(found, (String::new(), String::new()));
-    }
 
     #[test]
     fn the_printed_names_are_stable_and_a_file_keeps_the_token() {

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use mytoken::time_format::duration;
 use mytoken::{Clock, Secret, SystemClock};
@@ -12,11 +13,13 @@ use zeroize::Zeroizing;
 use crate::askpass::responder::LoginTokenSource;
 use crate::command_line::CodeOptions;
 use crate::error::Error;
+use crate::login_token::LoginTokenRequest;
 use crate::output::{print_for_program, tell};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
+use crate::signals::watch_signals;
 use crate::ssh::arguments::Program;
-use crate::ssh::wrapper::{resolve_destinations, sub_token_source};
+use crate::ssh::wrapper::{resolve_destinations, stored_mytoken_source, token_request};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -39,11 +42,20 @@ pub fn run(options: &CodeOptions) -> Result<ExitCode, Error> {
         return Err(Error::Usage(format!("{} is not the name of one host", printable(&options.host))));
     };
     let settings = HelperSettings::load()?;
-    let mut source = sub_token_source(&settings, &options.token, &destinations)?;
+    let request = token_request(&settings, &options.token, destination);
+    let request = LoginTokenRequest { code: true, ..request };
+    // Between the server's answer and the output, Ctrl-C would lose the code, or the successor of a mytoken that rotates.
+    let interrupted = watch_signals()?;
+    let mut source = stored_mytoken_source(&settings, &options.token, vec![request])?;
     let code = source.token(0)?;
     let lifetime = source.code_lifetime();
     let host = &destination.account.host;
-    if let Err(error) = print_for_program(&text(options, &code, lifetime, host)) {
+    let printed = if interrupted.load(Ordering::Relaxed) {
+        Err(Error::Interrupted)
+    } else {
+        print_for_program(&text(options, &code, lifetime, host))
+    };
+    if let Err(error) = printed {
         // Nobody has the code.
         source.revoke().iter().for_each(|warning| tell(warning));
         return Err(error);

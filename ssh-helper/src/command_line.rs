@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 use mytoken::config::Duration;
 
@@ -51,6 +51,8 @@ pub enum Invocation {
     Export(ExportOptions),
     /// Revoke a stored mytoken with every mytoken made from it, and remove it
     Logout(LogoutOptions),
+    /// Look for what keeps logins from working
+    Doctor(DoctorOptions),
     /// `mytoken-ssh HOST`, short for `mytoken-ssh ssh HOST`
     #[command(skip)]
     Host(Vec<OsString>),
@@ -160,11 +162,16 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Invocation, clap::Error> {
         args.push("--help".into());
         program_args.clear();
     }
-    if let (Some(b"--delegate"), Some(lifetime)) = (args.last().map(|arg| arg.as_bytes()), lifetime(&program_args)) {
+    let word_after = |option: &str| {
+        let given = args.iter().position(|arg| arg == option)?;
+        args.get(given + 1).or(program_args.first()).and_then(as_lifetime)
+    };
+    if let Some(lifetime) = word_after("--delegate") {
         let missing = format!("--delegate {lifetime} would log in to a host {lifetime}; write --delegate={lifetime}");
         return Err(commands.error(ErrorKind::InvalidValue, missing));
     }
-    let mut command = CommandLine::try_parse_from(args)?.command;
+    let mut command =
+        CommandLine::try_parse_from(args).map_err(|error| without_secret(&commands, &first, error))?.command;
     if let Invocation::Ssh(options) | Invocation::Scp(options) | Invocation::Sftp(options) = &mut command {
         if program_args.is_empty() {
             let missing = format!("no destination is given; see mytoken-ssh {} --help", first.to_string_lossy());
@@ -194,9 +201,22 @@ fn misplaced_option(commands: &clap::Command, first: &OsStr) -> Option<String> {
     Some(format!("--{name} is an option of {} and comes after it: mytoken-ssh {first} {word} ...", owners.join(", ")))
 }
 
-/// The first of the program's arguments, if it can be nothing but a lifetime.
-fn lifetime(program_args: &[OsString]) -> Option<&str> {
-    program_args.first()?.to_str().filter(|word| word.parse::<Duration>().is_ok())
+/// The word, if it can be nothing but a lifetime.
+fn as_lifetime(word: &OsString) -> Option<&str> {
+    word.to_str().filter(|word| word.parse::<Duration>().is_ok())
+}
+
+/// The error without the word that it quotes, if that is what `import` reads: the screen would show a token.
+fn without_secret(commands: &clap::Command, first: &OsStr, error: clap::Error) -> clap::Error {
+    let is_option = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) => word.starts_with('-'),
+        _ => true,
+    };
+    if first != "import" || error.kind() != ErrorKind::UnknownArgument || is_option {
+        return error;
+    }
+    let advice = "a token is given on standard input, because all users can see arguments: mytoken-ssh import < FILE";
+    commands.clone().error(ErrorKind::UnknownArgument, advice)
 }
 
 /// The command that is misspelt in `word`. Few hosts have such a name.
@@ -265,6 +285,17 @@ pub struct StatusOptions {
     /// Ask each mytoken's server whether it accepts it
     #[arg(long)]
     pub check: bool,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Default, Args)]
+pub struct DoctorOptions {
+    /// A host that you want to log in to, as for ssh
+    #[arg(value_name = "HOST", value_hint = ValueHint::Hostname)]
+    pub host: Option<String>,
+    /// Print a JSON list: part, level, text and fix
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `token`.

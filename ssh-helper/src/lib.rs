@@ -10,6 +10,7 @@ mod code;
 pub mod command_line;
 mod describe;
 mod differences;
+mod doctor;
 mod error;
 mod import;
 mod login;
@@ -21,6 +22,7 @@ mod privacy;
 #[cfg(test)]
 #[path = "../../tests/sample.rs"]
 mod sample;
+mod scope_and_audience;
 mod settings;
 mod signals;
 mod ssh;
@@ -67,6 +69,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Invocation::Import(options) => import::run(&options),
         Invocation::Export(options) => import::export(&options),
         Invocation::Logout(options) => logout::run(&options),
+        Invocation::Doctor(options) => doctor::run(&options),
     }
 }
 

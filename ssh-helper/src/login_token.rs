@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The token of one login: a sub-token of the stored mytoken, sent to the host as transfer code.
+//! The token of one login, made from the stored mytoken, which no login sends.
 //!
-//! The sub-token has only the rights that the login needs and expires within minutes, so a hostile host can do little
-//! with it. The stored mytoken rotates or is valid for weeks. It never leaves this machine.
+//! A host whose audience is known gets an access token for it. It verifies that without a request to the mytoken server,
+//! whose limit counts all requests of a host together, and never sees a mytoken. A session that is to have a mytoken, and a
+//! host that has to choose the audience, get a transfer code for a sub-token. That has only the rights that the login needs.
 
 mod sub_token;
 
@@ -12,16 +13,19 @@ use std::time::Duration;
 use mytoken::capabilities::{AT, CREATE_MYTOKEN, Capabilities, TOKENINFO_INTROSPECT};
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::restrictions::{Clause, Uses};
-use mytoken::server::{Deliver, Discovery, Server, SubTokenRequest};
-use mytoken::token_store::TokenStore;
+use mytoken::server::{AccessTokenRequest, Deliver, Discovery, Server, ServerError, SubTokenRequest};
+use mytoken::token_store::{AcquiredToken, StoredToken, TokenStore};
 use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
+use mytoken_wire::chunks;
 
 use self::sub_token::CreatedSubToken;
 use crate::askpass::responder::LoginTokenSource;
 use crate::error::Error;
+use crate::printable::printable;
+use crate::scope_and_audience::{choose, only_audience};
 
-/// Time limit for a token: discovery, lock of the store, creation of the sub-token.
+/// Time limit for a token: discovery, lock of the store, access token or sub-token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time limit for revoking the tokens of a failed login.
 const REVOCATION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,9 +43,50 @@ pub struct LoginTokenRequest {
     pub audience: String,
     /// Lifetime of the mytoken that the session keeps. `None`: the session keeps none.
     pub delegate: Option<Duration>,
+    /// Whether the host gets a transfer code although its audience is known.
+    pub code: bool,
+}
+
+/// How the host gets its token.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Form {
+    /// An access token with this scope and this one audience.
+    AccessToken { scope: String, audience: String },
+    /// A transfer code for a sub-token.
+    Code,
 }
 
 impl LoginTokenRequest {
+    /// How the host gets the token at time `now`. Fails if the stored mytoken cannot make it.
+    pub fn form(&self, stored: &StoredToken, now: u64) -> Result<Form, Error> {
+        if self.delegate.is_some() || self.code {
+            return self.check_code(stored, now);
+        }
+        if !stored.capabilities.has(AT) {
+            return Err(Error::MissingCapability { capability: AT });
+        }
+        let given = Some(self.audience.as_str()).filter(|audience| !audience.is_empty());
+        // At several audiences, the host could use the token elsewhere. With none, the provider would choose one.
+        let audience = given.or_else(|| only_audience(stored, &self.scope, now));
+        match audience.filter(|audience| audience.split_ascii_whitespace().count() == 1) {
+            Some(audience) => {
+                let (scope, audience) = choose(stored, &self.scope, audience, now)?;
+                Ok(Form::AccessToken { scope, audience })
+            }
+            None if stored.capabilities.has(CREATE_MYTOKEN) => self.check_code(stored, now),
+            None => Err(Error::Usage(format!(
+                "your mytoken does not say which audience {} has: name it with --audience, or in [[host]] of config.toml",
+                printable(&self.host)
+            ))),
+        }
+    }
+
+    fn check_code(&self, stored: &StoredToken, now: u64) -> Result<Form, Error> {
+        let uses = Uses::of(&self.capabilities(&stored.capabilities)?);
+        mytoken::restrictions::narrow(&stored.restrictions, &[self.clause(now)], uses, now)?;
+        Ok(Form::Code)
+    }
+
     /// The sub-token's clause at time `now`. A limit that is missing here is inherited from the parent, and a limit
     /// that exceeds the parent's is reduced to it.
     fn clause(&self, now: u64) -> Clause {
@@ -65,8 +110,8 @@ impl LoginTokenRequest {
     }
 }
 
-/// Creates sub-tokens of the mytoken that is stored for one server.
-pub struct SubTokenSource {
+/// Makes tokens for logins from the mytoken that is stored for one server.
+pub struct StoredMytokenSource {
     store: TokenStore,
     server: ServerUrl,
     http: HttpSettings,
@@ -76,7 +121,7 @@ pub struct SubTokenSource {
     created: Vec<CreatedSubToken>,
 }
 
-impl SubTokenSource {
+impl StoredMytokenSource {
     /// `requests`: one per account. `ca_configured`: `http` trusts the certificates of the command line or the
     /// configuration, so those that were given at `mytoken-ssh login` are not used.
     pub fn new(
@@ -104,11 +149,7 @@ impl SubTokenSource {
         if entry.expired(now) {
             return Err(Error::Expired { server: self.server.to_string() });
         }
-        for request in &self.requests {
-            let uses = Uses::of(&request.capabilities(&entry.capabilities)?);
-            mytoken::restrictions::narrow(&entry.restrictions, &[request.clause(now)], uses, now)?;
-        }
-        Ok(())
+        self.requests.iter().try_for_each(|request| request.form(&entry, now).map(drop))
     }
 
     /// Seconds until the last code expires, if the server says it.
@@ -134,7 +175,7 @@ pub fn trust_ca_file(http: &mut HttpSettings, ca_file: Option<&Path>) {
     }
 }
 
-impl LoginTokenSource for SubTokenSource {
+impl LoginTokenSource for StoredMytokenSource {
     fn token(&mut self, account: usize) -> Result<Secret, Error> {
         let request =
             self.requests.get(account).ok_or_else(|| Error::Usage("no token was requested for this host".into()))?;
@@ -144,6 +185,12 @@ impl LoginTokenSource for SubTokenSource {
         let server = Server::discover(&http, &self.server, deadline)?;
         self.discovery = Some(server.discovery().clone());
         let mut acquired = self.store.acquire(&self.server, deadline)?.ok_or_else(|| self.not_logged_in())?;
+        if let Form::AccessToken { scope, audience } = request.form(acquired.stored(), server.now())? {
+            if let Some(token) = access_token(&server, &mut acquired, request, &scope, &audience, deadline)? {
+                return Ok(token);
+            }
+            request.check_code(acquired.stored(), server.now())?;
+        }
         let parent = acquired.stored().clone();
         let sub_token = SubTokenRequest {
             parent: &parent.mytoken,
@@ -180,6 +227,27 @@ impl LoginTokenSource for SubTokenSource {
     }
 }
 
+/// An access token for the host. `None`: the provider gave another one, or one that the host cannot verify for itself, or too long a one.
+fn access_token(
+    server: &Server<'_>,
+    acquired: &mut AcquiredToken<'_>,
+    request: &LoginTokenRequest,
+    scope: &str,
+    audience: &str,
+    deadline: Deadline,
+) -> Result<Option<Secret>, Error> {
+    let mytoken = acquired.stored().mytoken.clone();
+    let asked = AccessTokenRequest { mytoken: &mytoken, scope, audience, comment: &request.name };
+    match server.access_token(&asked, &mut |successor| Ok(acquired.store_successor(successor)?), deadline) {
+        // An opaque token names no audience.
+        Ok(token) if token.audience.is_empty() || chunks::answers(&token.token).is_err() => Ok(None),
+        Ok(token) => Ok(Some(token.token)),
+        // The provider does not give what it is asked for. The host knows what its tokens are like.
+        Err(mytoken::Error::Server(ServerError::OtherAccessToken { .. })) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// A token that the user gave with `--token-file`.
 pub struct TokenFromFile(pub Secret);
 
@@ -192,6 +260,7 @@ impl LoginTokenSource for TokenFromFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scope_and_audience::tests::{NOW, stored};
 
     fn request(delegate: Option<u64>) -> LoginTokenRequest {
         LoginTokenRequest {
@@ -200,7 +269,65 @@ mod tests {
             scope: String::new(),
             audience: "https://testbed".into(),
             delegate: delegate.map(Duration::from_secs),
+            code: false,
         }
+    }
+
+    #[test]
+    fn a_host_gets_an_access_token_if_its_one_audience_is_known() {
+        let clause = |scope: &str, audience: &[&str]| serde_json::json!({"scope": scope, "audience": audience});
+        let (a, b, both, any) = (clause("r", &["a"]), clause("w", &["b"]), clause("r", &["a", "b"]), clause("r", &[]));
+        let token = |scope: &str, audience: &str| Some((scope.to_owned(), audience.to_owned()));
+        for (restrictions, scope, audience, expected) in [
+            (vec![&a], "", "", token("r", "a")),
+            (vec![&a, &b], "", "", None),
+            (vec![&a, &b], "w", "", token("w", "b")),
+            (vec![&a, &b], "", "b", token("w", "b")),
+            (vec![&a, &b], "", "a b", None),
+            (vec![&both], "", "", None),
+            (vec![&both], "", "b", token("r", "b")),
+            (vec![&both], "", "a b", None),
+            (vec![&any], "", "", None),
+            (vec![&any], "", "c", token("r", "c")),
+            (vec![&a, &any], "", "", None),
+            (vec![], "", "", None),
+            (vec![], "x", "c", token("x", "c")),
+        ] {
+            let restrictions = serde_json::json!(restrictions);
+            let asked = |delegate, code| LoginTokenRequest {
+                scope: scope.into(),
+                audience: audience.into(),
+                code,
+                ..request(delegate)
+            };
+            let of = |capabilities: &[&str], delegate, code| {
+                asked(delegate, code).form(&stored(capabilities, &restrictions), NOW)
+            };
+            let form = of(&["AT", "create_mytoken"], None, false);
+            let shown = format!("{restrictions} {scope} {audience}: {form:?}");
+            // Of two audiences in two clauses no token is for both.
+            let nowhere = audience == "a b" && restrictions == serde_json::json!([a, b]);
+            match form {
+                Ok(Form::AccessToken { scope, audience }) => assert_eq!(Some((scope, audience)), expected, "{shown}"),
+                Ok(Form::Code) => assert!(expected.is_none() && !nowhere, "{shown}"),
+                Err(_) => assert!(nowhere, "{shown}"),
+            }
+            for (delegate, code) in [(Some(60), false), (None, true)] {
+                let form = of(&["AT", "create_mytoken"], delegate, code);
+                assert_eq!(form.ok(), (!nowhere).then_some(Form::Code), "{shown}");
+            }
+            let alone = of(&["AT"], None, false);
+            assert_eq!(alone.is_ok(), expected.is_some(), "{shown}");
+            assert!(alone.is_ok() || alone.unwrap_err().to_string().contains("which audience testbed has"), "{shown}");
+            assert!(of(&["create_mytoken"], None, false).is_err(), "{shown}");
+        }
+        // What the mytoken does not give, and an expired one.
+        let restrictions = serde_json::json!([a]);
+        let other = LoginTokenRequest { audience: "other".into(), ..request(None) };
+        assert!(other.form(&stored(&["AT"], &restrictions), NOW).unwrap_err().to_string().contains("audience other"));
+        let expired = StoredToken { expires_at: Some(NOW - 1), ..stored(&["AT"], &restrictions) };
+        let own = LoginTokenRequest { audience: String::new(), ..request(None) };
+        assert!(matches!(own.form(&expired, NOW), Err(Error::Expired { .. })));
     }
 
     #[test]

@@ -52,6 +52,18 @@ pub struct HostRule {
     pub scope: Option<String>,
     /// Audience of the login's token; default: the audience of the stored mytoken.
     pub audience: Option<String>,
+    /// What the host gets.
+    pub send: Option<Sent>,
+}
+
+/// `send` of `[[host]]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sent {
+    /// An access token if the host's audience is known, and a transfer code otherwise or with `--delegate`.
+    AccessToken,
+    /// A transfer code at each login.
+    TransferCode,
 }
 
 /// Configuration of user and site.

@@ -8,8 +8,24 @@
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use nix::libc;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::error::Error;
+
+/// Sets the returned flag on Ctrl-C, instead of ending the program: between the server's only answer with the token and
+/// its storage, the token would be lost.
+pub fn watch_signals() -> Result<Arc<AtomicBool>, Error> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in not_ignored(&[SIGINT, SIGTERM, SIGHUP]) {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .map_err(Error::system("cannot watch for signals"))?;
+    }
+    Ok(interrupted)
+}
 
 /// The signals among `signals` that are not ignored.
 pub fn not_ignored(signals: &[c_int]) -> Vec<c_int> {
@@ -27,7 +43,7 @@ fn is_ignored(signal: c_int) -> bool {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE};
+    use signal_hook::consts::SIGPIPE;
 
     use super::*;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytoken-ssh status`: shows the stored mytokens, without any request over the network but with `--check`.
 
-mod server_check;
+pub mod server_check;
 
 use std::process::ExitCode;
 
@@ -119,7 +119,8 @@ fn describe_entry(Seen { entry, check }: &Seen, now: u64) -> String {
     if let Some(check) = check {
         lines.push(format!("  {}", check.line()));
         lines.extend(check.clock.iter().map(|clock| format!("  {clock}")));
-    } else if entry.expired(now) {
+    }
+    if entry.expired(now) && check.as_ref().is_none_or(|check| check.state == State::Unknown) {
         lines.push("  run: mytoken-ssh login".into());
     }
     lines.push(String::new());

@@ -237,6 +237,23 @@ fn reserved_disk_space_is_used_or_freed() {
     drop(acquired);
     assert_eq!(files(), before);
     assert_eq!(store.token(&server()).unwrap(), Some(entry("three.three.three", true)), "the file has no filler left");
+    // Room for a token that is yet to come: used by it alone, and freed with the lock.
+    let room = || dir.join(".new-mytoken.example.org.json").exists();
+    let mut guard = store.lock(soon()).unwrap();
+    guard.keep_room(&server()).unwrap();
+    let mut other = entry("other.other.other", false);
+    other.server = ServerUrl::parse("https://other.example.org", false).unwrap();
+    guard.put(&other).unwrap();
+    assert!(room());
+    guard.put(&entry("four.four.four", true)).unwrap();
+    guard.put(&entry("five.five.five", true)).unwrap();
+    assert!(!room());
+    guard.remove(&other.server).unwrap();
+    guard.keep_room(&server()).unwrap();
+    assert!(room());
+    drop(guard);
+    assert_eq!(files(), before);
+    assert_eq!(store.token(&server()).unwrap(), Some(entry("five.five.five", true)));
     // A file that a crash left does not disturb.
     fs::write(dir.join(".new-mytoken.example.org.json"), "left").unwrap();
     assert!(store.acquire(&server(), soon()).unwrap().is_some());
@@ -297,10 +314,18 @@ fn fill_a_small_disk_in_a_child_process() {
     acquired.store_successor(&Secret::new(successor.as_str())).unwrap();
     assert_eq!(stored(), successor);
     drop(acquired);
+    fs::remove_file(disk.path().join("ballast")).unwrap();
+    let mut guard = store.lock(soon()).unwrap();
+    guard.keep_room(&server()).unwrap();
+    fill();
+    let imported = format!("three.{}.three", "x".repeat(1_000));
+    guard.put(&entry(&imported, true)).unwrap();
+    assert_eq!(stored(), imported);
+    drop(guard);
     // The disk is full, so the token is not used.
     fill();
     assert!(store.acquire(&server(), soon()).is_err());
-    assert_eq!(stored(), successor);
+    assert_eq!(stored(), imported);
 }
 
 /// Not a test: a child process that rotates the token n -> n+1 in a loop.

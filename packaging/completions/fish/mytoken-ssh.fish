@@ -36,6 +36,7 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "code" -d 'P
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "import" -d 'Store a mytoken, short token or transfer code that you give on standard input'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "export" -d 'Print a stored mytoken, for `mytoken-ssh import` on another machine'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "logout" -d 'Revoke a stored mytoken with every mytoken made from it, and remove it'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "doctor" -d 'Look for what keeps logins from working'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l server -d 'The same as SERVER' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l issuer -d 'URL of your OpenID provider' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l name -d 'Name of the mytoken in the server\'s lists [default: as at your last login, else this machine\'s name]' -r
@@ -92,3 +93,5 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l serve
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l ca -d 'PEM file with the CA certificates to trust' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -l forget -d 'Remove the stored mytoken even if it cannot be revoked'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand logout" -s h -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand doctor" -l json -d 'Print a JSON list: part, level, text and fix'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand doctor" -s h -l help -d 'Print help'

@@ -71,8 +71,11 @@ fn with_values(command: &Command, synopsis: &str) -> String {
         let (Some(option), Some([value, ..])) = (argument.get_long(), argument.get_value_names()) else { continue };
         let option = format!("\\fB\\-\\-{}\\fR", option.replace('-', "\\-"));
         let is_optional = argument.get_num_args().is_some_and(|count| count.min_values() == 0);
-        let value = if is_optional { format!("[\\fI{value}\\fR]") } else { format!("\\fI{value}\\fR") };
-        let shown = format!("{option} {value}");
+        let shown = match (is_optional, argument.is_require_equals_set()) {
+            (true, true) => format!("{option}[=\\fI{value}\\fR]"),
+            (true, false) => format!("{option} [\\fI{value}\\fR]"),
+            (false, _) => format!("{option} \\fI{value}\\fR"),
+        };
         text = text.replace(&format!("<{option}>"), &shown).replace(&format!("[{option}]"), &format!("[{shown}]"));
     }
     // `clap_mangen` shows neither the two dashes in front of a command nor that it may have several words.

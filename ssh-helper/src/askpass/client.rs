@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use mytoken::Secret;
+use nix::unistd::getppid;
 use zeroize::Zeroizing;
 
 use super::message::{
@@ -55,7 +56,7 @@ fn ask_wrapper(event: AskpassEvent) -> Result<AskpassResponse, Error> {
         return Err(Error::System { action: action.into(), reason: "it belongs to another user".into() });
     }
     stream.set_read_timeout(Some(RESPONSE_TIMEOUT)).map_err(Error::system(action))?;
-    send(&stream, &AskpassRequest { nonce, event })?;
+    send(&stream, &AskpassRequest { nonce, ssh: getppid().as_raw(), event })?;
     receive(&stream)
 }
 

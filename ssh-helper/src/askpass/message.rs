@@ -35,6 +35,8 @@ const CONNECTION: &str = "the askpass socket";
 pub struct AskpassRequest {
     /// Nonce of the run. The wrapper refuses a request with another one.
     pub nonce: Secret,
+    /// The ssh that started the askpass, by its process id: each connection has one of its own.
+    pub ssh: i32,
     /// Why ssh started the askpass.
     pub event: AskpassEvent,
 }

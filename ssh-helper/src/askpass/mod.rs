@@ -7,7 +7,7 @@
 //! nonce.
 
 pub mod client;
-mod directory;
+pub mod directory;
 pub mod message;
 pub mod prompt;
 pub mod responder;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which prompt gets which answer. Each account gets one token, once, and only for its token prompt.
+//! Which prompt gets which answer. Each connection to an account gets one token, once, and only for its token prompt.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Instant;
 
 use mytoken::Secret;
@@ -13,8 +15,8 @@ use crate::printable::printable;
 
 /// Where a token comes from.
 pub trait LoginTokenSource: Send {
-    /// Gets the token for the account with this index. Called when the host asks, and at most once per account: a login
-    /// by key makes no token.
+    /// Gets the token for the account with this index. Called when the host asks, and at most once per connection: a
+    /// login by key makes no token.
     fn token(&mut self, account: usize) -> Result<Secret, Error>;
 
     /// Revokes the tokens that were made, because the login has failed. Returns a warning for each that may still be
@@ -24,7 +26,7 @@ pub trait LoginTokenSource: Send {
     }
 }
 
-/// How far the token of an account has been sent.
+/// How far the token of a connection has been sent.
 #[derive(Debug)]
 enum Progress {
     NotRequested,
@@ -40,7 +42,10 @@ enum Progress {
 /// Decides how to respond to the askpass processes of one run.
 pub struct Responder {
     accounts: Vec<RemoteAccount>,
-    progress: Vec<Progress>,
+    /// By account and by the ssh that connects to it.
+    progress: HashMap<(usize, i32), Progress>,
+    /// How many connections to one account the program makes at most.
+    most_connections: usize,
     last_answers: Vec<Option<Instant>>,
     authenticated: bool,
     token_prompts: Vec<String>,
@@ -51,18 +56,30 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// `show` prints a line for the user.
+    /// `most_connections`: to one account. `show` prints a line for the user.
     pub fn new(
         accounts: Vec<RemoteAccount>,
+        most_connections: usize,
         token_prompts: Vec<String>,
         nonce: Secret,
         previous: PreviousAskpass,
         source: Box<dyn LoginTokenSource>,
         show: Box<dyn FnMut(&str) + Send>,
     ) -> Self {
-        let progress = accounts.iter().map(|_| Progress::NotRequested).collect();
+        let progress = HashMap::new();
         let last_answers = accounts.iter().map(|_| None).collect();
-        Self { accounts, progress, last_answers, authenticated: false, token_prompts, nonce, previous, source, show }
+        Self {
+            accounts,
+            progress,
+            most_connections,
+            last_answers,
+            authenticated: false,
+            token_prompts,
+            nonce,
+            previous,
+            source,
+            show,
+        }
     }
 
     /// Responds to one request.
@@ -85,7 +102,7 @@ impl Responder {
         for message in messages {
             (self.show)(&format!("{host}: {}", printable(message)));
         }
-        match self.next_answer(account, part) {
+        match self.next_answer(account, request.ssh, part) {
             Ok(answer) => {
                 if let Some(last) = self.last_answers.get_mut(account) {
                     *last = Some(Instant::now());
@@ -99,8 +116,13 @@ impl Responder {
         }
     }
 
-    fn next_answer(&mut self, account: usize, part: Part) -> Result<Secret, Error> {
-        let Some(progress) = self.progress.get_mut(account) else { return Err(Error::TokenAlreadySent) };
+    fn next_answer(&mut self, account: usize, ssh: i32, part: Part) -> Result<Secret, Error> {
+        let connections = self.progress.keys().filter(|(other, _)| *other == account).count();
+        let progress = match self.progress.entry((account, ssh)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(fresh) if connections < self.most_connections => fresh.insert(Progress::NotRequested),
+            Entry::Vacant(_) => return Err(Error::TokenAlreadySent),
+        };
         match (std::mem::replace(progress, Progress::Refused), part) {
             (Progress::NotRequested, Part::First) => {
                 let token = self.source.token(account)?;
@@ -141,7 +163,7 @@ impl Responder {
 
     /// Whether a host asked for a token and got none, or asked twice. The user has seen the reason.
     pub fn has_refused(&self) -> bool {
-        self.progress.iter().any(|progress| matches!(progress, Progress::Refused))
+        self.progress.values().any(|progress| matches!(progress, Progress::Refused))
     }
 }
 
@@ -183,14 +205,17 @@ mod tests {
         let lines = Arc::clone(&shown);
         let show = Box::new(move |line: &str| lines.lock().unwrap().push(line.to_owned()));
         let previous = PreviousAskpass { program: Some("/usr/bin/old".into()), require: None };
-        let responder = Responder::new(accounts, vec![prompt.into()], Secret::new("nonce"), previous, source, show);
+        let responder = Responder::new(accounts, 2, vec![prompt.into()], Secret::new("nonce"), previous, source, show);
         TestResponder { responder, tokens_made, shown }
     }
 
     impl TestResponder {
         fn ask(&mut self, prompt: &str) -> AskpassResponse {
+            self.ask_by(7, prompt)
+        }
+        fn ask_by(&mut self, ssh: i32, prompt: &str) -> AskpassResponse {
             let event = AskpassEvent::Prompt(prompt.into());
-            self.responder.respond(&AskpassRequest { nonce: Secret::new("nonce"), event })
+            self.responder.respond(&AskpassRequest { nonce: Secret::new("nonce"), ssh, event })
         }
         fn token(&mut self, prompt: &str) -> Option<String> {
             match self.ask(prompt) {
@@ -211,10 +236,31 @@ mod tests {
     }
 
     #[test]
+    fn each_connection_to_a_host_gets_one_token_and_no_more_than_the_program_makes() {
+        let long: &'static str = Box::leak("x".repeat(1500).into_boxed_str());
+        let mut run = responder_with(vec![Ok(long), Ok("BBBB")]);
+        let mut sent = |ssh, prompt: &str| match run.ask_by(ssh, &format!("(alice@testbed) {prompt}")) {
+            AskpassResponse::Token(token) => Some(token.expose().chars().take(5).collect::<String>()),
+            _ => None,
+        };
+        // Each with pieces of its own.
+        for ssh in [7, 8] {
+            assert_eq!(sent(ssh, "Access Token: ").as_deref(), Some("@1/2:"));
+        }
+        for ssh in [8, 7] {
+            assert_eq!(sent(ssh, "Access Token (2/2): ").as_deref(), Some("@2/2:"));
+            assert_eq!(sent(ssh, "Access Token: "), None);
+        }
+        assert_eq!(sent(9, "Access Token: "), None);
+        assert_eq!(*run.tokens_made.lock().unwrap(), 2);
+        assert!(run.token("(alice@other) Access Token: ").is_some());
+    }
+
+    #[test]
     fn a_request_with_another_nonce_is_refused() {
         let mut run = responder_with(vec![Ok("AAAA"), Ok("BBBB")]);
         for event in [AskpassEvent::Prompt("(alice@testbed) Access Token: ".into()), AskpassEvent::Authenticated] {
-            let request = AskpassRequest { nonce: Secret::new("other"), event };
+            let request = AskpassRequest { nonce: Secret::new("other"), ssh: 7, event };
             assert!(matches!(run.responder.respond(&request), AskpassResponse::Refused));
         }
         assert!(!run.responder.authenticated());

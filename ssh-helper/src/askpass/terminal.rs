@@ -4,17 +4,18 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::{Handle, Signals};
 use zeroize::Zeroizing;
 
 use crate::printable::printable_lines;
 use crate::signals::not_ignored;
 
-/// Longest answer in bytes, for example a passphrase. ssh itself takes 1023 bytes (SSH-15).
-const MAX_ANSWER: usize = 1024;
+/// Longest answer in bytes: a terminal gives no longer line. ssh itself takes 1023 bytes (SSH-15).
+const MAX_ANSWER: usize = 4095;
 
 /// An answer without its newline.
 pub type Line = Zeroizing<Vec<u8>>;
@@ -113,6 +114,8 @@ fn read_line(terminal: &mut File) -> Option<Line> {
 /// one has ended it.
 struct EchoOff {
     before: Arc<Mutex<Option<(File, Termios)>>>,
+    signals: Handle,
+    watcher: Option<JoinHandle<()>>,
 }
 
 impl EchoOff {
@@ -122,10 +125,11 @@ impl EchoOff {
         let mut without_echo = before.clone();
         without_echo.local_flags.remove(LocalFlags::ECHO);
         let mut signals = Signals::new(not_ignored(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP])).ok()?;
-        let echo_off = Self { before: Arc::new(Mutex::new(Some((handle, before)))) };
+        let before = Arc::new(Mutex::new(Some((handle, before))));
+        let mut echo_off = Self { before: Arc::clone(&before), signals: signals.handle(), watcher: None };
         tcsetattr(terminal, SetArg::TCSAFLUSH, &without_echo).ok()?;
-        let shared = Arc::clone(&echo_off.before);
-        std::thread::spawn(move || {
+        let shared = before;
+        echo_off.watcher = Some(std::thread::spawn(move || {
             for signal in signals.forever() {
                 // The lock is held until echo is off again, so that this thread does not switch it off after `drop`.
                 let mut before = shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,13 +142,16 @@ impl EchoOff {
                     let _ = tcsetattr(terminal, SetArg::TCSADRAIN, &without_echo);
                 }
             }
-        });
+        }));
         Some(echo_off)
     }
 }
 
 impl Drop for EchoOff {
     fn drop(&mut self) {
+        // From now on a signal is the caller's: the thread would end the process in the middle of what it does with the answer.
+        self.signals.close();
+        let _ = self.watcher.take().map(JoinHandle::join);
         restore(self.before.lock().unwrap_or_else(PoisonError::into_inner).take().as_ref());
     }
 }

@@ -7,7 +7,6 @@ mod screen;
 use mytoken::server::ServerError;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use mytoken::http::HttpClient;
 use mytoken::server::{Granted, LoginRequest, PendingLogin, Server};
 use mytoken::token_store::{StoredToken, TokenStore};
 use mytoken::{Clock, Deadline, SystemClock};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::request::RequestedMytoken;
 use self::screen::Screen;
@@ -27,7 +25,7 @@ use crate::login_token::trust_ca_file;
 use crate::output::tell;
 use crate::printable::printable;
 use crate::settings::HelperSettings;
-use crate::signals::not_ignored;
+use crate::signals::watch_signals;
 use mytoken::time_format::validity;
 
 /// Time limit for one request to the server, or for the lock of the store.
@@ -106,17 +104,6 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Sets the returned flag on Ctrl-C, instead of ending the program: between the server's only answer with the token and
-/// its storage, the token would be lost.
-pub fn watch_signals() -> Result<Arc<AtomicBool>, Error> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in not_ignored(&[SIGINT, SIGTERM, SIGHUP]) {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))
-            .map_err(Error::system("cannot watch for signals"))?;
-    }
-    Ok(interrupted)
 }
 
 fn wait_for_consent(

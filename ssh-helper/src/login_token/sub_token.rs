@@ -34,11 +34,13 @@ impl CreatedSubToken {
     pub fn new(granted: Granted, now: u64, parent: &StoredToken, name: &str, host: &str) -> Self {
         let lifetime = granted.expires_at.map(|exp| Duration::from_secs(exp.saturating_sub(now)));
         let (parent, name, host) = (token_id(parent), name.to_owned(), host.to_owned());
-        let code_lifetime = granted.code_expires_at.map(|exp| exp.saturating_sub(now));
+        // A code for a mytoken that has expired is of no use.
+        let code_lifetime = granted.code_expires_at.into_iter().chain(granted.expires_at).min();
+        let code_lifetime = code_lifetime.map(|exp| exp.saturating_sub(now));
         Self { granted, lifetime, code_lifetime, created: Instant::now(), parent, name, host }
     }
 
-    /// Seconds from the creation to the end of its code, if the server says it.
+    /// Seconds from the creation to the end of its code or of the sub-token itself, if the server says it.
     pub fn code_lifetime(&self) -> Option<u64> {
         self.code_lifetime
     }

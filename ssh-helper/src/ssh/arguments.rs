@@ -69,6 +69,14 @@ pub fn destination_queries(program: Program, args: &[OsString]) -> Vec<Query> {
     queries
 }
 
+/// How many connections to one account `program` makes at most: scp makes one for each of its operands.
+pub fn most_connections(program: Program, args: &[OsString]) -> usize {
+    match program {
+        Program::Scp => split_arguments(program, args).1.len().max(1),
+        Program::Ssh | Program::Sftp => 1,
+    }
+}
+
 /// Whether ssh logs in with these arguments: not with `-G` (prints the configuration), `-O` (speaks to a shared connection), `-Q` and `-V`.
 /// ssh reads options before the host and after it, up to the command.
 fn logs_in(args: &[OsString]) -> bool {

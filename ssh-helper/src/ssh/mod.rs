@@ -5,8 +5,8 @@ pub mod arguments;
 mod foreground;
 mod options;
 mod outcome;
-mod resolution;
-mod version;
+pub mod resolution;
+pub mod version;
 pub mod wrapper;
 
 /// Whether the user's ssh configuration has another host name for `host`.

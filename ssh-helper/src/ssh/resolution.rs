@@ -39,8 +39,48 @@ pub fn shell_override() -> Option<(&'static str, &'static str)> {
     (runs_nothing || !is_executable).then_some(("SHELL", "/bin/sh"))
 }
 
+/// The output of `ssh -G`: lines of `keyword value`, with keywords in lower case.
+#[derive(Debug)]
+pub struct Configuration(String);
+
+impl Configuration {
+    /// Of this output.
+    #[cfg(test)]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The first value of a keyword.
+    pub fn get(&self, keyword: &str) -> Option<&str> {
+        let mut values = self.0.lines().filter_map(|line| line.strip_prefix(keyword)?.strip_prefix(' '));
+        values.next().filter(|value| !value.is_empty())
+    }
+
+    /// The host that ssh connects to.
+    pub fn destination(&self) -> Option<ResolvedDestination> {
+        parse(&self.0)
+    }
+
+    /// The name of the host's key in `known_hosts`.
+    pub fn name_of_key(&self) -> String {
+        let hostname = self.get("hostname").unwrap_or_default();
+        match (self.get("hostkeyalias"), self.get("port")) {
+            (Some(alias), _) => alias.to_owned(),
+            (None, Some(port)) if port != "22" => format!("[{hostname}]:{port}"),
+            (None, _) => hostname.to_owned(),
+        }
+    }
+}
+
 /// Asks ssh for the destination of `query`. `None`: ssh does not connect with these arguments (`-V`, `-Q`).
 pub fn resolve(ssh: &OsStr, query: &Query) -> Result<Option<ResolvedDestination>, Error> {
+    let Some(configuration) = configuration(ssh, query)? else { return Ok(None) };
+    let not_resolved = || Error::NotResolved { message: "ssh -G names no user or host".into() };
+    configuration.destination().map(Some).ok_or_else(not_resolved)
+}
+
+/// Asks ssh for its configuration for `query`. `None`: ssh does not connect with these arguments.
+pub fn configuration(ssh: &OsStr, query: &Query) -> Result<Option<Configuration>, Error> {
     let output = Command::new(ssh)
         .arg("-G")
         .args(query)
@@ -48,23 +88,18 @@ pub fn resolve(ssh: &OsStr, query: &Query) -> Result<Option<ResolvedDestination>
         .stdin(Stdio::null())
         .output()
         .map_err(Error::cannot_run(ssh))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    // SSH-22: shown only if ssh -G fails, it also warns about a missing terminal when it succeeds.
-    let not_resolved = || Error::NotResolved { message: printable(String::from_utf8_lossy(&output.stderr).trim()) };
     if !output.status.success() {
-        return Err(not_resolved());
+        // SSH-22: shown only if ssh -G fails, it also warns about a missing terminal when it succeeds.
+        return Err(Error::NotResolved { message: printable(String::from_utf8_lossy(&output.stderr).trim()) });
     }
-    if !text.lines().any(|line| line.starts_with("hostname ")) {
-        return Ok(None);
-    }
-    parse(&text).map(Some).ok_or_else(not_resolved)
+    let found = Configuration(String::from_utf8_lossy(&output.stdout).into_owned());
+    Ok(found.get("hostname").is_some().then_some(found))
 }
 
-/// Reads the output of `ssh -G`: lines of `keyword value`, with keywords in lower case.
+/// Reads the output of `ssh -G`.
 pub(crate) fn parse(text: &str) -> Option<ResolvedDestination> {
-    let value = |keyword: &str| {
-        text.lines().find_map(|line| line.strip_prefix(keyword)?.strip_prefix(' ')).filter(|value| !value.is_empty())
-    };
+    let configuration = Configuration(text.to_owned());
+    let value = |keyword: &str| configuration.get(keyword);
     let hostname = value("hostname")?.to_owned();
     // SSH-17: in its prompts ssh shows the alias if there is one, and every host name in lower case.
     let shown = value("hostkeyalias").unwrap_or(&hostname).to_ascii_lowercase();

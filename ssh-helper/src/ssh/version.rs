@@ -10,14 +10,15 @@ use crate::printable::printable;
 /// First release that puts `(user@host) ` in front of keyboard-interactive prompts (SSH-17).
 const OLDEST: (u32, u32) = (8, 5);
 
-/// Refuses an ssh that does not show the destination in its prompts: any host could get the token.
-pub fn check_version(ssh: &OsStr) -> Result<(), Error> {
+/// The first line of `ssh -V`. Refuses an ssh that does not show the destination in its prompts: any host could get the token.
+pub fn check_version(ssh: &OsStr) -> Result<String, Error> {
     let output = Command::new(ssh).arg("-V").stdin(Stdio::null()).output().map_err(Error::cannot_run(ssh))?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let first = printable(text.lines().next().unwrap_or("this ssh"));
     match parse_version(&text) {
-        Some(found) if found >= OLDEST => Ok(()),
+        Some(found) if found >= OLDEST => Ok(first),
         Some((major, minor)) => Err(Error::SshTooOld { found: format!("OpenSSH {major}.{minor}") }),
-        None => Err(Error::SshTooOld { found: printable(text.lines().next().unwrap_or("this ssh")) }),
+        None => Err(Error::SshTooOld { found: first }),
     }
 }
 

@@ -12,7 +12,7 @@ use mytoken::random::random;
 use mytoken::token::session_mytoken_name;
 use zeroize::Zeroizing;
 
-use super::arguments::{Program, destination_queries};
+use super::arguments::{Program, destination_queries, most_connections};
 use super::foreground::{self, ProgramExit};
 use super::options::helper_options;
 use super::outcome::RunOutcome;
@@ -23,9 +23,9 @@ use crate::askpass::responder::{LoginTokenSource, Responder};
 use crate::askpass::server::AskpassServer;
 use crate::command_line::{LoginTokenOptions, WrapperOptions};
 use crate::error::Error;
-use crate::login_token::{LoginTokenRequest, SubTokenSource, TokenFromFile};
+use crate::login_token::{LoginTokenRequest, StoredMytokenSource, TokenFromFile};
 use crate::output::tell;
-use crate::settings::{HelperSettings, HostRule};
+use crate::settings::{HelperSettings, HostRule, Sent};
 
 /// Runs `program` and exits with its status.
 pub fn run(program: Program, wrapper: &WrapperOptions) -> Result<ExitCode, Error> {
@@ -55,7 +55,9 @@ pub fn run(program: Program, wrapper: &WrapperOptions) -> Result<ExitCode, Error
     };
     let nonce = Secret::new(format!("{:032x}", random::<u128>()));
     let show = Box::new(|line: &str| tell(line));
-    let responder = Responder::new(accounts, settings.token_prompts(), nonce.clone(), previous, source, show);
+    let connections = most_connections(program, &wrapper.args);
+    let prompts = settings.token_prompts();
+    let responder = Responder::new(accounts, connections, prompts, nonce.clone(), previous, source, show);
     let server = AskpassServer::start(responder)?;
 
     let exit = foreground::run(build_command(program, wrapper, &destinations, &server, &nonce));
@@ -134,26 +136,28 @@ fn token_source(
         }
         return Ok(Box::new(TokenFromFile(read_token(file)?)));
     }
-    Ok(Box::new(sub_token_source(settings, &wrapper.token, destinations)?))
+    let requests =
+        destinations.iter().map(|destination| token_request(settings, &wrapper.token, destination)).collect();
+    Ok(Box::new(stored_mytoken_source(settings, &wrapper.token, requests)?))
 }
 
-/// Makes tokens for these hosts from the stored mytoken, which can make them.
-pub fn sub_token_source(
+/// Makes these tokens from the stored mytoken, which can make them.
+pub fn stored_mytoken_source(
     settings: &HelperSettings,
     options: &LoginTokenOptions,
-    destinations: &[ResolvedDestination],
-) -> Result<SubTokenSource, Error> {
+    requests: Vec<LoginTokenRequest>,
+) -> Result<StoredMytokenSource, Error> {
     let store = settings.store()?;
     let server = settings.stored_server(options.server.as_deref(), &store)?;
-    let requests = destinations.iter().map(|destination| token_request(settings, options, destination)).collect();
     let http = settings.http(options.ca.as_deref());
     let ca_configured = options.ca.is_some() || settings.user.ca_file.is_some();
-    let mut source = SubTokenSource::new(store, server, http, ca_configured, requests);
+    let mut source = StoredMytokenSource::new(store, server, http, ca_configured, requests);
     source.check()?;
     Ok(source)
 }
 
-fn token_request(
+/// The token for a host.
+pub fn token_request(
     settings: &HelperSettings,
     options: &LoginTokenOptions,
     destination: &ResolvedDestination,
@@ -172,6 +176,7 @@ fn token_request(
         scope: options.scope.clone().unwrap_or_else(|| of_rule(|rule| rule.scope.clone())),
         audience: options.audience.clone().unwrap_or_else(|| of_rule(|rule| rule.audience.clone())),
         delegate: options.delegate.map(Into::into),
+        code: rule.and_then(|rule| rule.send) == Some(Sent::TransferCode),
     }
 }
 

@@ -17,6 +17,14 @@ pub fn without_terminal(root: &Path, home: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// The helper at the terminal that is its standard input.
+pub fn at_terminal(root: &Path, home: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("env");
+    command.args([DEFAULT_SIGNALS, "setsid", "--ctty", "--wait", env!("CARGO_BIN_EXE_mytoken-ssh")]).args(args);
+    set_environment(&mut command, root, home);
+    command
+}
+
 /// The helper from a shell that has run `setup`. The shell replaces itself, so the child is the helper, and tests can
 /// send signals to it.
 pub fn after(setup: &str, root: &Path, home: &Path, args: &[&str]) -> Command {

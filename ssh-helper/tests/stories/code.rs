@@ -2,8 +2,9 @@
 //! `mytoken-ssh code`.
 
 use std::fs::File;
+use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::login_site::{AUDIENCE, LoginSite, stderr};
 
@@ -51,9 +52,25 @@ fn a_code_that_nobody_got_is_revoked() {
         stderr(&output),
         "mytoken-ssh: cannot write to standard output: No space left on device (os error 28)\n"
     );
-    let journal = site.control("GET", "/journal?service=mytoken", &Value::Null);
-    let revocations = journal.as_array().unwrap().iter().filter(|request| request["endpoint"] == "revocation");
-    assert_eq!(revocations.map(|request| request["status"].clone()).collect::<Vec<_>>(), [204], "{journal}");
+    assert_eq!(site.answered("revocation"), [204]);
+}
+
+/// The server answers once: the code, the access token and the successor of the stored mytoken would be lost.
+#[test]
+fn ctrl_c_loses_no_successor_and_leaves_no_code() {
+    for (args, endpoint, revoked) in [(&["code", "tb"][..], "mytoken", 1), (&["token"], "access_token", 0)] {
+        let site = LoginSite::start();
+        let first = site.store_mytoken(CAPABILITIES, &json!({"on_AT": true, "on_other": true}));
+        site.delay_one(endpoint);
+        let child = site.direct(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        site.wait_for_request(endpoint);
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.code() == Some(130) && output.stdout.is_empty(), "{args:?}: {output:?}");
+        assert_eq!(site.answered("revocation").len(), revoked, "{args:?}");
+        assert_ne!(site.stored().unwrap().mytoken, first.mytoken, "{args:?}");
+        assert!(site.run(&["ssh", "tb"]).status.success(), "{args:?}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mytoken::http::{HttpClient, HttpSettings, Roots};
 use mytoken::server::{Granted, Server};
@@ -26,6 +26,12 @@ use crate::programs;
 
 /// The audience of all tokens.
 pub const AUDIENCE: &str = "https://testbed";
+
+/// How the host asks for a token, and for the rest of one that comes in pieces.
+pub const WHOLE_TOKEN: &str = "ask '(alice@testbed) Access Token: '
+case $answer in @1/*) count=${answer#@1/}; count=${count%%:*}; piece=2
+    while [ $piece -le $count ]; do ask \"(alice@testbed) Access Token ($piece/$count): \"; piece=$((piece+1)); done;;
+esac";
 
 /// Servers and home directory. The servers are stopped when it is dropped.
 pub struct LoginSite {
@@ -84,7 +90,27 @@ impl LoginSite {
             self.ca().display()
         );
         fs::write(self.path("home/.config/mytoken/config.toml"), config).unwrap();
-        self.install_ssh("ask '(alice@testbed) Access Token: '");
+        self.install_ssh(WHOLE_TOKEN);
+    }
+
+    /// Adds lines to the user's configuration.
+    pub fn configure(&self, lines: &str) {
+        let file = self.path("home/.config/mytoken/config.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        fs::write(&file, config + lines).unwrap();
+    }
+
+    /// The access tokens that the hosts got; the pieces of each are joined.
+    pub fn access_tokens(&self) -> Vec<Secret> {
+        let mut tokens: Vec<String> = Vec::new();
+        for answer in self.answers() {
+            match answer.split_once(':') {
+                Some((mark, piece)) if !mark.starts_with("@1/") => tokens.last_mut().unwrap().push_str(piece),
+                Some((_, piece)) => tokens.push(piece.to_owned()),
+                None => tokens.push(answer),
+            }
+        }
+        tokens.into_iter().map(Secret::new).collect()
     }
 
     /// Installs a fake ssh that runs the shell script `login`. In the script, `ask PROMPT` asks the askpass and appends
@@ -141,6 +167,39 @@ impl LoginSite {
     /// The helper without a controlling terminal.
     pub fn helper(&self, args: &[&str]) -> Command {
         helper_command::without_terminal(self.dir.path(), &self.path("home"), args)
+    }
+
+    /// The helper as the process that tests send signals to.
+    pub fn direct(&self, args: &[&str]) -> Command {
+        helper_command::after("true", self.dir.path(), &self.path("home"), args)
+    }
+
+    /// The helper at the terminal that is its standard input.
+    pub fn at_terminal(&self, args: &[&str]) -> Command {
+        helper_command::at_terminal(self.dir.path(), &self.path("home"), args)
+    }
+
+    /// The server carries out the next request to `endpoint`, and answers more than a second later.
+    pub fn delay_one(&self, endpoint: &str) {
+        self.control("DELETE", "/journal", &Value::Null);
+        let fault = json!({"name": "latency", "ms": 1_500, "endpoint": endpoint, "times": 1});
+        self.control("POST", "/mytoken/fault", &fault);
+    }
+
+    /// The statuses of the server's answers at `endpoint`.
+    pub fn answered(&self, endpoint: &str) -> Vec<Value> {
+        let journal = self.control("GET", "/journal?service=mytoken", &Value::Null);
+        let requests = journal.as_array().unwrap().iter().filter(|request| request["endpoint"] == endpoint);
+        requests.map(|request| request["status"].clone()).collect()
+    }
+
+    /// Waits until a request to `endpoint` was carried out.
+    pub fn wait_for_request(&self, endpoint: &str) {
+        let start = Instant::now();
+        while self.answered(endpoint).is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(20), "no request to {endpoint}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub fn run(&self, args: &[&str]) -> Output {

@@ -4,6 +4,7 @@
 
 mod access_token;
 mod code;
+mod doctor;
 mod import;
 mod login;
 mod login_site;

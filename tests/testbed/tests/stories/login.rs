@@ -141,6 +141,10 @@ fn scp_and_sftp_go_through_the_helper() -> Result<()> {
         let copied = "echo treasure >here && mytoken-ssh scp here testbed:there && cat there \
                       && printf 'get there back\\n' >batch && mytoken-ssh sftp -oBatchMode=no -b batch testbed >&2 && cat back";
         assert_eq!(site.sh("alice", copied)?.ok()?.lines(), ["treasure", "treasure"]);
+        // Each source is a connection of its own, also with the old protocol, and so are both ends of a copy.
+        let several = "mkdir -p got && cp here more && mytoken-ssh scp testbed:there testbed:more got && cat got/there got/more \
+                       && mytoken-ssh scp -O testbed:there testbed:more got && mytoken-ssh scp testbed:there testbed:copy && cat copy";
+        assert_eq!(site.sh("alice", several)?.ok()?.lines(), ["treasure"; 3]);
         Ok(())
     })
 }
@@ -284,6 +288,34 @@ fn every_kind_of_token_typed_at_the_prompt_logs_in() -> Result<()> {
             })
             .collect();
         assert!(refused.is_empty(), "{}", refused.join("\n"));
+        Ok(())
+    })
+}
+
+/// The host verifies the access token by keys that it has, and leaves it to the session.
+#[test]
+fn a_login_by_the_helper_costs_the_host_no_request() -> Result<()> {
+    story_with_own_servers(one_node()?, |site| {
+        people::first_mytoken(site, "alice")?;
+        // The host fetches the provider's keys.
+        site.sh("alice", "mytoken-ssh ssh testbed true")?.ok()?;
+        Journal::clear(site)?;
+        let login = site
+            .sh("alice", "mytoken-ssh ssh testbed 'id -un; cat $BEARER_TOKEN_FILE; echo; echo \"<$MYTOKEN_FILE>\"'")?;
+        let login = login.ok()?;
+        let [user, token, mytoken] = login.lines()[..] else { return Err(Error::Refused(login.stdout)) };
+        assert_eq!((user, mytoken), ("alice", "<>"));
+        assert_eq!(token.split('.').count(), 3, "{token}");
+        // Those of the helper.
+        let journal = Journal::read(site)?;
+        let asked: Vec<&str> = journal.requests().iter().map(|request| request.endpoint.as_str()).collect();
+        assert_eq!(asked, ["discovery", "access_token"]);
+        let doctor = site.sh("alice", "mytoken-ssh doctor testbed")?.ok()?.stdout;
+        assert!(doctor.contains("host    ✓ alice@testbed gets an access token for https://testbed\n"), "{doctor}");
+        assert!(!doctor.contains(" ! ") && !doctor.contains('✗'), "{doctor}");
+        let log = site.system_log()?;
+        let accepted = log.lines().rfind(|line| line.contains("accept user=alice")).unwrap_or_default();
+        assert!(accepted.contains(" token=at:") && accepted.contains("(exchange 0,"), "{accepted}");
         Ok(())
     })
 }

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytoken-ssh doctor`: looks for what keeps logins with a token from working, and says what to do.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use mytoken::time_format::validity;
+use mytoken::token_store::StoredToken;
+use mytoken::{Clock, SystemClock};
+use serde::Serialize;
+
+use crate::askpass::directory::PrivateDirectory;
+use crate::command_line::{DoctorOptions, LoginTokenOptions};
+use crate::error::Error;
+use crate::login_token::Form;
+use crate::output::{print, print_for_program};
+use crate::printable::printable;
+use crate::settings::HelperSettings;
+use crate::ssh::resolution::{Configuration, configuration};
+use crate::ssh::version::check_version;
+use crate::ssh::wrapper::token_request;
+use crate::status::server_check::{ServerCheck, State};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Level {
+    /// It works.
+    Ok,
+    /// Some logins do not work.
+    Warning,
+    /// No login works.
+    Error,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Finding {
+    part: &'static str,
+    level: Level,
+    text: String,
+    /// A command to run, or `null`.
+    fix: Option<String>,
+}
+
+impl Finding {
+    fn ok(part: &'static str, text: impl Into<String>) -> Self {
+        Self { part, level: Level::Ok, text: text.into(), fix: None }
+    }
+
+    fn error(part: &'static str, error: &Error) -> Self {
+        Self { part, level: Level::Error, text: error.to_string(), fix: None }
+    }
+
+    fn with_fix(self, fix: impl Into<String>) -> Self {
+        Self { fix: Some(fix.into()), ..self }
+    }
+
+    fn warning(self) -> Self {
+        Self { level: Level::Warning, ..self }
+    }
+
+    fn line(&self) -> String {
+        let mark = match self.level {
+            Level::Ok => '✓',
+            Level::Warning => '!',
+            Level::Error => '✗',
+        };
+        let fix = self.fix.as_ref().map(|fix| format!("{:10}fix: {fix}\n", "")).unwrap_or_default();
+        format!("{:8}{mark} {}\n{fix}", self.part, self.text)
+    }
+}
+
+/// The command that gets a new mytoken.
+const LOGIN: &str = "mytoken-ssh login";
+
+/// Looks at this machine, the mytoken servers and, if one is named, a host. The exit status is 1 with an error.
+pub fn run(options: &DoctorOptions) -> Result<ExitCode, Error> {
+    let mut findings = vec![ssh(), askpass()];
+    match HelperSettings::load() {
+        Ok(settings) => {
+            let stored = stored(&settings, &mut findings);
+            if let Some(host) = &options.host {
+                findings.extend(host_findings(&settings, &stored, host));
+            }
+        }
+        Err(error) => findings.push(Finding::error("config", &error)),
+    }
+    if options.json {
+        print_for_program(&(serde_json::to_string(&findings).unwrap_or_default() + "\n"))?;
+    } else {
+        print(&findings.iter().map(Finding::line).collect::<String>());
+    }
+    let worst = findings.iter().map(|finding| finding.level).max();
+    Ok(if worst == Some(Level::Error) { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+fn ssh() -> Finding {
+    match check_version(OsStr::new("ssh")) {
+        Ok(version) => Finding::ok("ssh", version),
+        Err(error) => Finding::error("ssh", &error),
+    }
+}
+
+/// ssh runs this program again, by a link in a private directory.
+fn askpass() -> Finding {
+    let parent = |directory: &PrivateDirectory| directory.path().parent().map(Path::to_owned).unwrap_or_default();
+    match PrivateDirectory::create().and_then(|directory| Ok((parent(&directory), directory.close()?))) {
+        Ok((parent, ())) => Finding::ok("askpass", format!("its socket has a place in {}", parent.display())),
+        Err(error) => {
+            Finding::error("askpass", &error).with_fix("export TMPDIR=DIRECTORY   # one that you can write to")
+        }
+    }
+}
+
+/// Asks each server about the mytoken that is stored for it.
+fn stored(settings: &HelperSettings, findings: &mut Vec<Finding>) -> Vec<StoredToken> {
+    let read = || -> Result<_, Error> {
+        let store = settings.existing_store()?;
+        let entries = store.as_ref().map(|store| store.tokens()).transpose()?.unwrap_or_default();
+        Ok(store.map(|store| (store, entries)))
+    };
+    let (store, entries) = match read() {
+        Ok(Some((store, entries))) if !entries.is_empty() => (store, entries),
+        Ok(_) => {
+            let none = Error::Usage("you have no mytoken".into());
+            findings.push(Finding::error("mytoken", &none).with_fix(LOGIN));
+            return Vec::new();
+        }
+        Err(error) => {
+            findings.push(Finding::error("mytoken", &error));
+            return Vec::new();
+        }
+    };
+    for entry in &entries {
+        findings.extend(of_server(entry, &ServerCheck::ask(settings, &store, entry), SystemClock.now()));
+    }
+    // Another one may be the right one for a host.
+    let is_usable = |finding: &Finding| finding.part == "mytoken" && finding.level == Level::Ok;
+    if findings.iter().any(is_usable) {
+        for finding in findings.iter_mut().filter(|finding| finding.part == "mytoken" && finding.level == Level::Error)
+        {
+            finding.level = Level::Warning;
+        }
+    }
+    entries
+}
+
+/// What a server says of the mytoken that is stored for it.
+fn of_server(entry: &StoredToken, check: &ServerCheck, now: u64) -> Vec<Finding> {
+    let name = printable(&entry.name);
+    let finding = match (&check.state, &check.reason) {
+        (State::Valid, _) => {
+            let life = validity(entry.expires_at, now);
+            Finding::ok("mytoken", format!("{} accepts \"{name}\", {life}", entry.server))
+        }
+        (State::Refused, _) => {
+            let text =
+                format!("{} does not accept \"{name}\": revoked, replaced, expired or not valid yet", entry.server);
+            Finding::error("mytoken", &Error::Usage(text)).with_fix(format!("{LOGIN} {}", entry.server))
+        }
+        (State::Unknown, reason) => {
+            let text = format!("{}: {}", entry.server, reason.as_deref().unwrap_or_default());
+            Finding::error("mytoken", &Error::Usage(text))
+        }
+    };
+    let clock = check.clock.iter().map(|clock| Finding::ok("clock", clock.as_str()).warning());
+    std::iter::once(finding).chain(clock).collect()
+}
+
+/// What ssh's configuration and the stored mytoken mean for a host.
+fn host_findings(settings: &HelperSettings, stored: &[StoredToken], host: &str) -> Vec<Finding> {
+    let found = configuration(OsStr::new("ssh"), &vec![host.into()]);
+    let configuration = match found {
+        Ok(Some(configuration)) => configuration,
+        Ok(None) => {
+            let text = format!("{} is not the name of one host", printable(host));
+            return vec![Finding::error("host", &Error::Usage(text))];
+        }
+        Err(error) => return vec![Finding::error("host", &error)],
+    };
+    let mut findings = of_configuration(&configuration, host, &|name, file| has_key(name, file));
+    findings.extend(token_for(settings, stored, &configuration));
+    findings
+}
+
+/// What ssh's configuration means for a login. `has_key`: whether a file has a key of this name.
+fn of_configuration(ssh: &Configuration, host: &str, has_key: &dyn Fn(&str, &str) -> bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let shown = printable(host);
+    if ssh.get("batchmode") == Some("yes") {
+        let text = format!("BatchMode is on for {shown}: ssh asks for no token");
+        let fix = format!("mytoken-ssh ssh -oBatchMode=no {shown}");
+        findings.push(Finding::error("host", &Error::Usage(text)).with_fix(fix));
+    }
+    if let Some(jump) = ssh.get("proxyjump").filter(|jump| *jump != "none") {
+        let text = format!("ssh goes through {}: if that asks for a token too, it asks you", printable(jump));
+        findings.push(Finding::ok("host", text));
+    }
+    let files = ["userknownhostsfile", "globalknownhostsfile"].into_iter().filter_map(|key| ssh.get(key));
+    let name = ssh.name_of_key();
+    let is_known = files.flat_map(|list| list.split(' ')).any(|file| has_key(&name, file));
+    // Keys can come from elsewhere.
+    let from_elsewhere = ssh.get("knownhostscommand").is_some_and(|command| command != "none")
+        || ssh.get("verifyhostkeydns").is_some_and(|answer| answer == "yes");
+    if !is_known && !from_elsewhere {
+        let text = format!(
+            "the host key of {} is not known here: at a terminal ssh asks you to compare it, elsewhere the login is refused",
+            printable(&name)
+        );
+        findings
+            .push(Finding::ok("host", text).warning().with_fix(format!("mytoken-ssh ssh {shown}   # at a terminal")));
+    }
+    findings
+}
+
+/// Whether the file has a key for this name. A file that does not exist has none.
+fn has_key(name: &str, file: &str) -> bool {
+    let mut command = Command::new("ssh-keygen");
+    command.args(["-F", name, "-f", file]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Which token the host would get.
+fn token_for(settings: &HelperSettings, stored: &[StoredToken], ssh: &Configuration) -> Option<Finding> {
+    let destination = ssh.destination()?;
+    let url = settings.stored_server(None, &settings.existing_store().ok()??).ok()?;
+    let entry = stored.iter().find(|entry| entry.server == url)?;
+    let request = token_request(settings, &LoginTokenOptions::default(), &destination);
+    let who = format!("{}@{}", printable(&destination.account.user), printable(&destination.account.host));
+    Some(match request.form(entry, SystemClock.now()) {
+        Ok(Form::AccessToken { audience, .. }) => {
+            Finding::ok("host", format!("{who} gets an access token for {}", printable(&audience)))
+        }
+        Ok(Form::Code) if request.code => {
+            Finding::ok("host", format!("{who} gets a transfer code, as config.toml says"))
+        }
+        Ok(Form::Code) => {
+            let text = format!("{who} gets a transfer code: its audience is not known here");
+            Finding::ok("host", text)
+        }
+        Err(error) => Finding::error("host", &error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scope_and_audience::tests::{NOW, stored};
+
+    fn levels(findings: &[Finding]) -> Vec<(Level, &str)> {
+        findings.iter().map(|finding| (finding.level, finding.text.as_str())).collect()
+    }
+
+    #[test]
+    fn what_a_server_says_is_told_with_what_to_do() {
+        let entry = stored(&["AT"], &serde_json::json!([]));
+        let check = |state, reason: Option<&str>, clock: Option<&str>| ServerCheck {
+            state,
+            reason: reason.map(str::to_owned),
+            clock: clock.map(str::to_owned),
+        };
+        let valid = of_server(&entry, &check(State::Valid, None, Some("this clock is 90 s behind")), NOW);
+        assert_eq!(valid.iter().map(|one| one.level).collect::<Vec<_>>(), [Level::Ok, Level::Warning]);
+        let [refused] = &of_server(&entry, &check(State::Refused, None, None), NOW)[..] else { panic!() };
+        assert_eq!(
+            (refused.level, refused.fix.as_deref()),
+            (Level::Error, Some("mytoken-ssh login https://mt.example.org"))
+        );
+        let [unknown] = &of_server(&entry, &check(State::Unknown, Some("no answer"), None), NOW)[..] else { panic!() };
+        assert_eq!(unknown.line(), "mytoken ✗ https://mt.example.org: no answer\n");
+    }
+
+    #[test]
+    fn the_configuration_of_ssh_is_judged() {
+        let of = |text: &str, known: bool| {
+            let ssh = Configuration::new(format!("host tb\nuser alice\nhostname testbed\nport 22\n{text}"));
+            let has_key = |name: &str, file: &str| known && (name, file) == ("testbed", "/home/alice/k2");
+            let found = of_configuration(&ssh, "tb", &has_key);
+            levels(&found).into_iter().map(|(level, text)| (level, text.to_owned())).collect::<Vec<_>>()
+        };
+        let files = "userknownhostsfile /home/alice/k1 /home/alice/k2\n";
+        assert_eq!(of(files, true), []);
+        let unknown = of(files, false);
+        assert!(
+            matches!(&unknown[..], [(Level::Warning, text)] if text.contains("host key of testbed")),
+            "{unknown:?}"
+        );
+        assert_eq!(of("knownhostscommand /usr/bin/keys %H\n", false), []);
+        assert_eq!(of("verifyhostkeydns yes\n", false), []);
+        let batch = of(&format!("{files}batchmode yes\nproxyjump jump.example.org\n"), true);
+        assert!(
+            matches!(&batch[..], [(Level::Error, first), (Level::Ok, second)]
+            if first.contains("asks for no token") && second.contains("through jump.example.org")),
+            "{batch:?}"
+        );
+    }
+
+    #[test]
+    fn the_name_of_a_host_key_is_that_of_known_hosts() {
+        for (text, name) in [
+            ("hostname testbed\nport 22\n", "testbed"),
+            ("hostname testbed\nport 2222\n", "[testbed]:2222"),
+            ("hostname testbed\nport 2222\nhostkeyalias cluster\n", "cluster"),
+        ] {
+            assert_eq!(Configuration::new(text.into()).name_of_key(), name);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `mytoken-ssh doctor`.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::login_site::{AUDIENCE, LoginSite};
+
+/// Part and level of each finding, and the exit status.
+fn doctor(site: &LoginSite, args: &[&str]) -> (Vec<(String, String)>, Output) {
+    let output = site.run(&[&["doctor", "--json"], args].concat());
+    let list: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    (list.iter().map(|finding| (text(&finding["part"]), text(&finding["level"]))).collect(), output)
+}
+
+fn levels<'a>(found: &'a [(String, String)], part: &str) -> Vec<&'a str> {
+    found.iter().filter(|finding| finding.0 == part).map(|finding| finding.1.as_str()).collect()
+}
+
+#[test]
+fn each_fault_is_told_with_what_to_do() {
+    let mut site = LoginSite::start();
+    let (found, output) = doctor(&site, &[]);
+    assert_eq!((levels(&found, "mytoken"), output.status.code()), (vec!["error"], Some(1)), "no mytoken");
+
+    let entry = site.store_mytoken(&["AT"], &Value::Null);
+    let screen = site.run(&["doctor", "tb"]);
+    assert!(screen.status.success(), "{screen:?}");
+    let shown = String::from_utf8(screen.stdout).unwrap();
+    for line in [
+        "ssh     ✓ OpenSSH_9.2p1",
+        "askpass ✓ its socket has a place in",
+        "accepts \"laptop\", valid ",
+        "host    ! the host key of testbed is not known here",
+        &format!("host    ✓ alice@testbed gets an access token for {AUDIENCE}\n"),
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    assert!(!shown.contains(entry.mytoken.expose()));
+
+    // A mytoken that is revoked, a server that is away, a configuration that cannot be read.
+    let http = site.http();
+    let server = mytoken::server::Server::discover(&http, &site.url(), crate::login_site::deadline()).unwrap();
+    server.revoke(&entry.mytoken, true, crate::login_site::deadline()).unwrap();
+    let (found, output) = doctor(&site, &[]);
+    assert_eq!((levels(&found, "mytoken"), output.status.code()), (vec!["error"], Some(1)), "revoked");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\"fix\":\"mytoken-ssh login https://127.0.0.1"));
+    site.stop_server();
+    let (found, output) = doctor(&site, &[]);
+    assert_eq!((levels(&found, "mytoken"), output.status.code()), (vec!["error"], Some(1)), "no server");
+    site.configure("no_such_key = 1\n");
+    let (found, output) = doctor(&site, &["tb"]);
+    assert_eq!((levels(&found, "config"), output.status.code()), (vec!["error"], Some(1)));
+    assert_eq!(levels(&found, "ssh"), ["ok"]);
+}
