@@ -16,7 +16,10 @@ pub const CHUNKS_LIMIT: usize = 64;
 /// Largest length of a token in bytes, over all pieces.
 pub const TOTAL_LIMIT: usize = 64 * 1024;
 
-/// Longest answer of a helper in bytes.
+/// Longest token in bytes that is sent whole: what ssh sends of an answer (SSH-15).
+const WHOLE_LIMIT: usize = 1023;
+
+/// Longest answer with a piece in bytes.
 const ANSWER_LIMIT: usize = 1000;
 
 /// Longest piece in bytes: an answer without its mark, such as `@64/64:`.
@@ -133,7 +136,7 @@ pub fn answers(token: &Secret) -> Result<Vec<Secret>, Unsendable> {
     if text.is_empty() || is_piece || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Unsendable::NoToken);
     }
-    if text.len() <= ANSWER_LIMIT {
+    if text.len() <= WHOLE_LIMIT {
         return Ok(vec![token.clone()]);
     }
     let count = text.len().div_ceil(PIECE_LIMIT);
@@ -238,8 +241,8 @@ mod tests {
         for length in [1, 8, 999, 1000, 1001, 1023, 1024, 2222, 5000, 63_000] {
             let token = Secret::new("x".repeat(length - 1) + "y");
             let answers = answers(&token).unwrap();
-            assert!(answers.iter().all(|answer| answer.len() <= 1000), "{length}");
-            if length <= 1000 {
+            assert!(answers.iter().all(|answer| answer.len() <= 1023), "{length}");
+            if length <= 1023 {
                 assert_eq!(answers, [token]);
                 continue;
             }

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use mytoken::capabilities::AT;
 use mytoken::time_format::validity;
 use mytoken::token_store::StoredToken;
 use mytoken::{Clock, SystemClock};
@@ -80,9 +81,9 @@ pub fn run(options: &DoctorOptions) -> Result<ExitCode, Error> {
     let mut findings = vec![ssh(), askpass()];
     match HelperSettings::load() {
         Ok(settings) => {
-            let stored = stored(&settings, &mut findings);
+            let seen = stored(&settings, &mut findings);
             if let Some(host) = &options.host {
-                findings.extend(host_findings(&settings, &stored, host));
+                findings.extend(host_findings(&settings, &seen, host));
             }
         }
         Err(error) => findings.push(Finding::error("config", &error)),
@@ -114,8 +115,14 @@ fn askpass() -> Finding {
     }
 }
 
+/// A stored mytoken, and its server's time of day, Unix seconds.
+struct Seen {
+    entry: StoredToken,
+    now: u64,
+}
+
 /// Asks each server about the mytoken that is stored for it.
-fn stored(settings: &HelperSettings, findings: &mut Vec<Finding>) -> Vec<StoredToken> {
+fn stored(settings: &HelperSettings, findings: &mut Vec<Finding>) -> Vec<Seen> {
     let read = || -> Result<_, Error> {
         let store = settings.existing_store()?;
         let entries = store.as_ref().map(|store| store.tokens()).transpose()?.unwrap_or_default();
@@ -133,24 +140,39 @@ fn stored(settings: &HelperSettings, findings: &mut Vec<Finding>) -> Vec<StoredT
             return Vec::new();
         }
     };
-    for entry in &entries {
-        findings.extend(of_server(entry, &ServerCheck::ask(settings, &store, entry), SystemClock.now()));
+    // Logins use that of this server, unless an option names another one.
+    let chosen = settings.stored_server(None, &store);
+    if let Err(error) = &chosen {
+        findings.push(
+            Finding::error("mytoken", error)
+                .with_fix("mytoken-ssh status   # its servers; or write server = into config.toml"),
+        );
+    } else if let Some(url) = chosen.as_ref().ok().filter(|url| entries.iter().all(|entry| entry.server != **url)) {
+        let none = Error::NotLoggedIn { server: url.to_string() };
+        findings.push(Finding::error("mytoken", &none).with_fix(LOGIN));
     }
-    // Another one may be the right one for a host.
-    let is_usable = |finding: &Finding| finding.part == "mytoken" && finding.level == Level::Ok;
-    if findings.iter().any(is_usable) {
-        for finding in findings.iter_mut().filter(|finding| finding.part == "mytoken" && finding.level == Level::Error)
-        {
-            finding.level = Level::Warning;
+    let look = |entry: StoredToken| {
+        let check = ServerCheck::ask(settings, &store, &entry);
+        let now = check.now.unwrap_or_else(|| SystemClock.now());
+        let is_chosen = chosen.as_ref().is_ok_and(|url| *url == entry.server);
+        for finding in of_server(&entry, &check, now) {
+            let is_error = finding.level == Level::Error;
+            findings.push(if is_error && !is_chosen { finding.warning() } else { finding });
         }
-    }
-    entries
+        Seen { entry, now }
+    };
+    entries.into_iter().map(look).collect()
 }
 
 /// What a server says of the mytoken that is stored for it.
 fn of_server(entry: &StoredToken, check: &ServerCheck, now: u64) -> Vec<Finding> {
     let name = printable(&entry.name);
+    let error = |text: String| Finding::error("mytoken", &Error::Usage(text));
     let finding = match (&check.state, &check.reason) {
+        (State::Valid, _) if !entry.capabilities.has(AT) => {
+            error(format!("\"{name}\" of {} gives no access tokens: nobody can log in with it", entry.server))
+                .with_fix(LOGIN)
+        }
         (State::Valid, _) => {
             let life = validity(entry.expires_at, now);
             Finding::ok("mytoken", format!("{} accepts \"{name}\", {life}", entry.server))
@@ -158,19 +180,16 @@ fn of_server(entry: &StoredToken, check: &ServerCheck, now: u64) -> Vec<Finding>
         (State::Refused, _) => {
             let text =
                 format!("{} does not accept \"{name}\": revoked, replaced, expired or not valid yet", entry.server);
-            Finding::error("mytoken", &Error::Usage(text)).with_fix(format!("{LOGIN} {}", entry.server))
+            error(text).with_fix(format!("{LOGIN} {}", entry.server))
         }
-        (State::Unknown, reason) => {
-            let text = format!("{}: {}", entry.server, reason.as_deref().unwrap_or_default());
-            Finding::error("mytoken", &Error::Usage(text))
-        }
+        (State::Unknown, reason) => error(format!("{}: {}", entry.server, reason.as_deref().unwrap_or_default())),
     };
     let clock = check.clock.iter().map(|clock| Finding::ok("clock", clock.as_str()).warning());
     std::iter::once(finding).chain(clock).collect()
 }
 
 /// What ssh's configuration and the stored mytoken mean for a host.
-fn host_findings(settings: &HelperSettings, stored: &[StoredToken], host: &str) -> Vec<Finding> {
+fn host_findings(settings: &HelperSettings, seen: &[Seen], host: &str) -> Vec<Finding> {
     let found = configuration(OsStr::new("ssh"), &vec![host.into()]);
     let configuration = match found {
         Ok(Some(configuration)) => configuration,
@@ -181,7 +200,11 @@ fn host_findings(settings: &HelperSettings, stored: &[StoredToken], host: &str) 
         Err(error) => return vec![Finding::error("host", &error)],
     };
     let mut findings = of_configuration(&configuration, host, &|name, file| has_key(name, file));
-    findings.extend(token_for(settings, stored, &configuration));
+    // Without a mytoken that would be used, there is a finding already.
+    let store = settings.existing_store().ok().flatten();
+    let chosen = store.and_then(|store| settings.stored_server(None, &store).ok());
+    let seen = seen.iter().find(|seen| chosen.as_ref() == Some(&seen.entry.server));
+    findings.extend(seen.and_then(|seen| token_for(settings, seen, &configuration)));
     findings
 }
 
@@ -205,31 +228,45 @@ fn of_configuration(ssh: &Configuration, host: &str, has_key: &dyn Fn(&str, &str
     let from_elsewhere = ssh.get("knownhostscommand").is_some_and(|command| command != "none")
         || ssh.get("verifyhostkeydns").is_some_and(|answer| answer == "yes");
     if !is_known && !from_elsewhere {
-        let text = format!(
-            "the host key of {} is not known here: at a terminal ssh asks you to compare it, elsewhere the login is refused",
-            printable(&name)
-        );
-        findings
-            .push(Finding::ok("host", text).warning().with_fix(format!("mytoken-ssh ssh {shown}   # at a terminal")));
+        findings.push(unknown_key(&printable(&name), ssh.get("stricthostkeychecking"), &shown));
     }
     findings
 }
 
-/// Whether the file has a key for this name. A file that does not exist has none.
+/// What an unknown key means, as the helper starts ssh: that asks about it only where it would without the helper. `checking`:
+/// `StrictHostKeyChecking`.
+fn unknown_key(name: &str, checking: Option<&str>, host: &str) -> Finding {
+    let unknown = format!("the host key of {name} is not known here");
+    match checking.filter(|checking| *checking != "ask") {
+        None => {
+            let text = format!("{unknown}: at a terminal ssh asks you to compare it, elsewhere the login is refused");
+            Finding::ok("host", text).warning().with_fix(format!("mytoken-ssh ssh {host}   # at a terminal"))
+        }
+        Some(checking) => {
+            let checking = printable(checking);
+            let text = format!(
+                "{unknown}, and the login is refused: with StrictHostKeyChecking {checking} nobody compares it"
+            );
+            let fix = format!("ssh -o StrictHostKeyChecking=ask {host}   # at a terminal; compare the key");
+            Finding::error("host", &Error::Usage(text)).with_fix(fix)
+        }
+    }
+}
+
+/// Whether the file has a key for this name that is not revoked. A file that does not exist has none.
 fn has_key(name: &str, file: &str) -> bool {
     let mut command = Command::new("ssh-keygen");
-    command.args(["-F", name, "-f", file]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+    command.args(["-F", name, "-f", file]).stdin(Stdio::null()).stderr(Stdio::null());
+    let is_key = |line: &str| !line.starts_with('#') && !line.starts_with("@revoked") && !line.trim().is_empty();
+    command.output().is_ok_and(|found| String::from_utf8_lossy(&found.stdout).lines().any(is_key))
 }
 
 /// Which token the host would get.
-fn token_for(settings: &HelperSettings, stored: &[StoredToken], ssh: &Configuration) -> Option<Finding> {
+fn token_for(settings: &HelperSettings, seen: &Seen, ssh: &Configuration) -> Option<Finding> {
     let destination = ssh.destination()?;
-    let url = settings.stored_server(None, &settings.existing_store().ok()??).ok()?;
-    let entry = stored.iter().find(|entry| entry.server == url)?;
     let request = token_request(settings, &LoginTokenOptions::default(), &destination);
     let who = format!("{}@{}", printable(&destination.account.user), printable(&destination.account.host));
-    Some(match request.form(entry, SystemClock.now()) {
+    Some(match request.form(&seen.entry, seen.now) {
         Ok(Form::AccessToken { audience, .. }) => {
             Finding::ok("host", format!("{who} gets an access token for {}", printable(&audience)))
         }
@@ -237,7 +274,7 @@ fn token_for(settings: &HelperSettings, stored: &[StoredToken], ssh: &Configurat
             Finding::ok("host", format!("{who} gets a transfer code, as config.toml says"))
         }
         Ok(Form::Code) => {
-            let text = format!("{who} gets a transfer code: its audience is not known here");
+            let text = format!("{who} gets a transfer code: your mytoken leaves its audience or scope open");
             Finding::ok("host", text)
         }
         Err(error) => Finding::error("host", &error),
@@ -260,6 +297,7 @@ mod tests {
             state,
             reason: reason.map(str::to_owned),
             clock: clock.map(str::to_owned),
+            now: None,
         };
         let valid = of_server(&entry, &check(State::Valid, None, Some("this clock is 90 s behind")), NOW);
         assert_eq!(valid.iter().map(|one| one.level).collect::<Vec<_>>(), [Level::Ok, Level::Warning]);
@@ -270,6 +308,8 @@ mod tests {
         );
         let [unknown] = &of_server(&entry, &check(State::Unknown, Some("no answer"), None), NOW)[..] else { panic!() };
         assert_eq!(unknown.line(), "mytoken ✗ https://mt.example.org: no answer\n");
+        let useless = stored(&["tokeninfo"], &serde_json::json!([]));
+        assert_eq!(of_server(&useless, &check(State::Valid, None, None), NOW)[0].level, Level::Error);
     }
 
     #[test]
@@ -287,6 +327,8 @@ mod tests {
             matches!(&unknown[..], [(Level::Warning, text)] if text.contains("host key of testbed")),
             "{unknown:?}"
         );
+        let strict = of(&format!("{files}stricthostkeychecking accept-new\n"), false);
+        assert!(matches!(&strict[..], [(Level::Error, text)] if text.contains("the login is refused")), "{strict:?}");
         assert_eq!(of("knownhostscommand /usr/bin/keys %H\n", false), []);
         assert_eq!(of("verifyhostkeydns yes\n", false), []);
         let batch = of(&format!("{files}batchmode yes\nproxyjump jump.example.org\n"), true);

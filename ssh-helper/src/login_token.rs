@@ -23,7 +23,7 @@ use self::sub_token::CreatedSubToken;
 use crate::askpass::responder::LoginTokenSource;
 use crate::error::Error;
 use crate::printable::printable;
-use crate::scope_and_audience::{choose, only_audience};
+use crate::scope_and_audience::only_choice;
 
 /// Time limit for a token: discovery, lock of the store, access token or sub-token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -65,17 +65,14 @@ impl LoginTokenRequest {
         if !stored.capabilities.has(AT) {
             return Err(Error::MissingCapability { capability: AT });
         }
-        let given = Some(self.audience.as_str()).filter(|audience| !audience.is_empty());
-        // At several audiences, the host could use the token elsewhere. With none, the provider would choose one.
-        let audience = given.or_else(|| only_audience(stored, &self.scope, now));
-        match audience.filter(|audience| audience.split_ascii_whitespace().count() == 1) {
-            Some(audience) => {
-                let (scope, audience) = choose(stored, &self.scope, audience, now)?;
-                Ok(Form::AccessToken { scope, audience })
-            }
+        // With several audiences or scopes, the host could use the token elsewhere, or would not find what it needs in it. With none, the
+        // provider would choose.
+        match only_choice(stored, &self.scope, &self.audience, now)? {
+            Some((scope, audience)) => Ok(Form::AccessToken { scope, audience }),
             None if stored.capabilities.has(CREATE_MYTOKEN) => self.check_code(stored, now),
             None => Err(Error::Usage(format!(
-                "your mytoken does not say which audience {} has: name it with --audience, or in [[host]] of config.toml",
+                "your mytoken does not say which audience and scope {} has: name them with --audience and --scope, \
+                 or in [[host]] of config.toml",
                 printable(&self.host)
             ))),
         }
@@ -179,7 +176,7 @@ impl LoginTokenSource for StoredMytokenSource {
     fn token(&mut self, account: usize) -> Result<Secret, Error> {
         let request =
             self.requests.get(account).ok_or_else(|| Error::Usage("no token was requested for this host".into()))?;
-        let deadline = Deadline::after(TOKEN_TIMEOUT);
+        let mut deadline = Deadline::after(TOKEN_TIMEOUT);
         // Discovery comes first, so that the lock of a rotating token is held as short as possible.
         let http = HttpClient::new(&self.http)?;
         let server = Server::discover(&http, &self.server, deadline)?;
@@ -189,6 +186,10 @@ impl LoginTokenSource for StoredMytokenSource {
             if let Some(token) = access_token(&server, &mut acquired, request, &scope, &audience, deadline)? {
                 return Ok(token);
             }
+            // With room for one more successor on the disk, and time of its own.
+            drop(acquired);
+            deadline = Deadline::after(TOKEN_TIMEOUT);
+            acquired = self.store.acquire(&self.server, deadline)?.ok_or_else(|| self.not_logged_in())?;
             request.check_code(acquired.stored(), server.now())?;
         }
         let parent = acquired.stored().clone();
@@ -227,7 +228,8 @@ impl LoginTokenSource for StoredMytokenSource {
     }
 }
 
-/// An access token for the host. `None`: the provider gave another one, or one that the host cannot verify for itself, or too long a one.
+/// An access token for the host. `None`: a code may do, because the provider gave another one, or one that the host cannot verify for
+/// itself, or too long a one, or because this token is refused here, perhaps not at the host.
 fn access_token(
     server: &Server<'_>,
     acquired: &mut AcquiredToken<'_>,
@@ -236,16 +238,26 @@ fn access_token(
     audience: &str,
     deadline: Deadline,
 ) -> Result<Option<Secret>, Error> {
-    let mytoken = acquired.stored().mytoken.clone();
-    let asked = AccessTokenRequest { mytoken: &mytoken, scope, audience, comment: &request.name };
-    match server.access_token(&asked, &mut |successor| Ok(acquired.store_successor(successor)?), deadline) {
+    let parent = acquired.stored().clone();
+    let asked = AccessTokenRequest { mytoken: &parent.mytoken, scope, audience, comment: &request.name };
+    let error = match server.access_token(&asked, &mut |successor| Ok(acquired.store_successor(successor)?), deadline) {
         // An opaque token names no audience.
-        Ok(token) if token.audience.is_empty() || chunks::answers(&token.token).is_err() => Ok(None),
-        Ok(token) => Ok(Some(token.token)),
-        // The provider does not give what it is asked for. The host knows what its tokens are like.
-        Err(mytoken::Error::Server(ServerError::OtherAccessToken { .. })) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+        Ok(token) if !token.audience.is_empty() && chunks::answers(&token.token).is_ok() => {
+            return Ok(Some(token.token));
+        }
+        Ok(_) => Error::Usage(format!(
+            "your provider's access tokens do not say that they are for {}, or are too long, and your mytoken can make no code",
+            printable(audience)
+        )),
+        Err(mytoken::Error::Server(
+            error @ (ServerError::OtherAccessToken { .. }
+            | ServerError::UsageRestricted { .. }
+            | ServerError::ProviderRefused { .. }
+            | ServerError::Rejected { status: 400 | 403, .. }),
+        )) => Error::Mytoken(error.into()),
+        Err(error) => return Err(error.into()),
+    };
+    if parent.capabilities.has(CREATE_MYTOKEN) { Ok(None) } else { Err(error) }
 }
 
 /// A token that the user gave with `--token-file`.
@@ -291,6 +303,7 @@ mod tests {
             (vec![&any], "", "c", token("r", "c")),
             (vec![&a, &any], "", "", None),
             (vec![], "", "", None),
+            (vec![], "", "c", None),
             (vec![], "x", "c", token("x", "c")),
         ] {
             let restrictions = serde_json::json!(restrictions);
@@ -318,7 +331,9 @@ mod tests {
             }
             let alone = of(&["AT"], None, false);
             assert_eq!(alone.is_ok(), expected.is_some(), "{shown}");
-            assert!(alone.is_ok() || alone.unwrap_err().to_string().contains("which audience testbed has"), "{shown}");
+            let told = alone.map_or_else(|error| error.to_string(), |_| String::new());
+            let reason = if nowhere { "gives no access token" } else { "which audience and scope testbed has" };
+            assert!(told.is_empty() || told.contains(reason), "{shown}: {told}");
             assert!(of(&["create_mytoken"], None, false).is_err(), "{shown}");
         }
         // What the mytoken does not give, and an expired one.

@@ -33,11 +33,26 @@ pub fn choose(stored: &StoredToken, scope: &str, audience: &str, now: u64) -> Re
     Ok((of_clause(scope, |clause| clause.scope.clone()), of_clause(audience, |clause| clause.audience.join(" "))))
 }
 
-/// The audience, if all clauses that allow an access token with this scope now have the same one.
-pub fn only_audience<'stored>(stored: &'stored StoredToken, scope: &str, now: u64) -> Option<&'stored str> {
-    let mut usable = stored.restrictions.iter().filter(|clause| clause.allows(scope, "", now));
-    let [only] = usable.next()?.audience.as_slice() else { return None };
-    usable.all(|clause| matches!(clause.audience.as_slice(), [other] if other == only)).then_some(only)
+/// Scope and audience, if what is asked for leaves no choice: all clauses that allow it now have the same scope, or the asked one, and the
+/// same one audience. `None`: there is a choice, or the provider would make it.
+///
+/// # Errors
+/// When the mytoken does not give such a token.
+pub fn only_choice(
+    stored: &StoredToken,
+    scope: &str,
+    audience: &str,
+    now: u64,
+) -> Result<Option<(String, String)>, Error> {
+    let first = choose(stored, scope, audience, now)?;
+    let usable = stored.restrictions.iter().filter(|clause| clause.allows(scope, audience, now));
+    let mut wanted = usable.map(|clause| {
+        let scope = if scope.is_empty() { clause.scope.clone() } else { scope.to_owned() };
+        let audience = if audience.is_empty() { clause.audience.join(" ") } else { audience.to_owned() };
+        (scope, audience)
+    });
+    let is_whole = !first.0.trim().is_empty() && first.1.split_ascii_whitespace().count() == 1;
+    Ok((is_whole && wanted.all(|wanted| wanted == first)).then_some(first))
 }
 
 #[cfg(test)]
@@ -95,25 +110,38 @@ pub mod tests {
     }
 
     #[test]
-    fn an_audience_is_known_if_all_usable_clauses_have_it_alone() {
+    fn there_is_no_choice_if_all_usable_clauses_have_one_scope_and_one_audience() {
         let a = serde_json::json!({"exp": NOW + 60, "scope": "read", "audience": ["https://a"]});
         let b = serde_json::json!({"exp": NOW + 60, "scope": "write", "audience": ["https://b"]});
+        let more = serde_json::json!({"exp": NOW + 60, "scope": "openid", "audience": ["https://a"]});
         let both = serde_json::json!({"exp": NOW + 60, "scope": "read", "audience": ["https://a", "https://b"]});
-        let expired = serde_json::json!({"exp": NOW - 60, "audience": ["https://c"]});
+        let expired = serde_json::json!({"exp": NOW - 60, "scope": "old", "audience": ["https://c"]});
         let any = serde_json::json!({"exp": NOW + 60, "scope": "read"});
-        for (clauses, scope, expected) in [
-            (vec![&a], "", Some("https://a")),
-            (vec![&a, &a, &expired], "", Some("https://a")),
-            (vec![&a, &b], "", None),
-            (vec![&a, &b], "write", Some("https://b")),
-            (vec![&a, &b], "other", None),
-            (vec![&both], "", None),
-            (vec![&a, &any], "", None),
-            (vec![&any], "", None),
-            (vec![], "", None),
+        let all = serde_json::json!({"exp": NOW + 60, "audience": ["https://a"]});
+        for (clauses, scope, audience, expected) in [
+            (vec![&a], "", "", Some(("read", "https://a"))),
+            (vec![&a, &a, &expired], "", "", Some(("read", "https://a"))),
+            (vec![&a, &b], "", "", None),
+            (vec![&a, &b], "write", "", Some(("write", "https://b"))),
+            (vec![&a, &b], "", "https://b", Some(("write", "https://b"))),
+            (vec![&a, &more], "", "", None),
+            (vec![&a, &more], "openid", "", Some(("openid", "https://a"))),
+            (vec![&both], "", "", None),
+            (vec![&both], "", "https://b", Some(("read", "https://b"))),
+            (vec![&both], "", "https://a https://b", None),
+            (vec![&a, &any], "", "", None),
+            (vec![&any], "", "", None),
+            (vec![&any], "", "https://c", Some(("read", "https://c"))),
+            (vec![&all], "", "", None),
+            (vec![&all], "x", "", Some(("x", "https://a"))),
+            (vec![], "", "", None),
+            (vec![], "", "https://c", None),
+            (vec![], "x", "https://c", Some(("x", "https://c"))),
         ] {
             let stored = stored(&["AT"], &serde_json::json!(clauses));
-            assert_eq!(only_audience(&stored, scope, NOW), expected, "{clauses:?} {scope}");
+            let expected = expected.map(|(scope, audience)| (scope.to_owned(), audience.to_owned()));
+            assert_eq!(only_choice(&stored, scope, audience, NOW).unwrap(), expected, "{clauses:?} {scope} {audience}");
         }
+        assert!(only_choice(&stored(&["AT"], &serde_json::json!([a, b])), "", "https://a https://b", NOW).is_err());
     }
 }

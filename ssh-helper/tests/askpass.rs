@@ -36,6 +36,22 @@ fn a_second_prompt_gets_no_token() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("testbed: it asked for the token again"));
 }
 
+/// The module of another product may take no token in pieces.
+#[test]
+fn a_host_that_does_not_ask_for_the_rest_of_a_token_is_told() {
+    let told = |length, login: &str| {
+        let home = TestHome::new(login, &"x".repeat(length));
+        let output = home.ssh();
+        (home.answers()[0].len(), String::from_utf8_lossy(&output.stderr).contains("did not ask for the rest"))
+    };
+    let refused = "ask '(alice@testbed) Access Token: '; exit 255";
+    assert_eq!(told(1_500, refused), ("[0] @1/2:".len() + 993, true));
+    // What ssh sends whole is no piece.
+    assert_eq!(told(1_023, refused), ("[0] ".len() + 1_023, false));
+    let whole = "ask '(alice@testbed) Access Token: '; ask '(alice@testbed) Access Token (2/2): '; exit 255";
+    assert!(!told(1_500, whole).1);
+}
+
 #[test]
 fn other_prompts_go_to_the_previous_askpass_or_stay_unanswered() {
     let login = "ask \"alice@testbed's password: \"; ask '(alice@jump) Access Token: '; ask 'continue (yes/no)? '";

@@ -161,6 +161,14 @@ impl Responder {
         }
     }
 
+    /// The first account that has not asked for the rest of a token in pieces.
+    pub fn with_unsent_pieces(&self) -> Option<&RemoteAccount> {
+        let has_rest =
+            |progress: &Progress| matches!(progress, Progress::Sending { remaining, .. } if remaining.len() > 0);
+        let ((account, _), _) = self.progress.iter().find(|(_, progress)| has_rest(progress))?;
+        self.accounts.get(*account)
+    }
+
     /// Whether a host asked for a token and got none, or asked twice. The user has seen the reason.
     pub fn has_refused(&self) -> bool {
         self.progress.values().any(|progress| matches!(progress, Progress::Refused))

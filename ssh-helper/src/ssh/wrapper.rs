@@ -25,12 +25,13 @@ use crate::command_line::{LoginTokenOptions, WrapperOptions};
 use crate::error::Error;
 use crate::login_token::{LoginTokenRequest, StoredMytokenSource, TokenFromFile};
 use crate::output::tell;
+use crate::printable::printable;
 use crate::settings::{HelperSettings, HostRule, Sent};
 
 /// Runs `program` and exits with its status.
 pub fn run(program: Program, wrapper: &WrapperOptions) -> Result<ExitCode, Error> {
     let ssh = OsStr::new("ssh");
-    let destinations = match resolve_destinations(ssh, program, &wrapper.args) {
+    let mut destinations = match resolve_destinations(ssh, program, &wrapper.args) {
         // The program says itself what is wrong.
         Err(Error::NotResolved { message }) => {
             let exit = run_alone(program, &wrapper.args)?;
@@ -47,7 +48,7 @@ pub fn run(program: Program, wrapper: &WrapperOptions) -> Result<ExitCode, Error
     check_version(ssh)?;
     warn_about_batch_mode(program, &destinations);
     let settings = HelperSettings::load()?;
-    let source = token_source(&settings, wrapper, &destinations)?;
+    let source = token_source(&settings, wrapper, &mut destinations)?;
     let accounts = destinations.iter().map(|destination| destination.account.clone()).collect();
     let previous = PreviousAskpass {
         program: environment_variable("SSH_ASKPASS"),
@@ -82,6 +83,13 @@ fn finish(program: Program, wrapper: &WrapperOptions, exit: Option<&ProgramExit>
     let (message, must_revoke) = (outcome.message(), outcome.must_revoke());
     if let Some(message) = message {
         tell(&message);
+        if let Some(account) = responder.with_unsent_pieces() {
+            tell(&format!(
+                "{}: it did not ask for the rest of the token; if it takes no token in pieces, write send = \"transfer_code\" into a \
+                 [[host]] of config.toml for it",
+                account.host
+            ));
+        }
     }
     if must_revoke {
         responder.revoke_tokens();
@@ -95,8 +103,7 @@ fn run_alone(program: Program, args: &[OsString]) -> Result<ProgramExit, Error> 
     foreground::run(command)
 }
 
-/// Where the program will connect to. Each account appears once.
-/// The hosts to which the program connects, by ssh's own configuration.
+/// The hosts to which the program connects, by ssh's own configuration. Each appears once.
 pub fn resolve_destinations(
     ssh: &OsStr,
     program: Program,
@@ -105,7 +112,7 @@ pub fn resolve_destinations(
     let mut destinations: Vec<ResolvedDestination> = Vec::new();
     for query in destination_queries(program, args) {
         let Some(destination) = resolve(ssh, &query)? else { continue };
-        if !destinations.iter().any(|known| known.account == destination.account) {
+        if !destinations.contains(&destination) {
             destinations.push(destination);
         }
     }
@@ -126,8 +133,9 @@ fn warn_about_batch_mode(program: Program, destinations: &[ResolvedDestination])
 fn token_source(
     settings: &HelperSettings,
     wrapper: &WrapperOptions,
-    destinations: &[ResolvedDestination],
+    destinations: &mut Vec<ResolvedDestination>,
 ) -> Result<Box<dyn LoginTokenSource>, Error> {
+    let requests = distinct(destinations, |destination| token_request(settings, &wrapper.token, destination))?;
     if let Some(file) = &wrapper.token_file {
         if destinations.len() > 1 {
             return Err(Error::Usage(
@@ -136,9 +144,38 @@ fn token_source(
         }
         return Ok(Box::new(TokenFromFile(read_token(file)?)));
     }
-    let requests =
-        destinations.iter().map(|destination| token_request(settings, &wrapper.token, destination)).collect();
     Ok(Box::new(stored_mytoken_source(settings, &wrapper.token, requests)?))
+}
+
+/// Leaves one destination for each account, and its request. ssh shows only the account in its prompts (SSH-17): where hosts with one name
+/// in `known_hosts` have different tokens, nobody could tell which of them asks.
+fn distinct(
+    destinations: &mut Vec<ResolvedDestination>,
+    request: impl Fn(&ResolvedDestination) -> LoginTokenRequest,
+) -> Result<Vec<LoginTokenRequest>, Error> {
+    let mut requests: Vec<LoginTokenRequest> = Vec::new();
+    let mut kept: Vec<ResolvedDestination> = Vec::new();
+    for destination in destinations.drain(..) {
+        let wanted = request(&destination);
+        match kept.iter().zip(&requests).find(|(known, _)| known.account == destination.account) {
+            None => {
+                kept.push(destination);
+                requests.push(wanted);
+            }
+            Some((_, known)) if *known == wanted => {}
+            Some((known, _)) => {
+                return Err(Error::Usage(format!(
+                    "ssh shows {}@{} for both {} and {}, which get different tokens: use one of them at a time",
+                    printable(&destination.account.user),
+                    printable(&destination.account.host),
+                    printable(&known.host_argument),
+                    printable(&destination.host_argument)
+                )));
+            }
+        }
+    }
+    *destinations = kept;
+    Ok(requests)
 }
 
 /// Makes these tokens from the stored mytoken, which can make them.
@@ -209,4 +246,36 @@ fn build_command(
 
 fn environment_variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ssh::resolution::Configuration;
+
+    #[test]
+    fn hosts_with_one_name_get_the_same_token_or_none() {
+        let destination = |host: &str, alias: &str| {
+            let text = format!("host {host}\nuser alice\nhostname {host}.example.org\nhostkeyalias {alias}\n");
+            Configuration::new(text).destination().unwrap()
+        };
+        let request = |audiences: bool| {
+            move |destination: &ResolvedDestination| LoginTokenRequest {
+                name: "ssh alice@cluster".into(),
+                host: "cluster".into(),
+                scope: String::new(),
+                audience: if audiences { destination.host_argument.clone() } else { "https://cluster".into() },
+                delegate: None,
+                code: false,
+            }
+        };
+        let both = [destination("login1", "cluster"), destination("login2", "cluster")];
+        let mut destinations = both.to_vec();
+        assert_eq!(distinct(&mut destinations, request(false)).unwrap().len(), 1);
+        assert_eq!(destinations.len(), 1);
+        let told = distinct(&mut both.to_vec(), request(true)).unwrap_err().to_string();
+        assert!(told.starts_with("ssh shows alice@cluster for both login1 and login2"), "{told}");
+        let mut others = vec![destination("login1", "cluster"), destination("login2", "other")];
+        assert_eq!((distinct(&mut others, request(true)).unwrap().len(), others.len()), (2, 2));
+    }
 }

@@ -36,6 +36,9 @@ pub struct ServerCheck {
     pub reason: Option<String>,
     /// A sentence, if this machine's clock differs much from the server's.
     pub clock: Option<String>,
+    /// The server's time of day after its answer, Unix seconds.
+    #[serde(skip)]
+    pub now: Option<u64>,
 }
 
 impl ServerCheck {
@@ -45,12 +48,12 @@ impl ServerCheck {
         if settings.user.ca_file.is_none() {
             trust_ca_file(&mut http, entry.ca_file.as_deref());
         }
-        let mut clock = None;
+        let (mut clock, mut now) = (None, None);
         let mut ask = || -> Result<(), Error> {
             let deadline = Deadline::after(TIMEOUT);
             let http = HttpClient::new(&http)?;
             let server = Server::discover(&http, &entry.server, deadline)?;
-            clock = server.clock_difference();
+            (clock, now) = (server.clock_difference(), Some(server.now()));
             // Another process may replace a rotating mytoken meanwhile: the server would refuse the old one.
             let removed = || Error::NotLoggedIn { server: entry.server.to_string() };
             let acquired = store.acquire(&entry.server, deadline)?.ok_or_else(removed)?;
@@ -58,7 +61,7 @@ impl ServerCheck {
             Ok(())
         };
         let (state, reason) = verdict(ask());
-        Self { state, reason, clock }
+        Self { state, reason, clock, now }
     }
 
     /// The line for a terminal.

@@ -68,7 +68,7 @@ fn a_host_gets_a_code_if_the_user_says_so_or_its_audience_is_not_known() {
     let entry = StoredToken { restrictions: vec![clause], capabilities: Capabilities::parse("AT").unwrap(), ..entry };
     site.store().lock(deadline()).unwrap().put(&entry).unwrap();
     let told = stderr(&site.run(&["ssh", "tb"]));
-    assert!(told.contains("does not say which audience testbed has: name it with --audience"), "{told}");
+    assert!(told.contains("does not say which audience and scope testbed has: name them with --audience"), "{told}");
     assert!(site.run(&["ssh", "--audience", AUDIENCE, "tb"]).status.success());
 }
 
@@ -82,6 +82,25 @@ fn a_host_gets_a_code_where_the_provider_does_not_say_whom_its_tokens_are_for() 
         assert!(output.status.success() && output.stderr.is_empty(), "{policy}: {}", stderr(&output));
         assert_eq!(site.answers().iter().map(String::len).collect::<Vec<_>>(), [8], "{policy}");
         assert!(site.redeem(&site.answers()[0]).is_ok());
+    }
+}
+
+/// The host may ask for another one, or from another address.
+#[test]
+fn a_refused_access_token_leaves_the_choice_to_the_host_and_an_outage_does_not() {
+    for (fault, answers) in [("400-invalid-scope", 1), ("500-html", 0)] {
+        let site = LoginSite::start();
+        site.store_mytoken(CAPABILITIES, &json!({"on_AT": true, "on_other": true}));
+        site.control("POST", "/provider/fault", &json!({"name": fault}));
+        let output = site.run(&["ssh", "tb"]);
+        assert_eq!(site.answers().len(), answers, "{fault}: {output:?}");
+        assert!(site.answers().iter().all(|code| site.redeem(code).is_ok()), "{fault}");
+        // Nothing is left to choose.
+        site.control("POST", "/provider/fault", &json!({"name": "none"}));
+        assert!(site.run(&["ssh", "tb"]).status.success(), "{fault}: the stored mytoken is lost");
+        site.store_mytoken(&["AT"], &Value::Null);
+        site.control("POST", "/provider/fault", &json!({"name": fault}));
+        assert!(stderr(&site.run(&["ssh", "tb"])).starts_with("testbed: "), "{fault}");
     }
 }
 

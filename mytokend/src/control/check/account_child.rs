@@ -15,12 +15,17 @@ use serde::{Deserialize, Serialize};
 
 use super::host::{AccountAnswer, AccountError, AccountQuestion};
 use crate::program::ProgramError;
-use crate::{program, terminal};
+use crate::{output, program, terminal};
+
+/// What the child prints before it asks.
+const ASKING: &str = "\"asking\"";
 
 /// What the child prints.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Printed {
+    /// libpam is being asked.
+    Asking,
     Answer {
         code: i32,
         messages: Vec<String>,
@@ -63,9 +68,10 @@ pub(super) fn ask(question: &AccountQuestion<'_>, longest: Duration) -> Result<A
     match printed {
         Some(Printed::Answer { code, messages }) => Ok(AccountAnswer { code, messages }),
         Some(Printed::Unsupported(reason)) => Err(AccountError::Unsupported(reason)),
+        Some(Printed::Asking) => Err(no_answer(outcome.reason())),
+        None if outcome.output.contains(ASKING) => Err(no_answer(outcome.reason())),
         // The child itself failed before it asked.
-        None if outcome.signal.is_none() && !outcome.success => Err(not_asked(outcome.reason())),
-        None => Err(no_answer(outcome.reason())),
+        None => Err(not_asked(outcome.reason())),
     }
 }
 
@@ -76,6 +82,7 @@ pub(super) fn ask(question: &AccountQuestion<'_>, longest: Duration) -> Result<A
 pub fn answer(directory: &Path, service: &str, user: &str, origin: &str) -> Result<String, String> {
     terminal::leave()?;
     let question = Question { directory, service, user, origin, terminal: "ssh" };
+    output::print(ASKING);
     let printed = match pam_account::ask(&question) {
         Ok(answer) => Printed::Answer { code: answer.code, messages: answer.messages },
         Err(reason) => Printed::Unsupported(reason),

@@ -127,8 +127,12 @@ fn unknown_scope<'a>(
 ) -> Option<(&'a str, Option<&'a str>)> {
     let supported = supported.filter(|supported| !supported.is_empty())?;
     let near = |scope: &str| {
-        let mut near = supported.iter().filter(|listed| strsim::damerau_levenshtein(listed, scope) <= scope.len() / 3);
-        near.next().map(String::as_str)
+        // One letter, not a number: compute.read1 and compute.read2 are two scopes.
+        let letters = |text: &str| text.replace(|letter: char| letter.is_ascii_digit(), "");
+        let is_near = |listed: &&String| {
+            scope.len() > 3 && strsim::damerau_levenshtein(listed, scope) == 1 && letters(listed) != letters(scope)
+        };
+        supported.iter().find(is_near).map(String::as_str)
     };
     let unknown = issuer.required_scopes.iter().filter(|scope| !supported.contains(scope));
     let unknown: Vec<_> = unknown.map(|scope| (scope.as_str(), near(scope))).collect();
@@ -161,15 +165,18 @@ mod tests {
     #[test]
     fn a_scope_that_a_provider_does_not_list_is_found() {
         let issuer: IssuerSettings =
-            toml::from_str("name = 'op'\nurl = 'https://op.example.org'\nrequired_scopes = ['openid', 'hpc']").unwrap();
+            toml::from_str("name = 'op'\nurl = 'https://op.example.org'\nrequired_scopes = ['openid', 'hpc.read']")
+                .unwrap();
         let found = |supported: Option<&[&str]>| {
             let supported: Option<Vec<String>> = supported.map(|list| list.iter().map(ToString::to_string).collect());
             unknown_scope(&issuer, supported.as_deref())
                 .map(|(scope, near)| (scope.to_owned(), near.map(str::to_owned)))
         };
-        assert_eq!(found(Some(&["openid", "profile"])), Some(("hpc".to_owned(), None)));
-        assert_eq!(found(Some(&["profile", "hpd"])), Some(("hpc".to_owned(), Some("hpd".to_owned()))));
-        assert_eq!(found(Some(&["hpc", "openid"])), None);
+        assert_eq!(found(Some(&["openid", "profile"])), Some(("hpc.read".to_owned(), None)));
+        let near = Some(("hpc.read".to_owned(), Some("hpc.raed".to_owned())));
+        assert_eq!(found(Some(&["openid", "hpc.raed"])), near);
+        assert_eq!(found(Some(&["openid", "hpc.reap.x", "hpc.read1"])), Some(("hpc.read".to_owned(), None)));
+        assert_eq!(found(Some(&["hpc.read", "openid"])), None);
         assert_eq!((found(None), found(Some(&[]))), (None, None), "it does not say");
     }
 

@@ -61,10 +61,12 @@ const CLIENTS_PACKAGES: &[&str] = &[
     "xrootd-server",
 ];
 
-/// Packages of a site with other ssh clients than OpenSSH's, in addition to [`SITE_PACKAGES`]: programs, and libraries
-/// with a compiler for programs that use them.
+/// Packages of a site with other ssh clients than OpenSSH's, in addition to [`SITE_PACKAGES`]: programs, programs that run
+/// ssh, and libraries with a compiler for programs that use them.
 const SSH_CLIENTS_PACKAGES: &[&str] = &[
     "dropbear-bin",
+    "git",
+    "rsync",
     "putty-tools",
     "sshpass",
     "python3-asyncssh",

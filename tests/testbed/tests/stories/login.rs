@@ -297,6 +297,11 @@ fn every_kind_of_token_typed_at_the_prompt_logs_in() -> Result<()> {
 fn a_login_by_the_helper_costs_the_host_no_request() -> Result<()> {
     story_with_own_servers(one_node()?, |site| {
         people::first_mytoken(site, "alice")?;
+        // Which scopes the host needs, this mytoken leaves open.
+        let open = site.sh("alice", "mytoken-ssh doctor testbed")?.ok()?.stdout;
+        assert!(open.contains("gets a transfer code: your mytoken leaves its audience or scope open"), "{open}");
+        let rule = "[[host]]\npattern = \"testbed\"\nscope = \"openid profile storage.read\"\n";
+        site.script("alice", "umask 077; cat >>.config/mytoken/config.toml").stdin(rule).run()?.ok()?;
         // The host fetches the provider's keys.
         site.sh("alice", "mytoken-ssh ssh testbed true")?.ok()?;
         Journal::clear(site)?;
