@@ -243,7 +243,12 @@ fn unknown_key(name: &str, checking: Option<&str>, host: &str) -> Finding {
             Finding::ok("host", text).warning().with_fix(format!("mytoken-ssh ssh {host}   # at a terminal"))
         }
         Some(checking) => {
-            let checking = printable(checking);
+            // As users write it.
+            let checking = match checking {
+                "true" => "yes".to_owned(),
+                "false" => "no".to_owned(),
+                other => printable(other),
+            };
             let text = format!(
                 "{unknown}, and the login is refused: with StrictHostKeyChecking {checking} nobody compares it"
             );

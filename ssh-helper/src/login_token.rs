@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The token of one login, made from the stored mytoken, which no login sends.
 //!
-//! A host whose audience is known gets an access token for it. It verifies that without a request to the mytoken server,
-//! whose limit counts all requests of a host together, and never sees a mytoken. A session that is to have a mytoken, and a
-//! host that has to choose the audience, get a transfer code for a sub-token. That has only the rights that the login needs.
+//! Where scope and audience leave no choice, the host gets an access token. It verifies that without a request to the mytoken
+//! server, whose limit counts all requests of a host together, and never sees a mytoken. A session that is to have a mytoken,
+//! and a host that has to choose, get a transfer code for a sub-token. That has only the rights that the login needs.
 
 mod sub_token;
 
@@ -43,8 +43,10 @@ pub struct LoginTokenRequest {
     pub audience: String,
     /// Lifetime of the mytoken that the session keeps. `None`: the session keeps none.
     pub delegate: Option<Duration>,
-    /// Whether the host gets a transfer code although its audience is known.
+    /// Whether the host gets a transfer code although scope and audience leave no choice.
     pub code: bool,
+    /// Why nobody can tell whether the host that asks is the one that this is for.
+    pub ambiguous: Option<String>,
 }
 
 /// How the host gets its token.
@@ -59,6 +61,9 @@ pub enum Form {
 impl LoginTokenRequest {
     /// How the host gets the token at time `now`. Fails if the stored mytoken cannot make it.
     pub fn form(&self, stored: &StoredToken, now: u64) -> Result<Form, Error> {
+        if let Some(why) = &self.ambiguous {
+            return Err(Error::Usage(why.clone()));
+        }
         if self.delegate.is_some() || self.code {
             return self.check_code(stored, now);
         }
@@ -146,7 +151,9 @@ impl StoredMytokenSource {
         if entry.expired(now) {
             return Err(Error::Expired { server: self.server.to_string() });
         }
-        self.requests.iter().try_for_each(|request| request.form(&entry, now).map(drop))
+        // A login without a prompt needs no token: which host asks matters only then.
+        let mut clear = self.requests.iter().filter(|request| request.ambiguous.is_none());
+        clear.try_for_each(|request| request.form(&entry, now).map(drop))
     }
 
     /// Seconds until the last code expires, if the server says it.
@@ -183,14 +190,17 @@ impl LoginTokenSource for StoredMytokenSource {
         self.discovery = Some(server.discovery().clone());
         let mut acquired = self.store.acquire(&self.server, deadline)?.ok_or_else(|| self.not_logged_in())?;
         if let Form::AccessToken { scope, audience } = request.form(acquired.stored(), server.now())? {
-            if let Some(token) = access_token(&server, &mut acquired, request, &scope, &audience, deadline)? {
-                return Ok(token);
-            }
+            let why = match access_token(&server, &mut acquired, request, &scope, &audience, deadline)? {
+                Ok(token) => return Ok(token),
+                Err(why) => why,
+            };
             // With room for one more successor on the disk, and time of its own.
             drop(acquired);
             deadline = Deadline::after(TOKEN_TIMEOUT);
             acquired = self.store.acquire(&self.server, deadline)?.ok_or_else(|| self.not_logged_in())?;
-            request.check_code(acquired.stored(), server.now())?;
+            if request.check_code(acquired.stored(), server.now()).is_err() {
+                return Err(why);
+            }
         }
         let parent = acquired.stored().clone();
         let sub_token = SubTokenRequest {
@@ -228,8 +238,8 @@ impl LoginTokenSource for StoredMytokenSource {
     }
 }
 
-/// An access token for the host. `None`: a code may do, because the provider gave another one, or one that the host cannot verify for
-/// itself, or too long a one, or because this token is refused here, perhaps not at the host.
+/// An access token for the host, or why there is none although a code may do: the provider gave another one, or one that the host cannot
+/// verify for itself, or too long a one, or this one is refused, and perhaps not the one that the host asks for.
 fn access_token(
     server: &Server<'_>,
     acquired: &mut AcquiredToken<'_>,
@@ -237,27 +247,33 @@ fn access_token(
     scope: &str,
     audience: &str,
     deadline: Deadline,
-) -> Result<Option<Secret>, Error> {
-    let parent = acquired.stored().clone();
-    let asked = AccessTokenRequest { mytoken: &parent.mytoken, scope, audience, comment: &request.name };
-    let error = match server.access_token(&asked, &mut |successor| Ok(acquired.store_successor(successor)?), deadline) {
+) -> Result<Result<Secret, Error>, Error> {
+    let mytoken = acquired.stored().mytoken.clone();
+    let asked = AccessTokenRequest { mytoken: &mytoken, scope, audience, comment: &request.name };
+    match server.access_token(&asked, &mut |successor| Ok(acquired.store_successor(successor)?), deadline) {
         // An opaque token names no audience.
-        Ok(token) if !token.audience.is_empty() && chunks::answers(&token.token).is_ok() => {
-            return Ok(Some(token.token));
-        }
-        Ok(_) => Error::Usage(format!(
+        Ok(token) if !token.audience.is_empty() && chunks::answers(&token.token).is_ok() => Ok(Ok(token.token)),
+        Ok(_) => Ok(Err(Error::Usage(format!(
             "your provider's access tokens do not say that they are for {}, or are too long, and your mytoken can make no code",
             printable(audience)
-        )),
-        Err(mytoken::Error::Server(
-            error @ (ServerError::OtherAccessToken { .. }
+        )))),
+        Err(error) if is_about_this_token(&error) => Ok(Err(error.into())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the error is one of scope, audience, address or number of uses: not of the whole mytoken, and no outage.
+fn is_about_this_token(error: &mytoken::Error) -> bool {
+    const CODES: [&str; 3] = ["invalid_scope", "invalid_target", "invalid_request"];
+    match error {
+        mytoken::Error::Server(ServerError::ProviderRefused { code, .. }) => CODES.contains(&code.as_str()),
+        mytoken::Error::Server(
+            ServerError::OtherAccessToken { .. }
             | ServerError::UsageRestricted { .. }
-            | ServerError::ProviderRefused { .. }
-            | ServerError::Rejected { status: 400 | 403, .. }),
-        )) => Error::Mytoken(error.into()),
-        Err(error) => return Err(error.into()),
-    };
-    if parent.capabilities.has(CREATE_MYTOKEN) { Ok(None) } else { Err(error) }
+            | ServerError::Rejected { status: 400 | 403, .. },
+        ) => true,
+        _ => false,
+    }
 }
 
 /// A token that the user gave with `--token-file`.
@@ -282,11 +298,12 @@ mod tests {
             audience: "https://testbed".into(),
             delegate: delegate.map(Duration::from_secs),
             code: false,
+            ambiguous: None,
         }
     }
 
     #[test]
-    fn a_host_gets_an_access_token_if_its_one_audience_is_known() {
+    fn a_host_gets_an_access_token_if_scope_and_audience_leave_no_choice() {
         let clause = |scope: &str, audience: &[&str]| serde_json::json!({"scope": scope, "audience": audience});
         let (a, b, both, any) = (clause("r", &["a"]), clause("w", &["b"]), clause("r", &["a", "b"]), clause("r", &[]));
         let token = |scope: &str, audience: &str| Some((scope.to_owned(), audience.to_owned()));

@@ -46,6 +46,8 @@ fn a_host_that_does_not_ask_for_the_rest_of_a_token_is_told() {
     };
     let refused = "ask '(alice@testbed) Access Token: '; exit 255";
     assert_eq!(told(1_500, refused), ("[0] @1/2:".len() + 993, true));
+    let again = "ask '(alice@testbed) Access Token: '; ask '(alice@testbed) Access Token: '; exit 255";
+    assert!(told(1_500, again).1);
     // What ssh sends whole is no piece.
     assert_eq!(told(1_023, refused), ("[0] ".len() + 1_023, false));
     let whole = "ask '(alice@testbed) Access Token: '; ask '(alice@testbed) Access Token (2/2): '; exit 255";

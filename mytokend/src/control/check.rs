@@ -216,9 +216,12 @@ fn check_with(
         findings.logins(host, options, login.as_ref(), trust);
     }
     let serves_jobs = configuration::exists(&dir.join("jobs.toml"));
-    // The file's own values, if only mytoken.toml has a fault. Without the file, the agent has its defaults.
-    let is_other = jobs.is_none() && serves_jobs && shared.is_none();
-    let unused = if is_other { JobsSettings::unchecked(dir, trust).ok() } else { None };
+    // The file's own values, if it or mytoken.toml has a fault elsewhere. Without the file, the agent has its defaults.
+    let unused = if jobs.is_none() && serves_jobs { JobsSettings::unchecked(dir, trust).ok() } else { None };
+    let is_whole = |jobs: &JobsSettings| {
+        jobs.agent.runtime_dir.is_absolute() && jobs.agent.squeue.as_ref().is_none_or(|path| path.is_absolute())
+    };
+    let unused = unused.filter(is_whole);
     let agent = match jobs.as_ref().or(unused.as_ref()) {
         Some(jobs) => Some(jobs.agent.clone()),
         None if serves_jobs => None,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which prompt gets which answer. Each connection to an account gets one token, once, and only for its token prompt.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
 use mytoken::Secret;
@@ -44,6 +44,8 @@ pub struct Responder {
     accounts: Vec<RemoteAccount>,
     /// By account and by the ssh that connects to it.
     progress: HashMap<(usize, i32), Progress>,
+    /// The connections that have the first of several pieces.
+    first_pieces: BTreeSet<(usize, i32)>,
     /// How many connections to one account the program makes at most.
     most_connections: usize,
     last_answers: Vec<Option<Instant>>,
@@ -71,6 +73,7 @@ impl Responder {
         Self {
             accounts,
             progress,
+            first_pieces: BTreeSet::new(),
             most_connections,
             last_answers,
             authenticated: false,
@@ -130,6 +133,9 @@ impl Responder {
                 let count = remaining.len();
                 let first = remaining.next().ok_or(Error::TokenAlreadySent)?;
                 *progress = Progress::Sending { remaining, next: 2, count };
+                if count > 1 {
+                    self.first_pieces.insert((account, ssh));
+                }
                 Ok(first)
             }
             (Progress::Sending { mut remaining, next, count }, Part::Next { index, count: requested_count })
@@ -137,6 +143,7 @@ impl Responder {
             {
                 let chunk = remaining.next().ok_or(Error::TokenAlreadySent)?;
                 *progress = Progress::Sending { remaining, next: next + 1, count };
+                self.first_pieces.remove(&(account, ssh));
                 Ok(chunk)
             }
             // The PAM module asks for the chunks in order. Another order means that something else asks.
@@ -161,12 +168,9 @@ impl Responder {
         }
     }
 
-    /// The first account that has not asked for the rest of a token in pieces.
-    pub fn with_unsent_pieces(&self) -> Option<&RemoteAccount> {
-        let has_rest =
-            |progress: &Progress| matches!(progress, Progress::Sending { remaining, .. } if remaining.len() > 0);
-        let ((account, _), _) = self.progress.iter().find(|(_, progress)| has_rest(progress))?;
-        self.accounts.get(*account)
+    /// An account that took the first piece of a token and asked for no other one.
+    pub fn with_first_piece_only(&self) -> Option<&RemoteAccount> {
+        self.first_pieces.first().and_then(|(account, _)| self.accounts.get(*account))
     }
 
     /// Whether a host asked for a token and got none, or asked twice. The user has seen the reason.

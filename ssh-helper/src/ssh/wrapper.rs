@@ -81,15 +81,16 @@ fn finish(program: Program, wrapper: &WrapperOptions, exit: Option<&ProgramExit>
         now: Instant::now(),
     };
     let (message, must_revoke) = (outcome.message(), outcome.must_revoke());
+    let failed = must_revoke || message.is_some();
     if let Some(message) = message {
         tell(&message);
-        if let Some(account) = responder.with_unsent_pieces() {
-            tell(&format!(
-                "{}: it did not ask for the rest of the token; if it takes no token in pieces, write send = \"transfer_code\" into a \
-                 [[host]] of config.toml for it",
-                account.host
-            ));
-        }
+    }
+    if let Some(account) = responder.with_first_piece_only().filter(|_| failed) {
+        tell(&format!(
+            "{}: it did not ask for the rest of the token; if it takes no token in pieces, write send = \"transfer_code\" into a \
+             [[host]] of config.toml for it",
+            account.host
+        ));
     }
     if must_revoke {
         responder.revoke_tokens();
@@ -135,7 +136,7 @@ fn token_source(
     wrapper: &WrapperOptions,
     destinations: &mut Vec<ResolvedDestination>,
 ) -> Result<Box<dyn LoginTokenSource>, Error> {
-    let requests = distinct(destinations, |destination| token_request(settings, &wrapper.token, destination))?;
+    let requests = distinct(destinations, |destination| token_request(settings, &wrapper.token, destination));
     if let Some(file) = &wrapper.token_file {
         if destinations.len() > 1 {
             return Err(Error::Usage(
@@ -148,34 +149,34 @@ fn token_source(
 }
 
 /// Leaves one destination for each account, and its request. ssh shows only the account in its prompts (SSH-17): where hosts with one name
-/// in `known_hosts` have different tokens, nobody could tell which of them asks.
+/// in `known_hosts` would get different tokens, nobody can tell which of them asks, and none gets one.
 fn distinct(
     destinations: &mut Vec<ResolvedDestination>,
     request: impl Fn(&ResolvedDestination) -> LoginTokenRequest,
-) -> Result<Vec<LoginTokenRequest>, Error> {
+) -> Vec<LoginTokenRequest> {
     let mut requests: Vec<LoginTokenRequest> = Vec::new();
     let mut kept: Vec<ResolvedDestination> = Vec::new();
     for destination in destinations.drain(..) {
         let wanted = request(&destination);
-        match kept.iter().zip(&requests).find(|(known, _)| known.account == destination.account) {
+        match kept.iter().zip(&mut requests).find(|(known, _)| known.account == destination.account) {
             None => {
                 kept.push(destination);
                 requests.push(wanted);
             }
             Some((_, known)) if *known == wanted => {}
-            Some((known, _)) => {
-                return Err(Error::Usage(format!(
+            Some((known, first)) => {
+                first.ambiguous = Some(format!(
                     "ssh shows {}@{} for both {} and {}, which get different tokens: use one of them at a time",
                     printable(&destination.account.user),
                     printable(&destination.account.host),
                     printable(&known.host_argument),
                     printable(&destination.host_argument)
-                )));
+                ));
             }
         }
     }
     *destinations = kept;
-    Ok(requests)
+    requests
 }
 
 /// Makes these tokens from the stored mytoken, which can make them.
@@ -214,6 +215,7 @@ pub fn token_request(
         audience: options.audience.clone().unwrap_or_else(|| of_rule(|rule| rule.audience.clone())),
         delegate: options.delegate.map(Into::into),
         code: rule.and_then(|rule| rule.send) == Some(Sent::TransferCode),
+        ambiguous: None,
     }
 }
 
@@ -267,15 +269,18 @@ mod tests {
                 audience: if audiences { destination.host_argument.clone() } else { "https://cluster".into() },
                 delegate: None,
                 code: false,
+                ambiguous: None,
             }
         };
         let both = [destination("login1", "cluster"), destination("login2", "cluster")];
         let mut destinations = both.to_vec();
-        assert_eq!(distinct(&mut destinations, request(false)).unwrap().len(), 1);
-        assert_eq!(destinations.len(), 1);
-        let told = distinct(&mut both.to_vec(), request(true)).unwrap_err().to_string();
+        let same = distinct(&mut destinations, request(false));
+        assert_eq!((same.len(), destinations.len(), &same[0].ambiguous), (1, 1, &None));
+        let different = distinct(&mut both.to_vec(), request(true));
+        let [LoginTokenRequest { ambiguous: Some(told), .. }] = &different[..] else { panic!("{different:?}") };
         assert!(told.starts_with("ssh shows alice@cluster for both login1 and login2"), "{told}");
         let mut others = vec![destination("login1", "cluster"), destination("login2", "other")];
-        assert_eq!((distinct(&mut others, request(true)).unwrap().len(), others.len()), (2, 2));
+        let others_requests = distinct(&mut others, request(true));
+        assert!(others.len() == 2 && others_requests.iter().all(|request| request.ambiguous.is_none()));
     }
 }

@@ -52,7 +52,7 @@ fn a_host_gets_an_access_token_for_its_audience_and_no_mytoken() {
 }
 
 #[test]
-fn a_host_gets_a_code_if_the_user_says_so_or_its_audience_is_not_known() {
+fn a_host_gets_a_code_if_the_user_says_so_or_leaves_a_choice() {
     let site = LoginSite::start();
     let entry = site.store_mytoken(CAPABILITIES, &Value::Null);
     site.configure("[[host]]\npattern = \"other\"\nsend = \"transfer_code\"\n");
@@ -88,7 +88,7 @@ fn a_host_gets_a_code_where_the_provider_does_not_say_whom_its_tokens_are_for() 
 /// The host may ask for another one, or from another address.
 #[test]
 fn a_refused_access_token_leaves_the_choice_to_the_host_and_an_outage_does_not() {
-    for (fault, answers) in [("400-invalid-scope", 1), ("500-html", 0)] {
+    for (fault, answers) in [("400-invalid-scope", 1), ("500-html", 0), ("400-invalid-grant", 0)] {
         let site = LoginSite::start();
         site.store_mytoken(CAPABILITIES, &json!({"on_AT": true, "on_other": true}));
         site.control("POST", "/provider/fault", &json!({"name": fault}));

@@ -45,6 +45,15 @@ pub fn login_command(site: &Site) -> String {
     format!("mytoken-ssh login --server {server} --issuer {issuer}{ca} --audience {AUDIENCE}")
 }
 
+/// Names in the user's config.toml which scope the host gets, so that a login of mytoken-ssh sends an access token.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn name_scope_of_host(site: &Site, user: &str) -> Result<()> {
+    let rule = "[[host]]\npattern = \"testbed\"\nscope = \"openid profile storage.read\"\n";
+    site.script(user, "umask 077; cat >>.config/mytoken/config.toml").stdin(rule).run()?.ok().map(drop)
+}
+
 /// Runs `command`, a `mytoken-ssh login`, as `user` and opens its link in the test's browser.
 ///
 /// # Errors

@@ -185,12 +185,13 @@ fn a_provider_outage_is_reported_at_login_and_loses_no_token() -> Result<()> {
         let (token, stored) = (short_token(site)?, tokens::stored(site, "alice")?);
         break_provider(site)?;
         let (took, by_hand) = log_in_by_hand(site, &token)?;
-        let by_helper = site.sh("alice", "mytoken-ssh ssh testbed true")?;
+        let by_helper = site.sh("alice", "mytoken-ssh ssh --scope 'openid profile' testbed true")?;
         let sentence = "the login service is unavailable at the moment";
         assert!(!by_hand.success() && by_hand.stderr.matches(sentence).count() == 1, "{took:?} {by_hand:?}");
         // The helper itself asks for the token.
         let told = messages(&by_helper);
         assert!(!by_helper.success() && told.len() == 1 && told.concat().contains("try again later"), "{by_helper:?}");
+        assert!(!by_helper.stderr.contains(sentence), "{by_helper:?}");
         clear_faults(site)?;
         assert_eq!(tokens::stored(site, "alice")?, stored);
         log_in_by_hand(site, &token)?.1.ok()?;

@@ -300,8 +300,7 @@ fn a_login_by_the_helper_costs_the_host_no_request() -> Result<()> {
         // Which scopes the host needs, this mytoken leaves open.
         let open = site.sh("alice", "mytoken-ssh doctor testbed")?.ok()?.stdout;
         assert!(open.contains("gets a transfer code: your mytoken leaves its audience or scope open"), "{open}");
-        let rule = "[[host]]\npattern = \"testbed\"\nscope = \"openid profile storage.read\"\n";
-        site.script("alice", "umask 077; cat >>.config/mytoken/config.toml").stdin(rule).run()?.ok()?;
+        people::name_scope_of_host(site, "alice")?;
         // The host fetches the provider's keys.
         site.sh("alice", "mytoken-ssh ssh testbed true")?.ok()?;
         Journal::clear(site)?;
