@@ -345,6 +345,21 @@ mod tests {
     }
 
     #[test]
+    fn a_revoked_key_is_no_known_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("known_hosts");
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE0DJSnMN/VEUQX2WjVaLMKHzSfHnDoRxBzVPVQdXJmC";
+        let has = |line: &str, name: &str| {
+            std::fs::write(&file, format!("{line}\n")).unwrap();
+            has_key(name, file.to_str().unwrap())
+        };
+        assert!(has(&format!("testbed {key}"), "testbed"));
+        assert!(!has(&format!("testbed {key}"), "other") && !has("", "testbed"));
+        assert!(!has(&format!("@revoked testbed {key}"), "testbed"));
+        assert!(!has_key("testbed", "/no/such/file"));
+    }
+
+    #[test]
     fn the_name_of_a_host_key_is_that_of_known_hosts() {
         for (text, name) in [
             ("hostname testbed\nport 22\n", "testbed"),

@@ -235,11 +235,9 @@ fn check_with(
         findings.brokers(jobs, trust);
     }
     if let Some(host) = host {
-        if let Some(agent) = &agent {
-            findings.runtime_dir(&agent.runtime_dir);
-        }
+        let told = agent.as_ref().map(|agent| findings.runtime_dir(&agent.runtime_dir)).unwrap_or_default();
         if login.is_some() {
-            findings.cache(&DiskCache::of_host());
+            findings.cache(&DiskCache::of_host(), &told);
         }
         let proxy = shared.as_ref().filter(|_| login.is_some()).map(|shared| shared.http.proxy.as_str());
         findings.confinement(host, proxy, last_logins.as_deref());

@@ -40,6 +40,21 @@ fn each_fault_is_told_with_what_to_do() {
     }
     assert!(!shown.contains(entry.mytoken.expose()));
 
+    // Another server's mytoken, and nothing says which one logins use.
+    let mut other = entry.clone();
+    other.server = mytoken::urls::ServerUrl::parse("https://127.0.0.1:1", false).unwrap();
+    site.store().lock(crate::login_site::deadline()).unwrap().put(&other).unwrap();
+    let (found, output) = doctor(&site, &["tb"]);
+    assert_eq!((levels(&found, "mytoken"), output.status.code()), (vec!["warning", "ok"], Some(0)), "config.toml says");
+    let file = site.path("home/.config/mytoken/config.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let without = config.lines().filter(|line| !line.starts_with("server = "));
+    std::fs::write(&file, without.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let (found, output) = doctor(&site, &["tb"]);
+    assert_eq!((levels(&found, "mytoken"), output.status.code()), (vec!["error", "warning", "ok"], Some(1)));
+    std::fs::write(&file, config).unwrap();
+    site.store().lock(crate::login_site::deadline()).unwrap().remove(&other.server).unwrap();
+
     // A mytoken that is revoked, a server that is away, a configuration that cannot be read.
     let http = site.http();
     let server = mytoken::server::Server::discover(&http, &site.url(), crate::login_site::deadline()).unwrap();

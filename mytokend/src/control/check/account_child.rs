@@ -17,14 +17,11 @@ use super::host::{AccountAnswer, AccountError, AccountQuestion};
 use crate::program::ProgramError;
 use crate::{output, program, terminal};
 
-/// What the child prints before it asks.
-const ASKING: &str = "\"asking\"";
-
 /// What the child prints.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Printed {
-    /// libpam is being asked.
+    /// libpam will be asked now.
     Asking,
     Answer {
         code: i32,
@@ -63,13 +60,12 @@ pub(super) fn ask(question: &AccountQuestion<'_>, longest: Duration) -> Result<A
             ProgramError::Timeout | ProgramError::Stuck => no_answer(format!("the child process that asks it {error}")),
             _ => not_asked(format!("the child process that asks it {error}")),
         })?;
-    // Modules may have printed something before.
-    let printed = outcome.output.lines().next_back().and_then(|line| serde_json::from_str(line).ok());
+    // Modules may print something, too.
+    let printed = outcome.output.lines().rev().find_map(|line| serde_json::from_str(line).ok());
     match printed {
         Some(Printed::Answer { code, messages }) => Ok(AccountAnswer { code, messages }),
         Some(Printed::Unsupported(reason)) => Err(AccountError::Unsupported(reason)),
         Some(Printed::Asking) => Err(no_answer(outcome.reason())),
-        None if outcome.output.contains(ASKING) => Err(no_answer(outcome.reason())),
         // The child itself failed before it asked.
         None => Err(not_asked(outcome.reason())),
     }
@@ -82,10 +78,14 @@ pub(super) fn ask(question: &AccountQuestion<'_>, longest: Duration) -> Result<A
 pub fn answer(directory: &Path, service: &str, user: &str, origin: &str) -> Result<String, String> {
     terminal::leave()?;
     let question = Question { directory, service, user, origin, terminal: "ssh" };
-    output::print(ASKING);
+    output::print(&json(&Printed::Asking)?);
     let printed = match pam_account::ask(&question) {
         Ok(answer) => Printed::Answer { code: answer.code, messages: answer.messages },
         Err(reason) => Printed::Unsupported(reason),
     };
-    serde_json::to_string(&printed).map_err(|error| error.to_string())
+    json(&printed)
+}
+
+fn json(printed: &Printed) -> Result<String, String> {
+    serde_json::to_string(printed).map_err(|error| error.to_string())
 }

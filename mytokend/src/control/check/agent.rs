@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mytoken::Deadline;
@@ -138,13 +138,13 @@ impl Findings {
         }
     }
 
-    /// Checks the directory with the token files.
-    pub(super) fn runtime_dir(&mut self, directory: &Path) {
+    /// Checks the directory with the token files. Returns the directories in it, and itself, that others can change.
+    pub(super) fn runtime_dir(&mut self, directory: &Path) -> Vec<PathBuf> {
         // Without it the agent does not run, or not there, which is a finding of its own.
-        let Ok(meta) = directory.metadata() else { return };
+        let Ok(meta) = directory.metadata() else { return Vec::new() };
         let in_memory = statfs(directory).map_or(true, |about| about.filesystem_type() == TMPFS_MAGIC);
         self.runtime_dir_seen(directory, meta.mode() & 0o777, in_memory);
-        self.runtime_dir_open(directory);
+        let open = self.runtime_dir_open(directory);
         let kept = directory.join(UNREADABLE_RECORDS);
         // Without the directory, or without the right to list it, there is nothing to say.
         let count = kept.read_dir().map_or(0, Iterator::count);
@@ -172,10 +172,12 @@ impl Findings {
                 format!("ls -l {}   # the agent's log says what is wrong with each", word(&missed.to_string_lossy()));
             self.add_fixed(kinds::LEASES_UNREADABLE, text, fix);
         }
+        open
     }
 
-    /// Whether others than root can replace what the agent keeps there.
-    fn runtime_dir_open(&mut self, directory: &Path) {
+    /// Adds where others than root can replace what the agent keeps there. Returns these directories.
+    fn runtime_dir_open(&mut self, directory: &Path) -> Vec<PathBuf> {
+        let mut open = Vec::new();
         let own = [(JOBS, "711"), (SESSIONS, "711"), ("state", "700"), (MISSED, "700")];
         let own = own.map(|(name, mode)| (directory.join(name), mode));
         for (path, mode) in std::iter::once((directory.to_owned(), "711")).chain(own) {
@@ -197,14 +199,17 @@ impl Findings {
             let text = format!("{} {fault}: {effect}", path.display());
             let fix = if meta.is_dir() {
                 // Until then somebody else may put a link there: these commands follow none.
-                let real = if path == directory { path.canonicalize().unwrap_or(path) } else { path };
+                let real = if path == directory { path.canonicalize().ok() } else { None };
+                let real = real.as_deref().unwrap_or(&path);
                 let real = word(&real.to_string_lossy());
                 format!("chown -h root:root {real} && find {real} -maxdepth 0 -type d -exec chmod {mode} {{}} +")
             } else {
                 format!("ls -ld {shown}   # move it away, then: systemctl restart mytokend")
             };
             self.add_fixed(kinds::RUNTIME_DIR_OPEN, text, fix);
+            open.push(path);
         }
+        open
     }
 
     fn runtime_dir_seen(&mut self, directory: &Path, mode: u32, in_memory: bool) {

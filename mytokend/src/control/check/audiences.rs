@@ -154,6 +154,23 @@ mod tests {
     }
 
     #[test]
+    fn an_exchange_that_fits_another_issuer_is_no_fault() {
+        let exchange = "[exchange]\nserver = 't'\nscope = 's'\n";
+        let levels = |shared: &str, rules: &str| {
+            let issuer = |name: &str| format!("[[issuer]]\nname = '{name}'\nurl = 'https://{name}.example.org'\n");
+            let rule = |name: &str| format!("[[rule]]\nname = '{name}'\nissuer = '{name}'\ntemplate = '{{sub}}'\n");
+            let shared = shared.replace("ONE", &issuer("one")).replace("TWO", &issuer("two"));
+            let rules = rules.replace("ONE", &rule("one")).replace("TWO", &rule("two"));
+            let login = toml::from_str(&format!("{exchange}{rules}")).unwrap();
+            let found = scopes_of_exchange(&toml::from_str(&shared).unwrap(), &login);
+            found.into_iter().map(|(level, _)| level).collect::<Vec<_>>()
+        };
+        let issuers = "ONErequired_scopes = ['login']\nTWOaudiences = ['A']\n";
+        assert_eq!(levels(issuers, "ONETWO"), [Severity::Ok]);
+        assert_eq!(levels(issuers, "ONE"), [Severity::Warning]);
+    }
+
+    #[test]
     fn scopes_that_cannot_fit_are_found() {
         let exchange = |scope: &str| format!("[exchange]\nserver = 't'\nscope = '{scope}'\n");
         let both = "ONErequired_scopes = ['s', 'login']\nTWOaudiences = ['A']\n";

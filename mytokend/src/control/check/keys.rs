@@ -3,18 +3,16 @@
 
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mytoken::Error;
 use mytoken::cache::DiskCache;
 use mytoken::config::{ConfigError, FileTrust};
 use mytoken::private_files::{FileError, Owner};
-use mytoken_wire::paths::RUNTIME;
 
+use super::Findings;
 use super::configuration::{exists, word};
 use super::kinds::{self, Kind};
-use super::kinds_slurm::RUNTIME_DIR_OPEN;
-use super::{CheckFinding, Findings};
 use crate::control::keygen::PUBLIC;
 use crate::jobs::SealError;
 use crate::jobs::further_keys;
@@ -135,18 +133,13 @@ impl Findings {
         None
     }
 
-    /// Checks the directories for what logins keep.
-    pub(super) fn cache(&mut self, cache: &DiskCache) {
+    /// Checks the directories for what logins keep. `told`: directories of the agent that have a finding.
+    pub(super) fn cache(&mut self, cache: &DiskCache, told: &[PathBuf]) {
         let errors = cache.check();
         let kind = if errors.len() > 1 { kinds::CACHE } else { kinds::CACHE_PARTLY };
-        // The cache of this host is in this directory, too.
-        let is_told = |finding: &CheckFinding| {
-            let of_runtime = finding.text.strip_prefix(RUNTIME).is_some_and(|rest| rest.starts_with(' '));
-            finding.id.as_deref() == Some(RUNTIME_DIR_OPEN.id) && of_runtime
-        };
-        let told = self.findings.iter().any(is_told);
-        let of_runtime = |error: &FileError| matches!(error, FileError::Unusable { path, .. } if path == RUNTIME);
-        for error in errors.iter().filter(|error| !(told && of_runtime(error))) {
+        // The cache of this host is in the usual directory of the agent, too.
+        let is_told = |error: &&FileError| matches!(error, FileError::Unusable { path, .. } if told.iter().any(|told| told == Path::new(path)));
+        for error in errors.iter().filter(|error| !is_told(error)) {
             self.add_kind(kind, error.to_string());
         }
     }
@@ -270,11 +263,20 @@ mod tests {
         let broken = DiskCache::new(&dir.path().join("file/var"), Owner::current());
         for (second, level) in [("run/cache", Severity::Warning), ("file/run/cache", Severity::Error)] {
             let mut findings = Findings::default();
-            findings.cache(&broken.clone().or(&dir.path().join(second)));
+            findings.cache(&broken.clone().or(&dir.path().join(second)), &[]);
             assert_eq!(findings.findings[0].level, level, "{findings:?}");
         }
+        // Of two that cannot be used, one is told already: the other one is no smaller fault for that.
+        std::fs::write(dir.path().join("other"), "").unwrap();
+        let both = broken.clone().or(&dir.path().join("other/run/cache"));
+        let told: Vec<String> = both.check().iter().map(ToString::to_string).collect();
+        let FileError::Unusable { path, .. } = &both.check()[1] else { panic!("{told:?}") };
         let mut findings = Findings::default();
-        findings.cache(&DiskCache::new(&dir.path().join("cache"), Owner::current()));
+        findings.cache(&both, &[path.into()]);
+        let [left] = &findings.findings[..] else { panic!("{findings:?}") };
+        assert_eq!((left.level, &left.text), (Severity::Error, &told[0]));
+        let mut findings = Findings::default();
+        findings.cache(&DiskCache::new(&dir.path().join("cache"), Owner::current()), &[]);
         assert!(findings.findings.is_empty(), "{findings:?}");
     }
 }

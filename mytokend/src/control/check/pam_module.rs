@@ -66,11 +66,42 @@ fn not_loaded(host: &dyn Host, file: &Path, service: &str) -> Option<String> {
 mod tests {
     use std::path::PathBuf;
 
+    use mytoken::config::ConfigError;
+
     use super::super::host::{AccountAnswer, Ran};
     use super::*;
 
     /// A host with the module, and what libpam says of it.
     struct With(fn() -> Result<AccountAnswer, AccountError>);
+
+    /// A host on which others can change the module.
+    struct Open;
+
+    impl Host for Open {
+        fn read(&self, _path: &Path) -> Option<String> {
+            None
+        }
+        fn exists(&self, _path: &Path) -> bool {
+            true
+        }
+        fn run(&self, _program: &Path, _arguments: &[&str]) -> Ran {
+            Ran::Missing
+        }
+        fn trusted(&self, path: &Path) -> Result<(), ConfigError> {
+            let (reason, fix) = ("others can write it".into(), "chmod".into());
+            Err(ConfigError::Unsafe { file: path.display().to_string(), reason, fix })
+        }
+        fn account(&self, question: &AccountQuestion<'_>) -> Result<AccountAnswer, AccountError> {
+            panic!("root would run {question:?}")
+        }
+    }
+
+    #[test]
+    fn a_module_that_others_can_change_is_not_run() {
+        let mut findings = Findings::default();
+        findings.pam_module(&Open, "sshd");
+        assert!(findings.findings.is_empty(), "{findings:?}");
+    }
 
     impl Host for With {
         fn read(&self, _path: &Path) -> Option<String> {

@@ -13,11 +13,11 @@ use testbed::{Error, Options, Result, Site, story_with_own_servers};
 
 use crate::bad_tokens::inputs;
 
-mod helper;
 mod page;
 mod paramiko;
 mod password_prompt;
 mod programs;
+mod rsync_and_git;
 
 /// A client, as the table in the guide names it.
 struct Client {
