@@ -36,6 +36,10 @@ fn a_program_gets_an_object_and_a_session_its_own_mytoken() {
     let object: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(object["host"], "testbed");
     assert!(object["expires_in"].as_u64().unwrap() > 0 && object["expires_at"].is_u64(), "{object}");
+    // A code is of no use after the end of what it leads to.
+    let short = site.run(&["code", "--json", "--delegate=1m", "tb"]);
+    let short: Value = serde_json::from_slice(&short.stdout).unwrap();
+    assert!(short["expires_in"].as_u64().unwrap() <= 60, "{short}");
     let child = site.redeem(object["code"].as_str().unwrap()).unwrap();
     assert_eq!(child.capabilities.to_string(), "AT create_mytoken tokeninfo:introspect");
     assert_eq!(child.restrictions[0].scope, "openid");

@@ -74,7 +74,10 @@ fn a_host_gets_a_code_if_the_user_says_so_or_leaves_a_choice() {
 
 #[test]
 fn a_host_gets_a_code_where_the_provider_does_not_say_whom_its_tokens_are_for() {
-    for policy in [json!({"opaque": true}), json!({"audience_claim": "resource"})] {
+    for (policy, reason) in [
+        (json!({"opaque": true}), "do not say that they are for https://testbed"),
+        (json!({"audience_claim": "resource"}), "with another audience than asked for"),
+    ] {
         let site = LoginSite::start();
         site.store_mytoken(CAPABILITIES, &Value::Null);
         site.control("POST", "/provider/policy", &policy);
@@ -82,6 +85,9 @@ fn a_host_gets_a_code_where_the_provider_does_not_say_whom_its_tokens_are_for() 
         assert!(output.status.success() && output.stderr.is_empty(), "{policy}: {}", stderr(&output));
         assert_eq!(site.answers().iter().map(String::len).collect::<Vec<_>>(), [8], "{policy}");
         assert!(site.redeem(&site.answers()[0]).is_ok());
+        site.store_mytoken(&["AT"], &Value::Null);
+        let told = stderr(&site.run(&["ssh", "tb"]));
+        assert!(told.contains(reason), "{policy}: {told}");
     }
 }
 
