@@ -90,4 +90,7 @@ pub enum Reply {
 pub trait Handler: Send + Sync {
     /// Answers the request.
     fn handle(&self, request: &Request) -> Reply;
+
+    /// Learns that an answer was not sent: the connection was closed before. The request was carried out all the same.
+    fn not_sent(&self, _answer: &Response) {}
 }

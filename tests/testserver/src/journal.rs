@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::form::decode;
-use crate::http::{Handler, Reply, Request};
+use crate::http::{Handler, Reply, Request, Response};
 use crate::locked;
 
 /// Maximum number of entries. The oldest are deleted first, so that a server can run for days.
@@ -89,6 +89,10 @@ impl Handler for JournaledHandler {
         entries.push_back(entry);
         reply
     }
+
+    fn not_sent(&self, answer: &Response) {
+        self.inner.not_sent(answer);
+    }
 }
 
 /// Fingerprint of a secret: the first eight hexadecimal digits of its SHA-256, as everywhere in this project.
@@ -129,7 +133,6 @@ fn authorization(header: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Response;
 
     struct NoContent;
 

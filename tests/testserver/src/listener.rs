@@ -215,15 +215,37 @@ async fn answer(
         body: body.to_bytes().to_vec(),
         peer: peer.ip().to_canonical(),
     };
-    let reply = tokio::task::spawn_blocking(move || handler.handle(&request)).await;
-    match reply.unwrap_or_else(|_| Reply::Answer(Response::typed(500, "text/plain", "the handler panicked\n"))) {
-        Reply::Answer(response) => Ok(complete(response)),
-        Reply::Close => Err(Closed),
-        Reply::Late(response, pause) => {
-            tokio::time::sleep(pause).await;
-            Ok(complete(response))
+    let unsent = tokio::task::spawn_blocking(move || Unsent { reply: Some(handler.handle(&request)), handler }).await;
+    let Ok(unsent) = unsent else {
+        return Ok(complete(Response::typed(500, "text/plain", "the handler panicked\n")));
+    };
+    if let Some(Reply::Late(_, pause)) = unsent.reply {
+        tokio::time::sleep(pause).await;
+    }
+    match unsent.send() {
+        Some(Reply::Answer(response) | Reply::Late(response, _)) => Ok(complete(response)),
+        Some(Reply::Drip(response, pause)) => Ok(dripping(response, pause)),
+        Some(Reply::Close) | None => Err(Closed),
+    }
+}
+
+/// A reply on its way. The connection owns it, whose end drops it.
+struct Unsent {
+    reply: Option<Reply>,
+    handler: Arc<dyn Handler>,
+}
+
+impl Unsent {
+    fn send(mut self) -> Option<Reply> {
+        self.reply.take()
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        if let Some(Reply::Answer(answer) | Reply::Late(answer, _) | Reply::Drip(answer, _)) = &self.reply {
+            self.handler.not_sent(answer);
         }
-        Reply::Drip(response, pause) => Ok(dripping(response, pause)),
     }
 }
 

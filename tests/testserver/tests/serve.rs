@@ -169,6 +169,39 @@ fn faults_and_outages_start_and_end() {
 }
 
 #[test]
+fn the_journal_tells_which_answers_were_not_sent() {
+    let served = serve(&[]);
+    let mytoken = served.first_token(&json!([]));
+    let make = || {
+        let request = json!({"grant_type": "mytoken", "mytoken": mytoken, "capabilities": ["AT"]});
+        served.network.fetch(
+            "POST",
+            &served.url("mytoken", "/api/v0/token/my"),
+            &[("Content-Type", "application/json")],
+            request.to_string().as_bytes(),
+        )
+    };
+    let made = || -> Vec<Value> {
+        served.journal("mytoken").into_iter().filter(|entry| entry["grant_type"] == "mytoken").collect()
+    };
+    assert_eq!(make().unwrap().status, 200);
+    served.control("/mytoken/fault", &json!({"name": "latency", "ms": 300, "times": 1}));
+    assert_eq!(make().unwrap().status, 200);
+    served.control("/mytoken/fault", &json!({"name": "latency", "ms": 60_000}));
+    std::thread::scope(|scope| {
+        let cut = scope.spawn(make);
+        let limit = Instant::now() + Duration::from_secs(20);
+        while made().len() < 3 && Instant::now() < limit {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        served.control("/outage", &json!({"service": "mytoken", "on": true}));
+        assert!(cut.join().unwrap().is_err());
+    });
+    let seen: Vec<_> = made().iter().map(|entry| (entry["late_ms"].clone(), entry["sent"].clone())).collect();
+    assert_eq!(seen, [(json!(0), json!(true)), (json!(300), json!(true)), (json!(60_000), json!(false))]);
+}
+
+#[test]
 fn a_request_limit_counts_per_address_and_exempts_loopback() {
     let answers = |more: &[&str]| {
         let served = serve(&[&["--request-limit", "3/300s"], more].concat());

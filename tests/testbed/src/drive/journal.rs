@@ -28,6 +28,9 @@ pub struct Request {
     /// So many milliseconds after the request was carried out, its answer was sent.
     #[serde(default)]
     pub late_ms: u64,
+    /// Its answer was sent, or still waits to be: nothing closed the connection before.
+    #[serde(default)]
+    pub sent: bool,
     /// Fingerprint of the mytoken in the request.
     pub token: Option<String>,
     /// Fingerprint of the mytoken in the answer: of a new sub-token.
@@ -53,8 +56,8 @@ pub struct SubToken {
     pub revocations: usize,
     /// Number of those whose answer came late. Nobody waits for it: whoever sent one sends it again.
     pub late_revocations: usize,
-    /// Its own request was answered late.
-    pub late: bool,
+    /// The answer with it was sent. Otherwise nobody knows it.
+    pub sent: bool,
 }
 
 /// The fingerprint of a mytoken in the journal: the begin of its SHA-256.
@@ -122,7 +125,7 @@ impl Journal {
                 refused: count("access_token", false),
                 revocations: count("revocation", true),
                 late_revocations: requests("revocation", true).filter(|request| request.late_ms > 0).count(),
-                late: request.late_ms > 0,
+                sent: request.sent,
                 fingerprint,
             })
         })

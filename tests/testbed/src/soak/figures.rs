@@ -47,10 +47,10 @@ pub struct Figures {
     pub sub_tokens: usize,
     /// Sub-tokens that the server lists at the end and that have given an access token.
     pub alive: usize,
-    /// The others of the list: their job has not begun, or its submission gave up.
+    /// Those that have given none, although somebody got them: their job has not begun, or its submission gave up.
     pub alive_unused: usize,
-    /// Those of them whose own request was answered late, or of which nothing is known because its answer was lost.
-    pub alive_unanswered: usize,
+    /// Those whose answer was lost: the outage, a killed program or one that gave up closed the connection. Nobody can revoke them.
+    pub alive_unknown: usize,
     /// The largest number of revocations of one sub-token that were answered in time.
     pub most_revocations: usize,
     /// The same with those that hung. Whoever sent one does not know whether it has arrived, and sends it again.
@@ -171,10 +171,10 @@ impl Figures {
             let known = made.iter().find(|token| token.mom_id == *mom_id);
             if known.is_some_and(|token| token.access_tokens > 0) {
                 self.alive += 1;
-            } else {
+            } else if known.is_none_or(|token| token.sent) {
                 self.alive_unused += 1;
-                // A sub-token whose answer was replaced by an error is not in the journal with its name.
-                self.alive_unanswered += usize::from(known.is_none_or(|token| token.late));
+            } else {
+                self.alive_unknown += 1;
             }
         }
     }
@@ -298,7 +298,7 @@ mod tests {
             refused: 0,
             revocations,
             late_revocations: 0,
-            late: false,
+            sent: true,
         };
         let count = |made: &[SubToken], alive: &[&str]| {
             let mut figures = Figures::default();
@@ -307,12 +307,12 @@ mod tests {
         };
         let repeated = SubToken { late_revocations: 2, ..token(5) };
         let figures = count(&[token(0), token(1), repeated, token(2)], &["m", "m"]);
-        assert_eq!((figures.sub_tokens, figures.alive, figures.alive_unused, figures.alive_unanswered), (4, 0, 1, 1));
+        assert_eq!((figures.sub_tokens, figures.alive, figures.alive_unused, figures.alive_unknown), (4, 0, 1, 0));
         assert_eq!((figures.most_revocations, figures.most_with_late, figures.revoked_again), (3, 5, 2));
         let named = |name: &str| SubToken { mom_id: name.to_owned(), ..token(0) };
         let unused = SubToken { access_tokens: 0, ..named("u") };
-        let late = SubToken { access_tokens: 0, late: true, ..named("l") };
-        let figures = count(&[named("m"), unused, late], &["m", "u", "l", "k"]);
-        assert_eq!((figures.alive, figures.alive_unused, figures.alive_unanswered), (1, 3, 2));
+        let lost = SubToken { access_tokens: 0, sent: false, ..named("l") };
+        let figures = count(&[named("m"), unused, lost], &["m", "u", "l", "k"]);
+        assert_eq!((figures.alive, figures.alive_unused, figures.alive_unknown), (1, 2, 1));
     }
 }

@@ -23,7 +23,11 @@ fn refusals_and_killed_agents_alone_cost_no_job_its_token() -> Result<()> {
         let figures = soak::run(site, &plan)?;
         let table = Table(&figures).to_string();
         assert_eq!(missed(&figures), [""; 0], "\n{table}");
-        assert_eq!((figures.expired, figures.alive, figures.alive_unused), (0, 0, 0), "\n{table}");
+        assert_eq!(
+            (figures.expired, figures.alive, figures.alive_unused, figures.alive_unknown),
+            (0, 0, 0, 0),
+            "\n{table}"
+        );
         // The first token of a task may be late. No task loses one that it has.
         assert!(figures.longest_gap <= 0.0, "\n{table}");
         Ok(())

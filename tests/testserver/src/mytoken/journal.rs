@@ -8,9 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::http::{Reply, Request};
+use crate::http::{Reply, Request, Response};
 use crate::locked;
 use crate::mytoken::body;
+
+/// The header field with the name of an answer.
+pub(crate) const REQUEST_ID: &str = "X-Request-ID";
 
 /// Requests in the order of their answers.
 #[derive(Default)]
@@ -19,6 +22,7 @@ pub(crate) struct Journal(Mutex<Vec<Value>>);
 impl Journal {
     /// Records a request. The status is null for a closed connection. `token` is the mytoken of the request, `made` the
     /// mytoken of the answer, `mom_id` that of the answer. `late_ms`: so much later than the request was carried out the answer is sent.
+    /// `sent`: it was sent, or still waits to be.
     pub(crate) fn record(&self, request: &Request, endpoint: &str, reply: &Reply) {
         let answer = match reply {
             Reply::Close => None,
@@ -39,11 +43,22 @@ impl Journal {
             "action": keyword_member(request, "action"),
             "status": answer.map(|answer| answer.status),
             "late_ms": late_ms(reply),
+            "sent": answer.is_some(),
+            "id": answer.and_then(|answer| answer.header(REQUEST_ID)),
             "token": text(&asked, "mytoken").or_else(|| text(&asked, "token")).as_deref().map(fingerprint),
             "made": text(&answered, "mytoken").as_deref().map(fingerprint),
             "mom_id": text(&answered, "mom_id"),
         });
         locked(&self.0).push(entry);
+    }
+
+    /// Records that an answer was not sent.
+    pub(crate) fn mark_unsent(&self, answer: &Response) {
+        let Some(id) = answer.header(REQUEST_ID) else { return };
+        let mut entries = locked(&self.0);
+        if let Some(entry) = entries.iter_mut().rev().find(|entry| entry.get("id").is_some_and(|found| found == id)) {
+            entry["sent"] = false.into();
+        }
     }
 
     pub(crate) fn entries(&self) -> Vec<Value> {
@@ -81,7 +96,6 @@ fn keyword_member(request: &Request, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Response;
 
     #[test]
     fn a_mytoken_is_shown_by_its_fingerprint() {
@@ -105,6 +119,29 @@ mod tests {
         assert!(!entries.to_string().contains("secret"), "{entries}");
         let late = |number: usize| entries.pointer(&format!("/{number}/late_ms")).and_then(Value::as_u64);
         assert_eq!((late(0), late(1)), (Some(0), Some(45_000)));
+        assert_eq!(shown("sent"), Some(true.into()));
+    }
+
+    #[test]
+    fn an_answer_that_was_not_sent_is_marked() {
+        let journal = Journal::default();
+        let request = Request {
+            method: "POST".into(),
+            path: "/".into(),
+            query: None,
+            headers: Vec::new(),
+            body: Vec::new(),
+            peer: std::net::Ipv4Addr::LOCALHOST.into(),
+        };
+        let answer = |id: &str| Response::empty(204).with(REQUEST_ID, id);
+        for id in ["one", "two", "three"] {
+            journal.record(&request, "revocation", &Reply::Answer(answer(id)));
+        }
+        journal.record(&request, "revocation", &Reply::Close);
+        journal.mark_unsent(&answer("two"));
+        journal.mark_unsent(&Response::empty(204));
+        let sent: Vec<Value> = journal.entries().iter().map(|entry| entry["sent"].clone()).collect();
+        assert_eq!(sent, [true, false, true, false]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use crate::http::{Handler, Reply, Request, Response};
 use crate::mytoken::answer::{ApiError, ApiResult, html};
 use crate::mytoken::faults::ActiveFaults;
+use crate::mytoken::journal::REQUEST_ID;
 use crate::mytoken::limit::Admission;
 use crate::mytoken::model::codes;
 use crate::mytoken::paths::{ENDPOINTS, below, endpoint_name};
@@ -18,6 +19,10 @@ impl Handler for Server {
             faults.replacement(request).unwrap_or_else(|| faults.deliver(self.answer_within_limit(request, &faults)));
         self.journal.record(request, endpoint, &reply);
         reply
+    }
+
+    fn not_sent(&self, answer: &Response) {
+        self.journal.mark_unsent(answer);
     }
 }
 
@@ -33,7 +38,7 @@ impl Server {
             }
         };
         if let Ok(id) = codes::uuid() {
-            answer.headers.push(("X-Request-ID".into(), id));
+            answer.headers.push((REQUEST_ID.into(), id));
         }
         if below(&request.path, "/api").is_some() || endpoint_name(&request.path) == "discovery" {
             answer.headers.push(("Access-Control-Allow-Origin".into(), "*".into()));
