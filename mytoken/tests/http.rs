@@ -105,6 +105,13 @@ fn a_lost_answer_and_a_refused_connection_are_different_errors() {
     let error = client().get(&fake.url("/"), None, soon(), 1024).unwrap_err();
     assert!(matches!(error, HttpError::Unreachable { sent: true, .. }), "{error:?}");
 
+    let (ca, config) = authority("127.0.0.1", false);
+    let (fake, roots) = (Fake::tls(config, |_| Reply::hang_up()), file(&ca));
+    let settings = HttpSettings { roots: Roots::File(roots.path().into()), ..HttpSettings::default() };
+    let error = HttpClient::new(&settings).unwrap().get(&fake.url("/"), None, soon(), 1024).unwrap_err();
+    let HttpError::Unreachable { sent: true, reason, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(reason, "the connection was closed before the answer");
+
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = client().get(&format!("http://{closed}/"), None, soon(), 1024).unwrap_err();
     assert!(

@@ -2,7 +2,6 @@
 //! The HTTP client of one operation, built on reqwest's blocking client.
 #![cfg_attr(fuzzing, allow(dead_code, unused_imports))]
 
-use std::error::Error as _;
 use std::fmt;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +19,7 @@ use zeroize::Zeroizing;
 
 use super::HttpError;
 use super::answer::{AnswerHead, RequestLimit, Traffic, retry_after};
+use super::cause::root_cause;
 use super::certificate::CertificateFault;
 use super::proxy::proxy_url;
 use super::resolver::{Lookups, Resolver};
@@ -312,18 +312,6 @@ fn read_error(url: &Url, error: &std::io::Error, deadline: Deadline) -> HttpErro
         return HttpError::TooLate { host };
     }
     HttpError::Unreachable { host, reason: "the connection was lost during the answer".to_owned(), sent: true }
-}
-
-/// The innermost cause: "Connection refused". The outer texts repeat the URL.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = match error.source() {
-        Some(source) => source,
-        None => return "the request failed".to_owned(),
-    };
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    mytoken_wire::printable(&cause.to_string(), 160)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 mod answer;
 #[cfg(fuzzing)]
 pub mod canned;
+mod cause;
 mod certificate;
 mod client;
 mod error;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use answer::{AnswerHead, BodyError, HttpAnswer, RequestLimit, Traffic, retry_after};
+pub use cause::root_cause;
 pub use certificate::CertificateFault;
 pub use client::HttpClient;
 pub use error::HttpError;
