@@ -2,7 +2,7 @@
 //! Findings about issuers: the same requests that a login sends.
 
 use mytoken::Deadline;
-use mytoken::config::{IssuerSettings, Shared};
+use mytoken::config::{IssuerSettings, Shared, ValidationMode};
 use mytoken::http::HttpClient;
 use mytoken_login::oidc::{ProviderError, ProviderMetadata};
 use mytoken_login::{LoginSettings, Mapping, Requirement, Rule};
@@ -94,7 +94,11 @@ impl Findings {
     pub(super) fn id_tokens(&mut self, shared: &Shared, login: &LoginSettings) {
         let has_scope = |rule: &Rule| rule.requirements.iter().any(|one| matches!(one, Requirement::Scope(_)));
         let open = |name: &str| login.rules.iter().any(|rule| rule.issuer == name && !has_scope(rule));
-        for issuer in shared.issuers.iter().filter(|issuer| !issuer.refuses_id_tokens() && open(&issuer.name)) {
+        // Userinfo accepts access tokens alone (OpenID Connect Core 5.3.1).
+        let accepts = |issuer: &&IssuerSettings| {
+            !issuer.refuses_id_tokens() && !issuer.validates_by(ValidationMode::Userinfo) && open(&issuer.name)
+        };
+        for issuer in shared.issuers.iter().filter(accepts) {
             let audience = if issuer.require_audience { "an accepted audience" } else { "any audience" };
             let text = format!(
                 "{}: an ID token for {audience}, without nonce and at_hash, would be taken for an access token",
@@ -220,6 +224,9 @@ mod tests {
             ("accept_typ = ['application/AT+JWT']", "", false),
             ("accept_typ = ['at+jwt', 'JWT']", "", true),
             ("", "require_scopes = ['openid']", false),
+            ("validation = ['local', 'introspection']", "", true),
+            ("validation = ['local', 'userinfo']", "", false),
+            ("validation = ['userinfo']\nrequire_audience = false", "", false),
         ] {
             let (shared, login) = (format!("{issuer}{more}\n"), format!("{rule}{of_rule}\n"));
             let mut findings = Findings::default();

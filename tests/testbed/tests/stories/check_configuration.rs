@@ -2,9 +2,11 @@
 //! `mytokenctl check`: findings about the configuration, files, accounts, issuers and mytoken servers, each on a site
 //! that is broken in this way alone.
 
-use testbed::{Options, Result, Site, story_with_own_servers};
+use testbed::site::paths;
+use testbed::{Error, Options, Result, Site, story, story_with_own_servers};
 
 use crate::checked::{findings, healthy, sees_alone};
+use crate::written::document;
 
 /// Puts everything back.
 const MEND: &str = "rm -rf /etc/mytoken && cp -a /root/healthy /etc/mytoken && cp /root/passwd /etc/passwd && \
@@ -407,6 +409,42 @@ fn another_audience_of_jobs_is_told_and_no_mistake() -> Result<()> {
         assert_eq!(findings(site, "")?, (vec![], 0));
         let screen = site.sh("root", "mytokenctl check --json")?.ok()?.stdout;
         assert!(screen.contains("want tokens for https://ce in the file \\\"ce\\\", "), "{screen}");
+        Ok(())
+    })
+}
+
+/// A page's files are the whole of a site's `/etc/mytoken`, beside a profile of jobs for the server and the audience that the page names.
+#[test]
+fn the_configuration_of_each_providers_page_has_no_finding() -> Result<()> {
+    const FILE: &str = "# /etc/mytoken/";
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        let mut pages = Vec::new();
+        let folder = paths::repository().join("docs/providers");
+        let listed =
+            std::fs::read_dir(&folder).map_err(|source| Error::Io { what: "docs/providers".into(), source })?;
+        pages.extend(listed.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        pages.retain(|name| name != "README.md");
+        assert!(pages.len() >= 7, "{pages:?}");
+        for page in pages {
+            let text = document(&format!("docs/providers/{page}"))?;
+            let blocks = text.split("\n```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
+            let files: Vec<(&str, &str)> =
+                blocks.filter_map(|(_, block)| block.strip_prefix(FILE)?.split_once('\n')).collect();
+            let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+            assert!(names.contains(&"mytoken.toml") && names.contains(&"login.toml"), "{page}: {names:?}");
+            for (name, text) in &files {
+                site.write(&format!("/etc/mytoken/{name}"), &format!("{text}\n"), "0644")?;
+            }
+            let audience = text.lines().find_map(|line| line.strip_prefix("audiences = [\"")?.split('"').next());
+            // Google's page has none.
+            let audience = audience.unwrap_or("https://cluster.example.org");
+            let jobs = format!(
+                "sed -i 's,^server = .*,server = \"mytoken\",; s,^audience = .*,audience = \"{audience}\",' /etc/mytoken/jobs.toml"
+            );
+            site.sh("root", &jobs)?.ok()?;
+            assert_eq!(findings(site, "--offline")?, (vec![], 0), "{page}");
+            site.sh("root", "rm -f /etc/mytoken/users.map")?.ok()?;
+        }
         Ok(())
     })
 }
