@@ -35,10 +35,15 @@ impl FileTrust {
     /// Reads a text file, after checking that no other user can change it or a directory of its path.
     ///
     /// # Errors
-    /// [`ConfigError::Unreadable`] if it cannot be read, [`ConfigError::Unsafe`] if others could have written it.
+    /// [`ConfigError::Unreadable`] if it cannot be read, [`ConfigError::Unsafe`] if others could have written it, [`ConfigError::Invalid`]
+    /// with its line if it is not UTF-8.
     pub fn read(self, path: &Path) -> Result<String, ConfigError> {
         let bytes = self.read_bytes(path)?;
-        String::from_utf8(bytes).map_err(|_| unreadable(path, "it is not UTF-8"))
+        String::from_utf8(bytes).map_err(|error| {
+            let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+            ConfigError::Invalid { place: format!("{}:{line}", path.display()), problem: "it is not UTF-8".to_owned() }
+        })
     }
 
     /// As [`Self::read`], but accepts bytes that are not UTF-8. For files of which the other lines must still be read.

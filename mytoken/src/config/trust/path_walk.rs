@@ -124,7 +124,9 @@ impl PathWalk<'_> {
         let file = File::from(handle);
         let meta = file.metadata().map_err(|error| unreadable(self.asked, &error.to_string()))?;
         if !meta.is_file() {
-            return Err(self.refused(&path.display().to_string(), "is not a regular file"));
+            // The sentence begins with the path that was asked for.
+            let part = if path == self.asked { "it".to_owned() } else { path.display().to_string() };
+            return Err(self.refused(&part, "is not a regular file"));
         }
         self.check(PathPart::File, &path, meta.uid(), meta.mode())?;
         Ok(Some(Found::File { file, meta }))

@@ -229,6 +229,10 @@ fn a_path_that_is_not_a_regular_file_is_refused_without_blocking() {
     let large = etc.join("large");
     fs::File::create(&large).unwrap().set_len(16 * 1024 * 1024 + 1).unwrap();
     assert!(matches!(me().read(&large), Err(ConfigError::Unreadable { .. })));
+    let text = etc.join("text");
+    std::fs::write(&text, b"a = 1\nb = '\xc3\xa4'\nc = '\xff'\n").unwrap();
+    let error = me().read(&text).unwrap_err().to_string();
+    assert_eq!(error, format!("{}:3: it is not UTF-8", text.display()));
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::running::{KeysOnDisk, Running, VERSION, has_systemd, on_host};
 use super::{Findings, Severity, kinds_slurm as kinds};
 use crate::agent::process;
 use crate::agent::runtime_dir::UNREADABLE_RECORDS;
+use crate::jobs::agent_settings::AgentSettings;
 use crate::jobs::settings::JobsSettings;
 
 /// What is seen of the agent.
@@ -221,7 +222,13 @@ impl Findings {
         if !in_memory {
             let text =
                 format!("{path} is not in memory (tmpfs): tokens are written to a disk, and stay there after a crash");
-            self.add_kind(kinds::RUNTIME_DIR_DISK, text);
+            if directory == AgentSettings::default().runtime_dir {
+                // No file names it.
+                let fix = format!("findmnt -T {}   # mount a tmpfs at /run", word(&directory.to_string_lossy()));
+                self.add_fixed(kinds::RUNTIME_DIR_DISK, text, fix);
+            } else {
+                self.add_kind(kinds::RUNTIME_DIR_DISK, text);
+            }
         }
     }
 }

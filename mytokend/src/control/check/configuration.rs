@@ -144,13 +144,23 @@ impl Findings {
                 return self.add_fixed(kind, fault.unwrap_or(text), fix.clone());
             }
             Error::Config(ConfigError::Unsafe { file, .. } | ConfigError::Unreadable { file, .. }) => {
-                format!("namei -l {}", word(file))
+                drop_in_away(Path::new(file)).unwrap_or_else(|| format!("namei -l {}", word(file)))
             }
             Error::Config(ConfigError::Invalid { place, .. }) => edit(place),
             _ => return self.add_kind(kind, text),
         };
         self.add_fixed(kind, text, fix);
     }
+}
+
+/// The command for a drop-in that is no file: a directory, a pipe or a link to nothing. Only names that end with `.toml` are read.
+fn drop_in_away(file: &Path) -> Option<String> {
+    let is_drop_in = file.parent().is_some_and(|parent| parent.extension().is_some_and(|extension| extension == "d"));
+    let is_file = std::fs::metadata(file).is_ok_and(|meta| meta.is_file());
+    let is_there = std::fs::symlink_metadata(file).is_ok();
+    let name = word(&file.to_string_lossy());
+    let unused = word(&format!("{}.unused", file.display()));
+    (is_drop_in && is_there && !is_file).then(|| format!("ls -ld {name}; mv -nT {name} {unused}"))
 }
 
 #[cfg(test)]
@@ -213,6 +223,34 @@ mod tests {
         for (files, lines, expected) in cases {
             assert_eq!(ids(files, &Lines(lines), lines == "plugin"), expected, "{files:?} {lines}");
         }
+    }
+
+    #[test]
+    fn a_drop_in_that_is_no_file_is_moved_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (me, folder) = (FileTrust::user(Owner::current().uid), dir.path().join("mytoken.d"));
+        std::fs::create_dir(&folder).unwrap();
+        let drop_in = folder.join("a b.toml");
+        let pipe = |path: &Path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let link = |path: &Path| std::os::unix::fs::symlink("/nowhere", path).unwrap();
+        let directory = |path: &Path| std::fs::create_dir(path).unwrap();
+        for make in [&pipe as &dyn Fn(&Path), &link, &directory] {
+            std::fs::write(dir.path().join("mytoken.toml"), ISSUER).unwrap();
+            make(&drop_in);
+            let mut findings = Findings::default();
+            assert!(findings.shared(dir.path(), me).is_none());
+            let fix = findings.findings[0].fix.clone().unwrap();
+            assert_eq!(findings.findings[0].text.matches("a b.toml").count(), 1, "{:?}", findings.findings);
+            let ran = std::process::Command::new("sh").args(["-c", &fix]).output().unwrap();
+            assert!(ran.status.success(), "{fix} {ran:?}");
+            assert!(Findings::default().shared(dir.path(), me).is_some(), "{fix}");
+            let unused = folder.join("a b.toml.unused");
+            std::fs::remove_file(&unused).or_else(|_| std::fs::remove_dir(&unused)).unwrap();
+        }
+        // Of another file, nobody knows what it should be.
+        std::fs::remove_file(dir.path().join("mytoken.toml")).unwrap();
+        link(&dir.path().join("mytoken.toml"));
+        assert_eq!(drop_in_away(&dir.path().join("mytoken.toml")), None);
     }
 
     /// PAM reads login.toml at the next login: a new one must let in nobody before somebody has written a rule.

@@ -32,20 +32,7 @@ impl Findings {
         login: Option<&LoginSettings>,
         jobs: Option<&JobsSettings>,
     ) -> Vec<ServerLimit> {
-        let http = match HttpClient::new(&shared.http_settings()) {
-            Ok(http) => http,
-            Err(error @ HttpError::Roots { .. }) => {
-                let own =
-                    shared.http.ca_file.as_ref().map(|file| format!("namei -l {}", word(&file.to_string_lossy())));
-                let fix = own.unwrap_or_else(|| self.package_tool.fix(kinds::CA_FILE).into_owned());
-                self.add_fixed(kinds::CA_FILE, error.to_string(), fix);
-                return Vec::new();
-            }
-            Err(error) => {
-                self.add_kind(kinds::HTTP_SETTINGS, error.to_string());
-                return Vec::new();
-            }
-        };
+        let Some(http) = self.http(shared) else { return Vec::new() };
         if shared.servers.is_empty() {
             self.ok(PART, "none is configured; logins accept access tokens only");
         }
@@ -65,6 +52,26 @@ impl Findings {
                 self.server(&http, configured, issuers_answer)
             })
             .collect()
+    }
+
+    /// The client for all requests of logins and jobs. Nothing is sent.
+    pub(super) fn http(&mut self, shared: &Shared) -> Option<HttpClient> {
+        match HttpClient::new(&shared.http_settings()) {
+            Ok(http) => return Some(http),
+            Err(error @ HttpError::Roots { .. }) => {
+                let own = shared.http.ca_file.as_ref().map(|file| {
+                    let name = word(&file.to_string_lossy());
+                    match file.is_file() {
+                        true => format!("openssl x509 -noout -subject -in {name}   # it must hold certificates in PEM"),
+                        false => format!("namei -l {name}"),
+                    }
+                });
+                let fix = own.unwrap_or_else(|| self.package_tool.fix(kinds::CA_FILE).into_owned());
+                self.add_fixed(kinds::CA_FILE, error.to_string(), fix);
+            }
+            Err(error) => self.add_kind(kinds::HTTP_SETTINGS, error.to_string()),
+        }
+        None
     }
 
     /// Asks a server. Returns its limit, if it has one.

@@ -61,6 +61,22 @@ fn a_broken_configuration_is_the_only_finding() {
 }
 
 #[test]
+fn certificates_are_read_also_without_the_network() {
+    let dir = site();
+    let file = dir.path().join("own.pem");
+    let shared = format!("[http]\nca_file = '{}'\nallow_loopback_http = true\n", file.display());
+    std::fs::write(dir.path().join("mytoken.toml"), shared).unwrap();
+    std::fs::remove_file(dir.path().join("jobs.toml")).unwrap();
+    for (text, command) in [(None, "namei -l "), (Some("no PEM"), "openssl x509 -noout -subject -in ")] {
+        text.map(|text| std::fs::write(&file, text).unwrap());
+        let options = CheckOptions { config: dir.path(), socket: Path::new("/nonexistent"), user: None, offline: true };
+        let found = check_with(FileTrust::user(Owner::current().uid), options, &NssAccounts, None);
+        let found = found.problems().find(|finding| finding.id.as_deref() == Some(kinds::CA_FILE.id)).unwrap();
+        assert!(found.fix.as_ref().unwrap().starts_with(&format!("{command}{}", file.display())), "{found:?}");
+    }
+}
+
+#[test]
 fn commands_name_the_directory_that_was_checked() {
     let issuer =
         |name: &str| format!("[[issuer]]\nname = '{name}'\nurl = 'https://op.example.org'\naudiences = ['a']\n");

@@ -7,6 +7,7 @@ use crate::checked::{findings, healthy, sees_alone};
 
 const FILE: &str = "/etc/slurm/plugstack.conf";
 const OF_SITE: &str = "/etc/slurm/site/plugstack.conf";
+const OTHER: &str = "/etc/slurm/other/plugstack.conf";
 const INCLUDE: &str = "include /usr/share/mytoken/plugstack.conf";
 
 /// Breaks the site, pastes the command twice, and sees the include once.
@@ -35,6 +36,8 @@ fn the_line_comes_to_where_this_slurm_reads_it() -> Result<()> {
         let elsewhere =
             format!("echo PlugStackConfig={OF_SITE} >>/etc/slurm/slurm.conf; scontrol reconfigure; sleep 1");
         mends(site, &elsewhere, OF_SITE)?;
+        // slurmctld still shows the one before; srun reads the file on this host.
+        mends(site, &format!("sed -i s,{OF_SITE},{OTHER}, /etc/slurm/slurm.conf"), OTHER)?;
         // Where jobs.toml is missing, this file says that it is needed. slurmd would say so, too.
         site.stop("slurmd.n1", "TERM")?;
         site.sh("root", &format!("echo '# nothing' >{FILE}"))?.ok()?;

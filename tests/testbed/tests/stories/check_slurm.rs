@@ -248,6 +248,14 @@ fn each_fault_of_slurm_and_the_plugin_is_found_alone() -> Result<()> {
                     .into(),
             ),
             (
+                format!("chmod 0600 {SLURM_CONF}; ! runuser -u alice -- srun --help"),
+                "users-cannot-read",
+                2,
+                "sh -c \"$(mytokenctl check | sed -n 's/^ *fix: \\(chmod .*\\)/\\1/p')\"; \
+                 runuser -u alice -- srun --help | grep mytoken"
+                    .into(),
+            ),
+            (
                 format!("sed -i 's/^optional/required/' {SNIPPET}"),
                 "plugin-required",
                 1,

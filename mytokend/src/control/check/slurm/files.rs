@@ -18,6 +18,9 @@ use super::{Config, PLUGIN, ask_config};
 pub(in crate::control::check) const SENT: &str = "/run/slurm/conf/plugstack.conf";
 const SENT_CONF: &str = "/run/slurm/conf/slurm.conf";
 
+/// The parameter of slurm.conf that names another plugstack.conf.
+const PARAMETER: &str = "PlugStackConfig";
+
 /// Where a link to our line belongs, below the directory of slurm.conf and in Debian.
 const LINK: &str = "plugstack.conf.d/mytoken.conf";
 const USUAL_DIRECTORY: &str = "/etc/slurm";
@@ -35,11 +38,18 @@ pub(super) struct Plugstack {
     pub file: Option<PathBuf>,
     /// The path at which Slurm looks for it.
     pub place: PathBuf,
+    /// slurm.conf on this host.
+    pub conf: Option<PathBuf>,
 }
 
 impl Plugstack {
     /// By what slurmctld says, if it was asked. `local`: the path of slurm.conf in this process's environment.
-    pub(super) fn of(config: Option<&Config>, local: Option<&Path>, exists: &dyn Fn(&Path) -> bool) -> Self {
+    pub(super) fn of(
+        config: Option<&Config>,
+        local: Option<&Path>,
+        exists: &dyn Fn(&Path) -> bool,
+        read: &dyn Fn(&Path) -> Option<String>,
+    ) -> Self {
         // Hosts usually have slurm.conf at the same place as slurmctld.
         let of_controller = config.and_then(|config| config.get("SLURM_CONF")).map(Path::new).and_then(Path::parent);
         let directory = local.filter(|path| exists(path)).and_then(Path::parent).or(of_controller);
@@ -50,8 +60,11 @@ impl Plugstack {
         let own = conf != sent_conf && exists(&conf);
         let sent = !own && exists(sent_conf);
         // With this parameter, Slurm reads no other file. Without it, some releases show the file beside slurmctld's slurm.conf.
-        let set = config.and_then(|config| config.get("PlugStackConfig")).map(PathBuf::from);
-        let set = set.filter(|file| of_controller.is_none_or(|controller| *file != controller.join("plugstack.conf")));
+        let shown = config.and_then(|config| config.get(PARAMETER)).map(PathBuf::from);
+        let shown = shown.filter(|file| of_controller.is_none_or(|of| *file != of.join("plugstack.conf")));
+        // What this host's slurm.conf says counts here at once; slurmctld shows it after its next reading.
+        let conf = if own { Some(conf) } else { sent.then(|| sent_conf.to_owned()) };
+        let set = conf.as_deref().and_then(read).and_then(|text| set_in(&text)).or(shown);
         // Slurm reads the one beside slurm.conf. Debian's packages have one also where slurmctld sends slurm.conf.
         let places = match (set, own, sent) {
             (Some(file), _, _) => vec![file],
@@ -63,12 +76,12 @@ impl Plugstack {
         // Where nothing is, nothing was sent either.
         let missing = if own { places.first() } else { places.last() };
         let place = file.clone().or(missing.cloned()).unwrap_or_default();
-        Self { own: own.then(|| directory.clone()), directory, sent, file, place }
+        Self { own: own.then(|| directory.clone()), directory, sent, file, place, conf }
     }
 
     pub(super) fn here(config: Option<&Config>) -> Self {
         let local = std::env::var_os("SLURM_CONF").map(PathBuf::from);
-        Self::of(config, local.as_deref(), &|path| path.exists())
+        Self::of(config, local.as_deref(), &|path| path.exists(), &read_text)
     }
 
     /// The lines that load our plugin.
@@ -88,6 +101,16 @@ impl Plugstack {
     }
 }
 
+/// The plugstack.conf that a slurm.conf names. Names of parameters have no case, and the last line counts.
+fn set_in(slurm_conf: &str) -> Option<PathBuf> {
+    let value = |line: &str| {
+        let (name, value) = line.split('#').next().unwrap_or_default().split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        (name.trim().eq_ignore_ascii_case(PARAMETER) && value.starts_with('/')).then(|| PathBuf::from(value))
+    };
+    slurm_conf.lines().filter_map(value).next_back()
+}
+
 /// Whether Slurm loads our plugin. slurmctld is asked only if no plugstack.conf at the usual places does.
 pub(in crate::control::check) fn loads_us(squeue: Option<&Path>) -> bool {
     if !Plugstack::here(None).lines().is_empty() {
@@ -102,11 +125,12 @@ pub(in crate::control) fn site_default() -> Option<SiteDefault> {
     defaults::site_default(&Plugstack::here(None).lines())
 }
 
-/// The files of plugstack.conf, and their directories, that this process has no right to read.
+/// slurm.conf, the files of plugstack.conf, and their directories, as far as this process has no right to read them.
 pub(in crate::control::check) fn closed_files() -> Vec<PathBuf> {
     let there = |path: &Path| path.exists() || access(path, AccessFlags::F_OK) == Err(Errno::EACCES);
     let closed = Closed::default();
-    if let Some(file) = Plugstack::of(None, None, &there).file {
+    let plugstack = Plugstack::of(None, None, &there, &|path| closed.read(path));
+    if let Some(file) = plugstack.file {
         plugstack::lines(&closed, &file);
     }
     closed.0.into_inner()
@@ -169,6 +193,7 @@ mod tests {
         let in_opt = format!("SLURM_CONF = {opt_conf}\nPlugStackConfig = (null)\n");
         let shown = format!("SLURM_CONF = {opt_conf}\nPlugStackConfig = {opt}\n");
         let set = format!("SLURM_CONF = {etc_conf}\nPlugStackConfig = /srv/plugstack.conf\n");
+        let srv = "/srv/plugstack.conf";
         type Case<'a> = (&'a str, Option<&'a str>, &'a [&'a str], (&'a str, bool, bool));
         let cases: [Case<'_>; 13] = [
             // Nothing is known: the usual place.
@@ -190,13 +215,32 @@ mod tests {
         for (config, local, files, expected) in cases {
             let config = Config::parse(config);
             let exists = |path: &Path| files.iter().any(|file| path == Path::new(file));
-            let found = Plugstack::of(Some(&config), local.map(Path::new), &exists);
+            let found = Plugstack::of(Some(&config), local.map(Path::new), &exists, &|_| Some(String::new()));
             let (place, is_there, sent) = expected;
             let file = is_there.then(|| PathBuf::from(place));
             assert_eq!((found.place.to_str(), found.file, found.sent), (Some(place), file, sent), "{files:?}");
             // What slurmctld sent is not the host's own.
             let own = [etc_conf, opt_conf].into_iter().find(|conf| files.contains(conf));
             assert_eq!(found.own.as_deref(), own.map(Path::new).and_then(Path::parent), "{files:?}");
+            // The host's slurm.conf counts, also while slurmctld does not know it yet, and then no other file is read.
+            let named = |path: &Path| path.ends_with("slurm.conf").then(|| format!("plugstackconfig = {srv} # ours\n"));
+            let found = Plugstack::of(Some(&config), local.map(Path::new), &exists, &named);
+            let reads = own.is_some() || sent || files.contains(&SENT_CONF);
+            assert_eq!(found.place == Path::new(srv), reads || place == srv, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn the_parameter_is_found_in_slurm_conf() {
+        for (text, expected) in [
+            ("", None),
+            ("ClusterName=c\nPlugStackConfig=/srv/a.conf\n", Some("/srv/a.conf")),
+            ("  PLUGSTACKCONFIG = \"/srv/a.conf\" # b\n", Some("/srv/a.conf")),
+            ("PlugStackConfig=/srv/a.conf\nPlugStackConfig=/srv/b.conf", Some("/srv/b.conf")),
+            ("#PlugStackConfig=/srv/a.conf\n", None),
+            ("PlugStackConfig=\nOtherPlugStackConfig=/srv/a.conf", None),
+        ] {
+            assert_eq!(set_in(text).as_deref(), expected.map(Path::new), "{text}");
         }
     }
 }
