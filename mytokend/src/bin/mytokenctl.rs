@@ -22,11 +22,13 @@ use mytokend::control::arguments::{
 use mytokend::control::check::{self, CheckOptions};
 use mytokend::control::launch::BEARER_TOKEN_FILE;
 use mytokend::control::node::{BrokerNodes, Outcome, enrol, list};
+use mytokend::control::other_nodes::{self, Caller};
 use mytokend::control::standard_input::{read_code, read_token};
 use mytokend::control::{
     attach, broker_ca, broker_status, budgets, explain, explain_submission, key::Keys, keygen, last_refusal,
     logins::Logins, profile, replace, run, status, with_token,
 };
+use mytokend::jobs::settings::JobsSettings;
 use mytokend::output::{lost, print, tell};
 use mytokend::privacy;
 use mytokend::submit::{UserEnvironment, forget_shared};
@@ -60,9 +62,7 @@ fn main() -> ExitCode {
             if !forget_shared(UserEnvironment::current().home, Deadline::after(Duration::from_secs(2))) {
                 tell("submissions of the next minutes may still share the credential");
             }
-            show_result(&agent_socket(socket, DIRECTORY.as_ref()), &Revoke { job }, times, |state| {
-                *state == Condition::Revoked
-            })
+            revoke(&agent_socket(socket, DIRECTORY.as_ref()), job, times)
         }
         ControlCommand::Replace { job: Some(job), ask: true, config, socket, .. } => {
             replace::ask_profile(&agent_socket(socket, &config), job).map(|line| {
@@ -179,11 +179,32 @@ fn show_result<C: Call<Answer = Status>>(
     times: TimeFormat,
     is_done: impl Fn(&Condition) -> bool,
 ) -> Result<ExitCode, String> {
+    Ok(show_outcome(&ask_for(socket, request)?, times, is_done))
+}
+
+fn ask_for<C: Call<Answer = Status>>(socket: &Path, request: &C) -> Result<Status, String> {
     // Longer than the agent waits for the mytoken server.
-    let found = ask(socket, request, Deadline::after(Duration::from_secs(40))).map_err(|error| error.to_string())?;
-    print(status::render(&found, times, &status::account).trim_end());
+    ask(socket, request, Deadline::after(Duration::from_secs(40))).map_err(|error| error.to_string())
+}
+
+fn show_outcome(found: &Status, times: TimeFormat, is_done: impl Fn(&Condition) -> bool) -> ExitCode {
+    print(status::render(found, times, &status::account).trim_end());
     let done = found.jobs.iter().all(|job| job.condition.as_ref().is_some_and(&is_done));
-    Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(status::NOT_VALID) })
+    if done { ExitCode::SUCCESS } else { ExitCode::from(status::NOT_VALID) }
+}
+
+/// Revokes the credential of a job's submission, and tells what other nodes keep.
+fn revoke(socket: &Path, job: JobName, times: TimeFormat) -> Result<ExitCode, String> {
+    let request = Revoke { job };
+    let found = ask_for(socket, &request)?;
+    let status = show_outcome(&found, times, |state| *state == Condition::Revoked);
+    let jobs = JobsSettings::load_alone(DIRECTORY.as_ref(), FileTrust::current()).ok();
+    let step = std::env::var("SLURM_STEP_NODELIST").ok();
+    let is_root = nix::unistd::geteuid().is_root();
+    let caller = Caller { node: &found.node, step: step.as_deref(), is_root };
+    let squeue = jobs.as_ref().and_then(|jobs| jobs.agent.squeue.as_deref());
+    other_nodes::after_revocation(job, caller, squeue).iter().for_each(tell);
+    Ok(status)
 }
 
 /// Gives jobs new credentials, and says for each what was done.

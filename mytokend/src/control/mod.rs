@@ -17,6 +17,7 @@ pub mod last_refusal;
 pub mod launch;
 pub mod logins;
 pub mod node;
+pub mod other_nodes;
 pub mod profile;
 mod profile_defaults;
 pub mod replace;

@@ -68,7 +68,9 @@ fn certificates_are_read_also_without_the_network() {
     std::fs::write(dir.path().join("mytoken.toml"), shared).unwrap();
     std::fs::remove_file(dir.path().join("jobs.toml")).unwrap();
     for (text, command) in [(None, "namei -l "), (Some("no PEM"), "openssl x509 -noout -subject -in ")] {
-        text.map(|text| std::fs::write(&file, text).unwrap());
+        if let Some(text) = text {
+            std::fs::write(&file, text).unwrap();
+        }
         let options = CheckOptions { config: dir.path(), socket: Path::new("/nonexistent"), user: None, offline: true };
         let found = check_with(FileTrust::user(Owner::current().uid), options, &NssAccounts, None);
         let found = found.problems().find(|finding| finding.id.as_deref() == Some(kinds::CA_FILE.id)).unwrap();

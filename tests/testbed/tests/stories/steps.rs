@@ -399,6 +399,32 @@ fn requeue(site: &Site, job: &Job, update: &str) -> Result<()> {
     job.wait_for_start(site)
 }
 
+#[test]
+fn a_revocation_on_one_node_tells_which_others_keep_a_token() -> Result<()> {
+    on_nodes(3, |site| {
+        let (job, _) = Job::submit(site, "alice", "sbatch --mytoken -N3 -w n1,n2,n3 --wrap 'srun -N3 -n3 sleep 600'")?;
+        job.wait_for_start(site)?;
+        for node in ["n1", "n2", "n3"] {
+            job.wait_for_token(site, node)?;
+        }
+        let id = job.id;
+        let told = site.script("alice", &format!("mytokenctl revoke {id}")).on("n2").run()?.ok()?;
+        let command = format!("srun --overlap --jobid {id} --exclude n2 -N2 -n2 mytokenctl revoke {id}");
+        let expected = format!(
+            "mytokenctl: job {id} runs on 2 nodes where its access token stays until it expires; to remove it: {command}\n"
+        );
+        assert_eq!(told.stderr, expected);
+        let has_token = |node| Ok::<_, testbed::Error>(job.token(site, node)?.is_some());
+        assert_eq!([has_token("n1")?, has_token("n2")?, has_token("n3")?], [true, false, true]);
+        let root = site.script("root", &format!("mytokenctl revoke {id}")).on("n2").run()?;
+        assert!(root.stderr.ends_with("run this command there, too: n1 n3\n"), "{root:?}");
+        let others = site.sh("alice", &command)?.ok()?;
+        assert_eq!(others.stderr, "");
+        assert_eq!([has_token("n1")?, has_token("n2")?, has_token("n3")?], [false; 3]);
+        site.run("alice", ["scancel", &id.to_string()])?.ok().map(drop)
+    })
+}
+
 /// As docs/user/jobs.md says.
 #[test]
 fn a_step_on_all_nodes_of_a_job_removes_its_files_there() -> Result<()> {
@@ -409,7 +435,8 @@ fn a_step_on_all_nodes_of_a_job_removes_its_files_there() -> Result<()> {
             job.wait_for_token(site, node)?;
         }
         let revoke = format!("srun --overlap --jobid {0} -N2 -n2 mytokenctl revoke {0}", job.id);
-        site.sh("alice", &revoke)?.ok()?;
+        let told = site.sh("alice", &revoke)?.ok()?;
+        assert_eq!(told.stderr, "");
         for node in ["n1", "n2"] {
             assert_eq!(job.token(site, node)?, None, "{node}");
         }
