@@ -97,17 +97,21 @@ fn keyword_member(request: &Request, name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_mytoken_is_shown_by_its_fingerprint() {
-        let journal = Journal::default();
-        let request = Request {
+    fn request(body: &str) -> Request {
+        Request {
             method: "POST".into(),
             path: "/".into(),
             query: None,
             headers: Vec::new(),
-            body: br#"{"mytoken":"secret-parent"}"#.to_vec(),
+            body: body.into(),
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_mytoken_is_shown_by_its_fingerprint() {
+        let journal = Journal::default();
+        let request = request(r#"{"mytoken":"secret-parent"}"#);
         let answer = Response::json(200, &json!({"mytoken": "secret-child", "mom_id": "m1"}));
         journal.record(&request, "mytoken", &Reply::Answer(answer.clone()));
         journal.record(&request, "mytoken", &Reply::Late(answer, Duration::from_secs(45)));
@@ -125,14 +129,7 @@ mod tests {
     #[test]
     fn an_answer_that_was_not_sent_is_marked() {
         let journal = Journal::default();
-        let request = Request {
-            method: "POST".into(),
-            path: "/".into(),
-            query: None,
-            headers: Vec::new(),
-            body: Vec::new(),
-            peer: std::net::Ipv4Addr::LOCALHOST.into(),
-        };
+        let request = request("");
         let answer = |id: &str| Response::empty(204).with(REQUEST_ID, id);
         for id in ["one", "two", "three"] {
             journal.record(&request, "revocation", &Reply::Answer(answer(id)));
@@ -146,14 +143,6 @@ mod tests {
 
     #[test]
     fn a_secret_in_the_wrong_member_is_not_recorded() {
-        let request = |body: &str| Request {
-            method: "POST".into(),
-            path: "/".into(),
-            query: None,
-            headers: Vec::new(),
-            body: body.into(),
-            peer: std::net::Ipv4Addr::LOCALHOST.into(),
-        };
         assert_eq!(keyword_member(&request(r#"{"grant_type":"mytoken"}"#), "grant_type").as_deref(), Some("mytoken"));
         assert_eq!(
             keyword_member(&request("grant_type=refresh_token&x=1"), "grant_type").as_deref(),
