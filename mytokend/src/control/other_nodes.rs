@@ -39,15 +39,6 @@ impl Caller<'_> {
     fn reaches(&self, node: &str) -> bool {
         node == self.node || self.step.is_some_and(|list| host_list::contains(list, node))
     }
-
-    /// The node names that srun must leave out, of those in `list`.
-    fn left_out(&self, list: &str) -> String {
-        match self.step {
-            Some(step) => step.to_owned(),
-            None if host_list::contains(list, self.node) => self.node.to_owned(),
-            None => String::new(),
-        }
-    }
 }
 
 /// Sentences about the other nodes of the submission of `job` whose credential was revoked. `squeue`: the program, if a file names it.
@@ -90,7 +81,12 @@ fn sentence(line: &str, caller: Caller<'_>) -> Option<String> {
     let (count, list) = (fields.next()?.parse::<usize>().ok()?, fields.next()?);
     let reached = host_list::first_names(list, count).iter().filter(|node| caller.reaches(node)).count();
     let others = count.checked_sub(reached).filter(|others| *others > 0)?;
-    let nodes = if others == 1 { "1 node".to_owned() } else { format!("{others} nodes") };
+    let nodes = match (others, reached) {
+        (1, 0) => "1 node".to_owned(),
+        (_, 0) => format!("{others} nodes"),
+        (1, _) => "1 other node".to_owned(),
+        _ => format!("{others} other nodes"),
+    };
     let stays = format!("job {name} runs on {nodes} where its access token stays until it expires");
     if caller.is_root {
         let mut names = host_list::first_names(list, reached + MOST);
@@ -98,13 +94,8 @@ fn sentence(line: &str, caller: Caller<'_>) -> Option<String> {
         let dots = if others > names.len() { " ..." } else { "" };
         return Some(format!("{stays}; to remove it, run this command there, too: {}{dots}", names.join(" ")));
     }
-    let without = match caller.left_out(list) {
-        none if none.is_empty() => String::new(),
-        nodes => format!(" --exclude {nodes}"),
-    };
-    Some(format!(
-        "{stays}; to remove it: srun --overlap --jobid {id}{without} -N{others} -n{others} mytokenctl revoke {name}"
-    ))
+    // On all of its nodes: then nobody has to know where it was done before.
+    Some(format!("{stays}; to remove it: srun --overlap --jobid {id} -N{count} -n{count} mytokenctl revoke {name}"))
 }
 
 #[cfg(test)]
@@ -114,28 +105,16 @@ mod tests {
     const HERE: Caller<'_> = Caller { node: "n2", step: None, is_root: false };
 
     #[test]
-    fn the_command_for_the_other_nodes_leaves_out_those_that_are_reached() {
+    fn the_command_for_the_other_nodes_is_told_if_there_are_any() {
         let in_step = Caller { step: Some("n[1-3]"), ..HERE };
         let cases = [
             ("", HERE, None),
             ("7|7|1|n2", HERE, None),
-            (
-                "7|7|4|n[1-4]",
-                HERE,
-                Some("3 nodes where|srun --overlap --jobid 7 --exclude n2 -N3 -n3 mytokenctl revoke 7"),
-            ),
+            ("7|7|4|n[1-4]", HERE, Some("3 other nodes where|srun --overlap --jobid 7 -N4 -n4 mytokenctl revoke 7")),
             ("9|7_2|1|n3", HERE, Some("1 node where|srun --overlap --jobid 9 -N1 -n1 mytokenctl revoke 7_2")),
-            (
-                "9|8+1|2|n[2,5]",
-                HERE,
-                Some("1 node where|srun --overlap --jobid 9 --exclude n2 -N1 -n1 mytokenctl revoke 8+1"),
-            ),
+            ("9|8+1|2|n[2,5]", HERE, Some("1 other node where|srun --overlap --jobid 9 -N2 -n2 mytokenctl revoke 8+1")),
             ("7|7|3|n[1-3]", in_step, None),
-            (
-                "7|7|4|n[1-4]",
-                in_step,
-                Some("1 node where|srun --overlap --jobid 7 --exclude n[1-3] -N1 -n1 mytokenctl revoke 7"),
-            ),
+            ("7|7|4|n[1-4]", in_step, Some("1 other node where|srun --overlap --jobid 7 -N4 -n4 mytokenctl revoke 7")),
             // Not what squeue prints.
             ("slurm_load_jobs error", HERE, None),
             ("7|7|0|", HERE, None),
@@ -156,7 +135,7 @@ mod tests {
         let said = sentences("7|7|3|n[1-3]", root);
         assert!(said[0].ends_with("run this command there, too: n1 n3"), "{said:?}");
         let many = sentences("7|7|90|n[1-90]", root);
-        assert!(many[0].contains("89 nodes") && many[0].ends_with(": n1 n3 n4 n5 n6 n7 n8 n9 ..."), "{many:?}");
+        assert!(many[0].contains("89 other nodes") && many[0].ends_with(": n1 n3 n4 n5 n6 n7 n8 n9 ..."), "{many:?}");
     }
 
     #[test]

@@ -237,6 +237,10 @@ impl Findings {
             }
             None => (String::new(), format!("namei -l {}", word(&file.to_string_lossy()))),
         };
+        // One closed directory is one fault, whatever is in it.
+        if self.findings.iter().any(|finding| finding.fix.as_ref() == Some(&fix)) {
+            return;
+        }
         self.add_fixed(kinds::USERS_CANNOT_READ, format!("{who} cannot read {}{by}: {effect}", file.display()), fix);
     }
 }
