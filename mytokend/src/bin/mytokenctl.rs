@@ -57,12 +57,12 @@ fn main() -> ExitCode {
         ControlCommand::Renew { job, all, socket } => {
             show_result(&agent_socket(socket, DIRECTORY.as_ref()), &Renew { job, all }, times, |state| state.is_good())
         }
-        ControlCommand::Revoke { job, socket } => {
+        ControlCommand::Revoke { job, here, socket } => {
             // Before it: a submission between the two would get what is revoked.
             if !forget_shared(UserEnvironment::current().home, Deadline::after(Duration::from_secs(2))) {
                 tell("submissions of the next minutes may still share the credential");
             }
-            revoke(&agent_socket(socket, DIRECTORY.as_ref()), job, times)
+            revoke(&agent_socket(socket, DIRECTORY.as_ref()), job, here, times)
         }
         ControlCommand::Replace { job: Some(job), ask: true, config, socket, .. } => {
             replace::ask_profile(&agent_socket(socket, &config), job).map(|line| {
@@ -193,15 +193,16 @@ fn show_outcome(found: &Status, times: TimeFormat, is_done: impl Fn(&Condition) 
     if done { ExitCode::SUCCESS } else { ExitCode::from(status::NOT_VALID) }
 }
 
-/// Revokes the credential of a job's submission, and tells what other nodes keep.
-fn revoke(socket: &Path, job: JobName, times: TimeFormat) -> Result<ExitCode, String> {
+/// Revokes the credential of a job's submission, and tells what other nodes keep. Not so with `here`.
+fn revoke(socket: &Path, job: JobName, here: bool, times: TimeFormat) -> Result<ExitCode, String> {
     let request = Revoke { job };
     let found = ask_for(socket, &request)?;
     let status = show_outcome(&found, times, |state| *state == Condition::Revoked);
+    if here {
+        return Ok(status);
+    }
     let jobs = JobsSettings::load_alone(DIRECTORY.as_ref(), FileTrust::current()).ok();
-    let step = std::env::var("SLURM_STEP_NODELIST").ok();
-    let is_root = nix::unistd::geteuid().is_root();
-    let caller = Caller { node: &found.node, step: step.as_deref(), is_root };
+    let caller = Caller { node: &found.node, is_root: nix::unistd::geteuid().is_root() };
     let squeue = jobs.as_ref().and_then(|jobs| jobs.agent.squeue.as_deref());
     other_nodes::after_revocation(job, caller, squeue).iter().for_each(tell);
     Ok(status)

@@ -81,6 +81,9 @@ pub enum ControlCommand {
     Revoke {
         /// The job, as squeue shows it
         job: JobName,
+        /// Say nothing of other nodes: the same command runs there
+        #[arg(long)]
+        here: bool,
         /// The agent's socket. Without it the one in the runtime directory of jobs.toml
         #[arg(long, value_name = "PATH")]
         socket: Option<PathBuf>,

@@ -51,6 +51,7 @@ complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand renew" -l socket -
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand renew" -l all -d 'For those of all users (root)'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand renew" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand revoke" -l socket -d 'The agent\'s socket. Without it the one in the runtime directory of jobs.toml' -r -F
+complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand revoke" -l here -d 'Say nothing of other nodes: the same command runs there'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand revoke" -s h -l help -d 'Print help'
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l profile -d 'Profile of the new credential of a job that waits. Without it the one of a submission to its partition. A job that runs keeps its profile' -r
 complete -c mytokenctl -n "__fish_mytokenctl_using_subcommand replace" -l config -d 'Directory of the configuration' -r -F

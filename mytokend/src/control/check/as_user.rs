@@ -238,10 +238,11 @@ impl Findings {
             None => (String::new(), format!("namei -l {}", word(&file.to_string_lossy()))),
         };
         // One closed directory is one fault, whatever is in it.
-        if self.findings.iter().any(|finding| finding.fix.as_ref() == Some(&fix)) {
-            return;
+        let is_told = |finding: &CheckFinding| finding.fix.as_ref() == Some(&fix) && finding.text.ends_with(&effect);
+        if !self.findings.iter().any(is_told) {
+            let text = format!("{who} cannot read {}{by}: {effect}", file.display());
+            self.add_fixed(kinds::USERS_CANNOT_READ, text, fix);
         }
-        self.add_fixed(kinds::USERS_CANNOT_READ, format!("{who} cannot read {}{by}: {effect}", file.display()), fix);
     }
 }
 

@@ -153,14 +153,17 @@ impl Findings {
     }
 }
 
-/// The command for a drop-in that is no file: a directory, a pipe or a link to nothing. Only names that end with `.toml` are read.
+/// The command for a drop-in of ours that is a directory, a pipe or a socket. Only names that end with `.toml` are read. A link stays: what it
+/// leads to may be missing only now, and hold the rules that keep somebody out.
 fn drop_in_away(file: &Path) -> Option<String> {
-    let is_drop_in = file.parent().is_some_and(|parent| parent.extension().is_some_and(|extension| extension == "d"));
-    let is_file = std::fs::metadata(file).is_ok_and(|meta| meta.is_file());
-    let is_there = std::fs::symlink_metadata(file).is_ok();
-    let name = word(&file.to_string_lossy());
-    let unused = word(&format!("{}.unused", file.display()));
-    (is_drop_in && is_there && !is_file).then(|| format!("ls -ld {name}; mv -nT {name} {unused}"))
+    let folder = file.parent().and_then(Path::file_name);
+    let is_ours = ["mytoken.d", "login.d", "jobs.d"].iter().any(|name| folder.is_some_and(|folder| folder == *name));
+    let meta = std::fs::symlink_metadata(file).ok().filter(|_| is_ours)?;
+    if meta.is_file() || meta.is_symlink() {
+        return None;
+    }
+    let (name, unused) = (word(&file.to_string_lossy()), word(&format!("{}.unused", file.display())));
+    Some(format!("ls -ld {name}; mv --backup=numbered -T {name} {unused}"))
 }
 
 #[cfg(test)]
@@ -234,7 +237,7 @@ mod tests {
         let pipe = |path: &Path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let link = |path: &Path| std::os::unix::fs::symlink("/nowhere", path).unwrap();
         let directory = |path: &Path| std::fs::create_dir(path).unwrap();
-        for make in [&pipe as &dyn Fn(&Path), &link, &directory] {
+        for make in [&pipe as &dyn Fn(&Path), &directory] {
             std::fs::write(dir.path().join("mytoken.toml"), ISSUER).unwrap();
             make(&drop_in);
             let mut findings = Findings::default();
@@ -244,13 +247,14 @@ mod tests {
             let ran = std::process::Command::new("sh").args(["-c", &fix]).output().unwrap();
             assert!(ran.status.success(), "{fix} {ran:?}");
             assert!(Findings::default().shared(dir.path(), me).is_some(), "{fix}");
-            let unused = folder.join("a b.toml.unused");
-            std::fs::remove_file(&unused).or_else(|_| std::fs::remove_dir(&unused)).unwrap();
         }
-        // Of another file, nobody knows what it should be.
-        std::fs::remove_file(dir.path().join("mytoken.toml")).unwrap();
-        link(&dir.path().join("mytoken.toml"));
-        assert_eq!(drop_in_away(&dir.path().join("mytoken.toml")), None);
+        let moved = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(moved.filter(|name| name.to_string_lossy().contains(".unused")).count(), 2);
+        link(&drop_in);
+        assert_eq!(drop_in_away(&drop_in), None);
+        let foreign = dir.path().join("pam.d");
+        std::fs::create_dir_all(foreign.join("sshd")).unwrap();
+        assert_eq!(drop_in_away(&foreign.join("sshd")), None);
     }
 
     /// PAM reads login.toml at the next login: a new one must let in nobody before somebody has written a rule.

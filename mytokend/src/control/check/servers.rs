@@ -62,7 +62,7 @@ impl Findings {
                 let own = shared.http.ca_file.as_ref().map(|file| {
                     let name = word(&file.to_string_lossy());
                     match file.is_file() {
-                        true => format!("openssl x509 -noout -subject -in {name}   # it must hold certificates in PEM"),
+                        true => format!("openssl storeutl -noout -certs {name}   # it must hold certificates in PEM"),
                         false => format!("namei -l {name}"),
                     }
                 });

@@ -67,7 +67,7 @@ fn certificates_are_read_also_without_the_network() {
     let shared = format!("[http]\nca_file = '{}'\nallow_loopback_http = true\n", file.display());
     std::fs::write(dir.path().join("mytoken.toml"), shared).unwrap();
     std::fs::remove_file(dir.path().join("jobs.toml")).unwrap();
-    for (text, command) in [(None, "namei -l "), (Some("no PEM"), "openssl x509 -noout -subject -in ")] {
+    for (text, command) in [(None, "namei -l "), (Some("no PEM"), "openssl storeutl -noout -certs ")] {
         if let Some(text) = text {
             std::fs::write(&file, text).unwrap();
         }

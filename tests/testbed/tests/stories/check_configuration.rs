@@ -59,7 +59,10 @@ answer server.json "$2" >.well-known/mytoken-configuration
 answer jwks.json "$2" >jwks
 printf '{"supported_OPs":["%s"]}' "${TRUSTED:-https://op.testbed:8444}" >info.json
 answer info.json "$2" >info
-test ! -e ../pid || kill "$(cat ../pid)" || true
+# The port must be free: the new one would not start, and the old one would be taken for it.
+if test -e ../pid && kill "$(cat ../pid)"; then
+  for _ in $(seq 100); do openssl s_client -connect own.testbed:9443 </dev/null >/dev/null 2>&1 || break; sleep 0.05; done
+fi
 setsid openssl s_server -accept 9443 -HTTP -cert ../$1.pem -key ../own.key </dev/null >../log 2>&1 &
 echo $! >../pid
 for _ in $(seq 50); do openssl s_client -connect own.testbed:9443 </dev/null >/dev/null 2>&1 && exit 0; sleep 0.1; done

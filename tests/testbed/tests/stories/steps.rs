@@ -409,9 +409,9 @@ fn a_revocation_on_one_node_tells_which_others_keep_a_token() -> Result<()> {
         }
         let id = job.id;
         let told = site.script("alice", &format!("mytokenctl revoke {id}")).on("n2").run()?.ok()?;
-        let command = format!("srun --overlap --jobid {id} -N3 -n3 mytokenctl revoke {id}");
+        let command = format!("srun --overlap --jobid {id} -N3 -n3 mytokenctl revoke --here {id}");
         let expected = format!(
-            "mytokenctl: job {id} runs on 2 other nodes where its access token stays until it expires; to remove it: {command}\n"
+            "mytokenctl: job {id} runs on 2 other nodes, where an access token stays until it expires or is removed: {command}\n"
         );
         assert_eq!(told.stderr, expected);
         let has_token = |node| Ok::<_, testbed::Error>(job.token(site, node)?.is_some());
@@ -421,7 +421,25 @@ fn a_revocation_on_one_node_tells_which_others_keep_a_token() -> Result<()> {
         let others = site.sh("alice", &command)?.ok()?;
         assert!(!others.stderr.contains("mytokenctl: "), "{others:?}");
         assert_eq!([has_token("n1")?, has_token("n2")?, has_token("n3")?], [false; 3]);
-        site.run("alice", ["scancel", &id.to_string()])?.ok().map(drop)
+        site.run("alice", ["scancel", &id.to_string()])?.ok()?;
+
+        // The command of a component reaches it.
+        let (both, _) = Job::submit(
+            site,
+            "alice",
+            "sbatch --mytoken -N1 -w n1 : -N1 -w n3 --wrap 'srun --het-group=0,1 sleep 600'",
+        )?;
+        both.wait_for_start(site)?;
+        let second = Job { id: both.id + 1, user: both.user.clone() };
+        both.wait_for_token(site, "n1")?;
+        second.wait_for_token(site, "n3")?;
+        let told = site.script("alice", &format!("mytokenctl revoke {}", both.id)).on("n1").run()?.ok()?;
+        let (_, command) = told.stderr.trim().split_once("or is removed: ").unwrap_or_default();
+        assert!(command.contains("--het-group=1"), "{told:?}");
+        assert_eq!([both.token(site, "n1")?.is_some(), second.token(site, "n3")?.is_some()], [false, true]);
+        site.sh("alice", command)?.ok()?;
+        assert_eq!(second.token(site, "n3")?, None);
+        site.run("alice", ["scancel", &both.id.to_string()])?.ok().map(drop)
     })
 }
 
@@ -434,7 +452,7 @@ fn a_step_on_all_nodes_of_a_job_removes_its_files_there() -> Result<()> {
         for node in ["n1", "n2"] {
             job.wait_for_token(site, node)?;
         }
-        let revoke = format!("srun --overlap --jobid {0} -N2 -n2 mytokenctl revoke {0}", job.id);
+        let revoke = format!("srun --overlap --jobid {0} -N2 -n2 mytokenctl revoke --here {0}", job.id);
         let told = site.sh("alice", &revoke)?.ok()?;
         assert_eq!(told.stderr, "");
         for node in ["n1", "n2"] {

@@ -38,8 +38,6 @@ pub(super) struct Plugstack {
     pub file: Option<PathBuf>,
     /// The path at which Slurm looks for it.
     pub place: PathBuf,
-    /// slurm.conf on this host.
-    pub conf: Option<PathBuf>,
 }
 
 impl Plugstack {
@@ -64,7 +62,11 @@ impl Plugstack {
         let shown = shown.filter(|file| of_controller.is_none_or(|of| *file != of.join("plugstack.conf")));
         // What this host's slurm.conf says counts here at once; slurmctld shows it after its next reading.
         let conf = if own { Some(conf) } else { sent.then(|| sent_conf.to_owned()) };
-        let set = conf.as_deref().and_then(read).and_then(|text| set_in(&text)).or(shown);
+        let set = match conf.as_deref().and_then(read).map(|text| Named::by(&text)) {
+            Some(Named::File(file)) => Some(file),
+            Some(Named::Nowhere) => None,
+            Some(Named::Elsewhere) | None => shown,
+        };
         // Slurm reads the one beside slurm.conf. Debian's packages have one also where slurmctld sends slurm.conf.
         let places = match (set, own, sent) {
             (Some(file), _, _) => vec![file],
@@ -76,7 +78,7 @@ impl Plugstack {
         // Where nothing is, nothing was sent either.
         let missing = if own { places.first() } else { places.last() };
         let place = file.clone().or(missing.cloned()).unwrap_or_default();
-        Self { own: own.then(|| directory.clone()), directory, sent, file, place, conf }
+        Self { own: own.then(|| directory.clone()), directory, sent, file, place }
     }
 
     pub(super) fn here(config: Option<&Config>) -> Self {
@@ -101,14 +103,41 @@ impl Plugstack {
     }
 }
 
-/// The plugstack.conf that a slurm.conf names. Names of parameters have no case, and the last line counts.
-fn set_in(slurm_conf: &str) -> Option<PathBuf> {
-    let value = |line: &str| {
-        let (name, value) = line.split('#').next().unwrap_or_default().split_once('=')?;
-        let value = value.trim().trim_matches('"');
-        (name.trim().eq_ignore_ascii_case(PARAMETER) && value.starts_with('/')).then(|| PathBuf::from(value))
-    };
-    slurm_conf.lines().filter_map(value).next_back()
+/// What a slurm.conf says of plugstack.conf.
+#[derive(Debug, PartialEq, Eq)]
+enum Named {
+    /// This one.
+    File(PathBuf),
+    /// Nothing, but it includes other files.
+    Elsewhere,
+    /// Nothing.
+    Nowhere,
+}
+
+impl Named {
+    /// Names have no case, a line can have several parameters, an unquoted value ends with a blank, and the last one counts.
+    fn by(slurm_conf: &str) -> Self {
+        let (mut found, mut includes) = (None, false);
+        for line in slurm_conf.lines().map(|line| line.split('#').next().unwrap_or_default()) {
+            includes |= line.trim_start().get(..8).is_some_and(|word| word.eq_ignore_ascii_case("include "));
+            for (at, _) in line.match_indices('=') {
+                let (name, value) = (line.get(..at).unwrap_or_default(), line.get(at + 1..).unwrap_or_default());
+                let name = name.trim_end().rsplit(char::is_whitespace).next().unwrap_or_default();
+                let value = value.trim_start();
+                let value = match value.strip_prefix('"') {
+                    Some(quoted) => quoted.split('"').next(),
+                    None => value.split(|letter: char| letter.is_whitespace() || letter == '\\').next(),
+                };
+                let file = value.filter(|value| value.starts_with('/') && name.eq_ignore_ascii_case(PARAMETER));
+                found = file.map(PathBuf::from).or(found);
+            }
+        }
+        match found {
+            Some(file) => Self::File(file),
+            None if includes => Self::Elsewhere,
+            None => Self::Nowhere,
+        }
+    }
 }
 
 /// Whether Slurm loads our plugin. slurmctld is asked only if no plugstack.conf at the usual places does.
@@ -129,7 +158,8 @@ pub(in crate::control) fn site_default() -> Option<SiteDefault> {
 pub(in crate::control::check) fn closed_files() -> Vec<PathBuf> {
     let there = |path: &Path| path.exists() || access(path, AccessFlags::F_OK) == Err(Errno::EACCES);
     let closed = Closed::default();
-    let plugstack = Plugstack::of(None, None, &there, &|path| closed.read(path));
+    let local = std::env::var_os("SLURM_CONF").map(PathBuf::from);
+    let plugstack = Plugstack::of(None, local.as_deref(), &there, &|path| closed.read(path));
     if let Some(file) = plugstack.file {
         plugstack::lines(&closed, &file);
     }
@@ -215,7 +245,8 @@ mod tests {
         for (config, local, files, expected) in cases {
             let config = Config::parse(config);
             let exists = |path: &Path| files.iter().any(|file| path == Path::new(file));
-            let found = Plugstack::of(Some(&config), local.map(Path::new), &exists, &|_| Some(String::new()));
+            let found =
+                Plugstack::of(Some(&config), local.map(Path::new), &exists, &|_| Some("Include more.conf".into()));
             let (place, is_there, sent) = expected;
             let file = is_there.then(|| PathBuf::from(place));
             assert_eq!((found.place.to_str(), found.file, found.sent), (Some(place), file, sent), "{files:?}");
@@ -232,15 +263,19 @@ mod tests {
 
     #[test]
     fn the_parameter_is_found_in_slurm_conf() {
+        let file = |path: &str| Named::File(path.into());
         for (text, expected) in [
-            ("", None),
-            ("ClusterName=c\nPlugStackConfig=/srv/a.conf\n", Some("/srv/a.conf")),
-            ("  PLUGSTACKCONFIG = \"/srv/a.conf\" # b\n", Some("/srv/a.conf")),
-            ("PlugStackConfig=/srv/a.conf\nPlugStackConfig=/srv/b.conf", Some("/srv/b.conf")),
-            ("#PlugStackConfig=/srv/a.conf\n", None),
-            ("PlugStackConfig=\nOtherPlugStackConfig=/srv/a.conf", None),
+            ("", Named::Nowhere),
+            ("ClusterName=c\nPlugStackConfig=/srv/a.conf\n", file("/srv/a.conf")),
+            ("  PLUGSTACKCONFIG = \"/srv/a b.conf\" # b\n", file("/srv/a b.conf")),
+            ("PlugStackConfig=/srv/a.conf\nPlugStackConfig=/srv/b.conf\nInclude c", file("/srv/b.conf")),
+            ("ClusterName=c plugstackconfig=/srv/a.conf ReturnToService=1", file("/srv/a.conf")),
+            ("PlugStackConfig=/srv/a.conf\\\nReturnToService=1", file("/srv/a.conf")),
+            ("#PlugStackConfig=/srv/a.conf\n", Named::Nowhere),
+            ("PlugStackConfig=\nOtherPlugStackConfig=/srv/a.conf", Named::Nowhere),
+            ("ClusterName=c\n include more.conf\n", Named::Elsewhere),
         ] {
-            assert_eq!(set_in(text).as_deref(), expected.map(Path::new), "{text}");
+            assert_eq!(Named::by(text), expected, "{text}");
         }
     }
 }
