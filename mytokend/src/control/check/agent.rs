@@ -390,5 +390,12 @@ mod tests {
             let ids: Vec<_> = findings.findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
             assert_eq!(ids, wanted, "{mode:o} {in_memory}");
         }
+        // The usual one is in no file, so a search in files would find nothing.
+        let (usual, other) = (AgentSettings::default().runtime_dir, Path::new("/srv/jobs"));
+        for (directory, command) in [(other, "grep -rn runtime_dir "), (&*usual, "findmnt -T /run/mytoken ")] {
+            let mut told = Findings::default();
+            told.runtime_dir_seen(directory, 0o711, false);
+            assert!(told.findings[0].fix.as_ref().unwrap().starts_with(command), "{told:?}");
+        }
     }
 }

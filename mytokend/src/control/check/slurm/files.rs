@@ -256,7 +256,11 @@ mod tests {
             // The host's slurm.conf counts, also while slurmctld does not know it yet, and then no other file is read.
             let named = |path: &Path| path.ends_with("slurm.conf").then(|| format!("plugstackconfig = {srv} # ours\n"));
             let found = Plugstack::of(Some(&config), local.map(Path::new), &exists, &named);
+            let plain = |path: &Path| path.ends_with("slurm.conf").then(|| "ClusterName=c".to_owned());
+            let without = Plugstack::of(Some(&config), local.map(Path::new), &exists, &plain);
             let reads = own.is_some() || sent || files.contains(&SENT_CONF);
+            // Nor does what slurmctld read before count any more.
+            assert!(!reads || without.place != Path::new(srv), "{files:?}");
             assert_eq!(found.place == Path::new(srv), reads || place == srv, "{files:?}");
         }
     }
