@@ -3,6 +3,7 @@
 // the hooks that a script on standard input names. It prints one line for each result.
 //
 //   context N | jobid ID (srun --jobid) | arg TEXT | item N VALUE | job NAME VALUE | env NAME VALUE | unset NAME | ignore SIGNAL | block SIGNAL | close FD
+//   limit NUMBER: at most so many descriptors from now on; one above it is open already
 //   set OPTION | load | option VALUE | option-null | hook NAME | task NAME | dump
 //
 // usage: PLUGIN=path [API=number] host [words that look like the command's own]
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -256,6 +258,10 @@ static void run(char *line)
 	else if (!strcmp(word, "ignore")) signal(atoi(first), SIG_IGN);
 	else if (!strcmp(word, "block")) { sigset_t s; sigemptyset(&s); sigaddset(&s, atoi(first)); sigprocmask(SIG_BLOCK, &s, NULL); }
 	else if (!strcmp(word, "close")) close(atoi(first));
+	else if (!strcmp(word, "limit")) {
+		struct rlimit limit = { atoi(first), atoi(first) };
+		if (fcntl(2, F_DUPFD, atoi(first) + 5) < 0 || setrlimit(RLIMIT_NOFILE, &limit)) abort();
+	}
 	else if (!strcmp(word, "set")) set_option = strdup(first);
 	else if (!strcmp(word, "load")) load();
 	else if (!strcmp(word, "task")) task(first);

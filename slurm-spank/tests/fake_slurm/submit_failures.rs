@@ -84,6 +84,12 @@ fn a_host_that_ignores_sigchld_changes_nothing() {
 }
 
 #[test]
+fn a_descriptor_above_a_lowered_limit_changes_nothing() {
+    let program = FakeSubmit::good();
+    assert!(has_credential(&submit(ALLOCATOR, &program, &["limit 40"], Some("required"))));
+}
+
+#[test]
 fn a_missing_mytoken_submit_is_reported() {
     let seen = Host::new(ALLOCATOR)
         .lines(&["arg submit=/nowhere/mytoken-submit", "load", "hook init", "option-null", "hook init_post_opt"])

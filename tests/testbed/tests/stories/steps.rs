@@ -443,6 +443,32 @@ fn a_revocation_on_one_node_tells_which_others_keep_a_token() -> Result<()> {
     })
 }
 
+/// With `--no-kill` a job goes on without a node that fails. That node learns of the job's end minutes later, because Slurm runs no epilog.
+#[test]
+fn a_job_that_goes_on_without_a_failed_node_keeps_its_token_and_is_revoked_once() -> Result<()> {
+    with_alice(|site| {
+        let script = "sbatch --mytoken --no-kill -N2 -w n1,n2 --wrap 'srun -N2 -n2 sleep 600; sleep 600'";
+        let (job, _) = Job::submit(site, "alice", script)?;
+        job.wait_for_start(site)?;
+        for node in ["n1", "n2"] {
+            job.wait_for_token(site, node)?;
+        }
+        site.sh("root", "scontrol update nodename=n2 state=down reason=story")?.ok()?;
+        wait::until("the job without the node", TIMEOUT, || {
+            let nodes = site.sh("root", &format!("squeue -h -t R -j {} -o %N", job.id))?.ok()?.stdout;
+            Ok((nodes == "n1\n").then_some(()))
+        })?;
+        assert!(job.token(site, "n1")?.is_some(), "{:?}", job.events(site, "n1")?);
+        assert_eq!(Journal::read(site)?.granted("revocation"), 0, "the job needs its credential");
+        site.run("alice", ["scancel", &job.id.to_string()])?.ok()?;
+        wait::until("the revocation", TIMEOUT, || {
+            Ok((Journal::read(site)?.granted("revocation") > 0 && job.token(site, "n1")?.is_none()).then_some(()))
+        })?;
+        assert_eq!(Journal::read(site)?.granted("revocation"), 1, "{:?}", job.events(site, "n2")?);
+        Ok(())
+    })
+}
+
 /// As docs/user/jobs.md says.
 #[test]
 fn a_step_on_all_nodes_of_a_job_removes_its_files_there() -> Result<()> {
