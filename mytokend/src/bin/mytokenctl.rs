@@ -204,7 +204,9 @@ fn revoke(socket: &Path, job: JobName, here: bool, times: TimeFormat) -> Result<
     let jobs = JobsSettings::load_alone(DIRECTORY.as_ref(), FileTrust::current()).ok();
     let caller = Caller { node: &found.node, is_root: nix::unistd::geteuid().is_root() };
     let squeue = jobs.as_ref().and_then(|jobs| jobs.agent.squeue.as_deref());
-    other_nodes::after_revocation(job, caller, squeue).iter().for_each(tell);
+    // A number may be that of a task or a component: its name tells the array or the heterogeneous job.
+    let shown = found.jobs.iter().find(|shown| job.means(shown.job, shown.name)).and_then(|shown| shown.name);
+    other_nodes::after_revocation(shown.unwrap_or(job), caller, squeue).iter().for_each(tell);
     Ok(status)
 }
 

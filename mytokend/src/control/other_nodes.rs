@@ -21,8 +21,8 @@ const LONGEST: usize = 200;
 /// Job id, id as Slurm prints it, state, number of nodes, list of nodes.
 const FORMAT: &str = "%A|%i|%T|%D|%N";
 
-/// The states of jobs whose token files are of use. A job that ends loses its files by itself.
-const STATES: &str = "RUNNING,SUSPENDED";
+/// The states of jobs that squeue shows and that have no token files, or lose them by themselves.
+const WITHOUT_FILES: [&str; 2] = ["PENDING", "COMPLETING"];
 
 /// The most jobs and nodes that are named.
 const MOST: usize = 8;
@@ -54,7 +54,7 @@ fn listed(job: JobName, squeue: Option<&Path>) -> Result<String, String> {
     let program = slurm::command("squeue", squeue).ok_or("there is no squeue on this host")?;
     let leader = job.leader().to_string();
     let mut command = Command::new(program);
-    command.args(["--noheader", "--states", STATES, "--format", FORMAT, "--jobs", &leader]);
+    command.args(["--noheader", "--format", FORMAT, "--jobs", &leader]);
     let outcome = program::run(&mut command, Deadline::after(SQUEUE)).map_err(|error| format!("squeue {error}"))?;
     if outcome.success { Ok(outcome.output) } else { Err(format!("squeue failed: {}", outcome.first_error())) }
 }
@@ -74,6 +74,9 @@ fn sentence(line: &str, caller: Caller<'_>) -> Option<String> {
     let mut fields = line.trim().splitn(5, '|');
     let (id, name) = (fields.next()?.parse::<u32>().ok()?, fields.next()?.parse::<JobName>().ok()?);
     let (state, count, list) = (fields.next()?, fields.next()?.parse::<usize>().ok()?, fields.next()?);
+    if WITHOUT_FILES.contains(&state) {
+        return None;
+    }
     let here = usize::from(host_list::contains(list, caller.node));
     let others = count.checked_sub(here).filter(|others| *others > 0)?;
     let nodes = if others == 1 { "1 other node".to_owned() } else { format!("{others} other nodes") };
@@ -82,18 +85,19 @@ fn sentence(line: &str, caller: Caller<'_>) -> Option<String> {
         let mut names = host_list::first_names(list, here + MOST);
         names.retain(|node| node != caller.node);
         let dots = if others > names.len() { " ..." } else { "" };
-        return Some(format!("{stays}; run this command there, too: {}{dots}", names.join(" ")));
+        return Some(format!("{stays}; run mytokenctl revoke --here {name} there, too: {}{dots}", names.join(" ")));
     }
-    if state != "RUNNING" {
-        return Some(format!("{stays}; no step can remove it while the job is {}", state.to_lowercase()));
+    if state == "SUSPENDED" {
+        return Some(format!("{stays}; no step can remove it while the job is suspended"));
     }
     // srun knows a component by its leader alone.
     let job = match name {
         JobName::Component { leader, offset } => format!("--jobid {leader} --het-group={offset}"),
         JobName::Job(_) | JobName::Task { .. } => format!("--jobid {id}"),
     };
-    // On all of its nodes: then nobody has to know where it was done before.
-    Some(format!("{stays}: srun --overlap {job} -N{count} -n{count} mytokenctl revoke --here {name}"))
+    // A job that requires a token starts no task any more where it was revoked.
+    let without = if here == 0 { String::new() } else { format!(" --exclude {}", caller.node) };
+    Some(format!("{stays}: srun --overlap {job}{without} -N{others} -n{others} mytokenctl revoke --here {name}"))
 }
 
 #[cfg(test)]
@@ -109,7 +113,7 @@ mod tests {
             ("7|7|RUNNING|1|n2", None),
             (
                 "7|7|RUNNING|4|n[1-4]",
-                Some("3 other nodes,|: srun --overlap --jobid 7 -N4 -n4 mytokenctl revoke --here 7"),
+                Some("3 other nodes,|: srun --overlap --jobid 7 --exclude n2 -N3 -n3 mytokenctl revoke --here 7"),
             ),
             (
                 "9|7_2|RUNNING|1|n3",
@@ -117,9 +121,15 @@ mod tests {
             ),
             (
                 "9|8+1|RUNNING|2|n[2,5]",
-                Some("1 other node,|: srun --overlap --jobid 8 --het-group=1 -N2 -n2 mytokenctl revoke --here 8+1"),
+                Some(
+                    "1 other node,|: srun --overlap --jobid 8 --het-group=1 --exclude n2 -N1 -n1 mytokenctl revoke --here 8+1",
+                ),
             ),
             ("7|7|SUSPENDED|2|n[1-2]", Some("1 other node,|; no step can remove it while the job is suspended")),
+            ("7|7|STOPPED|2|n[1-2]", Some("1 other node,|: srun --overlap --jobid 7 --exclude n2 -N1 ")),
+            ("7|7_[4-9]|PENDING|2|", None),
+            ("7|7|PENDING|2|", None),
+            ("7|7|COMPLETING|2|n[1-2]", None),
             // Not what squeue prints.
             ("slurm_load_jobs error", None),
             ("7|7|RUNNING|0|", None),
@@ -138,7 +148,7 @@ mod tests {
     fn root_is_told_the_nodes() {
         let root = Caller { is_root: true, ..HERE };
         let said = sentences("7|7|RUNNING|3|n[1-3]", root);
-        assert!(said[0].ends_with("run this command there, too: n1 n3"), "{said:?}");
+        assert!(said[0].ends_with("run mytokenctl revoke --here 7 there, too: n1 n3"), "{said:?}");
         let many = sentences("7|7|RUNNING|90|n[1-90]", root);
         assert!(many[0].contains("89 other nodes") && many[0].ends_with(": n1 n3 n4 n5 n6 n7 n8 n9 ..."), "{many:?}");
     }

@@ -119,7 +119,7 @@ impl Named {
     fn by(slurm_conf: &str) -> Self {
         let (mut found, mut includes) = (None, false);
         for line in slurm_conf.lines().map(|line| line.split('#').next().unwrap_or_default()) {
-            includes |= line.trim_start().get(..8).is_some_and(|word| word.eq_ignore_ascii_case("include "));
+            includes |= line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("include"));
             for (at, _) in line.match_indices('=') {
                 let (name, value) = (line.get(..at).unwrap_or_default(), line.get(at + 1..).unwrap_or_default());
                 let name = name.trim_end().rsplit(char::is_whitespace).next().unwrap_or_default();
@@ -278,6 +278,7 @@ mod tests {
             ("#PlugStackConfig=/srv/a.conf\n", Named::Nowhere),
             ("PlugStackConfig=\nOtherPlugStackConfig=/srv/a.conf", Named::Nowhere),
             ("ClusterName=c\n include more.conf\n", Named::Elsewhere),
+            ("INCLUDE\tmore.conf", Named::Elsewhere),
         ] {
             assert_eq!(Named::by(text), expected, "{text}");
         }
