@@ -116,7 +116,7 @@ fn a_credential_that_its_user_revokes_is_given_to_no_further_submission() {
     assert_eq!(site.submit().1, shared);
     assert_eq!(site.start(1, Owner::current().uid, &sealed).state, JobState::Ready);
     let mut revoke = Command::new(env!("CARGO_BIN_EXE_mytokenctl"));
-    revoke.args(["revoke", "1", "--socket"]).arg(site.socket()).env("HOME", site.home());
+    revoke.args(["revoke", "--here", "1", "--socket"]).arg(site.socket()).env("HOME", site.home());
     let output = revoke.output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let (sealed, next) = site.submit();

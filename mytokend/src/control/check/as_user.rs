@@ -39,7 +39,7 @@ const MOST: usize = 20;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// What users lack who cannot read the configuration.
-const NO_TOKEN: &str = "their jobs get no token, and mytoken-ssh does not start";
+const NO_TOKEN: &str = "their jobs get no token, and no login starts with mytoken-ssh";
 
 /// The most links on the way to a file, as in the kernel.
 const LINKS: usize = 40;
