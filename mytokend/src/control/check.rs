@@ -245,7 +245,9 @@ fn check_with(
     let mut limits = Vec::new();
     if offline {
         // Certificates and settings of requests are files of this host.
-        let _ = shared.as_ref().map(|shared| findings.http(shared));
+        if let Some(shared) = &shared {
+            findings.http(shared);
+        }
         findings.ok("network", "no request was sent to providers and mytoken servers (--offline)");
     } else if let Some(shared) = &shared {
         if let Some(login) = &login {

@@ -4,7 +4,7 @@
 //! Rights of files are decided by the kernel, access lists and security modules included. So root starts this program again
 //! ([`ask_child`]); the child gives up root's rights and reads with the functions of `mytoken-submit` ([`read`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -66,7 +66,11 @@ pub fn read(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
     let mut findings = Findings::default();
     let who = if user == ANYBODY { "ordinary users".to_owned() } else { format!("\"{user}\"") };
     let used = findings.reading(&who, dir);
-    for file in slurm::closed_files() {
+    let mut files = slurm::closed_files();
+    // One closed directory is one fault, whatever is in it.
+    let mut told = BTreeSet::new();
+    files.retain(|file| first_closed(file).is_none_or(|(part, _)| told.insert(part)));
+    for file in files {
         // Without the rights for one file Slurm's commands end; to them a directory without rights has no files (SLURM-82).
         findings.closed(&who, &file, "their srun and sbatch fail, or do not know --mytoken");
     }
@@ -237,12 +241,7 @@ impl Findings {
             }
             None => (String::new(), format!("namei -l {}", word(&file.to_string_lossy()))),
         };
-        // One closed directory is one fault, whatever is in it.
-        let is_told = |finding: &CheckFinding| finding.fix.as_ref() == Some(&fix) && finding.text.ends_with(&effect);
-        if !self.findings.iter().any(is_told) {
-            let text = format!("{who} cannot read {}{by}: {effect}", file.display());
-            self.add_fixed(kinds::USERS_CANNOT_READ, text, fix);
-        }
+        self.add_fixed(kinds::USERS_CANNOT_READ, format!("{who} cannot read {}{by}: {effect}", file.display()), fix);
     }
 }
 
