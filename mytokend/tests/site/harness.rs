@@ -392,7 +392,7 @@ pub fn unix_time() -> u64 {
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(20), "{what} did not happen");
+        assert!(begin.elapsed() < Duration::from_secs(40), "{what} did not happen");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -26,8 +26,9 @@ fn site_with_agent(lifetime: u64) -> TestSite {
 
 #[test]
 fn a_job_always_has_a_valid_token_and_its_sub_token_is_revoked_at_the_end() {
-    // Shorter-lived ones expire between reading and use on a machine with much else to do.
-    let site = site_with_agent(5);
+    // A renewal has 2.5 s at least. Shorter-lived ones expire on a machine with much else to do, before their renewal
+    // or between reading and use.
+    let site = site_with_agent(10);
     let (sealed, _) = site.submit();
     let started = site.start(7, me(), &sealed);
     assert_eq!((started.state, started.reason), (JobState::Ready, None));

@@ -218,7 +218,8 @@ echo $MYTOKEN_TOKEN_DIR"#;
 
 #[test]
 fn a_program_outside_slurm_has_each_file_of_its_profile_and_a_refused_one_costs_no_other() {
-    let site = TestSite::new(4);
+    // A renewal has 3 s at least: a machine with much else to do needs more than one.
+    let site = TestSite::new(12);
     site.control("/provider/policy", &serde_json::json!({"extra_resources": [AUDIENCE, "https://ce.example.org"]}));
     fs::create_dir(site.config().join("jobs.d")).unwrap();
     let profile = format!(

@@ -29,7 +29,7 @@ fn a_token_that_expires_before_the_account_phase_is_refused() -> Result<()> {
         configure(site, "leeway = \"0s\"")?;
         // The agent would remove the records after the driver has ended.
         site.stop("agent", "TERM")?;
-        for (later, code) in [("later=0", PAM_SUCCESS), ("later=9", PAM_ACCT_EXPIRED)] {
+        for (later, code) in [("later=0", PAM_SUCCESS), ("later=16", PAM_ACCT_EXPIRED)] {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
             let token = inputs::mint(site, &json!({"claims": {"exp": now + 8}}))?;
             site.sh("root", "rm -rf /run/mytoken/handover/*")?.ok()?;
@@ -56,8 +56,8 @@ fn a_delegated_mytoken_is_revoked_when_the_account_phase_refuses() -> Result<()>
         let child = tokens::child(site, &parent, &["AT", "create_mytoken", "tokeninfo"])?;
         let code = tokens::transfer_code(site, &child)?;
         assert!(tokens::is_valid(site, &child)?);
-        people::control(site, "/provider/lifetime", Some(r#"{"seconds": 8}"#))?;
-        let result = driver.run(site, &[STACKS, "sshd", "alice", "later=9"], &[code])?;
+        people::control(site, "/provider/lifetime", Some(r#"{"seconds": 15}"#))?;
+        let result = driver.run(site, &[STACKS, "sshd", "alice", "later=16"], &[code])?;
         assert_eq!(result.code, PAM_ACCT_EXPIRED, "{}", result.output);
         assert!(!tokens::is_valid(site, &child)? && tokens::is_valid(site, &parent)?);
         Ok(())
