@@ -42,6 +42,8 @@ help:
 	@echo 'reproducible  build the packages twice in two directories and compare; PACKAGES=deb|rpm|tarball|wheel, all by default'
 	@echo 'dist     archives, licences and checksums of a release, in target/dist'
 	@echo 'deb-source  the Debian source package, built in a root file system of ROOT=bookworm|trixie|sid, all by default'
+	@echo 'picture  the terminal picture of README          clean    remove all that was built'
+	@echo 'earlier  packages of an earlier commit, for the stories about upgrades'
 	@echo 'test     all tests, ROOT=bookworm|trixie|sid, ALSO= further ones for one story   lint     formatting, clippy, rustdoc, licences'
 	@echo 'test-long  the same with the long forms of stories that have one; ten minutes more'
 	@echo 'test-all  this on each release (ROOT= for one), with all other packages, a second build of them to compare, and an upgrade'

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The Ansible role sets up a login host and a node, both booted, over ssh. The inventory is the documented example.
 
+mod holder;
 mod old;
 mod penalties;
 mod program;
@@ -180,6 +181,14 @@ fn the_role_sets_up_a_login_host_and_a_node_and_changes_nothing_the_second_time(
             assert!(output.contains(sentence) && !output.contains("mytoken.toml"), "{output}");
         }
 
+        // An sshd that takes passwords itself would give them to the module.
+        let first_line = "PasswordAuthentication yes";
+        login_host.sh(&format!("sed -i '1i {first_line}' /etc/ssh/sshd_config"))?.ok()?;
+        let output = controller.play(|inventory| inventory)?;
+        assert!(output.contains("sshd takes passwords itself"), "{output}");
+        login_host.sh("! grep -rq mytoken /etc/pam.d")?.ok()?;
+        login_host.sh(&format!("sed -i '1{{/{first_line}/d}}' /etc/ssh/sshd_config"))?.ok()?;
+
         let output = controller.play(|inventory| inventory)?;
         assert_good(&output);
         // sshd has followed its drop-in before PAM asks for tokens.
@@ -267,6 +276,22 @@ fn the_role_sets_up_a_login_host_and_a_node_and_changes_nothing_the_second_time(
         assert_good(&output);
         for host in ["testbed", NODE] {
             assert_eq!(recap(&output, host, "changed"), Some(0), "on {host}:\n{output}");
+        }
+        // A key that a run would replace may be one that jobs need. The same is true of the brokers' authority.
+        let keys = "/etc/mytoken/keys";
+        for file in ["cluster.key", "broker-ca.key"] {
+            node.sh(&format!("umask 077; echo another one >{keys}/{file}"))?.ok()?;
+            let with_brokers = |inventory: String| {
+                with_broker(inventory).replace(
+                    "mytoken_broker:\n  hosts:\n    testbed:\n",
+                    &format!("mytoken_broker:\n  hosts:\n    testbed:\n    {NODE}:\n"),
+                )
+            };
+            let output = controller.play(with_brokers)?;
+            let sentence = format!("{keys}/{file} is another key than the cluster's");
+            assert!(output.contains(&sentence) && recap(&output, NODE, "failed") == Some(1), "{output}");
+            assert_eq!(node.sh(&format!("cat {keys}/{file}"))?.ok()?.stdout, "another one\n");
+            node.sh(&format!("rm -f {keys}/cluster.key {keys}/broker-ca.key"))?.ok()?;
         }
         // Another key than the broker's may be the only copy. What the check says of it does not matter here.
         node.sh("umask 077; echo another key >/etc/mytoken/keys/cluster.key")?.ok()?;

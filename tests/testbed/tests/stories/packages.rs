@@ -101,6 +101,17 @@ fn each_package_purges_its_own_state_alone() -> Result<()> {
         site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --purge slurm-spank-mytoken mytokend")?.ok()?;
         site.sh("root", "test -L /var/lib/mytoken && cd /var/lib/mytoken && ls of-others node.key logins/2001")?
             .ok()?;
+        site.sh("root", "rm /var/lib/mytoken")?.ok()?;
+
+        // A file system for the state, and another one in it.
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/*.deb")?.ok()?;
+        let mounted = "mkdir -p /var/lib/mytoken && mount -t tmpfs tmpfs /var/lib/mytoken && mkdir /var/lib/mytoken/theirs && \
+                       mount -t tmpfs tmpfs /var/lib/mytoken/theirs && touch /var/lib/mytoken/theirs/of-others";
+        site.sh("root", &format!("{mounted} && {STATE}"))?.ok()?;
+        let purge = "DEBIAN_FRONTEND=noninteractive dpkg --purge slurm-spank-mytoken mytokend mytoken-sshd-config libpam-mytoken";
+        site.sh("root", purge)?.ok()?;
+        site.sh("root", "cd /var/lib/mytoken && test \"$(echo *)\" = theirs && test -e theirs/of-others")?.ok()?;
+        site.sh("root", "! dpkg-query --show mytokend libpam-mytoken")?.ok()?;
         Ok(())
     })
 }
@@ -269,14 +280,53 @@ fn links_to_files_of_the_drop_ins_package_go_with_it_and_others_stay() -> Result
         site.sh("root", &format!("ln -s /usr/share/mytoken/sshd-penalties.conf {link}"))?.ok()?;
         site.sh("root", "dpkg --install /root/packages/mytoken-sshd-config_*.deb")?.ok()?;
         site.sh("root", &format!("test -L {link}"))?.ok()?;
+        // Whatever it is called, and however it leads there.
+        let relative = "cd /etc/ssh/sshd_config.d && ln -s ../../../usr/share/mytoken/sshd.conf 00-own-name.conf";
+        site.sh("root", relative)?.ok()?;
         site.sh("root", "dpkg --remove mytoken-sshd-config")?.ok()?;
-        site.sh("root", &format!("! test -L {link} && sshd -t"))?.ok()?;
+        site.sh("root", &format!("! test -L {link} && ! test -L /etc/ssh/sshd_config.d/00-own-name.conf && sshd -t"))?
+            .ok()?;
         login_by_key(site)?;
         let own = format!("echo '# mine' >/root/own.conf && ln -s /root/own.conf {link}");
         site.sh("root", &format!("{own} && dpkg --install /root/packages/mytoken-sshd-config_*.deb"))?.ok()?;
         site.sh("root", "dpkg --remove mytoken-sshd-config")?.ok()?;
         site.sh("root", &format!("test -L {link}"))?.ok()?;
         assert_eq!(site.read(link)?, "# mine\n");
+        site.sh("root", "rm -r /etc/ssh/sshd_config.d && dpkg --install /root/packages/mytoken-sshd-config_*.deb")?
+            .ok()?;
+        site.sh("root", "test -L /etc/ssh/sshd_config.d/10-mytoken.conf")?.ok()?;
+        Ok(())
+    })
+}
+
+/// Makes the module's package of another architecture out of this one's. Only its names matter here.
+const AS_ARM64: &str = "cd /root && dpkg-deb --raw-extract packages/libpam-mytoken_*.deb foreign && cd foreign && \
+    sed -i 's/^Architecture: .*/Architecture: arm64/' DEBIAN/control && \
+    for path in $(find . -depth -name \"$(dpkg --print-architecture | sed s/amd64/x86_64/)-linux-gnu\"); do \
+        mv $path ${path%/*}/aarch64-linux-gnu; done && \
+    dpkg-deb --build . /root/foreign.deb && dpkg --add-architecture arm64 && dpkg --force-depends --install /root/foreign.deb";
+
+/// libpam loads the module of its own architecture, and without it a stack that names it refuses all logins.
+#[test]
+fn the_module_of_another_architecture_keeps_neither_the_lines_of_this_one_nor_takes_its_state() -> Result<()> {
+    with_packages(|site| {
+        site.sh("root", "dpkg --purge mytoken-sshd-config")?.ok()?;
+        site.sh("root", AS_ARM64)?.ok()?;
+        site.sh("root", "test $(dpkg-query --show libpam-mytoken | wc -l) = 2")?.ok()?;
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive pam-auth-update --enable mytoken mytoken-session")?.ok()?;
+        site.sh("root", "grep -q pam_mytoken /etc/pam.d/common-account")?.ok()?;
+        site.sh("root", "DEBIAN_FRONTEND=noninteractive dpkg --remove libpam-mytoken:$(dpkg --print-architecture)")?
+            .ok()?;
+        site.sh("root", "! grep -q pam_mytoken /etc/pam.d/common-*")?.ok()?;
+        login_by_key(site)?;
+
+        site.sh("root", "dpkg --install /root/packages/libpam-mytoken_*.deb")?.ok()?;
+        site.sh("root", "mkdir -p /var/lib/mytoken/logins /var/cache/mytoken && touch /var/lib/mytoken/logins/2001")?
+            .ok()?;
+        site.sh("root", "dpkg --purge libpam-mytoken:arm64")?.ok()?;
+        site.sh("root", "test -e /var/lib/mytoken/logins/2001 && test -d /var/cache/mytoken")?.ok()?;
+        site.sh("root", "dpkg --purge libpam-mytoken")?.ok()?;
+        site.sh("root", "! test -e /var/lib/mytoken/logins && ! test -e /var/cache/mytoken")?.ok()?;
         Ok(())
     })
 }
@@ -338,7 +388,7 @@ fn piuparts_finds_nothing_that_installation_removal_and_purge_leave() -> Result<
 fn shell_scripts_pass_shellcheck() -> Result<()> {
     let repository = paths::repository();
     let scripts = Command::new("sh")
-        .args(["-c", "grep -rlE --exclude='*.rs' '^#!/bin/sh' packaging tests/testbed fuzz/run"])
+        .args(["-c", "grep -rlE --exclude='*.rs' '^#!/bin/(ba)?sh' packaging tests/testbed fuzz/run .ci"])
         .current_dir(&repository)
         .output()
         .map_err(|source| Error::Io { what: "finding the scripts".into(), source })?;

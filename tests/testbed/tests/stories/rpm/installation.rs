@@ -135,15 +135,16 @@ fn links_to_files_of_the_module_go_with_it_and_sshd_starts() -> Result<()> {
     let directory = "/etc/ssh/sshd_config.d";
     host.output(&format!(
         "cd {directory} && ln -s /usr/share/mytoken/sshd.conf 10-mytoken.conf && \
-         ln -s /usr/share/mytoken/sshd-penalties.conf 11-mytoken-penalties.conf"
+         ln -s /usr/share/mytoken/sshd-penalties.conf 11-mytoken-penalties.conf && \
+         ln -s ../../../usr/share/mytoken/sshd.conf 00-own-name-mytoken.conf"
     ))?;
     let links = format!("cd {directory} && find . -type l -name '*mytoken*' | sort");
-    let both = "./10-mytoken.conf\n./11-mytoken-penalties.conf\n";
+    let all = "./00-own-name-mytoken.conf\n./10-mytoken.conf\n./11-mytoken-penalties.conf\n";
     // Neither an upgrade nor a removal that is refused takes them away.
     host.output("rpm --upgrade --replacepkgs --nodeps /packages/pam_mytoken-*.rpm")?;
     host.output("cp /etc/pam.d/sshd /root/before && cp /usr/share/mytoken/pam-sshd.example /etc/pam.d/sshd")?;
     host.failure("rpm --erase --nodeps pam_mytoken")?;
-    assert_eq!(host.output(&links)?, both);
+    assert_eq!(host.output(&links)?, all);
     host.output("cp /root/before /etc/pam.d/sshd && rpm --erase --nodeps pam_mytoken")?;
     assert_eq!(host.output(&links)?, "");
     host.output("sshd -t")?;

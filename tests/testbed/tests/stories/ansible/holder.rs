@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which host makes the cluster's key: none while another one may have it, in whatever part of the cluster a play is.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use testbed::{Result, skip};
+
+use super::{io, program, role};
+
+const PLAY: &str = r#"- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_vars: ROLE/vars/main.yml
+    - ansible.builtin.include_tasks: ROLE/tasks/holder.yml
+      vars:
+        mytoken_file: /etc/mytoken/keys/cluster.key
+        mytoken_candidates: "{{ mytoken_key_candidates }}"
+    - ansible.builtin.debug:
+        msg: "holder={{ mytoken_holder }}."
+"#;
+
+/// Hosts are directories of this machine, each with an /etc of its own in front of the machine's.
+const INTERPRETER: &str = r#"#!/bin/sh
+exec unshare --mount sh -c 'mount -t overlay overlay -o lowerdir=ETC:/etc /etc && exec /usr/bin/python3 "$@"' sh "$@"
+"#;
+
+/// Plays for the hosts of `limit`, where those of `holders` have the key. `away` does not answer. The holder for each host, or nothing if
+/// the play failed.
+fn holders_of(program: &Path, nodes: &[&str], holders: &[&str], away: &[&str], limit: &str) -> Result<Vec<String>> {
+    let home = tempfile::tempdir().map_err(io("making a directory"))?;
+    let mut inventory = "all:\n  hosts:\n".to_owned();
+    for node in nodes {
+        let keys = home.path().join(node).join("mytoken/keys");
+        fs::create_dir_all(&keys).map_err(io("making a host"))?;
+        if holders.contains(node) {
+            fs::write(keys.join("cluster.key"), "key").map_err(io("writing a key"))?;
+        }
+        let python = home.path().join(format!("python-{node}"));
+        let script = INTERPRETER.replace("ETC", &home.path().join(node).display().to_string());
+        fs::write(&python, script).map_err(io("writing a program"))?;
+        fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).map_err(io("writing a program"))?;
+        let connection = if away.contains(node) {
+            "ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 9".to_owned()
+        } else {
+            format!("ansible_connection: local, ansible_python_interpreter: {}", python.display())
+        };
+        inventory += &format!("    {node}: {{{connection}}}\n");
+    }
+    inventory += &format!(
+        "mytoken_node:\n  hosts: {{{}}}\n",
+        nodes.iter().map(|n| format!("{n}: ")).collect::<Vec<_>>().join(", ")
+    );
+    let [inventory_file, play] = ["inventory.yml", "play.yml"].map(|name| home.path().join(name));
+    fs::write(&inventory_file, inventory).map_err(io("writing the inventory"))?;
+    let roles = role().join("roles/mytoken");
+    fs::write(&play, PLAY.replace("ROLE", &roles.display().to_string())).map_err(io("writing the play"))?;
+    let output = Command::new("timeout")
+        .arg("100")
+        .arg(program)
+        .arg("-i")
+        .args([&inventory_file, &play])
+        .args(["--limit", limit])
+        .env("HOME", home.path())
+        .envs([("ANSIBLE_NOCOLOR", "1"), ("LC_ALL", "C.UTF-8")])
+        .output()
+        .map_err(io("starting ansible-playbook"))?;
+    if !output.status.success() {
+        return Ok(Vec::new());
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    let holders = said.split("holder=").skip(1).filter_map(|rest| rest.split('.').next());
+    Ok(holders.map(str::to_owned).collect())
+}
+
+#[test]
+fn no_second_key_is_made_while_a_host_has_one_or_may_have_one() -> Result<()> {
+    let Some(program) = program::playbook() else { return skip(program::MISSING) };
+    let table: [(&[&str], &[&str], &str, &[&str]); 8] = [
+        // holders, away, limit, and the holder that each host of the play sees
+        (&["n2"], &[], "all", &["n2", "n2", "n2"]),
+        (&["n2"], &[], "n1", &["n2"]),
+        (&["n2"], &[], "n2", &["n2"]),
+        (&["n2"], &["n3"], "n1,n2", &["n2", "n2"]),
+        (&[], &[], "all", &["n1", "n1", "n1"]),
+        (&[], &[], "n3", &["n1"]),
+        (&[], &["n3"], "n1", &[]),
+        (&[], &["n3"], "all", &[]),
+    ];
+    let mut wrong = Vec::new();
+    for (holders, away, limit, expected) in table {
+        let found = holders_of(program, &["n1", "n2", "n3"], holders, away, limit)?;
+        if found != expected {
+            wrong.push(format!("{holders:?}, away {away:?}, --limit {limit}: {found:?} instead of {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
