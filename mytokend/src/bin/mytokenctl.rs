@@ -94,9 +94,12 @@ fn main() -> ExitCode {
             }))
         }
         ControlCommand::Key { command } => change_keys(command),
-        ControlCommand::Check { config, user: Some(user), only_read: true, json, socket, .. } => {
+        ControlCommand::Check { config, user: Some(user), only_read: true, without_key, json, socket, .. } => {
             let socket = agent_socket(socket, &config);
-            not_checked(check::read_as(&user, &config, &socket).and_then(|findings| show_findings(&findings, json)))
+            not_checked(
+                check::read_as(&user, &config, &socket, without_key)
+                    .and_then(|findings| show_findings(&findings, json)),
+            )
         }
         ControlCommand::Check { config, user, nodes, via, offline, json, socket, .. } => {
             let socket = agent_socket(socket, &config);

@@ -172,6 +172,9 @@ pub enum ControlCommand {
         /// Only reads the files, with the rights of USER. The check itself does so, in a child process
         #[arg(long, requires = "user")]
         only_read: bool,
+        /// With it: leaves the public key out, which is a finding already
+        #[arg(long, hide = true, requires = "only_read")]
+        without_key: bool,
         /// In a child process: runs a stack of PAM
         #[arg(long, hide = true, num_args = 3, value_names = ["DIR", "SERVICE", "ORIGIN"], requires = "user")]
         only_account: Option<Vec<String>>,

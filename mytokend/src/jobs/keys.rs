@@ -126,7 +126,7 @@ fn bytes_of(text: &str, kind: &'static str) -> Result<Zeroizing<[u8; 32]>, SealE
     let mut words = line.split_whitespace();
     match words.next() {
         Some(found) if found == kind => {}
-        Some(PRIVATE) => return Err(invalid("it is a private key, but a public key is needed")),
+        Some(PRIVATE) => return Err(SealError::NotPublic),
         Some(PUBLIC) => return Err(invalid("it is a public key, but a private key is needed")),
         _ => return Err(invalid(&format!("it does not begin with \"{kind}\""))),
     }

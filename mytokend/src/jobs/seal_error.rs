@@ -13,6 +13,9 @@ pub enum SealError {
         /// The reason.
         reason: String,
     },
+    /// The file of the public key holds a private key.
+    #[error("this is not a cluster key: it is a private key, but a public key is needed")]
+    NotPublic,
     /// The text is not a sealed text, or it was changed.
     #[error("the sealed job credential is not valid: {reason}")]
     Invalid {

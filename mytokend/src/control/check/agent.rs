@@ -197,8 +197,11 @@ impl Findings {
             } else {
                 "the agent can keep no tokens there"
             };
-            let text = format!("{} {fault}: {effect}", path.display());
-            let fix = if meta.is_dir() {
+            let mut text = format!("{} {fault}: {effect}", path.display());
+            let fix = if path == directory && is_of_others(directory) {
+                text.push_str(NOT_OWN);
+                SHOW_SETTING.to_owned()
+            } else if meta.is_dir() {
                 // Until then somebody else may put a link there: these commands follow none.
                 let real = if path == directory { path.canonicalize().ok() } else { None };
                 let real = real.as_deref().unwrap_or(&path);
@@ -216,8 +219,14 @@ impl Findings {
     fn runtime_dir_seen(&mut self, directory: &Path, mode: u32, in_memory: bool) {
         let path = directory.display();
         if mode & 0o011 != 0o011 {
-            let text = format!("{path} has mode {mode:03o}: users cannot reach their token files in it");
-            self.add_fixed(kinds::RUNTIME_DIR_MODE, text, format!("chmod 711 {}", word(&directory.to_string_lossy())));
+            let mut text = format!("{path} has mode {mode:03o}: users cannot reach their token files in it");
+            let fix = if is_of_others(directory) {
+                text.push_str(NOT_OWN);
+                SHOW_SETTING.to_owned()
+            } else {
+                format!("chmod 711 {}", word(&directory.to_string_lossy()))
+            };
+            self.add_fixed(kinds::RUNTIME_DIR_MODE, text, fix);
         }
         if !in_memory {
             let text =
@@ -233,8 +242,32 @@ impl Findings {
     }
 }
 
+/// What is wrong with a `runtime_dir` of the system, and the command for it: another mode would harm others.
+const NOT_OWN: &str = "; it is not the agent's alone: give the agent a directory of its own (runtime_dir)";
+const SHOW_SETTING: &str =
+    "grep -rn runtime_dir /etc/mytoken   # choose a directory below /run that only the agent uses";
+
+/// Directories of the system, beside those right below the root.
+const OF_SYSTEM: [&str; 9] =
+    ["/dev/shm", "/run/lock", "/run/user", "/var/cache", "/var/lib", "/var/lock", "/var/log", "/var/run", "/var/spool"];
+
+/// Whether a path, which the configuration names as the agent's directory, is used by others too: a directory of the system, one where each
+/// user may write, or no directory at all.
+fn is_of_others(path: &Path) -> bool {
+    let Ok(meta) = path.metadata() else { return false };
+    let is_of_system =
+        |path: &Path| path.components().count() <= 2 || OF_SYSTEM.iter().any(|known| path == Path::new(known));
+    !meta.is_dir()
+        || meta.mode() & 0o1000 != 0
+        || is_of_system(path)
+        || path.canonicalize().is_ok_and(|real| is_of_system(&real))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use mytoken_wire::agent::RefusedReload;
 
     use super::*;
@@ -377,6 +410,17 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_where_all_users_write_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, command) in [(0o1777, "grep -rn runtime_dir "), (0o777, "chown -h root:root ")] {
+            std::fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
+            let mut findings = Findings::default();
+            assert_eq!(findings.runtime_dir_open(dir.path()), [dir.path()]);
+            assert!(findings.findings[0].fix.as_ref().unwrap().starts_with(command), "{findings:?}");
+        }
+    }
+
+    #[test]
     fn the_runtime_directory_is_in_memory_and_users_can_reach_their_files() {
         for (mode, in_memory, wanted) in [
             (0o711, true, vec![]),
@@ -389,6 +433,18 @@ mod tests {
             findings.runtime_dir_seen(Path::new("/run/mytoken"), mode, in_memory);
             let ids: Vec<_> = findings.findings.iter().filter_map(|finding| finding.id.as_deref()).collect();
             assert_eq!(ids, wanted, "{mode:o} {in_memory}");
+        }
+        // Its mode is what the system needs.
+        for (directory, command) in [
+            ("/root", "grep -rn runtime_dir /etc/mytoken "),
+            ("/etc/passwd", "grep -rn runtime_dir /etc/mytoken "),
+            ("/srv/jobs", "chmod 711 /srv/jobs"),
+        ] {
+            let mut told = Findings::default();
+            told.runtime_dir_seen(Path::new(directory), 0o700, true);
+            assert!(told.findings[0].fix.as_ref().unwrap().starts_with(command), "{told:?}");
+            let is_own = command.starts_with("chmod");
+            assert_eq!(told.findings[0].text.contains("give the agent a directory of its own"), !is_own, "{told:?}");
         }
         // The usual one is in no file, so a search in files would find nothing.
         let (usual, other) = (AgentSettings::default().runtime_dir, Path::new("/srv/jobs"));

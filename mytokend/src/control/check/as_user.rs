@@ -45,10 +45,11 @@ const NO_TOKEN: &str = "their jobs get no token, and no login starts with mytoke
 const LINKS: usize = 40;
 
 /// Starts the child.
-fn ask_child(nss: &Nss, user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
+fn ask_child(nss: &Nss, user: &str, dir: &Path, socket: &Path, without_key: bool) -> Result<Findings, String> {
     account(nss, user)?;
     let mut child = Command::new("/proc/self/exe");
     child.args(["check", "--json", "--only-read", "--as", user, "--config"]).arg(dir).arg("--socket").arg(socket);
+    child.args(without_key.then_some("--without-key"));
     let outcome = program::run(&mut child, Deadline::after(LIMIT))
         .map_err(|error| format!("the child process that reads as \"{user}\" {error}"))?;
     // Its exit status tells the findings, too.
@@ -59,13 +60,13 @@ fn ask_child(nss: &Nss, user: &str, dir: &Path, socket: &Path) -> Result<Finding
 ///
 /// # Errors
 /// A sentence, when this process cannot become the user.
-pub fn read(user: &str, dir: &Path, socket: &Path) -> Result<Findings, String> {
+pub fn read(user: &str, dir: &Path, socket: &Path, without_key: bool) -> Result<Findings, String> {
     terminal::leave()?;
     let account = account(&Nss::default(), user)?;
     become_user(&account).map_err(|errno| format!("this process cannot become \"{user}\": {errno}"))?;
     let mut findings = Findings::default();
     let who = if user == ANYBODY { "ordinary users".to_owned() } else { format!("\"{user}\"") };
-    let used = findings.reading(&who, dir);
+    let used = findings.reading(&who, dir, without_key);
     let mut files = slurm::closed_files();
     // One closed directory is one fault, whatever is in it.
     let mut told = BTreeSet::new();
@@ -120,7 +121,9 @@ fn become_user(user: &User) -> nix::Result<()> {
 impl Findings {
     /// Adds what a child process finds with the rights of `user`, or of an ordinary user.
     pub(super) fn read_as(&mut self, nss: &Nss, user: Option<&str>, dir: &Path, socket: &Path) {
-        self.add_read(user, ask_child(nss, user.unwrap_or(ANYBODY), dir, socket));
+        // A key that cannot be used must not be opened to users: it may be a private one.
+        let without_key = self.problems().any(|finding| finding.id.as_deref() == Some(kinds::PUBLIC_KEY.id));
+        self.add_read(user, ask_child(nss, user.unwrap_or(ANYBODY), dir, socket, without_key));
     }
 
     fn add_read(&mut self, user: Option<&str>, read: Result<Self, String>) {
@@ -192,7 +195,7 @@ impl Findings {
     }
 
     /// Reads what `mytoken-submit` reads. Mistakes that do not depend on the reader are left to the check of root.
-    fn reading(&mut self, who: &str, dir: &Path) -> Option<(Shared, JobsSettings)> {
+    fn reading(&mut self, who: &str, dir: &Path, without_key: bool) -> Option<(Shared, JobsSettings)> {
         let trust = FileTrust::current();
         let shared = match Shared::load(dir, trust) {
             Ok(shared) => shared,
@@ -216,8 +219,10 @@ impl Findings {
                 return None;
             }
         };
-        if let Err(SealError::File(Error::Config(error))) = PublicKey::load(&jobs.cluster.public_key_file, trust) {
-            self.closed_config(who, &error);
+        if !without_key {
+            if let Err(SealError::File(Error::Config(error))) = PublicKey::load(&jobs.cluster.public_key_file, trust) {
+                self.closed_config(who, &error);
+            }
         }
         Some((shared, jobs))
     }

@@ -76,6 +76,10 @@ impl Findings {
                 self.add_fixed(kinds::PUBLIC_KEY, error.to_string(), first_key(jobs));
                 None
             }
+            Err(error @ SealError::NotPublic) => {
+                self.private_as_public(&error, public_file);
+                None
+            }
             Err(error) => self.unusable_key(kinds::PUBLIC_KEY, &error, public_file, "one with the right key"),
         };
         if !exists(private_file) {
@@ -111,6 +115,26 @@ impl Findings {
             }
             (Ok(private), _) => self.ok("private key", format!("{} ({})", private.id(), private_file.display())),
         }
+    }
+
+    /// Adds that a private key is where each user must be able to read the public one. The command closes it first: a copy of it is kept.
+    fn private_as_public(&mut self, error: &SealError, file: &Path) {
+        let is_open = file.metadata().is_ok_and(|meta| meta.mode() & 0o077 != 0);
+        let (exposed, then) = if is_open {
+            (
+                "; others than root could read it, and whoever has it opens the credentials of all jobs: replace the cluster's keys",
+                ", then: mytokenctl key new",
+            )
+        } else {
+            ("", "")
+        };
+        let text = format!("{}: {error}{exposed}", file.display());
+        let fix = format!(
+            "chmod 600 {} && {}   # HOST: one with the right key{then}",
+            word(&file.to_string_lossy()),
+            fetch("HOST", file)
+        );
+        self.add_fixed(kinds::PUBLIC_KEY, text, fix);
     }
 
     /// `owner`: which hosts have the right file.
@@ -205,6 +229,28 @@ mod tests {
         let mut findings = Findings::default();
         findings.keys(&jobs, me);
         findings.problems().filter_map(|finding| finding.fix.clone()).collect::<Vec<_>>().join("\n")
+    }
+
+    /// It must not be opened to users, nor a copy of it, and one that was open is worth nothing.
+    #[test]
+    fn a_private_key_in_the_place_of_the_public_one_is_closed_first() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = site(true);
+        let [private, public] = ["cluster.key", "cluster.pub"].map(|name| dir.path().join("keys").join(name));
+        std::fs::copy(&private, &public).unwrap();
+        let me = FileTrust::user(Owner::current().uid);
+        for (mode, exposed) in [(0o600, false), (0o644, true), (0o640, true)] {
+            std::fs::set_permissions(&public, std::fs::Permissions::from_mode(mode)).unwrap();
+            let jobs = JobsSettings::load(dir.path(), me, &Shared::load(dir.path(), me).unwrap()).unwrap();
+            let mut findings = Findings::default();
+            findings.keys(&jobs, me);
+            let found: Vec<_> = findings.problems().collect();
+            assert_eq!((found.len(), found[0].id.as_deref()), (1, Some("public-key")), "{found:?}");
+            assert_eq!(found[0].text.contains("replace the cluster's keys"), exposed, "{found:?}");
+            let fix = found[0].fix.as_deref().unwrap();
+            assert!(fix.starts_with(&format!("chmod 600 {} && {{ test ! -e ", public.display())), "{fix}");
+            assert_eq!(fix.ends_with("then: mytokenctl key new"), exposed, "{fix}");
+        }
     }
 
     /// On a further host of a cluster, a new pair would be one that no node has.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Findings about the commands that rules ask.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use mytoken::config::FileTrust;
 use mytoken_login::{AccountDatabase, CommandSettings, LoginSettings, MapperSettings, Mapping};
@@ -61,10 +63,35 @@ impl Findings {
             Ok(meta) if user.is_some_and(|user| !may_execute(&meta, user)) => {
                 format!("{} may not execute it (mode {:04o})", command.run_as, meta.mode() & 0o7777)
             }
-            Ok(_) => return,
+            Ok(_) => match not_a_program(program) {
+                Some(fault) => fault,
+                None => return,
+            },
         };
         let text = format!("rule \"{rule}\" gives no account: {}: {fault}", program.display());
         self.add_fixed(kinds::MAPPER_PROGRAM, text, format!("namei -l {}", word(&program.to_string_lossy())));
+    }
+}
+
+/// Why the kernel does not run a file, as far as its first line tells it.
+fn not_a_program(program: &Path) -> Option<String> {
+    let mut start = [0; 256];
+    // Only root can read it, perhaps. Then nothing is known.
+    let count = File::open(program).and_then(|mut file| file.read(&mut start)).ok()?;
+    let start = start.get(..count)?;
+    if start.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let Some(line) = start.strip_prefix(b"#!") else {
+        return Some("it is no program: it begins neither with #! nor as an ELF file".to_owned());
+    };
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let name = String::from_utf8_lossy(line).split_whitespace().next().unwrap_or_default().to_owned();
+    let interpreter = Path::new(&name);
+    match interpreter.metadata() {
+        Ok(meta) if meta.is_file() && meta.mode() & 0o111 != 0 => None,
+        Ok(_) => Some(format!("its interpreter {name} cannot be run")),
+        Err(error) => Some(format!("its interpreter {name:?}: {error}")),
     }
 }
 
@@ -84,7 +111,6 @@ fn may_execute(meta: &Metadata, (uid, gid): (u32, u32)) -> bool {
 mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
 
     use mytoken::config::Shared;
     use mytoken::private_files::Owner;
@@ -147,6 +173,20 @@ mod tests {
         }
         fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
         is(one("nobody"), "mapper-ok", "runs as nobody");
+        for (text, part) in [
+            ("echo x\n", "it is no program"),
+            ("", "it is no program"),
+            ("#!/no/interpreter -x\n", "its interpreter \"/no/interpreter\": No such file"),
+            ("#!/etc\n", "its interpreter /etc cannot be run"),
+            ("#!\n", "its interpreter \"\": No such file"),
+        ] {
+            fs::write(&program, text).unwrap();
+            is(one("nobody"), "mapper-program", part);
+        }
+        for text in ["\u{7f}ELF", "#! /bin/sh -e\n", "#!/bin/sh"] {
+            fs::write(&program, text).unwrap();
+            is(one("nobody"), "mapper-ok", "runs as nobody");
+        }
         is(one("silent"), "mapper-ok", "runs as silent");
         is(one("no-such"), "mapper-run-as", "no account of this host");
         is(one("toor"), "mapper-run-as", "uid 0");

@@ -159,6 +159,10 @@ fn fix(line: &ModuleLine, value: &str, user: &str) -> String {
         "pam_unix" if EXPIRED_PASSWORD.contains(&value) => {
             format!("chage -l {user}   # if nobody uses its password: chage -d $(date +%F) -M -1 {user}")
         }
+        // It has no line about the password.
+        "pam_unix" if value == "authinfo_unavail" => {
+            format!("getent shadow {user}   # no line? for an account in /etc/passwd: pwconv")
+        }
         "pam_unix" => format!("chage -l {user}   # until when the account is valid: chage -E DATE {user}"),
         "pam_access" => {
             format!("grep -ns '^[^#]' {}   # the first line that matches counts", words(&access_files(line)))

@@ -114,7 +114,7 @@ impl Findings {
     fn token_store(&mut self, places: &Places) -> bool {
         let path = TokenStore::default_path(&places.home);
         // Opening it would make it.
-        if path.symlink_metadata().is_err() {
+        if path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             return true;
         }
         let Err(error) = TokenStore::open(&path).and_then(|store| store.tokens()) else { return true };
@@ -125,8 +125,8 @@ impl Findings {
             StoreError::Unsafe { path, .. } | StoreError::Unusable { path, .. } | StoreError::Busy { path } => {
                 format!("ls -ld {}", quoted(Path::new(path)))
             }
-            // Only a login makes another token.
-            StoreError::Damaged { .. } => "mytoken-ssh login".to_owned(),
+            // Only a login makes another token. With a command of root, root would see the link, and confirm as somebody else.
+            StoreError::Damaged { .. } => format!("mytoken-ssh status   {}", logs_in(&places.account)),
             _ => "mytoken-ssh status".to_owned(),
         };
         self.add_user(kinds::STORE, places, &error.to_string(), &command);
@@ -191,7 +191,8 @@ impl Findings {
                     "the mytoken in {} (MYTOKEN_FILE) {reason}: jobs that this session submits get no token from it",
                     mytoken.display()
                 );
-                self.add_user(kinds::SESSION_MYTOKEN, places, &text, "mytoken-ssh login");
+                let command = format!("mytoken-ssh status   {}", logs_in(&places.account));
+                self.add_user(kinds::SESSION_MYTOKEN, places, &text, &command);
             }
         }
     }
@@ -200,6 +201,11 @@ impl Findings {
     fn add_user(&mut self, kind: Kind, places: &Places, text: &str, command: &str) {
         self.add_fixed(kind, printable(text, LONGEST), as_user(&places.account, command));
     }
+}
+
+/// What only the person can do.
+fn logs_in(account: &str) -> String {
+    format!("# \"{account}\" has to log in: mytoken-ssh login")
 }
 
 /// Whether only the mode of this file or directory of the user is wrong. It does not help to change that of a FIFO.
@@ -291,6 +297,18 @@ mod tests {
             assert!(found.len() == 1 && found[0].0 == id, "{id}: {found:?}");
             assert!(found[0].1.starts_with("setsid -w runuser -u alice -- "), "{found:?}");
         }
+        // Root must not see the link of a login, and confirm it as somebody else.
+        let home = Home::new();
+        fs::write(home.path(".config/mytoken/tokens/a.json"), "{").unwrap();
+        home.mode(".config/mytoken/tokens/a.json", 0o600);
+        let command = home.found().pop().unwrap().1;
+        assert!(command.ends_with("mytoken-ssh status   # \"alice\" has to log in: mytoken-ssh login"), "{command}");
+        // A file in the place of a directory is not a store that does not exist yet.
+        let home = Home::new();
+        fs::remove_dir_all(home.path(".config/mytoken")).unwrap();
+        fs::write(home.path(".config/mytoken"), "").unwrap();
+        let ids: Vec<_> = home.found().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, ["user-store"]);
         let home = Home::new();
         fs::remove_dir_all(home.path(".config")).unwrap();
         assert_eq!(home.found(), []);

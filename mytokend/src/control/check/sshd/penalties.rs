@@ -43,7 +43,9 @@ fn sentence(penalties: &str, each: f64, (adjective, more): (&str, &str)) -> Stri
     // The penalty runs down between the refusals, so that three of 5 s stay below 15 s.
     let count = (blocked / each).floor() + 1.0;
     let (plural, singular) = if count < 2.0 { ("", "s") } else { ("s", "") };
-    format!("{count:.0} {adjective}login{plural}{more} block{singular} an address (PerSourcePenalties)")
+    // A long one is worth its figure: the address is out for that time at least.
+    let time = if each > BLOCKED { format!(" for {each:.0} s") } else { String::new() };
+    format!("{count:.0} {adjective}login{plural}{more} block{singular} an address{time} (PerSourcePenalties)")
 }
 
 impl Findings {
@@ -66,13 +68,17 @@ impl Findings {
         let read = unknown || files.reads(Path::new(PENALTIES));
         // The file of SUSE is for updates alone.
         let can_put = !unknown && files.main != Path::new(VENDOR);
+        // A penalty that somebody has set: what is read first counts, and the file with ours may come later.
+        let is_set = files.keywords.contains("persourcepenalties");
         let mut steps = Vec::new();
         let [refused, unknown_name] = ["authfail", "invaliduser"].map(|class| long(penalties, class).is_some());
-        if refused && unknown_name && can_put && !exists(PENALTIES) {
+        if refused && unknown_name && can_put && !is_set && !exists(PENALTIES) {
             // One step is shorter than two.
             steps.push(put_first(MAIN, &[BOTH]));
         } else if refused {
-            if read && exists(SHIPPED_PENALTIES) && !exists(PENALTIES) {
+            if is_set {
+                return files.lines("persourcepenalt");
+            } else if read && exists(SHIPPED_PENALTIES) && !exists(PENALTIES) {
                 steps.push(link(SHIPPED_PENALTIES, PENALTIES));
             } else if can_put && !exists(PENALTIES) {
                 steps.push(put_first(MAIN, &[REFUSED]));
@@ -127,15 +133,16 @@ mod tests {
             ("authfail:5", Some("4 refused logins block")),
             ("authfail:10 min:15", Some("2 refused logins block")),
             ("authfail:10.000000 min:45.500000", Some("5 refused logins block")),
-            ("authfail:20 min:15", Some("1 refused login blocks")),
             ("authfail:5 min:5 invaliduser:9", Some("2 refused logins block")),
             ("authfail:1.000000 invaliduser:5.000000", Some("4 logins with a mistyped account name block")),
-            ("invaliduser:90 min:15", Some("1 login with a mistyped account name blocks")),
+            ("invaliduser:15 min:14", Some("1 login with a mistyped account name blocks")),
         ] {
             let found = found(&site, penalties).map(|(text, _)| text);
             let expected = whose.map(|whose| format!("{whose} an address (PerSourcePenalties)"));
             assert_eq!(found, expected, "{penalties}");
         }
+        let (long, _) = found(&site, "authfail:3600.000000 min:15").unwrap();
+        assert_eq!(long, "1 refused login blocks an address for 3600 s (PerSourcePenalties)");
     }
 
     /// The screen of a host that works has no row to spare.
@@ -173,6 +180,9 @@ mod tests {
             // sshd would not read it.
             (&[(MAIN, OWN_FILE), shipped], put),
             (&[(VENDOR, "UsePAM yes\n"), shipped], shown),
+            // Somebody's own value, which sshd may read before ours.
+            (&[(MAIN, DEBIAN), shipped, ("/etc/ssh/sshd_config.d/01.conf", "PerSourcePenalties authfail:9\n")], shown),
+            (&[(MAIN, "PerSourcePenalties authfail:9\n"), shipped], shown),
         ] {
             for penalties in [OF_10_0, OF_10_6] {
                 let (_, command) = found(files, penalties).unwrap();
