@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytoken-ssh code`: prints a transfer code for one login, which a person types into any ssh client.
 
-use std::ffi::OsStr;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
@@ -19,6 +18,7 @@ use crate::printable::printable;
 use crate::settings::HelperSettings;
 use crate::signals::watch_signals;
 use crate::ssh::arguments::Program;
+use crate::ssh::installed;
 use crate::ssh::wrapper::{resolve_destinations, stored_mytoken_source, token_request};
 
 /// What `--json` prints.
@@ -37,7 +37,7 @@ struct Printed<'a> {
 pub fn run(options: &CodeOptions) -> Result<ExitCode, Error> {
     // As for a login by ssh: its configuration has names of hosts, and the user.
     let host = [options.host.clone().into()];
-    let destinations = resolve_destinations(OsStr::new("ssh"), Program::Ssh, &host)?;
+    let destinations = resolve_destinations(installed::find("ssh")?.as_os_str(), Program::Ssh, &host)?;
     let [destination] = destinations.as_slice() else {
         return Err(Error::Usage(format!("{} is not the name of one host", printable(&options.host))));
     };

@@ -39,6 +39,26 @@ pub enum Invocation {
     /// Run sftp and answer its token prompt
     #[command(override_usage = "mytoken-ssh sftp [OPTIONS] [SFTP'S OPTIONS] HOST")]
     Sftp(WrapperOptions),
+    /// Run git: each of its connections gets a token
+    #[command(override_usage = "mytoken-ssh git [OPTIONS] [GIT'S ARGUMENTS]")]
+    Git(RunOptions),
+    /// Run rsync: its connection gets a token
+    #[command(override_usage = "mytoken-ssh rsync [OPTIONS] [RSYNC'S ARGUMENTS]")]
+    Rsync(RunOptions),
+    /// Run mosh: its connection gets a token
+    #[command(override_usage = "mytoken-ssh mosh [OPTIONS] [MOSH'S ARGUMENTS]")]
+    Mosh(RunOptions),
+    /// Run ansible: each of its connections gets a token
+    #[command(override_usage = "mytoken-ssh ansible [OPTIONS] [ANSIBLE'S ARGUMENTS]")]
+    Ansible(RunOptions),
+    /// Run ansible-playbook: each of its connections gets a token
+    #[command(override_usage = "mytoken-ssh ansible-playbook [OPTIONS] [ANSIBLE'S ARGUMENTS]")]
+    AnsiblePlaybook(RunOptions),
+    /// Run any program: each ssh, scp and sftp that it starts gets a token
+    #[command(override_usage = "mytoken-ssh run [OPTIONS] PROGRAM [ARGUMENT...]")]
+    Run(RunOptions),
+    /// Print a line for your shell: then plain ssh, and all that starts it, gets a token for configured hosts
+    Env(EnvOptions),
     /// Show the stored mytokens
     Status(StatusOptions),
     /// Print an access token, for a script
@@ -90,8 +110,8 @@ pub struct LoginOptions {
     pub ca: Option<PathBuf>,
 }
 
-/// The token of a login, for `ssh`, `scp`, `sftp` and `code`.
-#[derive(Debug, Default, Args)]
+/// The token of a login, for `ssh`, `scp`, `sftp`, `code`, and for programs that start ssh.
+#[derive(Debug, Default, Clone, Args)]
 pub struct LoginTokenOptions {
     /// Give the session its own mytoken [default lifetime: 24h]
     #[arg(long, value_name = "LIFETIME", num_args = 0..=1, require_equals = true, default_missing_value = "24h")]
@@ -136,10 +156,48 @@ impl WrapperOptions {
     }
 }
 
+/// Options of programs that start ssh themselves. They come before the program's own arguments.
+#[derive(Debug, Args)]
+// `-h` belongs to the program.
+#[command(disable_help_flag = true)]
+pub struct RunOptions {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    pub help: Option<bool>,
+    /// The token of each connection.
+    #[command(flatten)]
+    pub token: LoginTokenOptions,
+    /// The program's own arguments
+    #[arg(skip)]
+    pub args: Vec<OsString>,
+}
+
+/// Options of `env`.
+#[derive(Debug, Default, Args)]
+pub struct EnvOptions {
+    /// Your shell [default: that of $SHELL]
+    #[arg(long, value_name = "SHELL")]
+    pub shell: Option<Shell>,
+}
+
+/// The language of a shell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shell {
+    /// sh, bash, zsh and the like
+    #[value(alias = "bash", alias = "zsh", alias = "dash", alias = "ksh")]
+    Sh,
+    /// fish
+    Fish,
+    /// csh and tcsh
+    #[value(alias = "tcsh")]
+    Csh,
+}
+
 /// Parses `args`. The first of them is the name of this program.
 ///
 /// The helper's own options begin with two dashes and a letter. No option of ssh, scp and sftp does. The first other
-/// argument, and all arguments after it, belong to the program and are passed on unchanged.
+/// argument, and all arguments after it, belong to the program and are passed on unchanged. Other programs have such options: of theirs,
+/// only those that the helper knows are its own.
 ///
 /// # Errors
 /// Wrong arguments, or a request for help.
@@ -154,7 +212,8 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     if first == "--" || known.is_none() && !first.is_empty() && !first.as_bytes().starts_with(b"-") {
         return Ok(Invocation::Host(args.split_off(1)));
     }
-    let mut program_args = match known.filter(|_| PROGRAMS.iter().any(|program| first == *program)) {
+    let takes_arguments = |first: &OsStr| PROGRAMS.iter().chain(&STARTERS).any(|program| first == *program);
+    let mut program_args = match known.filter(|_| takes_arguments(&first)) {
         Some(program) => args.split_off(2 + count_own_options(program, args.get(2..).unwrap_or_default())),
         None => Vec::new(),
     };
@@ -178,12 +237,23 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Invocation, clap::Error> {
             return Err(commands.error(ErrorKind::MissingRequiredArgument, missing));
         }
         options.args = program_args;
+    } else if let Invocation::Git(options)
+    | Invocation::Rsync(options)
+    | Invocation::Mosh(options)
+    | Invocation::Ansible(options)
+    | Invocation::AnsiblePlaybook(options)
+    | Invocation::Run(options) = &mut command
+    {
+        options.args = program_args;
     }
     Ok(command)
 }
 
 /// The programs that the helper runs.
 const PROGRAMS: [&str; 3] = ["ssh", "scp", "sftp"];
+
+/// The programs that start ssh. The last one stands for any.
+const STARTERS: [&str; 6] = ["git", "rsync", "mosh", "ansible", "ansible-playbook", "run"];
 
 /// What to write instead of an option that stands before the command.
 fn misplaced_option(commands: &clap::Command, first: &OsStr) -> Option<String> {
@@ -254,6 +324,8 @@ pub fn documented() -> clap::Command {
             "ssh" => ("HOST", ValueHint::Hostname, "Arguments of ssh(1): its options, the host, and a command"),
             "scp" => ("SOURCE", ValueHint::AnyPath, "Arguments of scp(1): its options, the sources and the target"),
             "sftp" => ("HOST", ValueHint::Hostname, "Arguments of sftp(1): its options and the host"),
+            "run" => ("PROGRAM", ValueHint::CommandName, "The program and its arguments"),
+            starter if STARTERS.contains(&starter) => ("ARGUMENT", ValueHint::AnyPath, "Arguments of the program"),
             _ => return command,
         };
         command.arg(clap::Arg::new(name).value_hint(hint).num_args(1..).trailing_var_arg(true).help(help))
@@ -262,10 +334,16 @@ pub fn documented() -> clap::Command {
 
 /// How many of `args` are options of the helper, or their values.
 fn count_own_options(program: &clap::Command, args: &[OsString]) -> usize {
+    let starts_ssh = STARTERS.contains(&program.get_name());
     let mut count = 0;
     while let Some(option) =
         args.get(count).and_then(|arg| arg.as_bytes().strip_prefix(b"--")).filter(|o| !o.is_empty())
     {
+        let name = option.split(|byte| *byte == b'=').next().unwrap_or_default();
+        let is_known = |arg: &clap::Arg| arg.get_long().is_some_and(|long| long.as_bytes() == name);
+        if starts_ssh && !program.get_arguments().any(is_known) {
+            break;
+        }
         let takes_next = |arg: &clap::Arg| {
             arg.get_long().is_some_and(|long| long.as_bytes() == option)
                 && arg.get_action().takes_values()

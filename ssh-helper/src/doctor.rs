@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytoken-ssh doctor`: looks for what keeps logins with a token from working, and says what to do.
 
-use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -18,6 +17,7 @@ use crate::login_token::Form;
 use crate::output::{print, print_for_program};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
+use crate::ssh::installed;
 use crate::ssh::resolution::{Configuration, configuration};
 use crate::ssh::version::check_version;
 use crate::ssh::wrapper::token_request;
@@ -98,7 +98,7 @@ pub fn run(options: &DoctorOptions) -> Result<ExitCode, Error> {
 }
 
 fn ssh() -> Finding {
-    match check_version(OsStr::new("ssh")) {
+    match installed::find("ssh").and_then(|ssh| check_version(ssh.as_os_str())) {
         Ok(version) => Finding::ok("ssh", version),
         Err(error) => Finding::error("ssh", &error),
     }
@@ -190,7 +190,7 @@ fn of_server(entry: &StoredToken, check: &ServerCheck, now: u64) -> Vec<Finding>
 
 /// What ssh's configuration and the stored mytoken mean for a host.
 fn host_findings(settings: &HelperSettings, seen: &[Seen], host: &str) -> Vec<Finding> {
-    let found = configuration(OsStr::new("ssh"), &vec![host.into()]);
+    let found = installed::find("ssh").and_then(|ssh| configuration(ssh.as_os_str(), &vec![host.into()]));
     let configuration = match found {
         Ok(Some(configuration)) => configuration,
         Ok(None) => {

@@ -26,6 +26,7 @@ mod scope_and_audience;
 mod settings;
 mod signals;
 mod ssh;
+mod stand_in;
 mod status;
 
 use std::ffi::OsString;
@@ -34,16 +35,21 @@ use std::process::ExitCode;
 use command_line::{Invocation, WrapperOptions};
 use error::Error;
 use ssh::arguments::Program;
+use stand_in::StandIn;
 
 /// Runs `mytoken-ssh` with the arguments of this process, or its askpass if ssh started it by that name.
 pub fn main() -> ExitCode {
     privacy::protect();
     let mut args = std::env::args_os();
-    if askpass::client::is_askpass_name(args.next().as_ref()) {
+    let name = args.next();
+    if askpass::client::is_askpass_name(name.as_ref()) {
         return askpass::client::run(&args.next().unwrap_or_default());
     }
-    let args = std::env::args_os().collect();
-    match run(command_line::parse(args).unwrap_or_else(|error| error.exit())) {
+    let result = match StandIn::of(name.as_ref()) {
+        Some(stand_in) => stand_in.run(args.collect()),
+        None => run(command_line::parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit())),
+    };
+    match result {
         Ok(code) => code,
         Err(Error::Interrupted) => ExitCode::from(130),
         Err(error) => {
@@ -59,6 +65,16 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Invocation::Ssh(options) => ssh::wrapper::run(Program::Ssh, &options),
         Invocation::Scp(options) => ssh::wrapper::run(Program::Scp, &options),
         Invocation::Sftp(options) => ssh::wrapper::run(Program::Sftp, &options),
+        Invocation::Run(options) => {
+            let (program, options) = stand_in::run::split(options)?;
+            stand_in::run::run(&program, &options)
+        }
+        Invocation::Git(options) => stand_in::run::run("git".as_ref(), &options),
+        Invocation::Rsync(options) => stand_in::run::run("rsync".as_ref(), &options),
+        Invocation::Mosh(options) => stand_in::run::run("mosh".as_ref(), &options),
+        Invocation::Ansible(options) => stand_in::run::run("ansible".as_ref(), &options),
+        Invocation::AnsiblePlaybook(options) => stand_in::run::run("ansible-playbook".as_ref(), &options),
+        Invocation::Env(options) => stand_in::env::run(&options),
         Invocation::Host(args) => {
             check_host(args.first())?;
             ssh::wrapper::run(Program::Ssh, &WrapperOptions::without_options(args))

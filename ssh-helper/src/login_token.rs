@@ -285,6 +285,33 @@ impl LoginTokenSource for TokenFromFile {
     }
 }
 
+/// A source that is made when a host asks: a login by key needs no mytoken.
+pub struct WhenAsked<M> {
+    make: M,
+    made: Option<StoredMytokenSource>,
+}
+
+impl<M: FnMut() -> Result<StoredMytokenSource, Error> + Send> WhenAsked<M> {
+    /// `make` is called until it succeeds.
+    pub fn new(make: M) -> Self {
+        Self { make, made: None }
+    }
+}
+
+impl<M: FnMut() -> Result<StoredMytokenSource, Error> + Send> LoginTokenSource for WhenAsked<M> {
+    fn token(&mut self, account: usize) -> Result<Secret, Error> {
+        let source = match self.made.take() {
+            Some(made) => made,
+            None => (self.make)()?,
+        };
+        self.made.insert(source).token(account)
+    }
+
+    fn revoke(&mut self) -> Vec<String> {
+        self.made.as_mut().map(LoginTokenSource::revoke).unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -99,7 +99,7 @@ impl HelperSettings {
     /// The user's token store if there is one. It is not made.
     pub fn existing_store(&self) -> Result<Option<TokenStore>, Error> {
         let path = TokenStore::default_path(&self.home);
-        if path.symlink_metadata().is_err() {
+        if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
             return Ok(None);
         }
         Ok(Some(TokenStore::open(&path)?))
@@ -197,6 +197,17 @@ impl HelperSettings {
                 offered.join(", ")
             ))),
         }
+    }
+
+    /// Whether a host is configured.
+    pub fn has_hosts(&self) -> bool {
+        !self.user.hosts.is_empty()
+    }
+
+    /// The directory for data of this program.
+    pub fn data_directory(&self) -> PathBuf {
+        let configured = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        configured.unwrap_or_else(|| self.home.join(".local/share")).join("mytoken")
     }
 
     /// The first `[[host]]` whose pattern matches one of a destination's names.

@@ -30,6 +30,13 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "login" -d '
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "ssh" -d 'Run ssh and answer its token prompt'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "scp" -d 'Run scp and answer its token prompts'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "sftp" -d 'Run sftp and answer its token prompt'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "git" -d 'Run git: each of its connections gets a token'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "rsync" -d 'Run rsync: its connection gets a token'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "mosh" -d 'Run mosh: its connection gets a token'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "ansible" -d 'Run ansible: each of its connections gets a token'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "ansible-playbook" -d 'Run ansible-playbook: each of its connections gets a token'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "run" -d 'Run any program: each ssh, scp and sftp that it starts gets a token'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "env" -d 'Print a line for your shell: then plain ssh, and all that starts it, gets a token for configured hosts'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "status" -d 'Show the stored mytokens'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "token" -d 'Print an access token, for a script'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "code" -d 'Print a code for one login, to type into any ssh client'
@@ -67,6 +74,46 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l audienc
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l ca -d 'PEM file with the CA certificates to trust' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l token-file -d 'Send the token in this file unchanged, to one host only' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand git" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand git" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand git" -l scope -d 'Scopes of the login\'s token [default: the scopes of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand git" -l audience -d 'Audience of the login\'s token [default: the audience of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand git" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand git" -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand rsync" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand rsync" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand rsync" -l scope -d 'Scopes of the login\'s token [default: the scopes of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand rsync" -l audience -d 'Audience of the login\'s token [default: the audience of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand rsync" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand rsync" -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand mosh" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand mosh" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand mosh" -l scope -d 'Scopes of the login\'s token [default: the scopes of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand mosh" -l audience -d 'Audience of the login\'s token [default: the audience of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand mosh" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand mosh" -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible" -l scope -d 'Scopes of the login\'s token [default: the scopes of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible" -l audience -d 'Audience of the login\'s token [default: the audience of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible" -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible-playbook" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible-playbook" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible-playbook" -l scope -d 'Scopes of the login\'s token [default: the scopes of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible-playbook" -l audience -d 'Audience of the login\'s token [default: the audience of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible-playbook" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible-playbook" -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand run" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand run" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand run" -l scope -d 'Scopes of the login\'s token [default: the scopes of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand run" -l audience -d 'Audience of the login\'s token [default: the audience of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand run" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand run" -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand env" -l shell -d 'Your shell [default: that of $SHELL]' -r -f -a "sh\t'sh, bash, zsh and the like'
+fish\t'fish'
+csh\t'csh and tcsh'"
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand env" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand status" -l json -d 'Print a JSON list'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand status" -l check -d 'Ask each mytoken\'s server whether it accepts it'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand status" -s h -l help -d 'Print help'

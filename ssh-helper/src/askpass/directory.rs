@@ -17,6 +17,7 @@ use mytoken::private_files::is_private_directory;
 
 use super::message::ASKPASS_NAME;
 use crate::error::Error;
+use crate::stand_in::links;
 
 /// Start of the directory's name.
 const PREFIX: &str = "mytoken-ssh-";
@@ -94,7 +95,7 @@ fn remove_if_abandoned(parent: &File, path: &Path, name: &OsStr) {
     }
     let Ok(locked) = Flock::lock(directory, FlockArg::LockExclusiveNonblock) else { return };
     // By handle, so that no link is followed, and by name, so that only files of a run are removed.
-    for file in [SOCKET_NAME, ASKPASS_NAME] {
+    for file in [SOCKET_NAME, ASKPASS_NAME].into_iter().chain(links::names()) {
         let _ = unlinkat(&*locked, file, UnlinkatFlags::NoRemoveDir);
     }
     let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);

@@ -7,7 +7,7 @@ use std::fs::Permissions;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,8 +29,7 @@ pub struct AskpassServer {
 impl AskpassServer {
     /// Creates the directory (0700) with socket (0600) and link, and starts a thread that answers.
     pub fn start(responder: Responder) -> Result<Self, Error> {
-        let executable = std::env::current_exe().map_err(Error::system("cannot find this program's own file"))?;
-        let executable = installed(executable);
+        let executable = own_executable()?;
         let directory = PrivateDirectory::create()?;
         let server = Self { responder: Arc::new(Mutex::new(responder)), directory };
         let action = || format!("cannot create the askpass socket in {}", server.directory.path().display());
@@ -52,6 +51,11 @@ impl AskpassServer {
         self.directory.path().join(ASKPASS_NAME)
     }
 
+    /// The private directory. It may get further links to this program.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Path of the socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join(SOCKET_NAME)
@@ -67,6 +71,11 @@ impl AskpassServer {
     pub fn close(self) -> Result<(), Error> {
         self.directory.close()
     }
+}
+
+/// This program's own file, for links to it.
+pub fn own_executable() -> Result<PathBuf, Error> {
+    std::env::current_exe().map(installed).map_err(Error::system("cannot find this program's own file"))
 }
 
 /// The file at the place of this program. An upgrade replaces the file of a running program; Linux then adds a word to the path of the

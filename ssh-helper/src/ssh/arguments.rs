@@ -21,6 +21,9 @@ pub enum Program {
 }
 
 impl Program {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ssh, Self::Scp, Self::Sftp];
+
     /// Name of the executable.
     pub fn name(self) -> &'static str {
         match self {

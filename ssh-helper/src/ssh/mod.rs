@@ -2,7 +2,8 @@
 //! Runs ssh, scp and sftp so that only the right host gets a token.
 
 pub mod arguments;
-mod foreground;
+pub mod foreground;
+pub mod installed;
 mod options;
 mod outcome;
 pub mod resolution;
@@ -11,6 +12,6 @@ pub mod wrapper;
 
 /// Whether the user's ssh configuration has another host name for `host`.
 pub fn is_alias(host: &str) -> bool {
-    let found = resolution::resolve(std::ffi::OsStr::new("ssh"), &vec![host.into()]);
+    let found = installed::find("ssh").and_then(|ssh| resolution::resolve(ssh.as_os_str(), &vec![host.into()]));
     found.is_ok_and(|found| found.is_some_and(|found| found.hostname != host))
 }

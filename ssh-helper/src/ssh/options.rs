@@ -5,7 +5,8 @@
 use std::ffi::OsString;
 
 use super::arguments::Program;
-use super::resolution::ResolvedDestination;
+use super::resolution::{HostKeyChecking, ResolvedDestination};
+use super::wrapper::Preferences;
 use crate::askpass::message::{ASKPASS_VARIABLE, AUTHENTICATED_FLAG};
 
 /// Options of `program` for connections to `destinations` with the user's own arguments `args`.
@@ -13,22 +14,26 @@ pub fn helper_options(
     program: Program,
     args: &[OsString],
     destinations: &[ResolvedDestination],
+    preferences: Preferences,
     has_terminal: bool,
 ) -> Vec<OsString> {
-    // Without a terminal there is no user who could compare the key's fingerprint.
-    let ask = has_terminal && destinations.iter().all(|destination| destination.asks_about_host_keys);
     let mut options = vec![
         // SSH-21: if the askpass fails, ssh sends an empty answer and asks again, three times by default.
         "-oNumberOfPasswordPrompts=1".into(),
-        format!("-oStrictHostKeyChecking={}", if ask { "ask" } else { "yes" }).into(),
+        format!("-oStrictHostKeyChecking={}", host_key_checking(destinations, has_terminal)).into(),
         "-oKbdInteractiveAuthentication=yes".into(),
     ];
     let is_preference = |arg: &OsString| arg.to_string_lossy().to_lowercase().contains("preferredauthentications");
-    if !args.iter().any(is_preference) {
-        // Without `password`: after a refused token ssh would ask for a password. Keys come last: a login by key leaves
-        // the session without a token.
-        options.push("-oPreferredAuthentications=keyboard-interactive,gssapi-with-mic,hostbased,publickey".into());
-    }
+    // Without `password`: after a refused token ssh would ask for a password.
+    let order = match preferences {
+        Preferences::OfUser if args.iter().any(is_preference) => None,
+        // Keys come last: a login by key leaves the session without a token.
+        Preferences::OfUser | Preferences::TokenFirst => {
+            Some("keyboard-interactive,gssapi-with-mic,hostbased,publickey")
+        }
+        Preferences::KeysFirst => Some("gssapi-with-mic,hostbased,publickey,keyboard-interactive"),
+    };
+    options.extend(order.map(|order| format!("-oPreferredAuthentications={order}").into()));
     if program != Program::Ssh {
         // A shared connection outlives the copy, and with it a delegated mytoken. OpenSSH 10 passes this option itself
         // (SSH-24).
@@ -39,6 +44,16 @@ pub fn helper_options(
         options.extend(report_authentication(destination.local_command.as_deref()));
     }
     options
+}
+
+/// The strictest value for one of the destinations. A token goes to whoever has the key, so a changed key is never accepted.
+fn host_key_checking(destinations: &[ResolvedDestination], has_terminal: bool) -> &'static str {
+    match destinations.iter().map(|destination| destination.host_keys).max() {
+        Some(HostKeyChecking::Off | HostKeyChecking::AcceptNew) => "accept-new",
+        // Without a terminal there is no user who could compare the key's fingerprint.
+        Some(HostKeyChecking::Ask) if has_terminal => "ask",
+        _ => "yes",
+    }
 }
 
 /// Options by which ssh reports that it has authenticated: `LocalCommand` runs after the login and before the session.
@@ -56,6 +71,28 @@ fn report_authentication(local_command: Option<&str>) -> [OsString; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_strictest_rule_about_host_keys_counts() {
+        use HostKeyChecking::{AcceptNew, Ask, Off, Strict};
+        let destination = |host_keys| {
+            let plain = crate::ssh::resolution::parse("user alice\nhostname tb\n").unwrap();
+            ResolvedDestination { host_keys, ..plain }
+        };
+        for (values, with_terminal, without) in [
+            (&[Ask][..], "ask", "yes"),
+            (&[AcceptNew], "accept-new", "accept-new"),
+            (&[Off], "accept-new", "accept-new"),
+            (&[Strict], "yes", "yes"),
+            (&[AcceptNew, Ask], "ask", "yes"),
+            (&[Off, Strict, Ask], "yes", "yes"),
+            (&[], "yes", "yes"),
+        ] {
+            let destinations: Vec<_> = values.iter().copied().map(destination).collect();
+            let of = |has_terminal| host_key_checking(&destinations, has_terminal);
+            assert_eq!((of(true), of(false)), (with_terminal, without), "{values:?}");
+        }
+    }
 
     #[test]
     fn the_users_local_command_runs_after_the_helpers() {

@@ -22,10 +22,25 @@ pub struct ResolvedDestination {
     pub hostname: String,
     /// `BatchMode`: ssh will not ask for anything.
     pub batch_mode: bool,
-    /// `StrictHostKeyChecking` has its default value, "ask".
-    pub asks_about_host_keys: bool,
+    /// `StrictHostKeyChecking`
+    pub host_keys: HostKeyChecking,
+    /// ssh connects through another host, which may ask for a token too.
+    pub has_jump_host: bool,
     /// `LocalCommand`, if `PermitLocalCommand` is on.
     pub local_command: Option<String>,
+}
+
+/// What ssh does about a host whose key it does not know. Without that it refuses a key that has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostKeyChecking {
+    /// `no`: accepts any key, also a changed one.
+    Off,
+    /// `accept-new`: accepts and remembers it.
+    AcceptNew,
+    /// `ask`, the default.
+    Ask,
+    /// `yes`, and whatever a later release adds: refuses it.
+    Strict,
 }
 
 /// Environment variable for every ssh that is started: `SHELL=/bin/sh`, if the user's shell is missing or runs nothing,
@@ -107,7 +122,13 @@ pub(crate) fn parse(text: &str) -> Option<ResolvedDestination> {
         account: RemoteAccount { user: value("user")?.to_owned(), host: shown },
         host_argument: value("host").unwrap_or(&hostname).to_owned(),
         batch_mode: value("batchmode") == Some("yes"),
-        asks_about_host_keys: matches!(value("stricthostkeychecking"), None | Some("ask")),
+        host_keys: match value("stricthostkeychecking") {
+            None | Some("ask") => HostKeyChecking::Ask,
+            Some("accept-new") => HostKeyChecking::AcceptNew,
+            Some("no" | "off" | "false") => HostKeyChecking::Off,
+            Some(_) => HostKeyChecking::Strict,
+        },
+        has_jump_host: value("proxyjump").is_some(),
         local_command: value("localcommand").filter(|_| value("permitlocalcommand") == Some("yes")).map(str::to_owned),
         hostname,
     })
@@ -127,16 +148,33 @@ mod tests {
     }
 
     #[test]
+    fn each_value_of_strict_host_key_checking_has_its_meaning() {
+        // As `ssh -G` of 9.2 and 10.0 prints them.
+        for (printed, meant) in [
+            ("ask", HostKeyChecking::Ask),
+            ("accept-new", HostKeyChecking::AcceptNew),
+            ("false", HostKeyChecking::Off),
+            ("true", HostKeyChecking::Strict),
+            ("of-tomorrow", HostKeyChecking::Strict),
+        ] {
+            let text = format!("user alice\nhostname tb\nstricthostkeychecking {printed}\nproxyjump gate\n");
+            let destination = parse(&text).unwrap();
+            assert_eq!((destination.host_keys, destination.has_jump_host), (meant, true), "{printed}");
+        }
+    }
+
+    #[test]
     fn the_account_is_the_one_that_ssh_shows_in_its_prompts() {
         let plain = parse("host TB\nuser alice\nhostname TestBed.example.org\nport 22\nbatchmode no\n").unwrap();
         assert_eq!(plain.account, RemoteAccount { user: "alice".into(), host: "testbed.example.org".into() });
-        assert_eq!((plain.host_argument.as_str(), plain.batch_mode, plain.asks_about_host_keys), ("TB", false, true));
+        assert_eq!((plain.host_argument.as_str(), plain.batch_mode), ("TB", false));
+        assert_eq!((plain.host_keys, plain.has_jump_host), (HostKeyChecking::Ask, false));
         let alias = parse(
             "host tb\nuser alice\nhostname 192.0.2.10\nhostkeyalias Cluster\nbatchmode yes\nstricthostkeychecking true\n",
         );
         let alias = alias.unwrap();
         assert_eq!(alias.account.host, "cluster");
-        assert_eq!((alias.batch_mode, alias.asks_about_host_keys), (true, false));
+        assert_eq!((alias.batch_mode, alias.host_keys), (true, HostKeyChecking::Strict));
         assert_eq!((plain.local_command, alias.local_command), (None, None));
         assert_eq!(parse("user alice\n"), None);
         assert_eq!(parse("hostname x\nuser \n"), None);

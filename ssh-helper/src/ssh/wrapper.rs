@@ -2,7 +2,7 @@
 //! `mytoken-ssh ssh|scp|sftp`: runs the program and answers its token prompts.
 
 use std::ffi::{OsStr, OsString};
-use std::io::IsTerminal;
+use std::fs::File;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -14,24 +14,73 @@ use zeroize::Zeroizing;
 
 use super::arguments::{Program, destination_queries, most_connections};
 use super::foreground::{self, ProgramExit};
+use super::installed;
 use super::options::helper_options;
 use super::outcome::RunOutcome;
-use super::resolution::{ResolvedDestination, resolve, shell_override};
+use super::resolution::{HostKeyChecking, ResolvedDestination, resolve, shell_override};
 use super::version::check_version;
-use crate::askpass::message::{ASKPASS_VARIABLE, NONCE_VARIABLE, PreviousAskpass, SOCKET_VARIABLE};
+use crate::askpass::message::{ASKPASS_VARIABLE, NONCE_VARIABLE, SOCKET_VARIABLE};
 use crate::askpass::responder::{LoginTokenSource, Responder};
-use crate::askpass::server::AskpassServer;
+use crate::askpass::server::{AskpassServer, own_executable};
 use crate::command_line::{LoginTokenOptions, WrapperOptions};
 use crate::error::Error;
-use crate::login_token::{LoginTokenRequest, StoredMytokenSource, TokenFromFile};
+use crate::login_token::{LoginTokenRequest, StoredMytokenSource, TokenFromFile, WhenAsked};
 use crate::output::tell;
 use crate::printable::printable;
 use crate::settings::{HelperSettings, HostRule, Sent};
+use crate::stand_in::handed_on::{HandedOn, VARIABLE, askpass_of_user};
+use crate::stand_in::links;
+
+/// In which order ssh tries to log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preferences {
+    /// Tokens first, unless the user's arguments name an order.
+    OfUser,
+    /// Tokens first, whatever the arguments say: a program chose them.
+    TokenFirst,
+    /// Keys first: a session on a jump host needs no token.
+    KeysFirst,
+}
+
+/// How a connection is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// Tokens or keys.
+    pub preferences: Preferences,
+    /// The token is looked for when the host asks. Otherwise a missing mytoken is an error before the connection.
+    pub when_asked: bool,
+}
+
+impl Manner {
+    /// The user runs `mytoken-ssh ssh`.
+    const TYPED: Self = Self { preferences: Preferences::OfUser, when_asked: false };
+}
+
+/// A run of a program.
+pub struct Connection<'a> {
+    /// Which program.
+    pub program: Program,
+    /// Its arguments, and the options for its token.
+    pub wrapper: &'a WrapperOptions,
+    /// The real ssh.
+    pub ssh: &'a Path,
+    /// Where it connects. Only these get a token.
+    pub destinations: Vec<ResolvedDestination>,
+    /// Configuration.
+    pub settings: HelperSettings,
+    /// How.
+    pub manner: Manner,
+}
 
 /// Runs `program` and exits with its status.
 pub fn run(program: Program, wrapper: &WrapperOptions) -> Result<ExitCode, Error> {
-    let ssh = OsStr::new("ssh");
-    let mut destinations = match resolve_destinations(ssh, program, &wrapper.args) {
+    run_in(program, wrapper, Manner::TYPED)
+}
+
+/// Runs `program` in this manner, and exits with its status.
+pub fn run_in(program: Program, wrapper: &WrapperOptions, manner: Manner) -> Result<ExitCode, Error> {
+    let ssh = installed::find("ssh")?;
+    let destinations = match resolve_destinations(ssh.as_os_str(), program, &wrapper.args) {
         // The program says itself what is wrong.
         Err(Error::NotResolved { message }) => {
             let exit = run_alone(program, &wrapper.args)?;
@@ -45,23 +94,28 @@ pub fn run(program: Program, wrapper: &WrapperOptions) -> Result<ExitCode, Error
     if destinations.is_empty() {
         return run_alone(program, &wrapper.args).map(|exit| ExitCode::from(exit.status));
     }
-    check_version(ssh)?;
-    warn_about_batch_mode(program, &destinations);
     let settings = HelperSettings::load()?;
-    let source = token_source(&settings, wrapper, &mut destinations)?;
+    run_connection(Connection { program, wrapper, ssh: &ssh, destinations, settings, manner })
+}
+
+/// Runs the program of a connection, and exits with its status.
+pub fn run_connection(connection: Connection<'_>) -> Result<ExitCode, Error> {
+    let Connection { program, wrapper, ssh, mut destinations, settings, manner } = connection;
+    check_version(ssh.as_os_str())?;
+    warn_about_batch_mode(program, &destinations);
+    warn_about_host_keys(&destinations);
+    let source = token_source(&settings, wrapper, &mut destinations, manner)?;
     let accounts = destinations.iter().map(|destination| destination.account.clone()).collect();
-    let previous = PreviousAskpass {
-        program: environment_variable("SSH_ASKPASS"),
-        require: environment_variable("SSH_ASKPASS_REQUIRE"),
-    };
     let nonce = Secret::new(format!("{:032x}", random::<u128>()));
     let show = Box::new(|line: &str| tell(line));
     let connections = most_connections(program, &wrapper.args);
     let prompts = settings.token_prompts();
-    let responder = Responder::new(accounts, connections, prompts, nonce.clone(), previous, source, show);
+    let responder = Responder::new(accounts, connections, prompts, nonce.clone(), askpass_of_user(), source, show);
     let server = AskpassServer::start(responder)?;
 
-    let exit = foreground::run(build_command(program, wrapper, &destinations, &server, &nonce));
+    let mut command = build_command(program, wrapper, &destinations, manner.preferences, &server)?;
+    command.env(NONCE_VARIABLE, nonce.expose());
+    let exit = foreground::run(command);
     finish(program, wrapper, exit.as_ref().ok(), &mut server.responder());
     server.close()?;
     exit.map(|exit| ExitCode::from(exit.status))
@@ -99,7 +153,7 @@ fn finish(program: Program, wrapper: &WrapperOptions, exit: Option<&ProgramExit>
 
 /// Runs the program without the helper.
 fn run_alone(program: Program, args: &[OsString]) -> Result<ProgramExit, Error> {
-    let mut command = Command::new(program.name());
+    let mut command = installed::command(&installed::find(program.name())?);
     command.args(args);
     foreground::run(command)
 }
@@ -131,10 +185,21 @@ fn warn_about_batch_mode(program: Program, destinations: &[ResolvedDestination])
     }
 }
 
+/// A rule of the helper that is stricter than the user's.
+fn warn_about_host_keys(destinations: &[ResolvedDestination]) {
+    for destination in destinations.iter().filter(|destination| destination.host_keys == HostKeyChecking::Off) {
+        tell(&format!(
+            "{}: StrictHostKeyChecking=no counts as accept-new: a host whose key has changed gets no token",
+            printable(&destination.account.host)
+        ));
+    }
+}
+
 fn token_source(
     settings: &HelperSettings,
     wrapper: &WrapperOptions,
     destinations: &mut Vec<ResolvedDestination>,
+    manner: Manner,
 ) -> Result<Box<dyn LoginTokenSource>, Error> {
     let requests = distinct(destinations, |destination| token_request(settings, &wrapper.token, destination));
     if let Some(file) = &wrapper.token_file {
@@ -144,6 +209,10 @@ fn token_source(
             ));
         }
         return Ok(Box::new(TokenFromFile(read_token(file)?)));
+    }
+    if manner.when_asked {
+        let (settings, options) = (settings.clone(), wrapper.token.clone());
+        return Ok(Box::new(WhenAsked::new(move || stored_mytoken_source(&settings, &options, requests.clone()))));
     }
     Ok(Box::new(stored_mytoken_source(settings, &wrapper.token, requests)?))
 }
@@ -230,24 +299,31 @@ fn build_command(
     program: Program,
     wrapper: &WrapperOptions,
     destinations: &[ResolvedDestination],
+    preferences: Preferences,
     server: &AskpassServer,
-    nonce: &Secret,
-) -> Command {
-    let mut command = Command::new(program.name());
+) -> Result<Command, Error> {
+    // ssh asks there, whatever its input is.
+    let has_terminal = File::options().read(true).write(true).open("/dev/tty").is_ok();
+    let mut command = installed::command(&installed::find(program.name())?);
+    command.args(helper_options(program, &wrapper.args, destinations, preferences, has_terminal));
+    // A given token is for one host, and none is left for a jump host.
+    if wrapper.token_file.is_none() {
+        links::make(server.directory(), &own_executable()?)?;
+        if let Some(path) = links::path_with(server.directory()) {
+            command.env("PATH", path).env(VARIABLE, HandedOn::to_jump_hosts(&wrapper.token).to_variable()?);
+            if program != Program::Ssh && destinations.iter().any(|destination| destination.has_jump_host) {
+                command.arg("-S").arg(server.directory().join(links::PLAIN_SSH));
+            }
+        }
+    }
     command
-        .args(helper_options(program, &wrapper.args, destinations, std::io::stdin().is_terminal()))
         .args(&wrapper.args)
         .env("SSH_ASKPASS", server.program())
         .env(ASKPASS_VARIABLE, server.program())
         .envs(shell_override())
         .env("SSH_ASKPASS_REQUIRE", "force")
-        .env(SOCKET_VARIABLE, server.socket())
-        .env(NONCE_VARIABLE, nonce.expose());
-    command
-}
-
-fn environment_variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+        .env(SOCKET_VARIABLE, server.socket());
+    Ok(command)
 }
 
 #[cfg(test)]
