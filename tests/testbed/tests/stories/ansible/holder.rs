@@ -78,7 +78,8 @@ fn holders_of(program: &Path, nodes: &[&str], holders: &[&str], away: &[&str], l
 #[test]
 fn no_second_key_is_made_while_a_host_has_one_or_may_have_one() -> Result<()> {
     let Some(program) = program::playbook() else { return skip(program::MISSING) };
-    let table: [(&[&str], &[&str], &str, &[&str]); 8] = [
+    type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a str, &'a [&'a str]);
+    let table: [Row<'_>; 8] = [
         // holders, away, limit, and the holder that each host of the play sees
         (&["n2"], &[], "all", &["n2", "n2", "n2"]),
         (&["n2"], &[], "n1", &["n2"]),
