@@ -72,6 +72,8 @@ kinds! {
     SSHD_NOT_RELOADED: "sshd-not-reloaded", "sshd", Warning, "sshd -t && systemctl reload ssh";
     /// `PerSourcePenalties` has a penalty of 5 s (as shipped) or more for refused logins, or for unknown account names (OpenSSH 10.3 and later).
     SSHD_PENALTIES: "sshd-penalties", "sshd", Ok, "";
+    /// Others than root can change a file that sshd reads, or a directory above: who does that decides who logs in.
+    SSHD_OPEN_FILE: "sshd-file-writable", "sshd", Error, "";
     /// A line can jump over more lines than follow.
     PAM_JUMP: "pam-jump", "PAM", Error, "";
     /// A line that libpam cannot read, or that names a file which does not exist.
@@ -296,6 +298,7 @@ mod tests {
                 "account-shell",
                 "sshd-options",
                 "sshd-penalties",
+                "sshd-file-writable",
             ];
             let none = ["sshd-access-lists", "profile-audience"];
             assert!([&of_line[..], &of_sshd, &none].concat().contains(&kind.id), "{}", kind.id);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whether only root can change the files of the PAM stacks and their modules. Whoever else can do that logs in as anybody.
+//! Whether only root can change the files of the PAM stacks and their modules, and those of sshd. Whoever else can do that decides who
+//! logs in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use mytoken::config::ConfigError;
 
 use super::Findings;
 use super::host::{Host, module_paths};
-use super::kinds;
+use super::kinds::{self, Kind};
 use super::pam_stack::{ModuleLine, Stack};
 
 impl Findings {
@@ -16,16 +17,27 @@ impl Findings {
     pub(super) fn pam_files(&mut self, host: &dyn Host, stacks: [&Stack; 3]) {
         let files: BTreeSet<PathBuf> =
             stacks.iter().flat_map(|stack| stack.lines()).flat_map(|line| files_of(host, line)).collect();
+        self.open_files(host, files, kinds::PAM_OPEN_FILE, "who can change it logs in as anybody");
+    }
+
+    /// Adds those of the files that others than root can change.
+    pub(super) fn open_files(
+        &mut self,
+        host: &dyn Host,
+        files: impl IntoIterator<Item = PathBuf>,
+        kind: Kind,
+        effect: &str,
+    ) {
         let mut faults = BTreeMap::new();
         for file in files {
             let Err(error) = host.trusted(&file) else { continue };
             // That a file is missing or cannot be read is told elsewhere.
             if let ConfigError::Unsafe { file, reason, .. } = &error {
-                faults.insert(format!("{file}: {reason}; who can change it logs in as anybody"), error);
+                faults.insert(format!("{file}: {reason}; {effect}"), error);
             }
         }
         for (text, error) in faults {
-            self.add_file_error(kinds::PAM_OPEN_FILE, &error.into(), &text);
+            self.add_file_error(kind, &error.into(), &text);
         }
     }
 }

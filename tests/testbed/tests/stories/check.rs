@@ -99,6 +99,9 @@ const BROKEN: &[(&str, &str, i32)] = &[
     ("chown alice /etc/pam.d/common-account", "pam-file-writable", 2),
     ("chmod 0777 /usr/lib/x86_64-linux-gnu/security", "pam-file-writable", 2),
     ("echo 'session optional pam_systemd.so' >>STACK", "pam-session-order", 1),
+    ("cd /etc/ssh/sshd_config.d && touch 90-broken.conf && chmod 0666 90-broken.conf", "sshd-file-writable", 2),
+    ("chmod 0777 /etc/ssh/sshd_config.d", "sshd-file-writable", 2),
+    ("chown alice /etc/ssh/sshd_config.d", "sshd-file-writable", 2),
     ("mv /usr/sbin/sshd /root/", "sshd-missing", 1),
     ("mv /run/sshd /root/run-sshd", "sshd-run-directory", 2),
     ("chmod 0777 /run/sshd", "sshd-run-directory", 2),
@@ -157,6 +160,11 @@ fn a_working_site_has_no_finding_and_each_fault_is_found_alone() -> Result<()> {
             if ["sshd-run-directory", "pam-file-writable"].contains(id) || break_it.contains("\\r") {
                 site.sh("root", &found[0].fix)?.ok()?;
                 assert_eq!(findings(site, "")?, (vec![], 0), "{break_it}");
+            }
+            if *id == "sshd-file-writable" {
+                // sshd counts as not reloaded since.
+                site.sh("root", &format!("{}; {RELOAD_SSHD}", found[0].fix))?.ok()?;
+                assert_eq!(findings(site, "")?, (vec![], 0), "{break_it}: {found:?}");
             }
             mend(site)?;
         }
