@@ -12,7 +12,7 @@ use super::host::{Host, Ran, module_paths};
 use super::kinds::{self, Kind};
 use super::pam_answers::{Course, PASSWORD, Unknown, courses, is_refusal, occasion, without_token};
 use super::pam_fixes::missing_line;
-use super::pam_stack::{Action, Directories, Group, ModuleLine, Stack};
+use super::pam_stack::{Action, Directories, Group, ModuleLine, OTHER, Stack};
 
 /// Our module.
 pub(super) const MODULE: &str = "pam_mytoken";
@@ -57,7 +57,14 @@ impl Findings {
                 // Our line is there, and its mistake is told. Of a file that cannot be read, no line is known.
                 None if misspelt || undecided || (stack.lines().next().is_none() && !stack.mistakes.is_empty()) => {}
                 None => {
-                    let text = format!("the {} stack of {service} has no {MODULE}.so: {effect}", group.name());
+                    let of_other = stack.instead_of.as_ref().map(|file| {
+                        format!(" ({} has no line of this group, so libpam takes those of {OTHER})", file.display())
+                    });
+                    let text = format!(
+                        "the {} stack of {service} has no {MODULE}.so: {effect}{}",
+                        group.name(),
+                        of_other.unwrap_or_default()
+                    );
                     let stacks = [&auth, &account, &session];
                     let fix = missing_line(self.package_tool, kind, host, service, *group, &stacks);
                     self.add_fixed(kind, text, fix);

@@ -8,7 +8,7 @@ use super::host::Host;
 use super::kinds::Kind;
 use super::package_tool::PackageTool;
 use super::pam::ours;
-use super::pam_stack::{Group, Stack};
+use super::pam_stack::{Group, OTHER, Stack};
 
 /// The files of Debian into which pam-auth-update writes begin like this.
 const COMMON: &str = "/etc/pam.d/common-";
@@ -34,7 +34,19 @@ pub(super) fn missing_line(
     stacks: &[&(Group, Stack); 3],
 ) -> String {
     let file = Path::new("/etc/pam.d").join(service);
-    if tool != PackageTool::Apt || is_managed(group, stacks) || host.read(&file).is_none() {
+    if tool != PackageTool::Apt || is_managed(group, stacks) {
+        return tool.fix(kind).into_owned();
+    }
+    // One line of this group would take the place of all those of the other file.
+    if stacks.iter().any(|(of, stack)| *of == group && stack.instead_of.is_some()) {
+        return format!(
+            "cat {EXAMPLE}   # write its {} lines into {}: until it has one, those of /etc/pam.d/{OTHER} count; keep a shell of root open \
+             meanwhile",
+            group.name(),
+            file.display()
+        );
+    }
+    if host.read(&file).is_none() {
         return tool.fix(kind).into_owned();
     }
     // For sshd, the name that README.Debian gives the copy.
@@ -79,11 +91,17 @@ mod tests {
     /// A host with `/etc/pam.d/sshd` and the files that it includes.
     struct Stacks<'a>(&'a str, &'a str);
 
+    /// What Debian has for services without a line of a group.
+    const OTHERS: &str = "@include common-auth\n@include common-account\n@include common-session\n";
+
     impl Host for Stacks<'_> {
         fn read(&self, path: &Path) -> Option<String> {
             let name = path.strip_prefix("/etc/pam.d").ok()?.to_str()?;
             if name == SSHD {
-                return Some(self.0.to_owned());
+                return (!self.0.is_empty()).then(|| self.0.to_owned());
+            }
+            if name == OTHER {
+                return Some(OTHERS.to_owned());
             }
             let group = name.strip_prefix("common-")?;
             Some(self.1.lines().filter(|line| line.starts_with(group)).map(|line| format!("{line}\n")).collect())
@@ -128,6 +146,13 @@ mod tests {
         let alone = "auth requisite pam_deny.so\n@include common-account\n@include common-session\n";
         let fix = fixes(PackageTool::Apt, alone, common);
         assert!(fix[0].starts_with("grep -q '^auth") && fix[1..] == [update; 2], "{fix:?}");
+        // A service without a file, or without a line of the group, has those of `other`.
+        for sshd in ["", "@include common-account\n@include common-session\n"] {
+            assert_eq!(fixes(PackageTool::Apt, sshd, common), [update; 3], "{sshd}");
+        }
+        let fix = fixes(PackageTool::Apt, "auth required pam_unix.so\n", "account required pam_unix.so\n");
+        assert!(fix[0].starts_with("grep -q '^auth") && fix[1] == update, "{fix:?}");
+        assert!(fix[2].starts_with("cat /usr/share/mytoken/pam-sshd.example   # write its session lines"), "{fix:?}");
         let elsewhere = fixes(PackageTool::Dnf, &without("auth"), common);
         assert!(elsewhere.len() == 1 && elsewhere[0].starts_with("diff "), "{elsewhere:?}");
     }

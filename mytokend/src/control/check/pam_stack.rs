@@ -25,6 +25,9 @@ const MOST_FILES: usize = 500;
 /// Longest path in a sentence.
 const LONGEST_PATH: usize = 200;
 
+/// The service whose lines libpam takes for each group of which a service has no line (SSH-42).
+pub(super) const OTHER: &str = "other";
+
 /// The management groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
@@ -98,14 +101,15 @@ pub struct Mistake {
     pub text: String,
     /// The line, if it is one that libpam cannot read.
     pub line: String,
+    /// libpam then refuses every call of every service that reads this file: `@include` of a file that it does not find (SSH-42).
+    pub stops_all: bool,
 }
 
 impl Mistake {
     /// Whether it is a line of this group with this module.
     #[must_use]
     pub fn is_of(&self, group: Group, module: &str) -> bool {
-        let first = self.line.split_whitespace().next().unwrap_or_default();
-        first.trim_start_matches('-').eq_ignore_ascii_case(group.name()) && self.line.contains(module)
+        group_of(&self.line) == Some(group) && self.line.contains(module)
     }
 }
 
@@ -120,6 +124,10 @@ pub struct Stack {
     is_circle: bool,
     /// How many were read.
     files: usize,
+    /// Whether a line of this group was read, also one that libpam cannot use.
+    has_lines: bool,
+    /// Where the service would have its lines, if all are those of [`OTHER`]: it has none of this group.
+    pub instead_of: Option<PathBuf>,
 }
 
 /// Where libpam looks for files whose names have no directory, in this order.
@@ -138,6 +146,14 @@ struct Source<'a> {
     read: &'a dyn Fn(&Path) -> Option<String>,
 }
 
+/// The line that includes a file.
+#[derive(Clone, Copy)]
+struct Inclusion<'a> {
+    place: &'a str,
+    /// The group whose lines are taken; all with `@include` alone.
+    group: Option<Group>,
+}
+
 impl Source<'_> {
     /// The path and text of a file. Without a text, the path is the first of those that libpam tries.
     fn file(&self, name: &str, is_included: bool) -> (PathBuf, Option<String>) {
@@ -153,7 +169,8 @@ impl Source<'_> {
 }
 
 impl Stack {
-    /// Reads the stack of `service` from the first of these directories that has it. `read` returns a file's text.
+    /// Reads the stack of `service` from the first of these directories that has it, or that of [`OTHER`] (SSH-42). `read` returns a
+    /// file's text.
     #[must_use]
     pub fn read(
         directories: Directories<'_>,
@@ -161,21 +178,46 @@ impl Stack {
         group: Group,
         read: &dyn Fn(&Path) -> Option<String>,
     ) -> Self {
+        let source = Source { directories, group, read };
         let mut stack = Self::default();
-        stack.add_file(&Source { directories, group, read }, service, None, 0, 0);
-        stack
+        stack.add_file(&source, service, None, 0, 0);
+        if service == OTHER {
+            return stack;
+        }
+        let mut other = Self::default();
+        other.add_file(&source, OTHER, None, 0, 0);
+        let file = |name: &str| source.file(name, false);
+        match (file(service), file(OTHER)) {
+            ((_, None), (_, None)) => {
+                for mistake in &mut stack.mistakes {
+                    mistake.text = format!("{}, and there is no /etc/pam.d/{OTHER}", mistake.text);
+                }
+                stack
+            }
+            ((path, None), _) => Self { instead_of: Some(path), ..other },
+            ((path, _), (_, Some(_))) if !stack.has_lines => {
+                let mistakes = [stack.mistakes, other.mistakes].concat();
+                Self { instead_of: Some(path), mistakes, ..other }
+            }
+            (_, (_, Some(_))) => {
+                // Of lines that are not used, only this counts.
+                stack.mistakes.extend(other.mistakes.into_iter().filter(|mistake| mistake.stops_all));
+                stack
+            }
+            (_, (_, None)) => stack,
+        }
     }
 
-    /// `by`: the place that includes the file.
-    fn add_file(&mut self, source: &Source<'_>, name: &str, by: Option<&str>, depth: usize, level: usize) {
+    fn add_file(&mut self, source: &Source<'_>, name: &str, by: Option<Inclusion<'_>>, depth: usize, level: usize) {
         self.files = self.files.saturating_add(1);
         if self.files > MOST_FILES && self.is_circle {
             return;
         }
         let (path, text) = source.file(name, by.is_some());
         let path = path.display();
-        let place = by.map_or_else(|| path.to_string(), str::to_owned);
+        let place = by.map_or_else(|| path.to_string(), |by| by.place.to_owned());
         if depth > DEEPEST || self.files > MOST_FILES {
+            self.has_lines = true;
             // Each file of the circle, and what these include, would be one.
             if !std::mem::replace(&mut self.is_circle, true) {
                 self.mistake(place, format!("{path}: files include each other"));
@@ -183,10 +225,13 @@ impl Stack {
             return;
         }
         let Some(text) = text.filter(|text| text.len() <= FILE_LIMIT) else {
-            let by = by.map(|by| format!("{by}: ")).unwrap_or_default();
+            self.has_lines = true;
+            let stops_all = by.is_some_and(|by| by.group.is_none());
+            let by = by.map(|by| format!("{}: ", by.place)).unwrap_or_default();
             let text = format!("{by}{} cannot be read", printable(&path.to_string(), LONGEST_PATH));
-            return self.mistakes.push(Mistake { place, text, line: name.to_owned() });
+            return self.mistakes.push(Mistake { place, text, line: name.to_owned(), stops_all });
         };
+        let wanted = by.and_then(|by| by.group);
         for (number, line) in logical_lines(&text) {
             if self.steps.len() >= LINE_LIMIT {
                 return self.mistake(place, format!("{path}: more than {LINE_LIMIT} lines"));
@@ -196,24 +241,32 @@ impl Stack {
                 Ok(Parsed::Include { group: of, file, substack }) => {
                     if of.is_none_or(|of| of == source.group) {
                         if substack {
+                            self.has_lines = true;
                             self.steps.push((level, Step::Substack));
                         }
-                        self.add_file(source, &file, Some(&here), depth + 1, level + usize::from(substack));
+                        let by = Inclusion { place: &here, group: of.or(wanted) };
+                        self.add_file(source, &file, Some(by), depth + 1, level + usize::from(substack));
                     }
                 }
                 Ok(Parsed::Module { group: of, may_be_missing, control, module, arguments }) => {
                     if of == source.group {
+                        self.has_lines = true;
                         let line = ModuleLine { place: here, control, module, arguments, may_be_missing };
                         self.steps.push((level, Step::Module(line)));
                     }
                 }
-                Err(why) => self.mistakes.push(Mistake { text: format!("{here}: {why}"), place: here, line }),
+                Err(why) => {
+                    // In the place of a line that libpam cannot read is one that fails, of the auth group if none is named.
+                    self.has_lines |= group_of(&line).or(wanted).unwrap_or(Group::Auth) == source.group;
+                    let text = format!("{here}: {why}");
+                    self.mistakes.push(Mistake { text, place: here, line, stops_all: false });
+                }
             }
         }
     }
 
     fn mistake(&mut self, place: String, text: String) {
-        self.mistakes.push(Mistake { place, text, line: String::new() });
+        self.mistakes.push(Mistake { place, text, line: String::new(), stops_all: false });
     }
 
     /// The lines that name a module, in the order in which libpam runs them.
@@ -355,6 +408,12 @@ fn words(line: &str) -> Vec<String> {
         words.push(word);
     }
     words
+}
+
+/// The group that a line names.
+fn group_of(line: &str) -> Option<Group> {
+    let first = line.split(BLANKS).find(|word| !word.is_empty())?;
+    Group::parse(first.strip_prefix('-').unwrap_or(first))
 }
 
 fn parse_line(line: &str) -> Result<Parsed, String> {

@@ -66,7 +66,11 @@ const BROKEN: &[(&str, &str, i32)] = &[
     ),
     ("sed -i 's/^auth .*default=die]/auth required/' STACK", "pam-accepted-token-refused", 2),
     ("sed -i 's/requisite /requisit /' STACK", "pam-line", 2),
-    ("rm STACK", "pam-line", 2),
+    // libpam reads no file then, of no service.
+    ("rm STACK; mv /etc/pam.d/other /root/other", "pam-line", 2),
+    ("mv /etc/pam.d/other /root/other; echo '@include no-such' >/etc/pam.d/other", "pam-line", 2),
+    // A login is asked through this file, and the stack of the site is not in it.
+    ("sed -i '/^auth/d' STACK", "pam-auth-missing", 2),
     ("sed -i 's/$/\\r/' STACK", "pam-line", 2),
     ("echo 'session [success=3 default=ignore] pam_limits.so' >>STACK", "pam-jump", 2),
     ("echo 'session include no-such' >>STACK", "pam-line", 2),
@@ -131,6 +135,9 @@ const LEGAL: &[&str] = &[
     "printf 'Match LocalPort 2222\n KbdInteractiveAuthentication no\nMatch all\n' >/etc/ssh/sshd_config.d/01-broken.conf",
     "sed -i 's/^account/-ACCOUNT/; s/^@include/@INCLUDE/; s/success=/success = /' STACK",
     "mv STACK /usr/lib/pam.d/",
+    // For groups of which the service has no line, libpam takes this file (SSH-42).
+    "mv /etc/pam.d/other /root/other; mv STACK /etc/pam.d/other",
+    "mv /etc/pam.d/other /root/other; cp STACK /etc/pam.d/other; sed -i '/^auth/d' STACK",
 ];
 
 #[test]
@@ -242,6 +249,7 @@ fn with_reload(change: &str, id: &str) -> String {
 fn mend(site: &Site) -> Result<()> {
     let mend = format!(
         "rm -f /etc/ssh/sshd_config.d/*-broken.conf /usr/lib/pam.d/sshd; cp /root/stack {STACK}; \
+         mv /root/other /etc/pam.d/ 2>/dev/null; \
          mv /root/pam_mytoken.so /usr/lib/x86_64-linux-gnu/security/ 2>/dev/null; \
          mv /root/sshd /usr/sbin/ 2>/dev/null; rm -rf /root/run-sshd /etc/nologin /run/nologin; mv /root/keys/* /etc/ssh/ 2>/dev/null; rm -rf /root/keys; rm -rf /etc/mytoken/login.d /etc/mytoken/mytoken.d; {RELOAD_SSHD}"
     );

@@ -156,3 +156,60 @@ fn modules_answer_the_auth_phase_as_the_check_expects() -> Result<()> {
         Ok(())
     })
 }
+
+/// SSH-42: what the account phase decides with these files, by libpam and by the check. The files: the service's and `other`.
+#[test]
+fn a_group_without_a_line_is_that_of_other() -> Result<()> {
+    const OTHER_GROUP: &str = "auth required pam_permit.so\n";
+    story(Options { nodes: 1, product: false, ..Options::new()? }, |site| {
+        let line = |module: &str| format!("account required pam_{module}.so\n");
+        let permit = Some(line("permit"));
+        let mut rows = vec![(None, permit.clone()), (permit.clone(), Some(line("deny"))), (Some(line("deny")), None)];
+        let services = [
+            "# nothing\n",
+            OTHER_GROUP,
+            "account include inner\n",
+            "account substack inner\n",
+            "account requird pam_permit.so\n",
+            "account required\n",
+            "acount required pam_permit.so\n",
+            "account include no-such\n",
+        ];
+        rows.extend(services.map(|service| (Some(service.to_owned()), permit.clone())));
+        rows.extend(
+            ["@include no-such\n", "account include no-such\n"].map(|text| (permit.clone(), Some(text.into()))),
+        );
+        let mut script =
+            format!("printf '{}' >/etc/pam.d/inner; mv /etc/pam.d/other /root/\n", OTHER_GROUP.escape_debug());
+        let mut expected = Vec::new();
+        for (service, other) in &rows {
+            for (name, text) in [("fallback", service), ("other", other)] {
+                script += &match text {
+                    Some(text) => format!("printf '{}' >/etc/pam.d/{name}\n", text.escape_debug()),
+                    None => format!("rm -f /etc/pam.d/{name}\n"),
+                };
+            }
+            script += "if pamtester fallback alice acct_mgmt >/dev/null 2>&1; then echo yes; else echo no; fi\n";
+            let read = |path: &Path| match path.to_str()? {
+                "/etc/pam.d/fallback" => service.clone(),
+                "/etc/pam.d/other" => other.clone(),
+                "/etc/pam.d/inner" => Some(OTHER_GROUP.to_owned()),
+                _ => None,
+            };
+            let directories = [Path::new("/etc/pam.d")];
+            let directories = Directories { services: &directories, includes: &directories };
+            let stack = Stack::read(directories, "fallback", Group::Account, &read);
+            let decision = stack.run(|line| if line.name() == "pam_permit" { "success" } else { "auth_err" });
+            // A line that cannot be read fails, of the auth group if it names none.
+            let fails = |text: &str| !text.contains("acount");
+            let is_open = decision == "success" && !stack.mistakes.iter().any(|mistake| fails(&mistake.text));
+            expected.push(if is_open { "yes" } else { "no" });
+        }
+        script += "rm -f /etc/pam.d/other; mv /root/other /etc/pam.d/\n";
+        let real =
+            site.command("root", ["bash", "-s"]).stdin(script).timeout(Duration::from_secs(60)).run()?.ok()?.stdout;
+        assert_eq!(real.lines().collect::<Vec<_>>(), expected, "{rows:#?}");
+        assert!(expected.contains(&"yes") && expected.contains(&"no"));
+        Ok(())
+    })
+}

@@ -189,7 +189,8 @@ fn whom_sshd_keeps_out_is_found_alone() -> Result<()> {
         if site.options().release != Release::Bookworm {
             site.sh("root", "cp /etc/pam.d/sshd /etc/pam.d/ssh-site")?.ok()?;
             sees_alone(site, "", &with("PAMServiceName ssh-site"), "pam-service", 2)?;
-            sees_alone(site, "", "rm /etc/pam.d/ssh-site", "pam-line", 2)?;
+            sees_alone(site, "", "rm /etc/pam.d/ssh-site; mv /etc/pam.d/other /root/", "pam-line", 2)?;
+            site.sh("root", "mv /root/other /etc/pam.d/")?.ok()?;
             mend(site)?;
         }
         Ok(())

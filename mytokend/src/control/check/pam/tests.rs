@@ -35,6 +35,78 @@ fn found(from: &str, to: &str) -> Vec<String> {
     found_in("/etc/pam.d", from, to).into_iter().filter_map(|finding| finding.id).collect()
 }
 
+/// The stacks that pam-auth-update writes with our profiles, and nothing but them in `/etc/pam.d/other`, as on Debian. `sshd`: the text of
+/// the service's own file, if it has one.
+fn managed(sshd: Option<&str>) -> HashMap<PathBuf, String> {
+    let guard = "[success=ignore default=1] pam_succeed_if.so quiet service = sshd";
+    let ours = "pam_mytoken.so services=sshd";
+    let outage = "authinfo_unavail=ignore service_err=ignore user_unknown=ignore";
+    let includes = "@include common-auth\n@include common-account\n@include common-session\n";
+    let files = [
+        (
+            "common-auth",
+            format!(
+                "auth {guard}\nauth [success=2 {outage} default=die] {ours}\nauth [success=1 default=ignore] pam_unix.so nullok\n\
+                 auth requisite pam_deny.so\nauth required pam_permit.so\n"
+            ),
+        ),
+        (
+            "common-account",
+            format!(
+                "account [success=1 new_authtok_reqd=done default=ignore] pam_unix.so\naccount requisite pam_deny.so\n\
+                 account required pam_permit.so\naccount {guard}\naccount required {ours}\n"
+            ),
+        ),
+        (
+            "common-session",
+            format!(
+                "session [default=1] pam_permit.so\nsession requisite pam_deny.so\nsession required pam_permit.so\n\
+                 session required pam_unix.so\nsession optional pam_systemd.so\nsession {guard}\nsession optional {ours}\n"
+            ),
+        ),
+        ("other", includes.to_owned()),
+        ("sshd", sshd.unwrap_or_default().to_owned()),
+    ];
+    let files = files.into_iter().filter(|(name, _)| *name != "sshd" || sshd.is_some());
+    files.map(|(name, text)| (Path::new("/etc/pam.d").join(name), text)).collect()
+}
+
+/// What is found of these files.
+fn found_of(files: HashMap<PathBuf, String>) -> Vec<CheckFinding> {
+    let mut findings = Findings::default();
+    findings.pam(&Files(files), "sshd", Path::new(DIRECTORY), Some(&["sshd".to_owned()]));
+    findings.findings.into_iter().filter(|finding| finding.level != Severity::Ok).collect()
+}
+
+/// SSH-42.
+#[test]
+fn a_login_that_is_asked_through_other_has_no_finding() {
+    for sshd in [
+        None,
+        Some(""),
+        Some("@include common-account\n@include common-session\n"),
+        Some("@include common-auth\n"),
+        Some("@include common-auth\n@include common-account\n@include common-session\n"),
+    ] {
+        assert_eq!(found_of(managed(sshd)), [], "{sshd:?}");
+    }
+    let mut without = managed(None);
+    without.insert("/etc/pam.d/other".into(), "auth required pam_deny.so\n@include common-account\n".into());
+    let found = found_of(without);
+    let texts: Vec<&str> = found.iter().map(|finding| &*finding.text).collect();
+    let reason = "(/etc/pam.d/sshd has no line of this group, so libpam takes those of other)";
+    assert_eq!(
+        texts,
+        [
+            &*format!("the auth stack of sshd has no pam_mytoken.so: tokens are not asked for {reason}"),
+            &*format!("the session stack of sshd has no pam_mytoken.so: sessions get no access token {reason}"),
+        ]
+    );
+    assert!(
+        found[0].fix.as_ref().unwrap().starts_with("cat /usr/share/mytoken/pam-sshd.example   # write its auth lines")
+    );
+}
+
 /// What is found when the line `from` of the shipped example is `to` instead.
 fn found_in(directory: &str, from: &str, to: &str) -> Vec<CheckFinding> {
     let example = include_str!("../../../../../packaging/pam-sshd.example");
@@ -46,9 +118,7 @@ fn found_in(directory: &str, from: &str, to: &str) -> Vec<CheckFinding> {
         let lines: Vec<&str> = common.lines().filter(|line| line.starts_with(group)).collect();
         files.insert(Path::new("/etc/pam.d").join(name), lines.join("\n"));
     }
-    let mut findings = Findings::default();
-    findings.pam(&Files(files), "sshd", Path::new(DIRECTORY), Some(&["sshd".to_owned()]));
-    findings.findings.into_iter().filter(|finding| finding.level != Severity::Ok).collect()
+    found_of(files)
 }
 
 #[test]

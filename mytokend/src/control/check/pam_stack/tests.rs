@@ -71,7 +71,8 @@ fn files_that_include_each_other_many_times_are_read_a_limited_number_of_times()
     let directories = [Path::new("/etc/pam.d")];
     let directories = Directories { services: &directories, includes: &directories };
     let stack = Stack::read(directories, "sshd", Group::Session, &read);
-    assert!(reads.get() <= 1_000, "{}", reads.get());
+    // Those of the service and of `other`.
+    assert!(reads.get() <= 2 * MOST_FILES + 2, "{}", reads.get());
     assert_eq!(stack.mistakes.len(), 1, "{:?}", stack.mistakes);
 }
 
@@ -120,4 +121,49 @@ fn a_substack_ends_alone_and_is_jumped_over_as_one_line() {
     assert_eq!(result(&included, &[("pam_deny", "auth_err"), ("pam_z", "perm_denied")]), "success");
     let jumped = stack(&files("auth [default=1] pam_j.so\nauth substack sub\nauth required pam_z.so\n"), Group::Auth);
     assert_eq!(result(&jumped, &[("pam_a", "auth_err"), ("pam_deny", "auth_err")]), "success");
+}
+
+/// SSH-42, as libpam 1.5.2 decided with these files.
+#[test]
+fn a_group_without_a_line_has_those_of_other() {
+    let line = |group: &str| format!("{group} required pam_own.so\n");
+    let all = |module: &str| ["auth", "account"].map(|group| format!("{group} required {module}.so\n")).concat();
+    let other = all("pam_other");
+    let own = |group: &str| (group.to_owned(), other.clone());
+    for (name, (sshd, other), auth, account) in [
+        ("both", own(&all("pam_own")), "pam_own", "pam_own"),
+        ("no line of auth", own(&line("account")), "pam_other", "pam_own"),
+        ("an empty file", own("# nothing\n"), "pam_other", "pam_other"),
+        ("lines of another group are included", own("auth include account-only\n"), "pam_other", "pam_other"),
+        // Each of these is a line, and fails.
+        ("a group that does not exist", own("aut required pam_own.so\n"), "", "pam_other"),
+        ("a control field", own("account requird pam_own.so\n"), "pam_other", ""),
+        ("a file that is missing", own("account include no-such\n"), "pam_other", ""),
+        ("a substack without lines", own("auth substack account-only\n"), "", "pam_other"),
+        ("a group in an included file", own("account include wrong\n"), "pam_other", ""),
+        ("a mistake in lines that do not count", (all("pam_own"), "aut required x\n".to_owned()), "pam_own", "pam_own"),
+    ] {
+        let files = [
+            ("sshd", &*sshd),
+            ("other", &other),
+            ("account-only", "account required x\n"),
+            ("wrong", "aut required x\n"),
+        ];
+        let seen = [Group::Auth, Group::Account].map(|group| stack(&files, group));
+        assert_eq!(seen.each_ref().map(|stack| names(stack).join(" ")), [auth, account], "{name}");
+        let is_other = seen.each_ref().map(|stack| stack.instead_of.is_some());
+        assert_eq!(is_other, [auth, account].map(|module| module == "pam_other"), "{name}");
+    }
+    let absent = stack(&[("other", &other)], Group::Auth);
+    assert_eq!((names(&absent), absent.mistakes.len()), (vec!["pam_other"], 0));
+    assert_eq!(absent.instead_of.as_deref(), Some(Path::new("/etc/pam.d/sshd")));
+    let none = stack(&[], Group::Auth);
+    assert_eq!(none.mistakes[0].text, "/etc/pam.d/sshd cannot be read, and there is no /etc/pam.d/other");
+    // libpam reads both files before it decides, and fails with either.
+    let all = all("pam_own");
+    for (other, expected) in [("@include no-such\n", 1), ("auth include no-such\n", 0)] {
+        let stack = stack(&[("sshd", &all), ("other", other)], Group::Auth);
+        let mistakes: Vec<&str> = stack.mistakes.iter().map(|mistake| &*mistake.text).collect();
+        assert_eq!(mistakes, ["/etc/pam.d/other:1: /etc/pam.d/no-such cannot be read"][..expected], "{other}");
+    }
 }
