@@ -31,6 +31,7 @@ mod package_tool;
 mod pam;
 mod pam_account;
 pub mod pam_answers;
+mod pam_decisions;
 mod pam_files;
 mod pam_fixes;
 mod pam_module;

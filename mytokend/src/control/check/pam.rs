@@ -10,7 +10,6 @@ use super::Findings;
 use super::configuration::{edit, word};
 use super::host::{Host, Ran, module_paths};
 use super::kinds::{self, Kind};
-use super::pam_answers::{Course, PASSWORD, Unknown, courses, is_refusal, occasion, without_token};
 use super::pam_fixes::missing_line;
 use super::pam_stack::{Action, Directories, Group, ModuleLine, OTHER, Stack};
 
@@ -25,10 +24,6 @@ const INCLUDES_FROM_BOTH: &str = "1.7.0-6";
 
 /// The service of sshd, unless `PAMServiceName` of newer releases has another.
 pub(super) const SSHD: &str = "sshd";
-
-/// What our module returns in the account stack for a token that expired during the login, for a login whose record cannot be used, and
-/// after an internal error.
-const ACCOUNT_REFUSALS: [&str; 3] = ["acct_expired", "perm_denied", "system_err"];
 
 /// Longest name of a module in a text.
 pub(super) const NAME: usize = 80;
@@ -68,6 +63,9 @@ impl Findings {
                     let stacks = [&auth, &account, &session];
                     let fix = missing_line(self.package_tool, kind, host, service, *group, &stacks);
                     self.add_fixed(kind, text, fix);
+                    if *group == Group::Auth {
+                        self.is_bypassed(stack, None, service);
+                    }
                 }
                 Some(_) if undecided => {}
                 Some(line) => self.decisions(*group, stack, line, service, effect),
@@ -163,82 +161,6 @@ impl Findings {
             }
         }
         misspelt
-    }
-
-    /// Lets a stack decide about tokens that our module accepts and refuses, and about its other answers.
-    fn decisions(&mut self, group: Group, stack: &Stack, line: &ModuleLine, service: &str, effect: &str) {
-        let place = &line.place;
-        // Only what is so in each case is a fault: a module that is not known here can succeed or fail.
-        let mut courses_of_token = courses(stack, group, service, "success", Unknown::Either);
-        courses_of_token.retain(|course| course.before_ours().is_some());
-        if courses_of_token.is_empty() {
-            let text = format!("{place}: libpam never comes to this line of the {} stack: {effect}", group.name());
-            return self.add_fixed(kinds::PAM_NOT_REACHED, text, edit(place));
-        }
-        let accepted = courses_of_token.iter().find(|course| course.succeeds());
-        if group == Group::Session {
-            return;
-        }
-        if accepted.is_none() {
-            let reason = if group == Group::Auth { "a later line asks for more" } else { "another line refuses it" };
-            self.add_kind(kinds::PAM_CLOSED, format!("{place}: an accepted token does not log in: {reason}"));
-        }
-        if group == Group::Account {
-            // Other modules of this stack judge the account, not the token.
-            let open: Vec<&str> = ACCOUNT_REFUSALS
-                .into_iter()
-                .filter(|refusal| {
-                    let courses = courses(stack, group, service, refusal, Unknown::Succeed);
-                    courses.iter().any(|course| course.succeeds() && course.before_ours().is_some())
-                })
-                .collect();
-            if !open.is_empty() {
-                let text =
-                    format!("{place}: a refused or expired token logs in ({} counts as success)", open.join(", "));
-                self.add_kind(kinds::PAM_OPEN, text);
-            }
-            return;
-        }
-        if self.is_open(stack, line, service) {
-            return;
-        }
-        let passes =
-            |refusal: &&str| matches!(line.control.action(refusal), Action::Ignore | Action::Jump(_) | Action::Reset);
-        let refusals = without_token().filter(|(class, _)| is_refusal(*class)).map(|(_, answer)| answer);
-        let through: Vec<&str> = refusals.filter(passes).collect();
-        if !through.is_empty() {
-            let text = format!("{place}: after a refused token the next line is asked ({})", through.join(", "));
-            self.add_kind(kinds::PAM_FALLS_THROUGH, text);
-        }
-        let before = accepted.or(courses_of_token.first()).and_then(Course::before_ours).unwrap_or_default();
-        if let Some(password) = before.iter().find(|asked| PASSWORD.contains(&asked.name())) {
-            let text = format!(
-                "{}: {} asks for a password before {MODULE}.so asks for a token: each login by token is a wrong password first",
-                password.place, password.module
-            );
-            self.add_kind(kinds::PAM_PASSWORD_FIRST, text);
-        }
-    }
-
-    /// Whether the auth stack lets somebody in who has neither a valid token nor another credential.
-    fn is_open(&mut self, stack: &Stack, line: &ModuleLine, service: &str) -> bool {
-        let opens = |answer| courses(stack, Group::Auth, service, answer, Unknown::Fail).iter().any(Course::succeeds);
-        let open: Vec<_> = without_token().filter(|&(_, answer)| opens(answer)).collect();
-        let place = &line.place;
-        if open.iter().any(|(class, _)| is_refusal(*class)) {
-            let answers: Vec<&str> = open.iter().map(|(_, answer)| *answer).collect();
-            let text = format!("{place}: a refused token logs in ({} counts as success)", answers.join(", "));
-            self.add_kind(kinds::PAM_OPEN, text);
-        } else if !open.is_empty() {
-            let answers: Vec<String> =
-                open.iter().map(|(class, answer)| format!("{} ({answer})", occasion(*class))).collect();
-            let text = format!(
-                "{place}: everybody logs in without a token when {}: no later line asks for another credential",
-                answers.join(", or ")
-            );
-            self.add_kind(kinds::PAM_WITHOUT_TOKEN, text);
-        }
-        !open.is_empty()
     }
 
     fn session_order(&mut self, session: &Stack) {

@@ -18,7 +18,7 @@ use super::host::{AccountAnswer, AccountError, AccountQuestion, Host};
 use super::kinds::{self, Kind};
 use super::nss::NoAnswer;
 use super::pam::{MODULE, NAME, read};
-use super::pam_answers::{Course, Unknown, courses};
+use super::pam_answers::{Case, Course, Unknown};
 use super::pam_stack::{Action, Group, ModuleLine, Stack, return_value};
 use super::sshd::{opens, origin_in};
 use super::{Findings, Severity};
@@ -232,8 +232,8 @@ impl Findings {
     ) {
         let stack = read(host, service, Group::Account);
         // A stack that is wrong for everybody has findings of its own.
-        let courses = courses(&stack, Group::Account, service, "success", Unknown::Either);
-        if !stack.mistakes.is_empty() || !courses.iter().any(Course::succeeds) {
+        let case = Case { stack: &stack, group: Group::Account, service, ours: "success", unknown: Unknown::Either };
+        if !stack.mistakes.is_empty() || !case.courses().iter().any(Course::succeeds) {
             return;
         }
         let asking = Asking {

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use mytoken_login::RefusalClass;
 
 use super::pam::MODULE;
-use super::pam_stack::{Group, ModuleLine, Stack, value_named};
+use super::pam_stack::{Action, Group, ModuleLine, Stack, value_named};
 
 /// Modules that ask for a password. Somebody who has a token has none.
 pub(super) const PASSWORD: [&str; 6] = ["pam_unix", "pam_sss", "pam_krb5", "pam_ldap", "pam_userdb", "pam_winbind"];
@@ -42,6 +42,9 @@ const WITHOUT_AUTH: [&str; 11] = [
     "pam_umask",
     "pam_xauth",
 ];
+
+/// Services that users start, so that `pam_rootok` is not about the process of sshd.
+const OF_USERS: [&str; 2] = ["su", "su-l"];
 
 /// Modules that let each login over ssh pass, and ask for no credential.
 const ASK_NOTHING: [&str; 7] = [
@@ -99,8 +102,10 @@ enum Answer {
 pub(super) struct Course<'a> {
     /// Its return value.
     pub decision: &'static str,
-    /// The lines that libpam came to, in their order.
-    pub asked: Vec<&'a ModuleLine>,
+    /// The lines that libpam came to, in their order, and their answers.
+    asked: Vec<(&'a ModuleLine, &'static str)>,
+    /// Which of the answers that are not certain do not let the login pass, one bit for each.
+    failing: usize,
 }
 
 impl<'a> Course<'a> {
@@ -110,9 +115,16 @@ impl<'a> Course<'a> {
     }
 
     /// The lines before ours; `None` if libpam did not come to it.
-    pub(super) fn before_ours(&self) -> Option<&[&'a ModuleLine]> {
-        let turn = self.asked.iter().position(|asked| asked.name() == MODULE)?;
+    pub(super) fn before_ours(&self) -> Option<&[(&'a ModuleLine, &'static str)]> {
+        let turn = self.asked.iter().position(|(asked, _)| asked.name() == MODULE)?;
         self.asked.get(..turn)
+    }
+
+    /// The last line before this one that libpam came to: where it does not come to this one, that line led past it.
+    pub(super) fn last_before(&self, stack: &'a Stack, line: &ModuleLine) -> Option<&'a ModuleLine> {
+        let before: Vec<&ModuleLine> = stack.lines().take_while(|other| !std::ptr::eq(*other, line)).collect();
+        let is_before = |asked: &&ModuleLine| before.iter().any(|other| std::ptr::eq(*other, *asked));
+        self.asked.iter().rev().map(|(asked, _)| *asked).find(is_before)
     }
 }
 
@@ -162,6 +174,8 @@ fn answer(line: &ModuleLine, group: Group, service: &str) -> Answer {
             let is_met = is_named != (has("notin") || has("!="));
             Answer::Always(if is_met { "success" } else { "auth_err" })
         }
+        // These run as who calls them.
+        "pam_rootok" if OF_USERS.contains(&service) => Answer::Always("auth_err"),
         "pam_usertype" if has("issystem") => Answer::Always("auth_err"),
         // It counts a failure, and refuses only an account that is locked already (SSH-41).
         "pam_faillock" if is_auth && has("authfail") => Answer::Always("ignore"),
@@ -181,42 +195,77 @@ fn answer(line: &ModuleLine, group: Group, service: &str) -> Answer {
     }
 }
 
-/// What a stack can do with a login over ssh of somebody whose only credential is a token, to which our module returns `ours`: once for
-/// each combination of the answers that are not certain. In the first one all of these modules let the login pass.
-pub(super) fn courses<'a>(
-    stack: &'a Stack,
-    group: Group,
-    service: &str,
-    ours: &'static str,
-    unknown: Unknown,
-) -> Vec<Course<'a>> {
-    let is_open = |line: &&ModuleLine| match answer(line, group, service) {
-        Answer::Always(_) => false,
-        Answer::Either(_) => true,
-        Answer::Unknown => unknown == Unknown::Either,
-    };
-    let open: Vec<&ModuleLine> =
-        stack.lines().filter(|line| line.name() != MODULE).filter(is_open).take(MOST_OPEN_LINES).collect();
-    let course = |failing: usize| {
+/// A login over ssh of somebody whose only credential is a token, and how a stack is asked about it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Case<'a> {
+    pub stack: &'a Stack,
+    pub group: Group,
+    pub service: &'a str,
+    /// What our module returns.
+    pub ours: &'static str,
+    pub unknown: Unknown,
+}
+
+impl<'a> Case<'a> {
+    /// What the stack can do: once for each combination of the answers that are not certain. In the first one all of these modules let the
+    /// login pass.
+    pub(super) fn courses(&self) -> Vec<Course<'a>> {
+        (0..1_usize << self.open().len()).map(|failing| self.course(failing, None)).collect()
+    }
+
+    /// The line to which the decision of a course is due: the first without which it would be another. Two can do the same; then it is the
+    /// first that refuses, or the last that lets pass.
+    pub(super) fn due_to(&self, course: &Course<'a>) -> Option<&'a ModuleLine> {
+        let asked = || course.asked.iter().filter(|(line, _)| line.name() != MODULE);
+        let decides = |line: &&ModuleLine| self.course(course.failing, Some(line)).succeeds() != course.succeeds();
+        if let Some(line) = asked().map(|(line, _)| *line).find(decides) {
+            return Some(line);
+        }
+        let action = |(line, answer): &(&ModuleLine, &'static str)| line.control.action(answer);
+        if course.succeeds() {
+            let passes = |asked: &&(&ModuleLine, _)| matches!(action(asked), Action::Ok | Action::Done);
+            course.asked.iter().rev().find(passes).map(|(line, _)| *line)
+        } else {
+            let refuses = |asked: &&(&ModuleLine, _)| matches!(action(asked), Action::Bad | Action::Die);
+            course.asked.iter().find(refuses).map(|(line, _)| *line)
+        }
+    }
+
+    /// The lines whose answers are not certain.
+    fn open(&self) -> Vec<&'a ModuleLine> {
+        let is_open = |line: &&ModuleLine| match answer(line, self.group, self.service) {
+            Answer::Always(_) => false,
+            Answer::Either(_) => true,
+            Answer::Unknown => self.unknown == Unknown::Either,
+        };
+        self.stack.lines().filter(|line| line.name() != MODULE).filter(is_open).take(MOST_OPEN_LINES).collect()
+    }
+
+    /// One of the courses. `left_out`: a line that does not count.
+    fn course(&self, failing: usize, left_out: Option<&ModuleLine>) -> Course<'a> {
+        let open = self.open();
         let asked = RefCell::new(Vec::new());
-        let decision = stack.run(|line| {
-            asked.borrow_mut().push(line);
+        let answer = |line: &'a ModuleLine| {
             if line.name() == MODULE {
-                return ours;
+                return self.ours;
             }
             let passes =
                 open.iter().position(|one| std::ptr::eq(*one, line)).is_none_or(|number| (failing >> number) & 1 == 0);
-            match (answer(line, group, service), passes) {
+            match (answer(line, self.group, self.service), passes) {
                 (Answer::Always(value), _) => value,
                 (Answer::Either([first, _]), true) => first,
                 (Answer::Either([_, second]), false) => second,
-                (Answer::Unknown, true) if unknown != Unknown::Fail => "success",
+                (Answer::Unknown, true) if self.unknown != Unknown::Fail => "success",
                 (Answer::Unknown, _) => "auth_err",
             }
+        };
+        let decision = self.stack.run_without(left_out, |line| {
+            let answer = answer(line);
+            asked.borrow_mut().push((line, answer));
+            answer
         });
-        Course { decision, asked: asked.into_inner() }
-    };
-    (0..1_usize << open.len()).map(course).collect()
+        Course { decision, asked: asked.into_inner(), failing }
+    }
 }
 
 #[cfg(test)]
@@ -240,7 +289,8 @@ mod tests {
             let directories = [Path::new("/etc/pam.d")];
             let directories = Directories { services: &directories, includes: &directories };
             let stack = Stack::read(directories, "sshd", Group::Auth, &read);
-            let courses = courses(&stack, Group::Auth, "sshd", "success", unknown);
+            let case = Case { stack: &stack, group: Group::Auth, service: "sshd", ours: "success", unknown };
+            let courses = case.courses();
             let before = |course: &Course<'_>| course.before_ours().map(<[_]>::len);
             courses.iter().map(|course| (course.succeeds(), before(course))).collect::<Vec<_>>()
         };

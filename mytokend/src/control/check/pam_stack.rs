@@ -291,6 +291,15 @@ impl Stack {
     /// `must_fail` when no module decided, or when a jump leads out of the stack.
     #[must_use]
     pub fn run<'a>(&'a self, returns: impl Fn(&'a ModuleLine) -> &'static str) -> &'static str {
+        self.run_without(None, returns)
+    }
+
+    /// The same if this line of the stack, whatever it returns, did not count.
+    pub(super) fn run_without<'a>(
+        &'a self,
+        left_out: Option<&ModuleLine>,
+        returns: impl Fn(&'a ModuleLine) -> &'static str,
+    ) -> &'static str {
         // libpam calls this the impression: no module has decided yet, one succeeded, one failed.
         let (mut decided, mut status) = (None, MUST_FAIL);
         // What libpam remembers at the beginning of each substack, for `reset`.
@@ -303,6 +312,9 @@ impl Stack {
                 outer.push((decided, status));
                 continue;
             };
+            if left_out.is_some_and(|left_out| std::ptr::eq(left_out, line)) {
+                continue;
+            }
             let value = returns(line);
             match line.control.action(value) {
                 Action::Ignore => {}

@@ -51,10 +51,24 @@ fn a_module_before_ours_that_may_refuse_is_no_fault() -> Result<()> {
             site.sh("root", &before(group, line))?.ok()?;
             assert_eq!(findings(site, "")?, (vec![], 0), "{line}");
         }
-        sees_alone(site, "", &before("auth", "sufficient pam_permit.so"), "pam-line-not-reached", 2)?;
-        let members = "sufficient pam_succeed_if.so quiet user ingroup wheel";
-        let found = sees_alone(site, "", &before("auth", members), "pam-refused-token-logs-in", 2)?;
-        assert!(found[0].text.contains("a refused token logs in (user_unknown, auth_err, "), "{found:?}");
+        for (group, line, id, text) in [
+            ("auth", "sufficient pam_permit.so", "pam-login-without-token", "pam_permit.so lets everybody in"),
+            (
+                "auth",
+                "sufficient pam_succeed_if.so quiet user ingroup wheel",
+                "pam-login-without-token",
+                "pam_succeed_if.so lets some people in",
+            ),
+            ("auth", "required pam_deny.so", "pam-accepted-token-refused", "refuses it"),
+            ("account", "sufficient pam_permit.so", "pam-line-not-reached", "after pam_permit.so in"),
+        ] {
+            let found = sees_alone(site, "", &before(group, line), id, 2)?;
+            assert!(found[0].text.contains(text), "{found:?}");
+            // The command opens the line that does it.
+            let shows = "edit() { sed -n \"${1#+}p\" \"$2\"; }; EDITOR=edit";
+            let shown = site.sh("root", &format!("{shows}; {}", found[0].fix))?.ok()?.stdout;
+            assert_eq!(shown.trim_end(), format!("{group} {line}"), "{found:?}");
+        }
         Ok(())
     })
 }

@@ -256,14 +256,135 @@ fn each_fault_of_a_stack_is_found_alone() {
         (ours, &before("sufficient pam_radius_auth.so")[..], ""),
         (ours, &before("requisite pam_radius_auth.so")[..], ""),
         (ours, &before("sufficient pam_env.so")[..], ""),
-        (ours, &before("sufficient pam_permit.so")[..], "pam-line-not-reached"),
-        (ours, &before("sufficient pam_rootok.so")[..], "pam-line-not-reached"),
+        (ours, &before("sufficient pam_permit.so")[..], "pam-login-without-token"),
+        (ours, &before("sufficient pam_rootok.so")[..], "pam-login-without-token"),
+        (ours, &before("requisite pam_deny.so")[..], "pam-line-not-reached"),
         (ours, &before("required pam_motd.so")[..], "pam-accepted-token-refused"),
-        (ours, &before("sufficient pam_succeed_if.so user ingroup wheel")[..], "pam-refused-token-logs-in"),
+        (ours, &before("sufficient pam_succeed_if.so user ingroup wheel")[..], "pam-login-without-token"),
     ] {
         let found = found_in("/etc/pam.d", from, to);
         let ids: Vec<&str> = found.iter().filter_map(|finding| finding.id.as_deref()).collect();
         assert_eq!(ids, Vec::from_iter((!id.is_empty()).then_some(id)), "{to}");
         assert!(found.iter().all(|finding| finding.fix.is_some()), "{found:?}");
     }
+}
+
+/// The line to which it is due can be in another file than ours.
+#[test]
+fn the_line_that_opens_or_closes_a_stack_is_named_and_opened() {
+    let includes = "@include common-auth\n@include common-account\n@include common-session\n";
+    let auth = "/etc/pam.d/common-auth:2";
+    let account = "/etc/pam.d/common-account:5";
+    let past = format!("without a token: libpam does not come to pam_mytoken.so in {auth}");
+    for (first, id, text) in [
+        ("auth sufficient pam_permit.so", "pam-login-without-token", format!("pam_permit.so lets everybody in {past}")),
+        (
+            "auth [success=4 default=ignore] pam_shells.so",
+            "pam-login-without-token",
+            format!("pam_shells.so lets everybody in {past}"),
+        ),
+        (
+            "auth sufficient pam_access.so",
+            "pam-login-without-token",
+            format!("pam_access.so lets some people in {past}"),
+        ),
+        (
+            "auth required pam_deny.so",
+            "pam-accepted-token-refused",
+            "pam_deny.so in /etc/pam.d/sshd:1 refuses it".to_owned(),
+        ),
+        (
+            "auth required pam_motd.so",
+            "pam-accepted-token-refused",
+            "pam_motd.so in /etc/pam.d/sshd:1 refuses it".to_owned(),
+        ),
+        (
+            "auth requisite pam_deny.so",
+            "pam-line-not-reached",
+            format!(
+                "{auth}: libpam never comes to this line of the auth stack after pam_deny.so in /etc/pam.d/sshd:1:"
+            ),
+        ),
+        (
+            "auth [default=2] pam_env.so",
+            "pam-line-not-reached",
+            format!("{auth}: libpam never comes to this line of the auth stack after pam_env.so in /etc/pam.d/sshd:1:"),
+        ),
+        (
+            "account required pam_deny.so",
+            "pam-accepted-token-refused",
+            "pam_deny.so in /etc/pam.d/sshd:1 refuses it".to_owned(),
+        ),
+        (
+            "account sufficient pam_permit.so",
+            "pam-line-not-reached",
+            format!(
+                "{account}: libpam never comes to this line of the account stack after pam_permit.so in /etc/pam.d/sshd:1:"
+            ),
+        ),
+        (
+            "session sufficient pam_permit.so",
+            "pam-line-not-reached",
+            "/etc/pam.d/common-session:7: libpam never comes to this line of the session stack after pam_permit.so"
+                .to_owned(),
+        ),
+    ] {
+        let found = found_of(managed(Some(&format!("{first}\n{includes}"))));
+        let [finding] = &found[..] else { panic!("{first}: {found:?}") };
+        assert_eq!(finding.id.as_deref(), Some(id), "{first}: {finding:?}");
+        assert!(finding.text.contains(&text), "{first}: {}", finding.text);
+        assert!(
+            id != "pam-login-without-token" || finding.text.starts_with("/etc/pam.d/sshd:1: "),
+            "{first}: {}",
+            finding.text
+        );
+        assert_eq!(finding.fix.as_deref(), Some("${EDITOR:-vi} +1 /etc/pam.d/sshd"), "{first}");
+    }
+    // Behind our line, in another file: the fallback of pam-auth-update is not reached then.
+    let mut files = managed(Some(
+        "@include common-auth\nauth required pam_permit.so\n@include common-account\n@include common-session\n",
+    ));
+    let ours = "auth [success=done user_unknown=ignore default=die] pam_mytoken.so services=sshd\n";
+    files.insert("/etc/pam.d/common-auth".into(), ours.to_owned());
+    let found = found_of(files.clone());
+    let open = "no later line asks for another credential; pam_permit.so in /etc/pam.d/sshd:2 lets it in";
+    assert!(found.len() == 1 && found[0].text.ends_with(open), "{found:?}");
+    assert_eq!(found[0].fix.as_deref(), Some("${EDITOR:-vi} +2 /etc/pam.d/sshd"));
+    let required = ours.replace("success=done", "success=ok");
+    files.insert("/etc/pam.d/common-auth".into(), required);
+    let sshd = files.get_mut(Path::new("/etc/pam.d/sshd")).unwrap();
+    *sshd = sshd.replace("pam_permit", "pam_deny");
+    let found = found_of(files.clone());
+    assert!(
+        found.len() == 1 && found[0].text.ends_with("asks for more, pam_deny.so in /etc/pam.d/sshd:2"),
+        "{found:?}"
+    );
+    assert_eq!(found[0].fix.as_deref(), Some("${EDITOR:-vi} +2 /etc/pam.d/sshd"));
+    files.insert("/etc/pam.d/common-auth".into(), ours.replace("success=done", "success=bad"));
+    *files.get_mut(Path::new("/etc/pam.d/sshd")).unwrap() = includes.to_owned();
+    let found = found_of(files);
+    assert!(found.len() == 1 && found[0].text.ends_with("the control field of this line does not let it"), "{found:?}");
+    assert_eq!(found[0].fix.as_deref(), Some("${EDITOR:-vi} +1 /etc/pam.d/common-auth"));
+}
+
+#[test]
+fn a_stack_without_our_line_that_asks_for_nothing_is_told_as_open() {
+    let ids = |auth: &str| {
+        let found = found_of(managed(Some(&format!("{auth}@include common-account\n@include common-session\n"))));
+        found.into_iter().map(|finding| format!("{} {}", finding.id.unwrap(), finding.text)).collect::<Vec<_>>()
+    };
+    let open = ids("auth required pam_shells.so\nauth sufficient pam_permit.so\nauth required pam_unix.so\n");
+    assert!(open.len() == 2 && open[0].starts_with("pam-auth-missing "), "{open:?}");
+    assert_eq!(open[1], "pam-login-without-token /etc/pam.d/sshd:2: pam_permit.so lets everybody in without a token");
+    for closed in ["auth required pam_unix.so\n", "auth sufficient pam_radius_auth.so\nauth requisite pam_deny.so\n"] {
+        assert_eq!(ids(closed).len(), 1, "{closed}");
+    }
+    // Who calls su is root for it, and not for sshd.
+    let su = format!("auth sufficient pam_rootok.so\n{}", &managed(None)[Path::new("/etc/pam.d/other")]);
+    let mut files: HashMap<_, _> =
+        managed(None).into_iter().map(|(path, text)| (path, text.replace("sshd", "su"))).collect();
+    files.insert("/etc/pam.d/su".into(), su);
+    let mut findings = Findings::default();
+    findings.pam(&Files(files), "su", Path::new(DIRECTORY), Some(&["su".to_owned()]));
+    assert_eq!(findings.problems().count(), 0, "{findings:?}");
 }
