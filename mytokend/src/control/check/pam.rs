@@ -10,6 +10,7 @@ use super::Findings;
 use super::configuration::{edit, word};
 use super::host::{Host, Ran, module_paths};
 use super::kinds::{self, Kind};
+use super::pam_answers::of_service;
 use super::pam_fixes::missing_line;
 use super::pam_stack::{Action, Directories, Group, ModuleLine, OTHER, Stack};
 
@@ -38,7 +39,7 @@ impl Findings {
         // What such stacks decide is due to these lines.
         let mut undecided = self.line_ends([&auth, &account, &session]);
         self.mistakes([&auth.1, &account.1, &session.1]);
-        undecided.extend(self.jumps_out([&auth, &account, &session]));
+        undecided.extend(self.jumps_out([&auth, &account, &session], service));
         for (stack, kind, effect) in [
             (&auth, kinds::PAM_AUTH, "tokens are not asked for"),
             (&account, kinds::PAM_ACCOUNT, "a token that expired during the login is not refused"),
@@ -56,9 +57,10 @@ impl Findings {
                         format!(" ({} has no line of this group, so libpam takes those of {OTHER})", file.display())
                     });
                     let text = format!(
-                        "the {} stack of {service} has no {MODULE}.so: {effect}{}",
+                        "the {} stack of {service} has no {MODULE}.so: {effect}{}{}",
                         group.name(),
-                        of_other.unwrap_or_default()
+                        of_other.unwrap_or_default(),
+                        left_condition(stack, service)
                     );
                     let stacks = [&auth, &account, &session];
                     let fix = missing_line(self.package_tool, kind, host, service, *group, &stacks);
@@ -115,10 +117,10 @@ impl Findings {
     }
 
     /// Adds the lines that can jump out of their stack. Returns the groups that have such lines.
-    fn jumps_out(&mut self, stacks: [&(Group, Stack); 3]) -> Vec<Group> {
+    fn jumps_out(&mut self, stacks: [&(Group, Stack); 3], service: &str) -> Vec<Group> {
         let mut groups = Vec::new();
         for (group, stack) in stacks {
-            for (line, count) in stack.jumps_out() {
+            for (line, count) in stack.jumps_out(|line| of_service(line, service)) {
                 let text = format!(
                     "{}: {} can jump over {count} lines, and fewer follow in the {} stack: libpam then fails the whole stack",
                     line.place,
@@ -185,6 +187,18 @@ impl Findings {
             self.add_fixed(kind, format!("{}: {} {text}", line.place, line.module), fix);
         }
     }
+}
+
+/// A sentence about a line that was the condition for our one: for other services it jumps over a line that is missing.
+fn left_condition(stack: &Stack, service: &str) -> String {
+    let jumps = stack.jumps_out(|_| None).find(|(line, _)| of_service(line, service) == Some("success"));
+    let said = |(line, _): (&ModuleLine, _)| {
+        format!(
+            "; {} is there without the line that it is for, so libpam refuses all logins of other services",
+            line.place
+        )
+    };
+    jumps.map(said).unwrap_or_default()
 }
 
 pub(super) fn read(host: &dyn Host, service: &str, group: Group) -> Stack {

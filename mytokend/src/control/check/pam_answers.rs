@@ -72,6 +72,9 @@ const CONDITIONS: [(&str, [&str; 2]); 10] = [
     ("pam_usertype", ["success", "auth_err"]),
 ];
 
+/// Words of `pam_succeed_if` that are no conditions.
+const FLAGS: [&str; 6] = ["audit", "debug", "quiet", "quiet_fail", "quiet_success", "use_uid"];
+
 /// Most lines of a stack that are tried with both answers, in all combinations. Real stacks have fewer.
 const MOST_OPEN_LINES: usize = 8;
 
@@ -162,18 +165,46 @@ pub fn answers(line: &ModuleLine, group: Group, service: &str) -> Option<[&'stat
     }
 }
 
+/// What `pam_succeed_if` says about the service alone: whether its conditions are met; `None` if another one decides.
+fn is_met(line: &ModuleLine, service: &str) -> Option<bool> {
+    // Flags may stand before and between the conditions, which have three words each.
+    let words: Vec<&str> = line.arguments.iter().map(String::as_str).filter(|word| !FLAGS.contains(word)).collect();
+    let mut met = Some(true);
+    for condition in words.chunks(3) {
+        let holds = match condition {
+            ["service", "=", name] => Some(*name == service),
+            ["service", "!=", name] => Some(*name != service),
+            ["service", "=~", pattern] => glob::Pattern::new(pattern).ok().map(|pattern| pattern.matches(service)),
+            ["service", "!~", pattern] => glob::Pattern::new(pattern).ok().map(|pattern| !pattern.matches(service)),
+            ["service", "in", names] => Some(names.split(':').any(|name| name == service)),
+            ["service", "notin", names] => Some(names.split(':').all(|name| name != service)),
+            _ => None,
+        };
+        match holds {
+            Some(false) => return Some(false),
+            Some(true) => {}
+            None => met = None,
+        }
+    }
+    met
+}
+
+/// The only value with which libpam goes on after a line in a login to this service, if the line is a condition about the service.
+pub(super) fn of_service(line: &ModuleLine, service: &str) -> Option<&'static str> {
+    let is_met = if line.name() == "pam_succeed_if" { is_met(line, service)? } else { return None };
+    Some(if is_met { "success" } else { "auth_err" })
+}
+
 /// What another module than ours answers to somebody who has no password.
 fn answer(line: &ModuleLine, group: Group, service: &str) -> Answer {
     let has = |word: &str| line.arguments.iter().any(|argument| argument == word);
     let is_auth = group == Group::Auth;
+    // A condition for our line, which a login over ssh fulfils.
+    if let Some(value) = of_service(line, service) {
+        return Answer::Always(value);
+    }
     match line.name() {
         "pam_deny" => Answer::Always("auth_err"),
-        // A condition for our line, which a login over ssh fulfils.
-        "pam_succeed_if" if has("service") => {
-            let is_named = line.arguments.iter().any(|argument| argument.split(':').any(|name| name == service));
-            let is_met = is_named != (has("notin") || has("!="));
-            Answer::Always(if is_met { "success" } else { "auth_err" })
-        }
         // These run as who calls them.
         "pam_rootok" if OF_USERS.contains(&service) => Answer::Always("auth_err"),
         "pam_usertype" if has("issystem") => Answer::Always("auth_err"),
@@ -280,6 +311,36 @@ mod tests {
         assert_eq!(without_token().count(), RefusalClass::ALL.len());
         assert_eq!(value_named("PAM_AUTHINFO_UNAVAIL"), Some("authinfo_unavail"));
         assert_eq!([value_named("PAM_NOSUCH"), value_named("auth_err")], [None, None]);
+    }
+
+    #[test]
+    fn conditions_about_the_service_are_certain() {
+        for (conditions, value) in [
+            ("service = sshd", Some("success")),
+            ("quiet service = sshd use_uid", Some("success")),
+            ("service = su:sshd", Some("auth_err")),
+            ("service in su:sshd", Some("success")),
+            ("service notin su:sshd", Some("auth_err")),
+            ("service != sshd", Some("auth_err")),
+            ("service =~ ssh*", Some("success")),
+            ("service !~ ssh*", Some("auth_err")),
+            ("service = su user ingroup x", Some("auth_err")),
+            // Whether these hold depends on the account.
+            ("service = sshd user ingroup x", None),
+            ("user ingroup service", None),
+            ("user = sshd", None),
+        ] {
+            let line = ModuleLine {
+                place: String::new(),
+                control: super::super::pam_stack::Control::parse("required").unwrap(),
+                module: "pam_succeed_if.so".to_owned(),
+                arguments: conditions.split(' ').map(str::to_owned).collect(),
+                may_be_missing: false,
+            };
+            assert_eq!(of_service(&line, "sshd"), value, "{conditions}");
+            let either = value.map_or(["success", "auth_err"], |value| [value; 2]);
+            assert_eq!(answers(&line, Group::Auth, "sshd"), Some(either), "{conditions}");
+        }
     }
 
     #[test]

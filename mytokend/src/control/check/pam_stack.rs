@@ -277,13 +277,21 @@ impl Stack {
         })
     }
 
-    /// The lines that can jump over more lines than follow, and over how many. libpam then fails the stack.
-    pub fn jumps_out(&self) -> impl Iterator<Item = (&ModuleLine, usize)> {
+    /// The lines that can jump over more lines than follow, and over how many. libpam then fails the stack. `certain`: what a line
+    /// returns, if it is always the same.
+    pub(super) fn jumps_out(
+        &self,
+        certain: impl Fn(&ModuleLine) -> Option<&'static str>,
+    ) -> impl Iterator<Item = (&ModuleLine, usize)> {
         let steps = self.steps.iter().enumerate();
-        steps.filter_map(|(at, (level, step))| {
+        steps.filter_map(move |(at, (level, step))| {
             let Step::Module(line) = step else { return None };
             let leads_out = |count: &usize| self.jump(at + 1, *level, *count).is_none();
-            line.control.jumps().find(leads_out).map(|count| (line, count))
+            let count = match certain(line) {
+                Some(value) => line.control.jump(value).filter(leads_out),
+                None => line.control.jumps().find(leads_out),
+            };
+            Some((line, count?))
         })
     }
 

@@ -34,6 +34,34 @@ fn a_missing_line_of_a_stack_for_tokens_and_keys_comes_back_once() -> Result<()>
     })
 }
 
+const PROFILES: [(&str, &str); 2] = [
+    ("mytoken", include_str!("../../../../packaging/pam-configs/mytoken")),
+    ("mytoken-session", include_str!("../../../../packaging/pam-configs/mytoken-session")),
+];
+
+/// The line before ours, a condition for it, stays. pam-auth-update brings ours back.
+#[test]
+fn a_missing_line_of_pam_auth_update_comes_back() -> Result<()> {
+    story(Options { nodes: 1, ..Options::new()? }, |site| {
+        healthy(site)?;
+        for (profile, text) in PROFILES {
+            site.write(&format!("/usr/share/pam-configs/{profile}"), text, "0644")?;
+        }
+        let update = "pam-auth-update --enable mytoken mytoken-session";
+        site.sh("root", &format!("printf '@include common-%s\\n' auth account session >{STACK}"))?.ok()?;
+        site.sh("root", &format!("export DEBIAN_FRONTEND=noninteractive; {update}"))?.ok()?;
+        assert_eq!(findings(site, "")?, (vec![], 0));
+        for (group, status) in [("auth", 2), ("account", 2), ("session", 1)] {
+            let break_it = format!("sed -i '/pam_mytoken/d' /etc/pam.d/common-{group}");
+            let found = sees_alone(site, "", &break_it, &format!("pam-{group}-missing"), status)?;
+            assert_eq!(found[0].fix, update, "{group}");
+            site.sh("root", &format!("export DEBIAN_FRONTEND=noninteractive; {update}"))?.ok()?;
+            assert_eq!(findings(site, "")?, (vec![], 0), "{group}");
+        }
+        Ok(())
+    })
+}
+
 /// Modules that are not known may refuse, so the login comes to the line after them.
 #[test]
 fn a_module_before_ours_that_may_refuse_is_no_fault() -> Result<()> {

@@ -388,3 +388,28 @@ fn a_stack_without_our_line_that_asks_for_nothing_is_told_as_open() {
     findings.pam(&Files(files), "su", Path::new(DIRECTORY), Some(&["su".to_owned()]));
     assert_eq!(findings.problems().count(), 0, "{findings:?}");
 }
+
+/// The line that goes with it, which is a condition, stays.
+#[test]
+fn a_line_that_is_missing_in_what_pam_auth_update_writes_comes_back_with_it() {
+    let includes = "@include common-auth\n@include common-account\n@include common-session\n";
+    for (group, place) in [("auth", None), ("account", Some(4)), ("session", Some(6))] {
+        let mut files = managed(Some(includes));
+        let text = files.get_mut(Path::new(&format!("/etc/pam.d/common-{group}"))).unwrap();
+        *text = text.lines().filter(|line| !line.contains("pam_mytoken")).map(|line| format!("{line}\n")).collect();
+        let found = found_of(files.clone());
+        let [finding] = &found[..] else { panic!("{group}: {found:?}") };
+        assert_eq!(finding.id, Some(format!("pam-{group}-missing")), "{finding:?}");
+        assert_eq!(finding.fix.as_deref(), Some("pam-auth-update --enable mytoken mytoken-session"), "{group}");
+        let left =
+            place.map(|line| format!("; /etc/pam.d/common-{group}:{line} is there without the line that it is for, "));
+        assert_eq!(finding.text.contains("is there without"), left.is_some(), "{finding:?}");
+        assert!(finding.text.contains(&left.unwrap_or_default()), "{finding:?}");
+        // A stack of another service that fails of itself.
+        for (_, text) in files.iter_mut() {
+            *text = text.replace("service = sshd", "service = login");
+        }
+        let found = found_of(files);
+        assert_eq!(found.iter().any(|finding| finding.id.as_deref() == Some("pam-jump")), place.is_some(), "{found:?}");
+    }
+}

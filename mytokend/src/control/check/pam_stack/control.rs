@@ -90,6 +90,11 @@ impl Control {
         actions.filter_map(|action| if let Action::Jump(count) = action { Some(count) } else { None })
     }
 
+    /// Over how many lines it jumps when the module returns `value`.
+    pub(super) fn jump(&self, value: &str) -> Option<usize> {
+        if let Action::Jump(count) = self.action(value) { Some(count) } else { None }
+    }
+
     pub(in super::super) fn parse(field: &str) -> Option<Self> {
         let fine = [("success", Action::Ok), ("new_authtok_reqd", Action::Ok)];
         let done = [("success", Action::Done), ("new_authtok_reqd", Action::Done)];
