@@ -36,6 +36,7 @@ mod pam_files;
 mod pam_fixes;
 mod pam_module;
 mod pam_service;
+mod pam_session;
 pub mod pam_stack;
 mod plugin;
 mod plugin_fixes;

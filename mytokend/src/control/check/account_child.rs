@@ -46,7 +46,10 @@ pub(super) fn ask(question: &AccountQuestion<'_>, longest: Duration) -> Result<A
     let directory = directory.map_err(|error| not_asked(format!("/run cannot be written: {error}")))?;
     let line = question.line;
     // The stack returns what the line returns.
-    let stack = format!("account [success=ok default=ok] {} {}\n", line.module, line.arguments.join(" "));
+    let argument =
+        |argument: &String| if argument.contains([' ', '\t']) { format!("[{argument}]") } else { argument.clone() };
+    let arguments: Vec<String> = line.arguments.iter().map(argument).collect();
+    let stack = format!("account [success=ok default=ok] {} {}\n", line.module, arguments.join(" "));
     // libpam logs an error without the second file.
     for (name, text) in [(question.service, stack.as_str()), ("other", "account required pam_deny.so\n")] {
         std::fs::write(directory.path().join(name), text)

@@ -116,7 +116,7 @@ kinds! {
     PAM_ARGUMENT: "pam-argument", "PAM", Warning, "";
     /// The session line comes before `pam_systemd`.
     PAM_ORDER: "pam-session-order", "PAM", Warning, "";
-    /// `user_readenv=1`.
+    /// A line of `pam_env` reads a file of the user (`user_readenv`), which can hide or replace the session's token.
     PAM_USER_ENVIRONMENT: "pam-user-environment", "PAM", Warning, "";
     /// There is no `mytoken.toml`.
     CONFIGURATION_MISSING: "configuration-missing", "configuration", Error, "test -e /etc/mytoken/mytoken.toml || install -D -m 0644 /usr/share/mytoken/samples/mytoken.toml /etc/mytoken/mytoken.toml   # then write your URLs into it";

@@ -9,7 +9,7 @@ use mytoken_wire::printable;
 use super::Findings;
 use super::configuration::{edit, word};
 use super::host::{Host, Ran, module_paths};
-use super::kinds::{self, Kind};
+use super::kinds;
 use super::pam_answers::of_service;
 use super::pam_fixes::missing_line;
 use super::pam_stack::{Action, Directories, Group, ModuleLine, OTHER, Stack};
@@ -75,6 +75,7 @@ impl Findings {
         }
         self.pam_files(host, [&auth.1, &account.1, &session.1]);
         self.session_order(&session.1);
+        self.user_environment(&auth.1, &session.1, service);
         self.arguments([&auth.1, &account.1, &session.1], dir);
         if let Some(listed) = listed {
             self.served(&auth.1, service, listed);
@@ -163,29 +164,6 @@ impl Findings {
             }
         }
         misspelt
-    }
-
-    fn session_order(&mut self, session: &Stack) {
-        let at = |name: &str| session.lines().position(|line| line.name() == name);
-        let Some(own) = at(MODULE) else { return };
-        if at("pam_systemd").is_some_and(|systemd| own < systemd) {
-            let effect = "comes before pam_systemd: the session is not complete yet";
-            self.add_line(kinds::PAM_ORDER, session, own, effect, "move the line to the end of the session lines");
-        }
-        let read_by_users = session.lines().position(|line| {
-            line.name() == "pam_env" && line.arguments.iter().any(|argument| argument == "user_readenv=1")
-        });
-        if let Some(line) = read_by_users {
-            let effect = "lets ~/.pam_environment set variables: a user's own file can hide the session's token";
-            self.add_line(kinds::PAM_USER_ENVIRONMENT, session, line, effect, "remove user_readenv=1");
-        }
-    }
-
-    fn add_line(&mut self, kind: Kind, stack: &Stack, number: usize, text: &str, change: &str) {
-        if let Some(line) = stack.lines().nth(number) {
-            let fix = format!("{}   # {change}", edit(&line.place));
-            self.add_fixed(kind, format!("{}: {} {text}", line.place, line.module), fix);
-        }
     }
 }
 

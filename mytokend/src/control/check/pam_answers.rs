@@ -123,6 +123,11 @@ impl<'a> Course<'a> {
         self.asked.get(..turn)
     }
 
+    /// Whether libpam came to this line.
+    pub(super) fn comes_to(&self, line: &ModuleLine) -> bool {
+        self.asked.iter().any(|(asked, _)| std::ptr::eq(*asked, line))
+    }
+
     /// The last line before this one that libpam came to: where it does not come to this one, that line led past it.
     pub(super) fn last_before(&self, stack: &'a Stack, line: &ModuleLine) -> Option<&'a ModuleLine> {
         let before: Vec<&ModuleLine> = stack.lines().take_while(|other| !std::ptr::eq(*other, line)).collect();

@@ -455,7 +455,9 @@ fn parse_line(line: &str) -> Result<Parsed, String> {
     }
     let control =
         Control::parse(field).ok_or_else(|| format!("the control field {} cannot be read", field.escape_debug()))?;
-    Ok(Parsed::Module { group, may_be_missing, control, module, arguments: words.map(str::to_owned).collect() })
+    // Brackets hold an argument with blanks together, and do not belong to it.
+    let bare = |word: &str| word.strip_prefix('[').and_then(|word| word.strip_suffix(']')).unwrap_or(word).to_owned();
+    Ok(Parsed::Module { group, may_be_missing, control, module, arguments: words.map(bare).collect() })
 }
 
 #[cfg(test)]

@@ -91,6 +91,9 @@ const BROKEN: &[(&str, &str, i32)] = &[
         "pam-user-environment",
         1,
     ),
+    // Before our line it can change the variable by which this one finds the token, after it those that this one sets.
+    ("echo 'session required pam_env.so user_readenv=2' >>STACK", "pam-user-environment", 1),
+    ("sed -i '0,/^auth/s//auth required pam_env.so user_readenv=1\\n&/' STACK", "pam-user-environment", 1),
     ("mv /usr/lib/x86_64-linux-gnu/security/pam_mytoken.so /root/", "pam-module-file", 2),
     // libpam cannot load these.
     ("cd /usr/lib/x86_64-linux-gnu/security && mv pam_mytoken.so /root/ && : >pam_mytoken.so", "pam-module-file", 2),
@@ -135,6 +138,7 @@ const LEGAL: &[&str] = &[
     "printf 'Match LocalPort 2222\n KbdInteractiveAuthentication no\nMatch all\n' >/etc/ssh/sshd_config.d/01-broken.conf",
     "sed -i 's/^account/-ACCOUNT/; s/^@include/@INCLUDE/; s/success=/success = /' STACK",
     "mv STACK /usr/lib/pam.d/",
+    "echo 'session required pam_env.so user_readenv=1 user_readenv=0' >>STACK",
     // For groups of which the service has no line, libpam takes this file (SSH-42).
     "mv /etc/pam.d/other /root/other; mv STACK /etc/pam.d/other",
     "mv /etc/pam.d/other /root/other; cp STACK /etc/pam.d/other; sed -i '/^auth/d' STACK",
