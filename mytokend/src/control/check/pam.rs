@@ -172,7 +172,7 @@ fn left_condition(stack: &Stack, service: &str) -> String {
     let jumps = stack.jumps_out(|_| None).find(|(line, _)| of_service(line, service) == Some("success"));
     let said = |(line, _): (&ModuleLine, _)| {
         format!(
-            "; {} is there without the line that it is for, so libpam refuses all logins of other services",
+            "; {} is there without the line that it is for: libpam fails the stacks of other services that have it",
             line.place
         )
     };

@@ -402,7 +402,7 @@ fn a_line_that_is_missing_in_what_pam_auth_update_writes_comes_back_with_it() {
         assert_eq!(finding.id, Some(format!("pam-{group}-missing")), "{finding:?}");
         assert_eq!(finding.fix.as_deref(), Some("pam-auth-update --enable mytoken mytoken-session"), "{group}");
         let left =
-            place.map(|line| format!("; /etc/pam.d/common-{group}:{line} is there without the line that it is for, "));
+            place.map(|line| format!("; /etc/pam.d/common-{group}:{line} is there without the line that it is for: "));
         assert_eq!(finding.text.contains("is there without"), left.is_some(), "{finding:?}");
         assert!(finding.text.contains(&left.unwrap_or_default()), "{finding:?}");
         // A stack of another service that fails of itself.
