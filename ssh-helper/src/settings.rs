@@ -81,13 +81,13 @@ impl HelperSettings {
     pub fn load() -> Result<Self, Error> {
         let home = home_directory()?;
         let directory = home.join(".config/mytoken");
-        let user = if directory.join("config.toml").exists() {
+        let user = if is_there(&directory.join("config.toml")) {
             config::read(&directory, "config", FileTrust::user(geteuid().as_raw()))?
         } else {
             UserConfig::default()
         };
         let dir = Path::new(config::DIRECTORY);
-        let site = if dir.join("mytoken.toml").exists() { Some(Shared::load(dir, FileTrust::ROOT)?) } else { None };
+        let site = if is_there(&dir.join("mytoken.toml")) { Some(Shared::load(dir, FileTrust::ROOT)?) } else { None };
         Ok(Self { user, site, home })
     }
 
@@ -252,6 +252,11 @@ fn matches_pattern(pattern: &str, name: &str) -> bool {
             _ => false,
         },
     }
+}
+
+/// Whether there is a file, or a link: without its target nobody knows what the file says.
+fn is_there(path: &Path) -> bool {
+    path.exists() || path.is_symlink()
 }
 
 #[cfg(test)]

@@ -21,4 +21,4 @@ pub use issuer::{
 };
 pub use shared::{DIRECTORY, HttpSection, ServerSettings, Shared, invalid};
 pub use source::{ConfigPlaces, EntryPlace, KeyError, read, read_key, read_key_leniently, read_list_leniently};
-pub use trust::FileTrust;
+pub use trust::{FileTrust, is_missing};

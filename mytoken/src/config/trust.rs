@@ -10,7 +10,7 @@ mod file_trust;
 mod path_walk;
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +46,17 @@ impl FileTrust {
         })
     }
 
+    /// As [`Self::read`]; `None` if there is no file, not even a link.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_optional(self, path: &Path) -> Result<Option<String>, ConfigError> {
+        match open_checked(self, path)? {
+            Found::Missing(_) => Ok(None),
+            _ => self.read(path).map(Some),
+        }
+    }
+
     /// As [`Self::read`], but accepts bytes that are not UTF-8. For files of which the other lines must still be read.
     ///
     /// # Errors
@@ -54,7 +65,7 @@ impl FileTrust {
         let file = match open_checked(self, path)? {
             Found::File { file, .. } => file,
             Found::Directory { .. } => return Err(refused(path, "it is a directory")),
-            Found::Missing(missing) => return Err(absent(path, &missing)),
+            Found::Missing(missing) | Found::Dangling(missing) => return Err(absent(path, &missing)),
         };
         let mut bytes = Vec::new();
         file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error.to_string()))?;
@@ -62,7 +73,7 @@ impl FileTrust {
     }
 
     /// Reads a file with a secret of at most `limit` bytes, as [`Self::read`]. Besides, other users must have no right to read it, and it
-    /// must have only one name. `None` if there is no file.
+    /// must have only one name. `None` if there is no file, not even a link.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -71,6 +82,7 @@ impl FileTrust {
             Found::File { file, meta } => (file, meta),
             Found::Directory { .. } => return Err(refused(path, "it is a directory")),
             Found::Missing(_) => return Ok(None),
+            Found::Dangling(missing) => return Err(absent(path, &missing)),
         };
         if meta.mode() & 0o7177 != 0 {
             let mode = meta.mode() & 0o7777;
@@ -96,12 +108,13 @@ impl FileTrust {
     /// As [`Self::read`].
     pub fn check_file(self, path: &Path) -> Result<(), ConfigError> {
         match open_checked(self, path)? {
-            Found::Missing(_) | Found::File { .. } => Ok(()),
+            Found::Missing(_) | Found::Dangling(_) | Found::File { .. } => Ok(()),
             Found::Directory { .. } => Err(refused(path, "it is a directory")),
         }
     }
 
-    /// The names in a directory; `None` if the directory does not exist.
+    /// The names in a directory; `None` if the directory does not exist. A link whose target does not exist is an error: nobody knows
+    /// what the directory would say.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -109,6 +122,7 @@ impl FileTrust {
         let failed = |errno: Errno| unreadable(path, &std::io::Error::from(errno).to_string());
         let handle = match open_checked(self, path)? {
             Found::Missing(_) => return Ok(None),
+            Found::Dangling(missing) => return Err(absent(path, &missing)),
             Found::File { .. } => return Err(refused(path, "it is not a directory")),
             Found::Directory { handle, .. } => handle,
         };
@@ -133,9 +147,17 @@ impl FileTrust {
         match open_checked(self, path)? {
             Found::Directory { path, .. } => Ok(path),
             Found::File { .. } => Err(refused(path, "it is not a directory")),
-            Found::Missing(missing) => Err(absent(path, &missing)),
+            Found::Missing(missing) | Found::Dangling(missing) => Err(absent(path, &missing)),
         }
     }
+}
+
+/// Whether there is nothing at `path`: no file, no link, and no link above it whose target is missing.
+#[must_use]
+pub fn is_missing(path: &Path) -> bool {
+    let leads_nowhere = |part: &Path| part.is_symlink() && !part.exists();
+    matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound)
+        && !path.ancestors().any(leads_nowhere)
 }
 
 fn absent(path: &Path, missing: &Path) -> ConfigError {

@@ -3,9 +3,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
 
-use mytoken::config::{FileTrust, Shared};
+use mytoken::config::{FileTrust, Shared, is_missing};
 use mytoken::{ScheduleClock, SystemClock};
 use nix::errno::Errno;
 
@@ -180,11 +179,6 @@ fn jobs_settings(shared: &Shared, dir: &Path, trust: FileTrust) -> Result<Option
     JobsSettings::load(dir, trust, shared).map(Some)
 }
 
-/// Whether there is no file at `path`, not even a symbolic link.
-fn is_missing(path: &Path) -> bool {
-    matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
-}
-
 fn host_name() -> Result<String, Errno> {
     let name = nix::unistd::gethostname()?;
     let name = name.to_string_lossy();
@@ -193,6 +187,8 @@ fn host_name() -> Result<String, Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use mytoken::private_files::Owner;
 

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use mytoken::config::{FileTrust, Shared};
+use mytoken::config::{FileTrust, Shared, is_missing};
 use mytoken::private_files::Owner;
 
 use crate::directories::open_or_make;
@@ -97,7 +97,7 @@ impl Keys {
         }
         match PrivateKey::load(private_file, self.trust) {
             Ok(key) => line(key.id(), format!("private  {}", private_file.display())),
-            Err(_) if !private_file.exists() => {
+            Err(_) if is_missing(private_file) => {
                 line(
                     "--------",
                     format!("private  there is no {}, as on a host without slurmd", private_file.display()),

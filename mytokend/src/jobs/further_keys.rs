@@ -3,11 +3,11 @@
 //! a rotation loses no job that waits, and a restart of the agent forgets none.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use mytoken::Error;
-use mytoken::config::FileTrust;
+use mytoken::config::{FileTrust, is_missing};
 use mytoken::private_files::FileError;
 
 use super::SealError;
@@ -32,8 +32,25 @@ pub struct FurtherKeys {
     pub keys: Vec<(PathBuf, PrivateKey)>,
     /// The ids of retired keys.
     pub retired: BTreeSet<String>,
-    /// Files that cannot be used, each with its reason.
-    pub problems: Vec<SealError>,
+    /// Files that cannot be used.
+    pub problems: Vec<Problem>,
+}
+
+/// A file that cannot be used, or the directory.
+#[derive(Debug)]
+pub struct Problem {
+    /// The file.
+    pub path: PathBuf,
+    /// Why, with the path.
+    pub error: SealError,
+    /// The name that the file should have, if only its name is wrong.
+    pub right_name: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
 }
 
 /// The directory beside `private_key_file`.
@@ -60,7 +77,8 @@ pub fn load(private_key_file: &Path, trust: FileTrust) -> FurtherKeys {
     let directory = directory(private_key_file);
     let entries = match std::fs::read_dir(&directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return found,
+        // A link to nothing is no empty directory: the keys that it stands for are missed.
+        Err(_) if is_missing(&directory) => return found,
         Err(error) => {
             found.problems.push(unusable(&directory, &error.to_string()));
             return found;
@@ -80,17 +98,20 @@ pub fn load(private_key_file: &Path, trust: FileTrust) -> FurtherKeys {
         } else if let Some(id) = name.strip_suffix(KEY) {
             match PrivateKey::load(&path, trust) {
                 Ok(key) if key.id() == id => found.keys.push((path, key)),
-                Ok(key) => found.problems.push(unusable(&path, &format!("it is the key {}; rename it", key.id()))),
-                Err(problem) => found.problems.push(problem),
+                Ok(key) => {
+                    let problem = unusable(&path, &format!("it is the key {}; rename it", key.id()));
+                    found.problems.push(Problem { right_name: Some(format!("{}{KEY}", key.id())), ..problem });
+                }
+                Err(error) => found.problems.push(Problem { path, error, right_name: None }),
             }
         }
     }
     found
 }
 
-fn unusable(path: &Path, reason: &str) -> SealError {
-    let path = path.display().to_string();
-    Error::File(FileError::Unusable { path, reason: reason.to_owned() }).into()
+fn unusable(path: &Path, reason: &str) -> Problem {
+    let error = FileError::Unusable { path: path.display().to_string(), reason: reason.to_owned() };
+    Problem { path: path.to_owned(), error: Error::File(error).into(), right_name: None }
 }
 
 #[cfg(test)]
@@ -130,5 +151,15 @@ mod tests {
             told.iter().any(|line| line.ends_with(&format!("0123abcd.key: it is the key {}; rename it", two.id())))
         );
         assert!(told.len() == 2 && told.iter().any(|line| line.contains("0644")), "{told:?}");
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_not_a_directory_without_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cluster.key");
+        std::os::unix::fs::symlink("gone", directory(&file)).unwrap();
+        let found = load(&file, FileTrust::user(Owner::current().uid));
+        assert_eq!(found.problems.len(), 1);
+        assert!(found.problems[0].to_string().contains("private.d"), "{}", found.problems[0]);
     }
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reads one key on which a decision about people depends: what hides it is an error, and not the same as its absence.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -35,7 +34,7 @@ pub fn read_key<T: DeserializeOwned>(
     let mut files = vec![dir.join(format!("{name}.toml"))];
     files.extend(drop_ins(&dir.join(format!("{name}.d")), trust)?);
     for file in files.iter().rev() {
-        let Some(text) = text_of(file, trust)? else { continue };
+        let Some(text) = trust.read_optional(file)? else { continue };
         let of_file = |problem| KeyError::Value(ConfigError::Invalid { place: file.display().to_string(), problem });
         match parse_key(&text, path) {
             // The parser puts something in the place of a value that it cannot read.
@@ -50,14 +49,6 @@ pub fn read_key<T: DeserializeOwned>(
         }
     }
     Ok(None)
-}
-
-/// The text of a file. `None`: there is none. A link without its target is one.
-fn text_of(file: &Path, trust: FileTrust) -> Result<Option<String>, ConfigError> {
-    match file.symlink_metadata() {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        _ => trust.read(file).map(Some),
-    }
 }
 
 /// Whether a mistake is in a line that names the key.
@@ -135,6 +126,14 @@ mod tests {
         std::fs::remove_file(path("login.d/20.toml")).unwrap();
         mode("login.d", 0o775);
         assert!(is_file_error("login.d"), "{:?}", level());
+        std::fs::remove_dir_all(path("login.d")).unwrap();
+        mode("login.toml", 0o644);
+        symlink("nowhere", path("login.d")).unwrap();
+        assert!(is_file_error("login.d"), "a directory that is a link without a target: {:?}", level());
+        let site = dir.path().join("site");
+        symlink("nowhere", &site).unwrap();
+        let read = read_key::<u32>(&site, "login", me, &["account", "level"]);
+        assert!(matches!(read, Err(KeyError::File(_))), "{read:?}");
     }
 
     #[test]

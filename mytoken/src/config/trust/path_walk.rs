@@ -29,6 +29,9 @@ pub(super) enum Found {
     Directory { handle: OwnedFd, path: PathBuf },
     /// This part of the path does not exist. The directories above it were checked.
     Missing(PathBuf),
+    /// A link of the path leads to this part, which does not exist. So what the link stands for cannot be read, which is not the same as
+    /// that there is nothing.
+    Dangling(PathBuf),
 }
 
 /// A directory of the path.
@@ -47,12 +50,15 @@ struct PathWalk<'a> {
     /// The last link that was followed, for messages.
     link: Option<PathBuf>,
     links: usize,
+    /// How many components follow a link that was met: fewer are ahead when its target was found. Of several links, the least.
+    after_link: Option<usize>,
 }
 
 /// Opens `path`, follows links, and checks every part of it.
 pub(super) fn open_checked(trust: FileTrust, path: &Path) -> Result<Found, ConfigError> {
     let whole = std::path::absolute(path).map_err(|error| unreadable(path, &error.to_string()))?;
-    let mut walk = PathWalk { trust, asked: path, steps: Vec::new(), ahead: Vec::new(), link: None, links: 0 };
+    let mut walk =
+        PathWalk { trust, asked: path, steps: Vec::new(), ahead: Vec::new(), link: None, links: 0, after_link: None };
     walk.add_path(&whole)?;
     while let Some(name) = walk.ahead.pop() {
         if name == ".." {
@@ -104,14 +110,14 @@ impl PathWalk<'_> {
         let path = here.path.join(name);
         match openat(&here.handle, name, DIRECTORY, Mode::empty()) {
             Ok(handle) => return self.enter(handle, path).map(|()| None),
-            Err(Errno::ENOENT) => return Ok(Some(Found::Missing(path))),
+            Err(Errno::ENOENT) => return Ok(Some(self.missing(path))),
             // For a file, and for a link if both flags are set. EMLINK: FreeBSD.
             Err(Errno::ENOTDIR | Errno::ELOOP | Errno::EMLINK) => {}
             Err(errno) => return Err(self.failed(&path, errno)),
         }
         let other = match Entry::open(&here.handle, name) {
             Ok(other) => other,
-            Err(Errno::ENOENT) => return Ok(Some(Found::Missing(path))),
+            Err(Errno::ENOENT) => return Ok(Some(self.missing(path))),
             Err(errno) => return Err(self.failed(&path, errno)),
         };
         if FileMode::of(other.stat()).is_link() {
@@ -132,6 +138,12 @@ impl PathWalk<'_> {
         Ok(Some(Found::File { file, meta }))
     }
 
+    /// What a component that does not exist means. It is not among those that are ahead any more.
+    fn missing(&self, path: PathBuf) -> Found {
+        let is_target = self.after_link.is_some_and(|after| self.ahead.len() >= after);
+        if is_target { Found::Dangling(path) } else { Found::Missing(path) }
+    }
+
     fn enter(&mut self, handle: OwnedFd, path: PathBuf) -> Result<(), ConfigError> {
         let stat = fstat(&handle).map_err(|errno| self.failed(&path, errno))?;
         self.check_stat(PathPart::Directory, &path, &stat)?;
@@ -147,6 +159,8 @@ impl PathWalk<'_> {
         }
         let target = link.target().map_err(|errno| self.failed(&path, errno))?;
         self.link = Some(path);
+        let after = self.ahead.len();
+        self.after_link = Some(self.after_link.map_or(after, |other| other.min(after)));
         self.add_path(Path::new(&target))
     }
 

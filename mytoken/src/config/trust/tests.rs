@@ -250,3 +250,47 @@ fn a_secret_is_read_only_from_a_private_file() {
     fs::hard_link(&file, etc.join("second")).unwrap();
     assert!(me().read_private(&file, 5).is_err(), "two names");
 }
+
+#[test]
+fn a_link_to_nothing_is_not_a_directory_that_does_not_exist() {
+    let (temp, etc, file) = sandbox();
+    let up = temp.path().canonicalize().unwrap();
+    fs::create_dir(up.join("there")).unwrap();
+    for (name, target) in [
+        ("etc/login.d", "../gone"),
+        ("etc/deep.d", "../gone/deeper"),
+        ("etc/twice.d", "login.d"),
+        ("site", "etc"),
+        ("nowhere", "gone"),
+        ("etc/half", "../site/gone.d"),
+        ("etc/there.d", "../there"),
+    ] {
+        symlink(target, up.join(name)).unwrap();
+    }
+    let unreadable = |error: ConfigError, name: &str| {
+        let text = error.to_string();
+        assert!(matches!(error, ConfigError::Unreadable { .. }) && text.contains("gone"), "{name}: {text}");
+    };
+    for name in ["etc/login.d", "etc/deep.d", "etc/twice.d", "etc/half", "nowhere", "nowhere/login.d", "site/login.d"] {
+        unreadable(me().names(&up.join(name)).unwrap_err(), name);
+        unreadable(me().read_private(&up.join(name), 9).unwrap_err(), name);
+        unreadable(me().read_optional(&up.join(name)).unwrap_err(), name);
+    }
+    // What a link leads to is there, and the part after it is not.
+    for name in ["site/missing.d", "etc/there.d/missing", "site/there.d/missing", "missing/login.d"] {
+        assert_eq!(me().names(&up.join(name)).unwrap(), None, "{name}");
+        assert_eq!(me().read_optional(&up.join(name)).unwrap(), None, "{name}");
+    }
+    for (name, missing) in [
+        ("etc/login.toml", false),
+        ("etc/login.d", false),
+        ("nowhere/login.toml", false),
+        ("site/login.toml", false),
+        ("site/missing", true),
+        ("missing", true),
+    ] {
+        assert_eq!(is_missing(&up.join(name)), missing, "{name}");
+    }
+    assert_eq!(me().names(&etc.join("there.d")).unwrap(), Some(vec![]));
+    assert_eq!(me().read_optional(&file).unwrap().as_deref(), Some("x = 1"));
+}

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The findings of `mytokenctl check` about the agent: whether it runs, its version, its keys, its socket and its directory.
 
-use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use mytoken_wire::agent::{AgentError, MissedEnd, MissedRecord as _, MissedStart,
 use mytoken_wire::paths::{JOBS, MISSED, SESSIONS};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
-use super::configuration::word;
+use super::configuration::{exists, word};
 use super::kinds::Kind;
 use super::running::{KeysOnDisk, Running, VERSION, has_systemd, on_host};
 use super::{Findings, Severity, kinds_slurm as kinds};
@@ -45,7 +44,7 @@ impl KeyOnDisk {
     fn of(jobs: Option<&JobsSettings>, trust: FileTrust) -> Self {
         let Some(jobs) = jobs else { return Self::Ids(KeysOnDisk::default()) };
         let file = &jobs.cluster.private_key_file;
-        if matches!(file.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound) {
+        if !exists(file) {
             return Self::Missing;
         }
         Self::Ids(KeysOnDisk::of(&jobs.cluster, trust))

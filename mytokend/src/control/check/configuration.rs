@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Findings about the configuration files: whether the parts that are in use have one, and whether it can be used.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use mytoken::Error;
-use mytoken::config::{ConfigError, FileTrust, Shared};
+use mytoken::config::{ConfigError, FileTrust, Shared, is_missing};
 use mytoken_login::{AccountDatabase, LoginSettings};
 
 pub(super) use mytoken_wire::shell_word as word;
@@ -17,9 +16,9 @@ use crate::jobs::settings::JobsSettings;
 
 const PART: &str = "configuration";
 
-/// Whether there is a file or a symbolic link, even a broken one.
+/// Whether there is a file or a symbolic link, even a broken one, also above it.
 pub(super) fn exists(path: &Path) -> bool {
-    !matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound)
+    !is_missing(path)
 }
 
 /// The command that opens a file at the line of `FILE:LINE`.
@@ -144,13 +143,28 @@ impl Findings {
                 return self.add_fixed(kind, fault.unwrap_or(text), fix.clone());
             }
             Error::Config(ConfigError::Unsafe { file, .. } | ConfigError::Unreadable { file, .. }) => {
-                drop_in_away(Path::new(file)).unwrap_or_else(|| format!("namei -l {}", word(file)))
+                let away = drop_in_away(Path::new(file));
+                away.or_else(|| dangling(Path::new(file))).unwrap_or_else(|| format!("namei -l {}", word(file)))
             }
             Error::Config(ConfigError::Invalid { place, .. }) => edit(place),
             _ => return self.add_kind(kind, text),
         };
         self.add_fixed(kind, text, fix);
     }
+}
+
+/// The command for a link to nothing, also above the file. It shows where the link leads. Without the link, nobody would miss what it stood
+/// for.
+pub(super) fn dangling(file: &Path) -> Option<String> {
+    let is_link_to_nothing = |part: &&Path| part.is_symlink() && !part.exists();
+    let link = file.ancestors().find(is_link_to_nothing)?;
+    let target = std::fs::read_link(link).ok()?;
+    let target = link.parent().unwrap_or(Path::new("/")).join(target);
+    Some(format!(
+        "namei -l {}   # put back {}, it may have rules that keep somebody out; remove the link only if nothing of it is needed",
+        word(&link.to_string_lossy()),
+        word(&target.to_string_lossy())
+    ))
 }
 
 /// The command for a drop-in of ours that is a directory, a pipe or a socket. Only names that end with `.toml` are read. A link stays: what it
@@ -168,6 +182,7 @@ fn drop_in_away(file: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Severity;
     use super::super::host::Ran;
     use super::*;
     use mytoken::private_files::Owner;
@@ -252,9 +267,50 @@ mod tests {
         assert_eq!(moved.filter(|name| name.to_string_lossy().contains(".unused")).count(), 2);
         link(&drop_in);
         assert_eq!(drop_in_away(&drop_in), None);
+        let fix = dangling(&drop_in).unwrap();
+        assert!(fix.starts_with("namei -l ") && fix.contains("# put back /nowhere, "), "{fix}");
         let foreign = dir.path().join("pam.d");
         std::fs::create_dir_all(foreign.join("sshd")).unwrap();
         assert_eq!(drop_in_away(&foreign.join("sshd")), None);
+    }
+
+    /// The rules that it stands for may keep somebody out.
+    #[test]
+    fn a_directory_of_drop_ins_that_leads_to_nothing_is_an_error() {
+        let rule = "[[rule]]\nname = 'r'\nissuer = 'op'\ntemplate = '{sub}'\n";
+        let jobs = "[cluster]\nname = 'c'\n[[profile]]\nname = 'p'\nserver = 's'\nscope = 'a'\naudience = 'b'\n";
+        let shared = format!("[[server]]\nname = 's'\nurl = 'https://mytoken.example.org'\n{ISSUER}");
+        for (name, parts) in [("mytoken.d", 0), ("login.d", 2), ("jobs.d", 2)] {
+            let dir = tempfile::tempdir().unwrap();
+            for (name, text) in [("mytoken.toml", shared.as_str()), ("login.toml", rule), ("jobs.toml", jobs)] {
+                std::fs::write(dir.path().join(name), text).unwrap();
+            }
+            let me = FileTrust::user(Owner::current().uid);
+            let check = || {
+                let mut findings = Findings::default();
+                if let Some(shared) = findings.shared(dir.path(), me) {
+                    findings.login_settings(dir.path(), &shared, me, &NssAccounts, None);
+                    findings.jobs_settings(dir.path(), &shared, me, &|| true);
+                }
+                findings
+            };
+            assert_eq!(check().problems().count(), 0, "{:?}", check());
+            let link = dir.path().join(name);
+            std::os::unix::fs::symlink("/no/such/site", &link).unwrap();
+            let findings = check();
+            assert_eq!((findings.problems().count(), findings.count(Severity::Ok)), (1, parts), "{findings:?}");
+            let found = findings.problems().next().unwrap();
+            assert_eq!(found.id.as_deref(), Some("configuration-unreadable"));
+            let fix = found.fix.as_deref().unwrap();
+            assert!(fix.starts_with(&format!("namei -l {}   # put back /no/such/site, ", link.display())), "{fix}");
+        }
+        // The directory of the configuration itself.
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("mytoken");
+        std::os::unix::fs::symlink("/no/such/site", &config).unwrap();
+        let mut findings = Findings::default();
+        assert!(findings.shared(&config, FileTrust::user(Owner::current().uid)).is_none());
+        assert_eq!(findings.findings[0].id.as_deref(), Some("configuration-unreadable"), "{findings:?}");
     }
 
     /// PAM reads login.toml at the next login: a new one must let in nobody before somebody has written a rule.

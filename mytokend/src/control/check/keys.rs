@@ -11,11 +11,11 @@ use mytoken::config::{ConfigError, FileTrust};
 use mytoken::private_files::{FileError, Owner};
 
 use super::Findings;
-use super::configuration::{exists, word};
+use super::configuration::{dangling, exists, word};
 use super::kinds::{self, Kind};
 use crate::control::keygen::PUBLIC;
 use crate::jobs::SealError;
-use crate::jobs::further_keys;
+use crate::jobs::further_keys::{self, Problem};
 use crate::jobs::keys::{PrivateKey, PublicKey};
 use crate::jobs::settings::{ClusterSettings, JobsSettings};
 
@@ -91,8 +91,10 @@ impl Findings {
             return self.ok("private key", "only root can check it");
         }
         let further = further_keys::load(private_file, trust);
-        for problem in &further.problems {
-            self.unusable_key::<()>(kinds::PRIVATE_KEY, problem, &further_keys::directory(private_file), owner);
+        // A link to nothing above all keys is told of those that must be there.
+        let is_told = |path: &Path| !path.is_symlink() && dangling(path).is_some();
+        for problem in further.problems.iter().filter(|problem| !is_told(&problem.path)) {
+            self.unusable_further_key(problem, owner);
         }
         for (path, key) in &further.keys {
             self.ok("private key", format!("{} ({})", key.id(), path.display()));
@@ -135,6 +137,22 @@ impl Findings {
             fetch("HOST", file)
         );
         self.add_fixed(kinds::PUBLIC_KEY, text, fix);
+    }
+
+    fn unusable_further_key(&mut self, problem: &Problem, owner: &str) {
+        let path = &problem.path;
+        match &problem.right_name {
+            Some(name) => {
+                let (path, right) = (word(&path.to_string_lossy()), word(&path.with_file_name(name).to_string_lossy()));
+                // -n: that file may be there already.
+                self.add_fixed(kinds::PRIVATE_KEY, problem.to_string(), format!("mv -nT {path} {right}"));
+            }
+            None if path.is_dir() || path.is_symlink() => {
+                let fix = dangling(path).unwrap_or_else(|| format!("ls -la {}", word(&path.to_string_lossy())));
+                self.add_fixed(kinds::PRIVATE_KEY, problem.to_string(), fix);
+            }
+            None => drop(self.unusable_key::<()>(kinds::PRIVATE_KEY, &problem.error, path, owner)),
+        }
     }
 
     /// `owner`: which hosts have the right file.
@@ -282,6 +300,41 @@ mod tests {
             let told = fix(dir.path());
             assert!(told.starts_with(&fetch("HOST", &path)), "{told}");
         }
+    }
+
+    #[test]
+    fn the_command_for_a_further_key_is_for_its_file() {
+        let (dir, other) = (site(true), site(true));
+        let further = dir.path().join("keys/private.d");
+        std::fs::create_dir(&further).unwrap();
+        let damaged = further.join("0123abcd.key");
+        let put = |text: &[u8]| {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::write(&damaged, text).unwrap();
+            std::fs::set_permissions(&damaged, std::fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        for text in [&b"damaged"[..], b"\xff\xff"] {
+            put(text);
+            let told = fix(dir.path());
+            assert!(told.starts_with(&fetch("HOST", &damaged)), "{told}");
+        }
+        let key = std::fs::read(other.path().join("keys/cluster.key")).unwrap();
+        put(&key);
+        let told = fix(dir.path());
+        assert!(told.starts_with(&format!("mv -nT {} ", damaged.display())), "{told}");
+        assert!(std::process::Command::new("sh").args(["-c", &told]).status().unwrap().success());
+        assert_eq!(ids(dir.path()), Vec::<String>::new());
+        std::fs::rename(&further, dir.path().join("moved")).unwrap();
+        std::os::unix::fs::symlink("gone", &further).unwrap();
+        let told = fix(dir.path());
+        let (link, target) = (further.display(), dir.path().join("keys/gone"));
+        assert!(told.starts_with(&format!("namei -l {link}   # put back {}, ", target.display())), "{told}");
+        // A link to nothing above both keys: a new pair there is no command that works.
+        std::fs::rename(dir.path().join("keys"), dir.path().join("other")).unwrap();
+        std::os::unix::fs::symlink("gone", dir.path().join("keys")).unwrap();
+        assert_eq!(ids(dir.path()), ["public-key", "private-key"]);
+        let told = fix(dir.path());
+        assert!(told.lines().all(|line| line.starts_with("namei -l ")), "{told}");
     }
 
     /// What is replaced may be the only key that opens the credentials in the queue.
