@@ -24,7 +24,7 @@ pub use session::{SessionDirectory, SessionSettings, SessionStore};
 
 use std::path::Path;
 
-use mytoken::config::{ConfigError, Duration, FileTrust, Shared, invalid, read, read_list_leniently};
+use mytoken::config::{ConfigError, Duration, FileTrust, Mistake, Shared, read, read_list_leniently};
 use serde::Deserialize;
 
 use crate::account_name::NameForm;
@@ -94,44 +94,49 @@ impl LoginSettings {
     /// [`ConfigError`].
     pub fn load(dir: &Path, trust: FileTrust, shared: &Shared) -> Result<Self, ConfigError> {
         let login: Self = read(dir, "login", trust)?;
-        let error = |problem: String| Err(invalid(dir, "login", problem));
-        if let Some(problem) = exchange::problem(&login.exchanges, shared) {
-            return error(problem);
+        login.check(shared).map_err(|mistake| mistake.into_error(dir, "login", trust))?;
+        Ok(login)
+    }
+
+    /// Checks what the types cannot express.
+    fn check(&self, shared: &Shared) -> Result<(), Mistake> {
+        if let Some(mistake) = exchange::problem(&self.exchanges, shared) {
+            return Err(mistake);
         }
-        for rule in &login.rules {
+        for (index, rule) in self.rules.iter().enumerate() {
             if !shared.issuers.iter().any(|issuer| issuer.name == rule.issuer) {
-                return error(format!(
-                    "rule \"{}\": issuer \"{}\" is not an [[issuer]] of mytoken.toml",
-                    rule.name, rule.issuer
-                ));
+                let problem =
+                    format!("rule \"{}\": issuer \"{}\" is not an [[issuer]] of mytoken.toml", rule.name, rule.issuer);
+                return Err(Mistake::of_entry("rule", index, &["issuer"], problem));
             }
         }
-        if login.account.key_logins == KeyLogins::MotleyCue && login.motley_cues().next().is_none() {
-            return error(
-                "account.key_logins = \"motley_cue\" needs a rule with motley_cue: without one nobody asks it"
-                    .to_owned(),
-            );
+        if self.account.key_logins == KeyLogins::MotleyCue && self.motley_cues().next().is_none() {
+            return Err(Mistake::key_that(
+                "account.key_logins",
+                "= \"motley_cue\" needs a rule with motley_cue: without one nobody asks it",
+            ));
         }
-        if let Some(problem) = login.motley_cue_problem(shared.http.allow_loopback_http) {
-            return error(problem);
+        if let Some(mistake) = self.motley_cue_problem(shared.http.allow_loopback_http) {
+            return Err(mistake);
         }
-        if let Some(problem) = login.link.problem(&shared.issuers).filter(|_| login.accepts_links()) {
-            return error(problem);
+        if let Some(mistake) = self.link.problem(&shared.issuers).filter(|_| self.accepts_links()) {
+            return Err(mistake);
         }
-        if let Some(problem) = login.session.problem() {
-            return error(problem.to_owned());
+        if let Some(mistake) = self.session.problem() {
+            return Err(mistake);
         }
-        let accounts = &login.accounts;
-        let by_file = login.rules.iter().any(|rule| matches!(rule.mapping, Mapping::File(_)));
+        let accounts = &self.accounts;
+        let by_file = self.rules.iter().any(|rule| matches!(rule.mapping, Mapping::File(_)));
         if let Some(account) = accounts.allow_system.iter().find(|name| !accounts.deny.contains(name)) {
-            if by_file && !login.rules.iter().any(Rule::opens_system_accounts) {
-                return error(format!(
+            if by_file && !self.rules.iter().any(Rule::opens_system_accounts) {
+                let problem = format!(
                     "[accounts] allow_system names \"{account}\", but no rule with a map_file asks for enough to open a \
                      system account: add {STRONG_KEYS} to that rule, or take the name out of allow_system"
-                ));
+                );
+                return Err(Mistake::of_key("accounts.allow_system", problem));
             }
         }
-        Ok(login)
+        Ok(())
     }
 
     /// Whether a person without a token can log in with a link.
@@ -375,6 +380,39 @@ mod tests {
         let accept = |login: &str| load(&login.replace("server =", "accept = ['link']\nserver ="));
         assert!(accept(LOGIN).unwrap().accepts_links());
         assert!(accept(&wrong).unwrap_err().to_string().contains("link.issuer"));
+    }
+
+    #[test]
+    fn a_mistake_in_a_drop_in_is_told_of_the_drop_in() {
+        const RULE: &str = "[[rule]]\nname = 'm'\nissuer = 'op'\n";
+        const LINK: &str = "[[exchange]]\nserver = 'testbed'\naccept = ['link']\n";
+        for (main, text, line) in [
+            (LOGIN, RULE.replace("'op'", "'opp'") + "template = '{sub}'\n", 4),
+            (LOGIN, "exchange.server = 'nope'\n".to_owned(), 2),
+            (LOGIN, "[[exchange]]\nserver = 'nope'\n".to_owned(), 3),
+            (LOGIN, "[[exchange]]\nserver = 'testbed'\n".to_owned(), 3),
+            (LOGIN, "[account]\nkey_logins = 'motley_cue'\n".to_owned(), 3),
+            (LOGIN, format!("{RULE}motley_cue = 'http://127.0.0.1:8080'\n"), 5),
+            (LOGIN, format!("session.required = true\n{RULE}motley_cue = 'https://e.org'\notp = true\n"), 7),
+            (LOGIN, "[session]\nretain = true\nrevoke_at_logout = true\n".to_owned(), 3),
+            (LOGIN, "[session]\nstore = 'none'\nrequired = true\n".to_owned(), 4),
+            ("", format!("{LINK}[link]\nissuer = 'egi'\n"), 6),
+            ("", format!("{LINK}[link]\nhosts = []\n"), 6),
+            ("", format!("{LINK}[link]\ntime = '1s'\n"), 6),
+            ("", format!("{LINK}[link]\nlifetime = '1s'\n"), 6),
+            (LOGIN, format!("accounts.allow_system = ['backup']\n{RULE}map_file = '/users.map'\n"), 2),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::create_dir(dir.path().join("login.d")).unwrap();
+            let drop_in = dir.path().join("login.d/z.toml");
+            let text = format!("\n{text}");
+            for (path, text) in [("mytoken.toml", SHARED), ("login.toml", main), ("login.d/z.toml", &text)] {
+                std::fs::write(dir.path().join(path), text).unwrap();
+            }
+            let me = FileTrust::user(nix::unistd::geteuid().as_raw());
+            let error = LoginSettings::load(dir.path(), me, &Shared::load(dir.path(), me).unwrap()).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("{}:{line}: ", drop_in.display())), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use mytoken::config::Shared;
+use mytoken::config::{Mistake, Shared};
 use mytoken::urls::same_base;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
@@ -70,33 +70,39 @@ fn every_kind() -> Vec<Exchangeable> {
     vec![Exchangeable::Mytoken, Exchangeable::ShortToken, Exchangeable::TransferCode]
 }
 
-/// What is wrong with the servers together, as a sentence for the administrator.
-pub(super) fn problem(exchanges: &[ExchangeSettings], shared: &Shared) -> Option<String> {
-    if let Some(unknown) = exchanges.iter().find(|exchange| shared.server(&exchange.server).is_none()) {
-        return Some(format!("exchange.server \"{}\" is not a [[server]] of mytoken.toml", unknown.server));
+/// What is wrong with the servers together.
+pub(super) fn problem(exchanges: &[ExchangeSettings], shared: &Shared) -> Option<Mistake> {
+    let is_unknown = |exchange: &ExchangeSettings| shared.server(&exchange.server).is_none();
+    if let Some((index, unknown)) = exchanges.iter().enumerate().find(|(_, exchange)| is_unknown(exchange)) {
+        let problem = format!("exchange.server \"{}\" is not a [[server]] of mytoken.toml", unknown.server);
+        return Some(Mistake::of_entry("exchange", index, &["server"], problem));
     }
     let url = |exchange: &ExchangeSettings| shared.server(&exchange.server).map(|server| server.url.clone());
     for (number, one) in exchanges.iter().enumerate() {
-        for other in exchanges.iter().skip(number + 1) {
+        for (index, other) in exchanges.iter().enumerate().skip(number + 1) {
+            let of = |keys, problem| Some(Mistake::of_entry("exchange", index, keys, problem));
             if url(one).zip(url(other)).is_some_and(|(one, other)| same_base(&one, &other)) {
-                return Some(format!(
+                let problem = format!(
                     "two [[exchange]] have the same mytoken server (\"{}\", \"{}\"): leave one of them",
                     one.server, other.server
-                ));
+                );
+                return of(&["server"], problem);
             }
             if [one, other].iter().all(|exchange| exchange.accept.contains(&Exchangeable::Link)) {
-                return Some(format!(
+                let problem = format!(
                     "\"{}\" and \"{}\" both accept link, but a login with a link is at one mytoken server: leave link \
                      out of accept of one of these two [[exchange]]",
                     one.server, other.server
-                ));
+                );
+                return of(&["accept"], problem);
             }
             if let Some(kind) = sent_to_both(one, other) {
-                return Some(format!(
+                let problem = format!(
                     "\"{}\" and \"{}\" both accept {kind}, which does not tell what server made it, and must not be \
                      sent to a server that did not: leave {kind} out of accept of one of these two [[exchange]]",
                     one.server, other.server
-                ));
+                );
+                return of(&["accept"], problem);
             }
         }
     }
@@ -204,7 +210,7 @@ mod tests {
                 .iter()
                 .map(|(server, accept)| format!("[[exchange]]\nserver = '{server}'\naccept = [{accept}]\n"))
                 .collect();
-            problem(&read(&text).unwrap(), &shared())
+            problem(&read(&text).unwrap(), &shared()).map(|mistake| mistake.problem)
         };
         let all = "'mytoken', 'short_token', 'transfer_code'";
         for (lists, part) in [

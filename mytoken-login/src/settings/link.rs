@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `[link]` of `login.toml`.
 
-use mytoken::config::{Duration, IssuerSettings};
+use mytoken::config::{Duration, IssuerSettings, Mistake};
 use mytoken::restrictions::hosts::{HostEntry, read};
 use serde::Deserialize;
 
@@ -59,28 +59,27 @@ impl LinkSettings {
     }
 
     /// What is wrong with the keys, if logins with a link are accepted.
-    pub(super) fn problem(&self, issuers: &[IssuerSettings]) -> Option<String> {
+    pub(super) fn problem(&self, issuers: &[IssuerSettings]) -> Option<Mistake> {
         if self.issuer(issuers).is_none() {
-            return Some(if self.issuer.is_empty() {
-                "link.issuer is missing: there is not exactly one [[issuer]], so name the one at which people log in"
-                    .to_owned()
+            let predicate = if self.issuer.is_empty() {
+                "is missing: there is not exactly one [[issuer]], so name the one at which people log in".to_owned()
             } else {
-                format!("link.issuer \"{}\" is not an [[issuer]] of mytoken.toml", self.issuer)
-            });
+                format!("\"{}\" is not an [[issuer]] of mytoken.toml", self.issuer)
+            };
+            return Some(Mistake::key_that("link.issuer", &predicate));
         }
         // The server looks names up backwards, so whoever has the zone of an address would pass. Without an entry the mytoken works
         // everywhere.
         let is_address = |entry: &String| entry == "this" || !matches!(read(entry), HostEntry::Name);
         if self.hosts.is_empty() || !self.hosts.iter().all(is_address) {
-            return Some("link.hosts must name addresses, networks or \"this\", at least one".to_owned());
+            return Some(Mistake::key_that("link.hosts", "must name addresses, networks or \"this\", at least one"));
         }
         if !(10..=300).contains(&self.time.as_secs()) {
-            return Some(
-                "link.time must be between \"10s\" and \"300s\", the time for which a link is valid".to_owned(),
-            );
+            let predicate = "must be between \"10s\" and \"300s\", the time for which a link is valid";
+            return Some(Mistake::key_that("link.time", predicate));
         }
         (!(60..=30 * 86_400).contains(&self.lifetime.as_secs()))
-            .then(|| "link.lifetime must be between \"1m\" and \"30d\"".to_owned())
+            .then(|| Mistake::key_that("link.lifetime", "must be between \"1m\" and \"30d\""))
     }
 }
 
@@ -110,14 +109,14 @@ mod tests {
         ] {
             let problem = toml::from_str::<LinkSettings>(text).unwrap().problem(&one);
             assert_eq!(problem.is_some(), part.is_some(), "{text}: {problem:?}");
-            assert!(part.is_none_or(|part| problem.is_some_and(|problem| problem.contains(part))), "{text}");
+            assert!(part.is_none_or(|part| problem.is_some_and(|mistake| mistake.problem.contains(part))), "{text}");
         }
     }
 
     #[test]
     fn several_issuers_need_a_choice() {
         let two = issuers(&["op", "egi"]);
-        let problem = LinkSettings::default().problem(&two).unwrap();
+        let problem = LinkSettings::default().problem(&two).unwrap().problem;
         assert!(problem.contains("not exactly one [[issuer]]"), "{problem}");
         let chosen = LinkSettings { issuer: "egi".into(), ..LinkSettings::default() };
         assert_eq!((chosen.problem(&two), chosen.issuer(&two)), (None, two.last()));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `motley_cue` and `otp` of `[[rule]]`.
 
+use mytoken::config::Mistake;
 use mytoken::urls::{ServerUrl, is_plain_http, is_served_by_root};
 use serde::Deserialize;
 
@@ -45,42 +46,50 @@ impl LoginSettings {
     }
 
     /// What is wrong with the rules that ask motley_cue. `allow_loopback_http`: that of mytoken.toml.
-    pub(super) fn motley_cue_problem(&self, allow_loopback_http: bool) -> Option<String> {
+    pub(super) fn motley_cue_problem(&self, allow_loopback_http: bool) -> Option<Mistake> {
         self.http_problem(allow_loopback_http).or_else(|| self.otp_problem())
     }
 
     /// Whoever has the port of motley_cue decides about accounts and gets access tokens. Any user of this host can take a port from 1024 on
     /// while motley_cue is down, and the other address of `localhost` at any time.
-    fn http_problem(&self, allow_loopback_http: bool) -> Option<String> {
+    fn http_problem(&self, allow_loopback_http: bool) -> Option<Mistake> {
         let is_refused = |url: &str| is_plain_http(url) && !is_served_by_root(url);
         let (rule, settings) = self
             .motley_cues()
             .find(|(_, settings)| is_refused(settings.url.as_str()))
             .filter(|_| !allow_loopback_http)?;
-        Some(format!(
+        let problem = format!(
             "rule \"{}\": any user of this host can take the place of {}: write https, or http to 127.0.0.1 or [::1] \
              with a port below 1024 (allow_loopback_http = true of mytoken.toml permits others, for tests)",
             rule.name, settings.url
-        ))
+        );
+        Some(self.mistake_of(rule, &["motley_cue"], problem))
+    }
+
+    fn mistake_of(&self, rule: &Rule, keys: &'static [&'static str], problem: String) -> Mistake {
+        let index = self.rules.iter().position(|other| std::ptr::eq(other, rule)).unwrap_or_default();
+        Mistake::of_entry("rule", index, keys, problem)
     }
 
     /// What is wrong with the rules that get one-time passwords.
-    fn otp_problem(&self) -> Option<String> {
+    fn otp_problem(&self) -> Option<Mistake> {
         let (first, settings) = self.one_time_passwords()?;
         if self.session.required {
-            return Some(format!(
+            let problem = format!(
                 "rule \"{}\": otp = true lets people in without an access token, and session.required asks for the \
                  files of one: choose one of them",
                 first.name
-            ));
+            );
+            return Some(self.mistake_of(first, &["otp"], problem));
         }
         let mut others = self.motley_cues().filter(|(_, other)| other.otp && other.url != settings.url);
         others.next().map(|(other, _)| {
-            format!(
+            let problem = format!(
                 "the rules \"{}\" and \"{}\" have otp = true and different motley_cue: a one-time password does not say \
                  whose it is, and must be sent to one place only",
                 first.name, other.name
-            )
+            );
+            self.mistake_of(other, &["motley_cue"], problem)
         })
     }
 }

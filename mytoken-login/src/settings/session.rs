@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `[session]` of `login.toml`.
 
+use mytoken::config::Mistake;
 use serde::Deserialize;
 
 /// `[session]`
@@ -23,12 +24,13 @@ pub struct SessionSettings {
 
 impl SessionSettings {
     /// What is wrong with the keys together.
-    pub(super) fn problem(&self) -> Option<&'static str> {
+    pub(super) fn problem(&self) -> Option<Mistake> {
         if self.retain && self.revoke_at_logout {
-            return Some("session.retain keeps the mytoken that session.revoke_at_logout revokes: choose one of them");
+            let predicate = "keeps the mytoken that session.revoke_at_logout revokes: choose one of them";
+            return Some(Mistake::key_that("session.retain", predicate));
         }
-        (self.required && self.store == SessionStore::None)
-            .then_some("session.required asks for files, and session.store = \"none\" for none: choose one of them")
+        let predicate = "asks for files, and session.store = \"none\" for none: choose one of them";
+        (self.required && self.store == SessionStore::None).then(|| Mistake::key_that("session.required", predicate))
     }
 }
 
@@ -70,7 +72,7 @@ mod tests {
             ("required = true\nstore = 'access_token'", None),
         ] {
             let problem = toml::from_str::<SessionSettings>(text).unwrap().problem();
-            assert_eq!(problem.is_some_and(|problem| problem.contains("choose one")), part.is_some(), "{text}");
+            assert_eq!(problem.is_some_and(|mistake| mistake.problem.contains("choose one")), part.is_some(), "{text}");
         }
     }
 

@@ -8,6 +8,7 @@ pub mod duration;
 mod error;
 mod issuer;
 mod merge;
+mod mistake;
 mod shared;
 mod source;
 mod trust;
@@ -19,6 +20,7 @@ pub use issuer::{
     ANY_AUDIENCE, AudienceClaim, ClientAuthentication, ClientProof, IntrospectionClient, IssuerError, IssuerSettings,
     ValidationMode, media_type,
 };
-pub use shared::{DIRECTORY, HttpSection, ServerSettings, Shared, invalid};
+pub use mistake::{Mistake, Setting};
+pub use shared::{DIRECTORY, HttpSection, ServerSettings, Shared};
 pub use source::{ConfigPlaces, EntryPlace, KeyError, read, read_key, read_key_leniently, read_list_leniently};
 pub use trust::{FileTrust, is_missing};

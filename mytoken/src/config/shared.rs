@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ConfigError, Duration, FileTrust, IssuerSettings, read};
+use super::{ConfigError, Duration, FileTrust, IssuerSettings, Mistake, read};
 use crate::http::{HttpSettings, Roots};
 use crate::urls::{IssuerUrl, ServerUrl};
 
@@ -72,16 +72,17 @@ impl ServerSettings {
         Duration::seconds(300)
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// The key that has a mistake, and a sentence.
+    fn check(&self) -> Result<(), (&'static [&'static str], String)> {
         if self.request_limit.is_some_and(|limit| limit > Self::MOST_REQUESTS) {
-            return Err(format!(
-                "request_limit of the server \"{}\" can be at most {}; 0 means any number",
-                self.name,
-                Self::MOST_REQUESTS
-            ));
+            let most = Self::MOST_REQUESTS;
+            let problem =
+                format!("request_limit of the server \"{}\" can be at most {most}; 0 means any number", self.name);
+            return Err((&["request_limit"], problem));
         }
         if !(1..=86_400).contains(&self.request_period.as_secs()) {
-            return Err(format!("request_period of the server \"{}\" must be between \"1s\" and \"1d\"", self.name));
+            let problem = format!("request_period of the server \"{}\" must be between \"1s\" and \"1d\"", self.name);
+            return Err((&["request_period"], problem));
         }
         Ok(())
     }
@@ -98,25 +99,32 @@ impl Shared {
         if let Some(file) = &shared.http.ca_file {
             trust.check_file(file)?;
         }
-        let duplicate = |names: Vec<&str>| {
-            let mut seen = HashSet::new();
-            names.iter().find(|name| !seen.insert(**name)).map(|name| (*name).to_owned())
-        };
-        let duplicate = duplicate(shared.servers.iter().map(|server| server.name.as_str()).collect())
-            .or_else(|| duplicate(shared.issuers.iter().map(|issuer| issuer.name.as_str()).collect()));
-        if let Some(name) = duplicate {
-            return Err(invalid(dir, "mytoken", format!("the name \"{name}\" is used twice")));
-        }
-        for server in &shared.servers {
-            shared.server_url(&server.name).map_err(|error| invalid(dir, "mytoken", error.to_string()))?;
-            server.check().map_err(|problem| invalid(dir, "mytoken", problem))?;
-        }
-        for issuer in &shared.issuers {
-            IssuerUrl::parse(&issuer.url, shared.http.allow_loopback_http)
-                .map_err(|error| invalid(dir, "mytoken", error.to_string()))?;
-            issuer.validate().map_err(|error| invalid(dir, "mytoken", error.to_string()))?;
-        }
+        shared.check().map_err(|mistake| mistake.into_error(dir, "mytoken", trust))?;
         Ok(shared)
+    }
+
+    /// Checks what the types cannot express.
+    fn check(&self) -> Result<(), Mistake> {
+        let servers = self.servers.iter().map(|server| server.name.as_str());
+        let issuers = self.issuers.iter().map(|issuer| issuer.name.as_str());
+        for (list, names) in [("server", servers.collect::<Vec<_>>()), ("issuer", issuers.collect())] {
+            let mut seen = HashSet::new();
+            if let Some((index, name)) = names.iter().enumerate().find(|(_, name)| !seen.insert(**name)) {
+                return Err(Mistake::of_entry(list, index, &["name"], format!("the name \"{name}\" is used twice")));
+            }
+        }
+        for (index, server) in self.servers.iter().enumerate() {
+            let of = |keys, problem: String| Mistake::of_entry("server", index, keys, problem);
+            self.server_url(&server.name).map_err(|error| of(&["url"], error.to_string()))?;
+            server.check().map_err(|(key, problem)| of(key, problem))?;
+        }
+        for (index, issuer) in self.issuers.iter().enumerate() {
+            let of = |keys, problem: String| Mistake::of_entry("issuer", index, keys, problem);
+            IssuerUrl::parse(&issuer.url, self.http.allow_loopback_http)
+                .map_err(|error| of(&["url"], error.to_string()))?;
+            issuer.validate().map_err(|error| of(error.keys(), error.to_string()))?;
+        }
+        Ok(())
     }
 
     /// The settings of the HTTP client.
@@ -148,12 +156,6 @@ impl Shared {
     pub fn server(&self, name: &str) -> Option<&ServerSettings> {
         self.servers.iter().find(|server| server.name == name)
     }
-}
-
-/// The error for a mistake in `DIR/NAME.toml` that belongs to no single line.
-#[must_use]
-pub fn invalid(dir: &Path, name: &str, problem: String) -> ConfigError {
-    ConfigError::Invalid { place: dir.join(format!("{name}.toml")).display().to_string(), problem }
 }
 
 #[cfg(test)]
@@ -218,6 +220,34 @@ mod tests {
         assert!(Shared::load(dir.path(), me()).is_ok());
         std::fs::set_permissions(&ca, std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(matches!(Shared::load(dir.path(), me()), Err(ConfigError::Unsafe { .. })));
+    }
+
+    #[test]
+    fn a_mistake_in_a_drop_in_is_told_of_the_drop_in() {
+        const OTHER: &str = "[[issuer]]\nname = 'b'\nurl = 'https://b.example.org'\naudiences = ['x']\n";
+        for (text, line) in [
+            (OTHER.replace("audiences = ['x']\n", ""), 2),
+            (OTHER.replace("https:", "http:"), 4),
+            (OTHER.replace("'b'", "'op'"), 3),
+            (OTHER.replace("['x']", "[]"), 5),
+            (OTHER.replace("url = 'https://b.example.org'\n", ""), 2),
+            (format!("{OTHER}algorithms = []\n"), 6),
+            (format!("{OTHER}accept_typ = []\n"), 6),
+            (format!("{OTHER}endpoint_hosts = ['https://x']\n"), 6),
+            (format!("{OTHER}validation = []\n"), 6),
+            (format!("{OTHER}validation = ['introspection']\n"), 6),
+            ("[[server]]\nname = 'testbed'\nurl = 'https://b.example.org'\n".to_owned(), 3),
+            ("[[server]]\nname = 'b'\nurl = 'http://b.example.org'\n".to_owned(), 4),
+            ("[[server]]\nname = 'b'\nurl = 'https://b.org'\nrequest_limit = 10001\n".to_owned(), 5),
+            ("[[server]]\nname = 'b'\nurl = 'https://b.org'\nrequest_period = '0s'\n".to_owned(), 5),
+        ] {
+            let dir = config_dir(&[("mytoken.toml", SHARED)]);
+            std::fs::create_dir(dir.path().join("mytoken.d")).unwrap();
+            let drop_in = dir.path().join("mytoken.d/z.toml");
+            std::fs::write(&drop_in, format!("\n{text}")).unwrap();
+            let error = Shared::load(dir.path(), me()).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{}:{line}: ", drop_in.display())), "{text}: {error}");
+        }
     }
 
     #[test]

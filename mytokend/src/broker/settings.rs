@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use mytoken::config::Mistake;
 use serde::Deserialize;
 
 /// Port of a broker whose name has none.
@@ -86,46 +87,45 @@ impl BrokerSettings {
     /// Checks what the types cannot express.
     ///
     /// # Errors
-    /// A sentence that names the key.
-    pub fn check(&self) -> Result<(), String> {
+    /// [`Mistake`], a sentence that names the key.
+    pub fn check(&self) -> Result<(), Mistake> {
         for name in &self.names {
             let port = name.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
             let host = host(name);
             if !is_host(host) || matches!(port, Some(Err(_) | Ok(0))) {
-                return Err(format!("broker.names: \"{}\" is not a host's name, or name:port", name.escape_debug()));
+                let problem = format!("broker.names: \"{}\" is not a host's name, or name:port", name.escape_debug());
+                return Err(Mistake::of_key("broker.names", problem));
             }
         }
         for (key, path) in [
-            ("broker.ca_file", &self.ca_file),
-            ("broker.ca_key_file", &self.ca_key_file),
-            ("broker.state_dir", &self.state_dir),
+            ("broker.ca_file", Some(&self.ca_file)),
+            ("broker.ca_key_file", Some(&self.ca_key_file)),
+            ("broker.state_dir", Some(&self.state_dir)),
+            ("broker.site_ca_file", self.site_ca_file.as_ref()),
+            ("broker.site_cert_file", self.site_cert_file.as_ref()),
+            ("broker.site_key_file", self.site_key_file.as_ref()),
         ] {
-            if !path.is_absolute() {
-                return Err(format!("{key} is not an absolute path"));
-            }
-        }
-        for (key, path) in [
-            ("broker.site_ca_file", &self.site_ca_file),
-            ("broker.site_cert_file", &self.site_cert_file),
-            ("broker.site_key_file", &self.site_key_file),
-        ] {
-            if path.as_ref().is_some_and(|path| !path.is_absolute()) {
-                return Err(format!("{key} is not an absolute path"));
+            if path.is_some_and(|path| !path.is_absolute()) {
+                return Err(Mistake::key_that(key, "is not an absolute path"));
             }
         }
         if self.escrow && !self.is_used() {
-            return Err("broker.escrow needs brokers: broker.names names none".to_owned());
+            return Err(Mistake::key_that("broker.escrow", "needs brokers: broker.names names none"));
         }
         if self.site_cert_file.is_some() != self.site_key_file.is_some() {
-            return Err("broker.site_cert_file and broker.site_key_file need each other".to_owned());
+            let problem = "broker.site_cert_file and broker.site_key_file need each other";
+            let key = if self.site_cert_file.is_some() { "broker.site_cert_file" } else { "broker.site_key_file" };
+            return Err(Mistake::of_key(key, problem));
         }
         match (&self.site_ca_file, &self.site_domain) {
             (Some(_), None) => {
-                Err("broker.site_ca_file needs broker.site_domain, the DNS domain of the nodes".to_owned())
+                let predicate = "needs broker.site_domain, the DNS domain of the nodes";
+                Err(Mistake::key_that("broker.site_ca_file", predicate))
             }
-            (None, Some(_)) => Err("broker.site_domain needs broker.site_ca_file".to_owned()),
+            (None, Some(_)) => Err(Mistake::key_that("broker.site_domain", "needs broker.site_ca_file")),
             (_, Some(domain)) if !is_host(domain) => {
-                Err(format!("broker.site_domain: \"{}\" is not a DNS domain", domain.escape_debug()))
+                let problem = format!("broker.site_domain: \"{}\" is not a DNS domain", domain.escape_debug());
+                Err(Mistake::of_key("broker.site_domain", problem))
             }
             _ => Ok(()),
         }
@@ -164,7 +164,7 @@ mod tests {
             assert!(of(&[wrong]).check().is_err(), "{wrong}");
         }
         let relative = BrokerSettings { state_dir: "x".into(), ..BrokerSettings::default() };
-        assert!(relative.check().is_err_and(|fault| fault.contains("broker.state_dir")));
+        assert!(relative.check().is_err_and(|fault| fault.problem.contains("broker.state_dir")));
         let site = |file: Option<&str>, domain: Option<&str>| BrokerSettings {
             site_ca_file: file.map(PathBuf::from),
             site_domain: domain.map(str::to_owned),
@@ -180,8 +180,8 @@ mod tests {
             assert!(site(file, domain).check().is_err(), "{file:?} {domain:?}");
         }
         let without = BrokerSettings { escrow: true, ..BrokerSettings::default() };
-        assert!(without.check().is_err_and(|fault| fault.contains("broker.escrow")));
+        assert!(without.check().is_err_and(|fault| fault.problem.contains("broker.escrow")));
         let alone = BrokerSettings { site_key_file: Some("/etc/key.pem".into()), ..BrokerSettings::default() };
-        assert!(alone.check().is_err_and(|fault| fault.contains("broker.site_cert_file")));
+        assert!(alone.check().is_err_and(|fault| fault.problem.contains("broker.site_cert_file")));
     }
 }

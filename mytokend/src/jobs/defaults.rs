@@ -9,8 +9,8 @@ use super::settings::DEFAULT;
 /// Checks what the types cannot express. `is_known` says whether there is a profile of a name.
 ///
 /// # Errors
-/// A sentence that names the table.
-pub fn check(tables: &[DefaultSettings], is_known: impl Fn(&str) -> bool) -> Result<(), String> {
+/// Which table it is, and a sentence that names the table.
+pub fn check(tables: &[DefaultSettings], is_known: impl Fn(&str) -> bool) -> Result<(), (usize, String)> {
     for (number, table) in tables.iter().enumerate() {
         let whose = format!("[[default]] for {}", printable(&table.whose()));
         for (key, value) in [("partition", &table.partition), ("account", &table.account)] {
@@ -18,19 +18,20 @@ pub fn check(tables: &[DefaultSettings], is_known: impl Fn(&str) -> bool) -> Res
                 !name.is_empty() && !name.contains(|c: char| c == ',' || c.is_whitespace() || c.is_control())
             };
             if !value.as_ref().is_none_or(is_name) {
-                return Err(format!("{whose}: {key} must be one name, without commas and blanks"));
+                return Err((number, format!("{whose}: {key} must be one name, without commas and blanks")));
             }
         }
         if let CredentialOption::On { profile: Some(profile), .. } = &table.mytoken {
             if !is_known(profile.as_str()) {
-                return Err(format!("{whose}: there is no profile \"{profile}\""));
+                return Err((number, format!("{whose}: there is no profile \"{profile}\"")));
             }
         }
         if let Some(earlier) = tables.iter().take(number).find(|earlier| earlier.covers(table)) {
-            return Err(format!(
+            let problem = format!(
                 "{whose} is never used, because one for {} stands before it; write the most specific first",
                 printable(&earlier.whose())
-            ));
+            );
+            return Err((number, problem));
         }
     }
     Ok(())
@@ -172,7 +173,7 @@ mod tests {
             mytoken: CredentialOption::Off,
         };
         for wrong in ["", "a,b", "a b", "a\n"] {
-            let fault = check(&[name(wrong)], known).unwrap_err();
+            let (_, fault) = check(&[name(wrong)], known).unwrap_err();
             assert!(fault.contains("partition must be one name"), "{fault}");
         }
         for (lines, wanted) in [
@@ -191,7 +192,10 @@ mod tests {
         ] {
             let found = check(&tables(lines), known).err();
             match wanted {
-                Some(wanted) => assert!(found.as_ref().is_some_and(|fault| fault.contains(wanted)), "{found:?}"),
+                Some(wanted) => assert!(
+                    found.as_ref().is_some_and(|(index, fault)| *index + 1 == lines.len() && fault.contains(wanted)),
+                    "{found:?}"
+                ),
                 None => assert_eq!(found, None),
             }
         }

@@ -120,7 +120,7 @@ impl OwnProfiles {
         let is_known = |name: &str| jobs.profile(name).is_some() || self.names().any(|own| own.name == name);
         defaults::check(&self.default, is_known)
             .map(|()| self.default.as_slice())
-            .map_err(|fault| sentence(&format!("~/{DIRECTORY}/jobs.toml: {fault}")))
+            .map_err(|(_, fault)| sentence(&format!("~/{DIRECTORY}/jobs.toml: {fault}")))
     }
 
     /// The profile of this name narrowed, if the file has one of this name.

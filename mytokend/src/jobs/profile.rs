@@ -80,18 +80,30 @@ impl ProfileSettings {
     /// Checks what the types cannot express. `servers` are the names in `mytoken.toml`.
     ///
     /// # Errors
-    /// A sentence without the profile's name.
-    pub(super) fn check(&self, servers: &[&str], cluster: &ClusterSettings) -> Result<(), String> {
+    /// The keys that can have the mistake, and a sentence without the profile's name.
+    pub(super) fn check(
+        &self,
+        servers: &[&str],
+        cluster: &ClusterSettings,
+    ) -> Result<(), (&'static [&'static str], String)> {
         if !servers.contains(&self.server.as_str()) {
-            return Err(format!("mytoken.toml has no [[server]] \"{}\"", self.server));
+            return Err((&["server"], format!("mytoken.toml has no [[server]] \"{}\"", self.server)));
         }
-        check_scope(&self.scope)?;
-        check_audience(&self.audience)?;
-        files::check(&self.files)?;
-        check_limits(&self.hosts, self.max_lifetime, self.usages)?;
-        check_windows("windows", &self.windows)?;
-        check_windows("start_windows", &self.start_windows)?;
-        self.check_together(cluster)
+        let keys: [(&'static [&'static str], Result<(), String>); 7] = [
+            (&["scope"], check_scope(&self.scope)),
+            (&["audience"], check_audience(&self.audience)),
+            (&["files"], files::check(&self.files)),
+            (&["max_lifetime"], check_limits(&[], self.max_lifetime, None)),
+            (&["usages"], check_limits(&[], None, self.usages)),
+            (&["hosts"], check_limits(&self.hosts, None, None)),
+            (&["windows"], check_windows("windows", &self.windows)),
+        ];
+        for (keys, checked) in keys {
+            checked.map_err(|fault| (keys, fault))?;
+        }
+        let of_start = check_windows("start_windows", &self.start_windows);
+        of_start.map_err(|fault| (&["start_windows"][..], fault))?;
+        self.check_together(cluster).map_err(|fault| (&["start_windows", "windows", "hosts", "scope"][..], fault))
     }
 
     /// The profile for a program that starts when its mytoken is made: all its windows are those of the mytoken. `None`: they have no time

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use mytoken::Error;
-use mytoken::config::{Duration, FileTrust, Shared, invalid, read};
+use mytoken::config::{Duration, FileTrust, Mistake, Shared, read};
 use mytoken_wire::ProfileName;
 use mytoken_wire::paths::AGENT_SOCKET_NAME;
 use mytoken_wire::profile::RULE;
@@ -120,11 +120,12 @@ impl JobsSettings {
     pub fn load(dir: &Path, trust: FileTrust, shared: &Shared) -> Result<Self, Error> {
         let jobs: Self = read(dir, "jobs", trust)?;
         let servers: Vec<&str> = shared.servers.iter().map(|server| server.name.as_str()).collect();
-        jobs.check(&servers).map_err(|problem| invalid(dir, "jobs", problem))?;
+        jobs.check(&servers).map_err(|mistake| mistake.into_error(dir, "jobs", trust))?;
         let used = |name: &str| jobs.profile.iter().any(|profile| profile.server == name);
-        for server in shared.servers.iter().filter(|server| used(&server.name)) {
+        for (index, server) in shared.servers.iter().enumerate().filter(|(_, server)| used(&server.name)) {
             sealed::check_text(server.url.as_str()).map_err(|fault| {
-                invalid(dir, "jobs", format!("the url of the server \"{}\" {fault}; no node accepts it", server.name))
+                let problem = format!("the url of the server \"{}\" {fault}; no node accepts it", server.name);
+                Mistake::of_entry("server", index, &["url"], problem).into_error(dir, "mytoken", trust)
             })?;
         }
         Ok(jobs)
@@ -155,11 +156,11 @@ impl JobsSettings {
     /// Checks what the types cannot express. `servers` are the names in `mytoken.toml`.
     ///
     /// # Errors
-    /// A sentence that names the key.
-    pub fn check(&self, servers: &[&str]) -> Result<(), String> {
+    /// [`Mistake`], a sentence that names the key.
+    pub fn check(&self, servers: &[&str]) -> Result<(), Mistake> {
         // MT-23: the child's name is "<cluster>:<32 hex>", and the server fails with 500 on more than 89 characters.
         if !is_name(&self.cluster.name, 40) {
-            return Err("cluster.name must be 1 to 40 letters, digits, \"-\", \"_\", \".\"".to_owned());
+            return Err(Mistake::key_that("cluster.name", "must be 1 to 40 letters, digits, \"-\", \"_\", \".\""));
         }
         for (key, duration) in [
             ("submit.deadline", self.submit.deadline),
@@ -168,40 +169,43 @@ impl JobsSettings {
             ("cluster.max_wall", self.cluster.max_wall),
         ] {
             if duration.as_secs() == 0 {
-                return Err(format!("{key} is zero"));
+                return Err(Mistake::key_that(key, "is zero"));
             }
         }
         if self.submit.share_for.as_secs() > LONGEST_SHARE {
-            return Err("submit.share_for is longer than 10m".to_owned());
+            return Err(Mistake::key_that("submit.share_for", "is longer than 10m"));
         }
         for (key, path) in [
-            ("cluster.public_key_file", &self.cluster.public_key_file),
-            ("cluster.private_key_file", &self.cluster.private_key_file),
-            ("agent.runtime_dir", &self.agent.runtime_dir),
+            ("cluster.public_key_file", Some(&self.cluster.public_key_file)),
+            ("cluster.private_key_file", Some(&self.cluster.private_key_file)),
+            ("agent.runtime_dir", Some(&self.agent.runtime_dir)),
+            ("agent.squeue", self.agent.squeue.as_ref()),
         ] {
-            if !path.is_absolute() {
-                return Err(format!("{key} is not an absolute path"));
+            if path.is_some_and(|path| !path.is_absolute()) {
+                return Err(Mistake::key_that(key, "is not an absolute path"));
             }
         }
         if self.agent.runtime_dir.join(AGENT_SOCKET_NAME).as_os_str().len() > SOCKET_PATH {
-            return Err("agent.runtime_dir is too long: the path of a socket has at most 107 bytes".to_owned());
-        }
-        if self.agent.squeue.as_ref().is_some_and(|path| !path.is_absolute()) {
-            return Err("agent.squeue is not an absolute path".to_owned());
+            let predicate = "is too long: the path of a socket has at most 107 bytes";
+            return Err(Mistake::key_that("agent.runtime_dir", predicate));
         }
         self.broker.check()?;
         let mut seen = HashSet::new();
-        for profile in &self.profile {
+        for (index, profile) in self.profile.iter().enumerate() {
+            let of = |keys, problem| Err(Mistake::of_entry("profile", index, keys, problem));
             let name = &profile.name;
             if ProfileName::parse(name).is_none() {
-                return Err(format!("a profile's name is {RULE}, not \"{}\"", name.escape_debug()));
+                return of(&["name"], format!("a profile's name is {RULE}, not \"{}\"", name.escape_debug()));
             }
             if !seen.insert(name) {
-                return Err(format!("there are two profiles called \"{name}\""));
+                return of(&["name"], format!("there are two profiles called \"{name}\""));
             }
-            profile.check(servers, &self.cluster).map_err(|fault| format!("profile \"{name}\": {fault}"))?;
+            if let Err((keys, fault)) = profile.check(servers, &self.cluster) {
+                return of(keys, format!("profile \"{name}\": {fault}"));
+            }
         }
         defaults::check(&self.default, |name| self.profile(name).is_some())
+            .map_err(|(index, problem)| Mistake::of_entry("default", index, &[], problem))
     }
 }
 
@@ -344,7 +348,7 @@ mod tests {
             let text = DOCUMENTED.replace(old, new);
             assert_ne!(text, DOCUMENTED, "{old}");
             let settings: JobsSettings = toml::from_str(&text).unwrap();
-            let fault = settings.check(&["testbed"]).unwrap_err();
+            let fault = settings.check(&["testbed"]).unwrap_err().problem;
             assert!(fault.contains(word), "{new}: {fault}");
         }
         for host in ["192.0.2.7", "192.0.2.0/24", "128.0.0.0/1", "192.0.2.1/32", "2001:db8::/32", "2001:db8::1"] {
@@ -368,6 +372,50 @@ mod tests {
         assert!(load(jobs).is_ok());
         assert!(load(&jobs.replace("'s'", "'elsewhere'")).is_err_and(|problem| problem.contains("\"elsewhere\"")));
         assert!(load("this is not TOML").is_err());
+    }
+
+    #[test]
+    fn a_mistake_in_a_drop_in_is_told_of_the_drop_in() {
+        const PROFILE: &str = "[[profile]]\nname = 'p'\nserver = 's'\nscope = 'a'\naudience = 'https://x'\n";
+        let shared = "[[server]]\nname = 's'\nurl = 'https://mytoken.testbed:8443'\n";
+        for (text, line) in [
+            (PROFILE.replace("'p'", "'default'"), 3),
+            (PROFILE.replace("'s'", "'nope'"), 4),
+            (PROFILE.replace("'a'", "'a  b'"), 5),
+            (PROFILE.replace("'https://x'", "''"), 6),
+            (format!("{PROFILE}usages = 0\n"), 7),
+            (format!("{PROFILE}hosts = ['x']\n"), 7),
+            (format!("{PROFILE}windows = [{{ from = '2h', until = '2h' }}]\n"), 7),
+            ("[cluster]\nname = '-x'\n".to_owned(), 3),
+            ("agent.runtime_dir = 'run'\n".to_owned(), 2),
+            ("[agent]\nsqueue = 'squeue'\n".to_owned(), 3),
+            ("[submit]\n\nshare_for = '11m'\n".to_owned(), 4),
+            ("[broker]\nnames = ['-']\n".to_owned(), 3),
+            ("[broker]\nescrow = true\n".to_owned(), 3),
+            ("[broker]\nsite_cert_file = '/x'\n".to_owned(), 3),
+            ("[broker]\nsite_domain = 'x'\n".to_owned(), 3),
+            ("[[default]]\nmytoken = 'nope'\n".to_owned(), 2),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::create_dir(dir.path().join("jobs.d")).unwrap();
+            let main = format!("[cluster]\nname = 'c'\n{}", PROFILE.replace("'p'", "'default'"));
+            let text = format!("\n{text}");
+            for (path, text) in [("mytoken.toml", shared), ("jobs.toml", &main), ("jobs.d/z.toml", &text)] {
+                std::fs::write(dir.path().join(path), text).unwrap();
+            }
+            let me = FileTrust::user(nix::unistd::geteuid().as_raw());
+            let error = JobsSettings::load_alone(dir.path(), me).unwrap_err().to_string();
+            let place = dir.path().join("jobs.d/z.toml");
+            assert!(error.starts_with(&format!("{}:{line}: ", place.display())), "{text}: {error}");
+        }
+        // The URL of a server is not of jobs.toml.
+        let dir = tempfile::tempdir().unwrap();
+        let long = shared.replace("8443", &format!("8443/{}", "a".repeat(1025)));
+        std::fs::write(dir.path().join("mytoken.toml"), long).unwrap();
+        std::fs::write(dir.path().join("jobs.toml"), format!("[cluster]\nname = 'c'\n{PROFILE}")).unwrap();
+        let me = FileTrust::user(nix::unistd::geteuid().as_raw());
+        let error = JobsSettings::load_alone(dir.path(), me).unwrap_err().to_string();
+        assert!(error.contains("mytoken.toml:3: the url of the server \"s\" has more than"), "{error}");
     }
 
     proptest! {

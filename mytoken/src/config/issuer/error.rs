@@ -54,3 +54,18 @@ pub enum IssuerError {
         problem: &'static str,
     },
 }
+
+impl IssuerError {
+    /// The keys of `[[issuer]]` that can have the mistake.
+    pub(crate) fn keys(&self) -> &'static [&'static str] {
+        match self {
+            Self::Audiences { .. } => &["audiences", "require_audience"],
+            Self::AudienceClaims { .. } => &["audience_claims"],
+            Self::Typ { .. } => &["accept_typ"],
+            Self::Algorithms { .. } => &["algorithms"],
+            Self::NameOrUrl => &[],
+            Self::EndpointHost { .. } => &["endpoint_hosts"],
+            Self::Validation { .. } => &["validation", "opaque"],
+        }
+    }
+}

@@ -6,7 +6,8 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use toml::de::DeTable;
 
-use super::{drop_ins, parse_key};
+use super::places::find;
+use super::{drop_ins, line_of, parse_key, place};
 use crate::config::{ConfigError, FileTrust};
 
 /// Why a key cannot be read.
@@ -35,7 +36,8 @@ pub fn read_key<T: DeserializeOwned>(
     files.extend(drop_ins(&dir.join(format!("{name}.d")), trust)?);
     for file in files.iter().rev() {
         let Some(text) = trust.read_optional(file)? else { continue };
-        let of_file = |problem| KeyError::Value(ConfigError::Invalid { place: file.display().to_string(), problem });
+        let of_file =
+            |problem| KeyError::Value(ConfigError::Invalid { place: place(file, line_of_key(&text, path)), problem });
         match parse_key(&text, path) {
             // The parser puts something in the place of a value that it cannot read.
             Some(_) if is_spoiled(&text, path) => {
@@ -49,6 +51,12 @@ pub fn read_key<T: DeserializeOwned>(
         }
     }
     Ok(None)
+}
+
+/// The line of the key. Where a mistake hides it, the first line that names it.
+fn line_of_key(text: &str, path: &[&str]) -> Option<usize> {
+    let found = find(DeTable::parse_recoverable(text).0.get_ref(), path).map(|position| line_of(text, position));
+    found.or_else(|| text.lines().position(|line| is_named(line, path)).map(|before| before + 1))
 }
 
 /// Whether a mistake is in a line that names the key.
@@ -154,7 +162,9 @@ mod tests {
             "???\naccount = { note = \"\\\"#1\", level = = 5 }",
             "???\naccount = { note = 'no end #1, level = 5 }",
         ] {
-            assert!(matches!(level(text), Err(KeyError::Value(_))), "{text}: {:?}", level(text));
+            let Err(KeyError::Value(error)) = level(text) else { panic!("{text}: {:?}", level(text)) };
+            let line = text.lines().position(|line| line.contains("level")).unwrap() + 1;
+            assert!(error.to_string().contains(&format!("login.toml:{line}: ")), "{text}: {error}");
         }
         for text in [
             "",

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Source, line_of, sources};
-use crate::config::{ConfigError, FileTrust};
+use crate::config::{ConfigError, FileTrust, Setting};
 
 /// A configuration file and its drop-ins, for questions where something stands in them: `login.toml:8`, `login.d/10-vo.toml:3`.
 pub struct ConfigPlaces {
@@ -31,6 +31,21 @@ impl ConfigPlaces {
             let table = table(source)?;
             Some(self.place(source, find(&table, path)?))
         })
+    }
+
+    /// Where a setting stands. If no file has a key, the table counts to which it belongs.
+    #[must_use]
+    pub fn setting(&self, setting: &Setting) -> Option<String> {
+        match setting {
+            Setting::Key(key) => {
+                let path: Vec<&str> = key.split('.').collect();
+                (1..=path.len()).rev().find_map(|length| self.key(path.get(..length)?))
+            }
+            Setting::Entry { list, index, keys } => {
+                let found = self.entry(list, *index, keys)?;
+                Some(found.key.unwrap_or(found.entry))
+            }
+        }
     }
 
     /// The table with this index in the list of tables called `list`, and the first of `keys` that it has. An entry of a drop-in
@@ -107,7 +122,7 @@ fn table(source: &Source) -> Option<DeTable<'_>> {
 }
 
 /// The position of the key at the path.
-fn find(table: &DeTable<'_>, path: &[&str]) -> Option<usize> {
+pub(super) fn find(table: &DeTable<'_>, path: &[&str]) -> Option<usize> {
     let (first, rest) = path.split_first()?;
     let (key, value) = table.get_key_value(*first)?;
     if rest.is_empty() {
