@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mytoken::config::FileTrust;
+use mytoken::config::{ConfigError, FileTrust};
 
 use crate::map_file::MapFile;
 use crate::settings::{Mapping, Rule};
@@ -22,6 +22,8 @@ pub struct Maps(BTreeMap<PathBuf, Result<MapFile, MapFileUnusable>>);
 pub struct MapFileUnusable {
     /// Why, with the path.
     pub reason: String,
+    /// The same, if it cannot be read.
+    pub cause: Option<ConfigError>,
 }
 
 impl Maps {
@@ -35,7 +37,7 @@ impl Maps {
         });
         let read = |path: &PathBuf| match trust.read_bytes(path) {
             Ok(bytes) => Ok(MapFile::parse(&bytes)),
-            Err(error) => Err(MapFileUnusable { reason: error.to_string() }),
+            Err(error) => Err(MapFileUnusable { reason: error.to_string(), cause: Some(error) }),
         };
         Self(files.map(|path| (path.clone(), read(path))).collect())
     }
@@ -61,7 +63,7 @@ impl Maps {
         match self.0.get(path) {
             Some(Ok(file)) => Ok(file),
             Some(Err(error)) => Err(error.clone()),
-            None => Err(MapFileUnusable { reason: format!("{} was not read", path.display()) }),
+            None => Err(MapFileUnusable { reason: format!("{} was not read", path.display()), cause: None }),
         }
     }
 }
@@ -88,7 +90,10 @@ mod tests {
         assert!(maps.problems().is_empty());
         maps.insert(Path::new("/a.map"), Ok(MapFile::parse(b"op s alice\n")));
         maps.insert(Path::new("/b.map"), Ok(MapFile::parse("op\n".repeat(50).as_bytes())));
-        maps.insert(Path::new("/c.map"), Err(MapFileUnusable { reason: "cannot read /c.map: no".to_owned() }));
+        maps.insert(
+            Path::new("/c.map"),
+            Err(MapFileUnusable { reason: "cannot read /c.map: no".to_owned(), cause: None }),
+        );
         let [invalid, unusable] = &maps.problems()[..] else { panic!("{:?}", maps.problems()) };
         assert!(invalid.starts_with("map file /b.map: 50 lines not used: 1:3: "), "{invalid}");
         assert!(invalid.ends_with("; and 47 more, see mytokenctl check") && invalid.len() < 500, "{invalid}");

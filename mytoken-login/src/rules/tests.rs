@@ -36,7 +36,7 @@ fn run_with(names: NameForm, claims: &str, account: &str, rules: &[Rule]) -> Dec
     let mut maps = Maps::default();
     let path = std::path::Path::new("/users.map");
     maps.insert(path, Ok(MapFile::parse(MAP.as_bytes())));
-    let unusable = MapFileUnusable { reason: "/broken.map: no".into() };
+    let unusable = MapFileUnusable { reason: "/broken.map: no".into(), cause: None };
     maps.insert(std::path::Path::new("/broken.map"), Err(unusable));
     decide(&identity(claims), &account, rules, names, &maps, &|_| unreachable!("no rule has a mapper"))
 }

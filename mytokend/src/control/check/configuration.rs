@@ -138,9 +138,8 @@ impl Findings {
     pub(super) fn add_file_error(&mut self, kind: Kind, error: &Error, text: &str) {
         let fix = match error {
             Error::Config(ConfigError::Unsafe { fix, .. }) if !fix.is_empty() => {
-                // The sentence ends with the command.
-                let fault = text.strip_suffix(fix.as_str()).and_then(|text| text.strip_suffix("; run: "));
-                return self.add_fixed(kind, fault.unwrap_or(text), fix.clone());
+                // The sentence has the command.
+                return self.add_fixed(kind, text.replacen(&format!("; run: {fix}"), "", 1), fix.clone());
             }
             Error::Config(ConfigError::Unsafe { file, .. } | ConfigError::Unreadable { file, .. }) => {
                 let away = drop_in_away(Path::new(file));

@@ -158,6 +158,10 @@ kinds! {
     MAP_ISSUER: "map-file-issuer", "map file", Warning, "grep -Rns -A2 --include='*.toml' '[[]issuer[]]' /etc/mytoken   # write such a name or url into the map file";
     /// Lines of a map file with an account that does not exist.
     MAP_ACCOUNT: "map-file-account", "map file", Warning, "getent passwd NAME";
+    /// Lines of a map file with an account that login.toml never opens.
+    MAP_CLOSED: "map-file-account-closed", "map file", Warning, "grep -RnsE --include='*.toml' 'deny|min_uid|allow_system|map_file' /etc/mytoken";
+    /// A map file without lines.
+    MAP_EMPTY: "map-file-empty", "map file", Warning, "${EDITOR:-vi} /etc/mytoken/users.map";
     /// Not all accounts of a map file were looked up.
     MAP_LOOKUP: "map-file-lookup", "map file", Warning, "";
     /// The program of a rule's `command` is missing, can be changed by others than root, or cannot be executed as `run_as`.

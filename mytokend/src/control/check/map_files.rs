@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Findings about the map files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mytoken::Error;
 use mytoken::config::{FileTrust, IssuerSettings};
-use mytoken_login::{AccountDatabase, LoginSettings, MapFile, Maps};
+use mytoken_login::{AccountDatabase, AccountSettings, LocalAccount, LoginSettings, MapFile, Mapping, Maps, Rule};
 
 use super::configuration::{edit, word};
 use super::{Findings, kinds};
@@ -30,16 +31,27 @@ impl Findings {
     ) {
         for (path, file) in Maps::load(&login.rules, trust).files() {
             match file {
-                Ok(file) => self.map_file(path, file, issuers, accounts),
+                Ok(file) => self.map_file(login, path, file, issuers, accounts),
                 Err(error) => {
                     let text = format!("{error}; until then its rules give no account");
-                    self.add_fixed(kinds::MAP_UNUSABLE, text, format!("namei -l {}", word(&path.to_string_lossy())));
+                    match &error.cause {
+                        Some(cause) => self.add_file_error(kinds::MAP_UNUSABLE, &Error::Config(cause.clone()), &text),
+                        None => self.add_kind(kinds::MAP_UNUSABLE, text),
+                    }
                 }
             }
         }
     }
 
-    fn map_file(&mut self, path: &Path, file: &MapFile, issuers: &[IssuerSettings], accounts: &dyn AccountDatabase) {
+    fn map_file(
+        &mut self,
+        login: &LoginSettings,
+        path: &Path,
+        file: &MapFile,
+        issuers: &[IssuerSettings],
+        accounts: &dyn AccountDatabase,
+    ) {
+        let opened = Opened::by(login, path);
         let path = path.display();
         let before = self.findings.len();
         for error in file.errors().iter().take(MOST_SHOWN) {
@@ -56,11 +68,23 @@ impl Findings {
                 format!("{path}: no [[issuer]] has the issuer of {}, so they match no identity", lines(&foreign));
             self.add_kind(kinds::MAP_ISSUER, text);
         }
-        let (missing, stopped) = missing(file, accounts);
+        let LookedUp { missing, closed, stopped } = looked_up(file, &opened, accounts);
         if let Some((_, first)) = missing.first() {
             let numbers: Vec<String> = missing.iter().map(|(line, _)| line.to_string()).collect();
             let text = format!("{path}: this host has no account with exactly the name in {}", lines(&numbers));
             self.add_fixed(kinds::MAP_ACCOUNT, text, format!("getent passwd {}", word(first)));
+        }
+        if !closed.is_empty() {
+            let numbers: Vec<String> = closed.iter().map(ToString::to_string).collect();
+            let text = format!(
+                "{path}: login.toml never opens the account of {}: deny names it, or it is a system account",
+                lines(&numbers)
+            );
+            self.add_kind(kinds::MAP_CLOSED, text);
+        }
+        if file.used_lines() == 0 && file.ignored_lines() == 0 {
+            let text = format!("{path} has no line: its rules give no account");
+            self.add_fixed(kinds::MAP_EMPTY, text, edit(&path.to_string()));
         }
         if let Some((account, reason)) = stopped {
             let text = format!("{path}: not all accounts were looked up: {reason}");
@@ -68,7 +92,9 @@ impl Findings {
             self.add_fixed(kinds::MAP_LOOKUP, text, fix);
         }
         if self.findings.len() == before {
-            self.ok(PART, format!("{path}: {} lines are used", file.used_lines()));
+            let used = file.used_lines();
+            let are = if used == 1 { "line is" } else { "lines are" };
+            self.ok(PART, format!("{path}: {used} {are} used"));
         }
     }
 }
@@ -84,23 +110,63 @@ pub(super) fn named(login: &LoginSettings, trust: FileTrust) -> Vec<String> {
 /// A line with its account.
 type Line<'a> = (usize, &'a str);
 
-/// The lines whose account NSS does not return under exactly this name. Also the account at which it was asked no more, and why.
-fn missing<'a>(file: &'a MapFile, accounts: &dyn AccountDatabase) -> (Vec<Line<'a>>, Option<(&'a str, String)>) {
+/// What looking up the accounts of a file shows.
+#[derive(Default)]
+struct LookedUp<'a> {
+    /// The lines whose account NSS does not return under exactly this name.
+    missing: Vec<Line<'a>>,
+    /// The lines whose account no rule with this file opens.
+    closed: Vec<usize>,
+    /// The account at which NSS was asked no more, and why.
+    stopped: Option<(&'a str, String)>,
+}
+
+/// Which accounts the rules with a map file can open.
+struct Opened<'a> {
+    accounts: &'a AccountSettings,
+    system: bool,
+}
+
+impl<'a> Opened<'a> {
+    fn by(login: &'a LoginSettings, path: &Path) -> Self {
+        let has_file = |rule: &&Rule| matches!(&rule.mapping, Mapping::File(file) if file == path);
+        let system = login.rules.iter().filter(has_file).any(Rule::opens_system_accounts);
+        Self { accounts: &login.accounts, system }
+    }
+
+    fn has(&self, name: &str, uid: u32, gid: u32) -> bool {
+        let is_in = |names: &[String]| names.iter().any(|other| other == name);
+        let account = LocalAccount::new(name, uid, gid, self.accounts);
+        !is_in(&self.accounts.deny) && (!account.system || (self.system && is_in(&self.accounts.allow_system)))
+    }
+}
+
+/// Looks up each account once: one person can have many identities, and NSS may ask a directory server.
+fn looked_up<'a>(file: &'a MapFile, opened: &Opened<'_>, accounts: &dyn AccountDatabase) -> LookedUp<'a> {
     let began = Instant::now();
-    let mut missing = Vec::new();
+    let mut known: BTreeMap<&str, Option<(u32, u32)>> = BTreeMap::new();
+    let mut all = LookedUp::default();
     for (line, account) in file.named_accounts() {
         let account = account.as_str();
-        if began.elapsed() > LOOKUP_LIMIT {
-            let reason = format!("NSS needs more than {} s for them", LOOKUP_LIMIT.as_secs());
-            return (missing, Some((account, reason)));
-        }
-        match accounts.find(account) {
-            Ok(Some(_)) => {}
-            Ok(None) => missing.push((line, account)),
-            Err(error) => return (missing, Some((account, error.reason))),
+        let found = match known.get(account) {
+            Some(found) => *found,
+            None if began.elapsed() > LOOKUP_LIMIT => {
+                let reason = format!("NSS needs more than {} s for them", LOOKUP_LIMIT.as_secs());
+                return LookedUp { stopped: Some((account, reason)), ..all };
+            }
+            None => match accounts.find(account) {
+                Ok(found) => found,
+                Err(error) => return LookedUp { stopped: Some((account, error.reason)), ..all },
+            },
+        };
+        known.insert(account, found);
+        match found {
+            None => all.missing.push((line, account)),
+            Some((uid, gid)) if !opened.has(account, uid, gid) => all.closed.push(line),
+            Some(_) => {}
         }
     }
-    (missing, None)
+    all
 }
 
 fn lines(numbers: &[String]) -> String {
@@ -113,6 +179,9 @@ fn lines(numbers: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::super::Severity;
     use mytoken::config::Shared;
     use mytoken::private_files::Owner;
@@ -120,10 +189,15 @@ mod tests {
 
     use super::*;
 
-    struct Known;
+    #[derive(Default)]
+    struct Known(Cell<usize>);
 
     impl AccountDatabase for Known {
         fn find(&self, name: &str) -> Result<Option<(u32, u32)>, AccountLookupFailed> {
+            self.0.set(self.0.get() + 1);
+            if name == "root" {
+                return Ok(Some((0, 0)));
+            }
             if name == "unlucky" {
                 return Err(AccountLookupFailed { reason: "the directory server does not answer".to_owned() });
             }
@@ -132,20 +206,28 @@ mod tests {
     }
 
     fn checked(map: Option<&[u8]>) -> Findings {
+        checked_with(map, 0o644, "", &Known::default())
+    }
+
+    fn checked_with(map: Option<&[u8]>, mode: u32, settings: &str, accounts: &Known) -> Findings {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users.map");
         let shared = "[[issuer]]\nname = 'op'\nurl = 'https://op.example.org'\naudiences = ['https://a']\n";
         std::fs::write(dir.path().join("mytoken.toml"), shared).unwrap();
-        let login = format!("[[rule]]\nname = 'r'\nissuer = 'op'\nmap_file = '{}'\n", path.display());
+        let login = format!(
+            "{settings}\n[[rule]]\nname = 'r'\nissuer = 'op'\nmap_file = '{}'\nrequire_acr = ['2']\n",
+            path.display()
+        );
         std::fs::write(dir.path().join("login.toml"), login).unwrap();
         if let Some(map) = map {
             std::fs::write(&path, map).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         }
         let me = FileTrust::user(Owner::current().uid);
         let mut findings = Findings::default();
         let shared = Shared::load(dir.path(), me).unwrap();
         let login = LoginSettings::load(dir.path(), me, &shared).unwrap();
-        findings.map_files(&login, &shared.issuers, me, &Known);
+        findings.map_files(&login, &shared.issuers, me, accounts);
         findings
     }
 
@@ -159,6 +241,52 @@ mod tests {
         let findings = checked(Some(b"op s-1 alice # the boss\nhttps://op.example.org s-2 4dave\n"));
         assert_eq!(shown(&findings), [(Severity::Ok, ": 2 lines are used".to_owned())]);
         assert_ne!(findings.exit_status(), 2);
+        let one = shown(&checked(Some(b"# one\nop s-1 alice\n")));
+        assert_eq!(one, [(Severity::Ok, ": 1 line is used".to_owned())]);
+    }
+
+    #[test]
+    fn a_file_that_opens_no_account_is_not_fine() {
+        for map in [&b""[..], b"# nobody yet\n\n"] {
+            let findings = checked(Some(map));
+            let expected = " has no line: its rules give no account".to_owned();
+            assert_eq!(shown(&findings), [(Severity::Warning, expected)]);
+            assert_eq!(findings.findings[0].id.as_deref(), Some("map-file-empty"));
+        }
+        let allowed = "[accounts]\ndeny = ['alice']\nallow_system = ['root']";
+        for (settings, line) in [("", "line 2"), (allowed, "line 1"), ("[accounts]\nallow_system = ['root']", "line 2")]
+        {
+            let findings = checked_with(Some(b"op s-1 alice\nop s-2 root\n"), 0o644, settings, &Known::default());
+            let [found] = &findings.findings[..] else { panic!("{findings:?}") };
+            assert!(found.id.as_deref() == Some("map-file-account-closed") && found.text.contains(line), "{found:?}");
+        }
+        let open = "[accounts]\ndeny = []\nallow_system = ['root']";
+        let findings = checked_with(Some(b"op s-2 root\n"), 0o644, open, &Known::default());
+        assert_eq!(shown(&findings), [(Severity::Ok, ": 1 line is used".to_owned())]);
+    }
+
+    #[test]
+    fn each_name_is_looked_up_once() {
+        let known = Known::default();
+        let map =
+            (0..60_000).map(|number| format!("op s-{number} {}\n", if number % 2 == 0 { "alice" } else { "bob" }));
+        let findings = checked_with(Some(map.collect::<String>().as_bytes()), 0o644, "", &known);
+        assert_eq!(known.0.get(), 2);
+        assert_eq!(findings.findings.len(), 1, "{findings:?}");
+        assert!(findings.findings[0].text.contains("lines 2, 4, 6, 8, 10 and 29995 more"), "{findings:?}");
+    }
+
+    #[test]
+    fn the_command_for_a_file_that_others_can_write_closes_it() {
+        let findings = checked_with(Some(b"op s-1 alice\n"), 0o666, "", &Known::default());
+        let [found] = &findings.findings[..] else { panic!("{findings:?}") };
+        assert_eq!(found.id.as_deref(), Some("map-file-unusable"));
+        let (fix, text) = (found.fix.as_deref().unwrap(), &found.text);
+        assert!(fix.starts_with("chmod go-w ") && fix.ends_with("users.map"), "{fix}");
+        assert!(
+            !text.contains("run:") && text.ends_with("(mode 0666); until then its rules give no account"),
+            "{text}"
+        );
     }
 
     #[test]

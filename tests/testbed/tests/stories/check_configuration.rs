@@ -187,6 +187,9 @@ const FILES: &[(&str, &str, i32)] = &[
     ("MAP echo 'op s-1 alice the boss' >/etc/mytoken/users.map", "map-file-line", 2),
     ("MAP echo 'egi s-1 alice' >/etc/mytoken/users.map", "map-file-issuer", 1),
     ("MAP echo 'op s-1 alicia' >/etc/mytoken/users.map", "map-file-account", 1),
+    ("MAP echo 'op s-1 root' >/etc/mytoken/users.map", "map-file-account-closed", 1),
+    ("MAP echo '# nobody yet' >/etc/mytoken/users.map", "map-file-empty", 1),
+    ("MAP (umask 0; echo 'op s-1 alice' >/etc/mytoken/users.map)", "map-file-unusable", 2),
     (
         "printf '[[rule]]\\nname = \"asked\"\\nissuer = \"op\"\\ncommand = [\"%s\"]\\nrun_as = \"%s\"\\n' /usr/bin/no-such nobody >>/etc/mytoken/login.toml",
         "mapper-program",
@@ -211,7 +214,7 @@ const FILES: &[(&str, &str, i32)] = &[
     ),
     // NSS needs more time for these accounts than the check gives it.
     (
-        "MAP seq 20000 | sed 's/.*/u&:x:&000:65534::\\/:\\/bin\\/sh/' >>/etc/passwd; seq 20000 | sed 's/.*/op s-& u&/' >/etc/mytoken/users.map",
+        "MAP seq 20000 | sed 's/.*/u&:x:70000:65534::\\/:\\/bin\\/sh/' >>/etc/passwd; seq 20000 | sed 's/.*/op s-& u&/' >/etc/mytoken/users.map",
         "map-file-lookup",
         1,
     ),
@@ -459,8 +462,14 @@ fn the_configuration_of_each_providers_page_has_no_finding() -> Result<()> {
 fn the_fix_of_a_file_can_be_pasted() -> Result<()> {
     story_with_own_servers(Options { nodes: 1, request_limit: "1000/300s", ..Options::new()? }, |site| {
         prepared(site)?;
-        for row in ["chmod 0666 /etc/mytoken/login.toml", "chown alice /etc/mytoken", "chmod 0700 /etc/mytoken/keys"] {
-            site.sh("root", row)?.ok()?;
+        for row in [
+            "chmod 0666 /etc/mytoken/login.toml",
+            "chown alice /etc/mytoken",
+            "chmod 0700 /etc/mytoken/keys",
+            "MAP echo 'op s-1 alice' >/etc/mytoken/users.map; chmod 0666 /etc/mytoken/users.map",
+            "MAP echo 'op s-1 alice' >/etc/mytoken/users.map; chown alice /etc/mytoken/users.map",
+        ] {
+            site.sh("root", &row.replace("MAP ", WITH_MAP))?.ok()?;
             let (found, _) = findings(site, "")?;
             assert_eq!(found.len(), 1, "{row}: {found:?}");
             site.sh("root", &found[0].fix)?.ok()?;
