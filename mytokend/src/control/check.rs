@@ -10,6 +10,7 @@ mod brokers;
 mod configuration;
 mod confinement;
 mod defaults;
+mod drop_ins;
 mod host;
 mod issuers;
 mod key_logins;
@@ -207,6 +208,7 @@ fn check_with(
     // Several parts ask, and the answer can need a command of Slurm.
     let loads_us = LazyCell::new(|| host.is_some() && (slurm::is_in_slurmd() || slurm::loads_us(None)));
     let jobs = shared.as_ref().and_then(|shared| findings.jobs_settings(dir, shared, trust, &|| *loads_us));
+    findings.drop_ins(dir);
     if let (Some(shared), Some(login)) = (&shared, &login) {
         findings.map_files(login, &shared.issuers, trust, accounts);
         findings.mappers(login, trust, accounts);

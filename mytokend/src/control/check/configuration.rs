@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Findings about the configuration files: whether the parts that are in use have one, and whether it can be used.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use mytoken::Error;
-use mytoken::config::{ConfigError, FileTrust, Shared, is_missing};
+use mytoken::config::{ConfigError, ConfigPlaces, FileTrust, ServerSettings, Shared, is_missing};
+use mytoken::urls::same_base;
 use mytoken_login::{AccountDatabase, LoginSettings};
 
 pub(super) use mytoken_wire::shell_word as word;
@@ -49,6 +51,16 @@ impl Findings {
                 self.add_kind(kinds::ISSUER_TWICE, text);
             }
         }
+        for (number, server) in shared.servers.iter().enumerate() {
+            let is_same = |first: &&ServerSettings| same_base(&first.url, &server.url);
+            if let Some(first) = shared.servers.iter().take(number).find(is_same) {
+                let text = format!(
+                    "the servers \"{}\" and \"{}\" have one url: their requests are counted apart, and the server counts them together",
+                    first.name, server.name
+                );
+                self.add_kind(kinds::SERVER_TWICE, text);
+            }
+        }
         Some(shared)
     }
 
@@ -68,10 +80,25 @@ impl Findings {
         if login.rules.is_empty() {
             self.add_kind(kinds::LOGIN_NO_RULE, "login.toml has no [[rule]]: no login is accepted");
         }
-        let named = login.accounts.deny.iter().chain(&login.accounts.allow_system).map(|name| ("accounts", name));
-        let named = named.chain(login.account.exempt.iter().map(|name| ("account", name)));
-        for (table, name) in named.filter(|(_, name)| matches!(accounts.find(name), Ok(None))) {
-            let text = format!("login.toml: [{table}] names {name:?}, but this host has no such account");
+        let mut seen = BTreeSet::new();
+        let twice: BTreeSet<&str> =
+            login.rules.iter().map(|rule| rule.name.as_str()).filter(|name| !seen.insert(*name)).collect();
+        for name in twice {
+            let text = format!(
+                "more than one [[rule]] is called {name:?}: the log and explanations do not tell which one applied"
+            );
+            self.add_kind(kinds::RULE_TWICE, text);
+        }
+        let named = [
+            (["accounts", "deny"], &login.accounts.deny),
+            (["accounts", "allow_system"], &login.accounts.allow_system),
+            (["account", "exempt"], &login.account.exempt),
+        ];
+        let places = ConfigPlaces::read(dir, "login", trust).ok();
+        let named = named.iter().flat_map(|(key, names)| names.iter().map(move |name| (key, name)));
+        for (key, name) in named.filter(|(_, name)| matches!(accounts.find(name), Ok(None))) {
+            let place = places.as_ref().and_then(|places| places.key(key)).unwrap_or_else(|| "login.toml".to_owned());
+            let text = format!("{place}: [{}] names {name:?}, but this host has no such account", key[0]);
             self.add_fixed(kinds::ACCOUNT_SETTING, text, format!("getent passwd {}", word(name)));
         }
         Some(login)
@@ -225,14 +252,20 @@ mod tests {
         let twice = format!("{ISSUER}{}", ISSUER.replace("'op'", "'again'").replace(".org", ".org/"));
         type Case<'a> = (&'a [(&'a str, &'a str)], &'static str, &'a [&'a str]);
         let exempt = format!("{rule}[account]\nexempt = ['root', 'no such account']\n");
-        let cases: [Case<'_>; 10] = [
+        let server =
+            |name: &str, slash: &str| format!("[[server]]\nname = '{name}'\nurl = 'https://m.example.org{slash}'\n");
+        let servers = format!("{}{}", server("a", ""), server("b", "/"));
+        let rules = rule.repeat(3);
+        let cases: [Case<'_>; 12] = [
             (&[], "", &["configuration-missing"]),
             (&[("mytoken.toml", "")], "", &[]),
             (&[("mytoken.toml", "")], "auth required pam_mytoken.so", &["login-toml-missing"]),
             (&[("mytoken.toml", "")], "plugin", &["jobs-toml-missing"]),
             (&[("mytoken.toml", "")], "#auth required pam_mytoken.so", &[]),
             (&[("mytoken.toml", &twice)], "", &["issuer-url-twice"]),
+            (&[("mytoken.toml", &servers)], "", &["server-url-twice"]),
             (&[("mytoken.toml", ISSUER), ("login.toml", "")], "", &["login-no-rule"]),
+            (&[("mytoken.toml", ISSUER), ("login.toml", &rules)], "", &["rule-name-twice"]),
             (&[("mytoken.toml", ISSUER), ("login.toml", &denied)], "", &["accounts-unknown"]),
             (&[("mytoken.toml", ISSUER), ("login.toml", &exempt)], "", &["accounts-unknown"]),
             (&[("mytoken.toml", ""), ("jobs.toml", "[cluster]\nname = 'c'")], "", &["jobs-no-profile"]),
@@ -240,6 +273,23 @@ mod tests {
         for (files, lines, expected) in cases {
             assert_eq!(ids(files, &Lines(lines), lines == "plugin"), expected, "{files:?} {lines}");
         }
+    }
+
+    #[test]
+    fn an_unknown_account_is_told_of_the_file_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("login.d")).unwrap();
+        let rule = "[[rule]]\nname = 'r'\nissuer = 'op'\ntemplate = '{sub}'\n";
+        let drop_in = "\naccounts.deny = ['root', 'no such account']\n";
+        for (name, text) in [("mytoken.toml", ISSUER), ("login.toml", rule), ("login.d/z.toml", drop_in)] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let me = FileTrust::user(Owner::current().uid);
+        let mut findings = Findings::default();
+        let shared = findings.shared(dir.path(), me).unwrap();
+        findings.login_settings(dir.path(), &shared, me, &NssAccounts, None);
+        let found = findings.problems().next().unwrap();
+        assert!(found.text.starts_with("login.d/z.toml:2: [accounts] names \"no such account\""), "{found:?}");
     }
 
     #[test]

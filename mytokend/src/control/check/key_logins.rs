@@ -26,7 +26,11 @@ impl Findings {
         let refused = |why: &dyn Display| format!("logins without a token are refused: {why}");
         match &rules.key_logins {
             Err(KeyError::File(error) | KeyError::Value(error)) => {
-                self.add_file_error(kinds::KEY_LOGINS, &Error::Config(error.clone()), &refused(error));
+                let (error, text) = (Error::Config(error.clone()), error.to_string());
+                // login.toml cannot be used for the same reason, and this is told with the line.
+                let is_told = self.problems().any(|finding| text.starts_with(&finding.text));
+                let text = if is_told { refused(&"see above, key_logins cannot be read") } else { refused(&text) };
+                self.add_file_error(kinds::KEY_LOGINS, &error, &text);
             }
             Ok(needed) => match if root { logins.check() } else { Ok(()) } {
                 Ok(()) => self.ok(PART, format!("a login without a token needs key_logins = \"{needed}\"")),
@@ -60,6 +64,45 @@ mod tests {
         }
         for text in ["", "[account]\nkey_logins = 'ignore'\n", "[account]\nkey_logins = 'sometimes'\n"] {
             assert_eq!(needed(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_told_once_and_with_its_line() {
+        use mytoken::config::Shared;
+        use mytoken_login::NssAccounts;
+        let dir = tempfile::tempdir().unwrap();
+        let me = Owner::current();
+        let trust = FileTrust::user(me.uid);
+        let logins = LastLogins::new(&dir.path().join("var/mytoken/logins"), me);
+        std::fs::create_dir_all(dir.path().join("var/mytoken/logins")).unwrap();
+        std::fs::create_dir(dir.path().join("login.d")).unwrap();
+        let shared: Shared = toml::from_str("").unwrap();
+        let file = dir.path().join("login.d/z.toml");
+        let found = |text: &str, mode: u32| {
+            std::fs::write(dir.path().join("login.toml"), "").unwrap();
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let mut findings = Findings::default();
+            findings.login_settings(dir.path(), &shared, trust, &NssAccounts, None);
+            findings.key_logins(dir.path(), trust, &logins, false);
+            findings.findings
+        };
+        for (text, mode) in [
+            ("\n[account]\nkey_logins = 'sometimes'\n", 0o644),
+            ("\n\nkey_logins = 'ignore'\naccount = = 1", 0o644),
+            ("[account]\nkey_logins = 'ignore'\n", 0o666),
+        ] {
+            let found = found(text, mode);
+            let [invalid, refused] = &found[..] else { panic!("{text}: {found:?}") };
+            assert_eq!(refused.id.as_deref(), Some("key-logins-refused"));
+            if text.starts_with("\n[") {
+                assert!(invalid.text.contains("z.toml:3: "), "{invalid:?}");
+            }
+            if !text.contains("= =") {
+                assert_eq!(refused.text, "logins without a token are refused: see above, key_logins cannot be read");
+                assert_eq!(invalid.fix, refused.fix);
+            }
         }
     }
 

@@ -99,6 +99,7 @@ impl Findings {
         for (path, key) in &further.keys {
             self.ok("private key", format!("{} ({})", key.id(), path.display()));
         }
+        self.unread_keys(&further_keys::directory(private_file));
         let opens = |public: &PublicKey| further.keys.iter().any(|(_, key)| key.id() == public.id());
         match (PrivateKey::load(private_file, trust), public) {
             (Err(error), _) => drop(self.unusable_key::<()>(kinds::PRIVATE_KEY, &error, private_file, owner)),

@@ -130,14 +130,20 @@ kinds! {
     CONFIGURATION_UNSAFE: "configuration-unsafe", "configuration", Error, "namei -l /etc/mytoken";
     /// Root cannot read a configuration file.
     CONFIGURATION_UNREADABLE: "configuration-unreadable", "configuration", Error, "namei -l /etc/mytoken";
+    /// A file beside the drop-ins, or beside the further private keys, that is not read because of its name.
+    DROP_IN_UNREAD: "drop-in-not-read", "configuration", Warning, "ls -l /etc/mytoken/mytoken.d /etc/mytoken/login.d /etc/mytoken/jobs.d";
     /// Users cannot read what their commands read.
     USERS_CANNOT_READ: "users-cannot-read", "configuration", Error, "namei -l /etc/mytoken";
     /// The reading of a user could not be tried.
     USERS_NOT_CHECKED: "users-not-checked", "configuration", Warning, "getent passwd nobody";
     /// Two `[[issuer]]` with one URL.
     ISSUER_TWICE: "issuer-url-twice", "configuration", Error, "grep -Rns -A2 --include='*.toml' '[[]issuer[]]' /etc/mytoken";
+    /// Two `[[server]]` with one URL.
+    SERVER_TWICE: "server-url-twice", "configuration", Warning, "grep -Rns -A2 --include='*.toml' '[[]server[]]' /etc/mytoken";
     /// `login.toml` has no rule.
     LOGIN_NO_RULE: "login-no-rule", "configuration", Error, "${EDITOR:-vi} /etc/mytoken/login.toml   # add a [[rule]]";
+    /// Two `[[rule]]` with one name.
+    RULE_TWICE: "rule-name-twice", "configuration", Warning, "grep -Rns -A1 --include='*.toml' '[[]rule[]]' /etc/mytoken";
     /// `jobs.toml` has no profile.
     JOBS_NO_PROFILE: "jobs-no-profile", "configuration", Error, "${EDITOR:-vi} /etc/mytoken/jobs.toml   # add a [[profile]]";
     /// `[accounts]` or `exempt` of `[account]` names an account that does not exist.

@@ -121,6 +121,12 @@ const FILES: &[(&str, &str, i32)] = &[
     ),
     ("rm /etc/mytoken/login.toml && ln -s nowhere /etc/mytoken/login.toml", "configuration-unreadable", 2),
     ("mkdir /etc/mytoken/login.d && ln -s nowhere /etc/mytoken/login.d/a.toml", "configuration-unreadable", 2),
+    // What a link stood for may have denied accounts.
+    ("ln -s /etc/site /etc/mytoken/mytoken.d", "configuration-unreadable", 2),
+    ("ln -s /etc/site /etc/mytoken/login.d", "configuration-unreadable", 2),
+    ("ln -s /etc/site /etc/mytoken/jobs.d", "configuration-unreadable", 2),
+    ("ln -s /etc/site /etc/mytoken/keys/private.d", "private-key", 2),
+    ("mkdir -p /etc/mytoken/login.d; echo '[accounts]' >/etc/mytoken/login.d/deny.conf", "drop-in-not-read", 1),
     ("mkdir /etc/mytoken/jobs.d && mkfifo /etc/mytoken/jobs.d/a.toml", "configuration-unsafe", 2),
     ("printf '\\377\\n' >>/etc/mytoken/jobs.toml", "configuration-invalid", 2),
     ("chmod 0600 /etc/mytoken/mytoken.toml", "users-cannot-read", 2),
@@ -149,7 +155,18 @@ const FILES: &[(&str, &str, i32)] = &[
         "issuer-url-twice",
         2,
     ),
+    (
+        "mkdir -p /etc/mytoken/mytoken.d; \
+         printf '[[server]]\\nname = \"again\"\\nurl = \"https://mytoken.testbed:8443/\"\\n' >/etc/mytoken/mytoken.d/again.toml",
+        "server-url-twice",
+        1,
+    ),
     ("sed -i '/rule/,$d' /etc/mytoken/login.toml", "login-no-rule", 2),
+    (
+        "mkdir -p /etc/mytoken/login.d; sed -n '/rule/,$p' /etc/mytoken/login.toml >/etc/mytoken/login.d/again.toml",
+        "rule-name-twice",
+        1,
+    ),
     ("sed -i '/profile/,$d' /etc/mytoken/jobs.toml", "jobs-no-profile", 2),
     (
         "mkdir -p /etc/mytoken/login.d; printf '[accounts]\\ndeny = [\"root\", \"no-such\"]\\n' >/etc/mytoken/login.d/a.toml",
