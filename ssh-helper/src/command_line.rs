@@ -40,20 +40,20 @@ pub enum Invocation {
     #[command(override_usage = "mytoken-ssh sftp [OPTIONS] [SFTP'S OPTIONS] HOST")]
     Sftp(WrapperOptions),
     /// Run git: each of its connections gets a token
-    #[command(override_usage = "mytoken-ssh git [OPTIONS] [GIT'S ARGUMENTS]")]
-    Git(RunOptions),
+    #[command(override_usage = "mytoken-ssh git [GIT'S ARGUMENTS]")]
+    Git(StarterOptions),
     /// Run rsync: its connection gets a token
-    #[command(override_usage = "mytoken-ssh rsync [OPTIONS] [RSYNC'S ARGUMENTS]")]
-    Rsync(RunOptions),
+    #[command(override_usage = "mytoken-ssh rsync [RSYNC'S ARGUMENTS]")]
+    Rsync(StarterOptions),
     /// Run mosh: its connection gets a token
-    #[command(override_usage = "mytoken-ssh mosh [OPTIONS] [MOSH'S ARGUMENTS]")]
-    Mosh(RunOptions),
+    #[command(override_usage = "mytoken-ssh mosh [MOSH'S ARGUMENTS]")]
+    Mosh(StarterOptions),
     /// Run ansible: each of its connections gets a token
-    #[command(override_usage = "mytoken-ssh ansible [OPTIONS] [ANSIBLE'S ARGUMENTS]")]
-    Ansible(RunOptions),
+    #[command(override_usage = "mytoken-ssh ansible [ANSIBLE'S ARGUMENTS]")]
+    Ansible(StarterOptions),
     /// Run ansible-playbook: each of its connections gets a token
-    #[command(override_usage = "mytoken-ssh ansible-playbook [OPTIONS] [ANSIBLE'S ARGUMENTS]")]
-    AnsiblePlaybook(RunOptions),
+    #[command(override_usage = "mytoken-ssh ansible-playbook [ANSIBLE'S ARGUMENTS]")]
+    AnsiblePlaybook(StarterOptions),
     /// Run any program: each ssh, scp and sftp that it starts gets a token
     #[command(override_usage = "mytoken-ssh run [OPTIONS] PROGRAM [ARGUMENT...]")]
     Run(RunOptions),
@@ -156,7 +156,20 @@ impl WrapperOptions {
     }
 }
 
-/// Options of programs that start ssh themselves. They come before the program's own arguments.
+/// Arguments of a program that starts ssh itself. All of them are the program's: it may have options of the same names as the helper's.
+#[derive(Debug, Default, Args)]
+// `-h` belongs to the program.
+#[command(disable_help_flag = true)]
+pub struct StarterOptions {
+    /// Print help, as the only argument. Options for the token: mytoken-ssh run [OPTIONS] PROGRAM
+    #[arg(long, action = clap::ArgAction::Help)]
+    pub help: Option<bool>,
+    /// The program's own arguments
+    #[arg(skip)]
+    pub args: Vec<OsString>,
+}
+
+/// Options of `run`. They come before the program.
 #[derive(Debug, Args)]
 // `-h` belongs to the program.
 #[command(disable_help_flag = true)]
@@ -196,8 +209,8 @@ pub enum Shell {
 /// Parses `args`. The first of them is the name of this program.
 ///
 /// The helper's own options begin with two dashes and a letter. No option of ssh, scp and sftp does. The first other
-/// argument, and all arguments after it, belong to the program and are passed on unchanged. Other programs have such options: of theirs,
-/// only those that the helper knows are its own.
+/// argument, and all arguments after it, belong to the program and are passed on unchanged. Other programs have such options: all of
+/// theirs are passed on.
 ///
 /// # Errors
 /// Wrong arguments, or a request for help.
@@ -212,7 +225,8 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     if first == "--" || known.is_none() && !first.is_empty() && !first.as_bytes().starts_with(b"-") {
         return Ok(Invocation::Host(args.split_off(1)));
     }
-    let takes_arguments = |first: &OsStr| PROGRAMS.iter().chain(&STARTERS).any(|program| first == *program);
+    let takes_arguments =
+        |first: &OsStr| PROGRAMS.iter().chain(&STARTERS).chain([&RUN]).any(|program| first == *program);
     let mut program_args = match known.filter(|_| takes_arguments(&first)) {
         Some(program) => args.split_off(2 + count_own_options(program, args.get(2..).unwrap_or_default())),
         None => Vec::new(),
@@ -241,9 +255,10 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     | Invocation::Rsync(options)
     | Invocation::Mosh(options)
     | Invocation::Ansible(options)
-    | Invocation::AnsiblePlaybook(options)
-    | Invocation::Run(options) = &mut command
+    | Invocation::AnsiblePlaybook(options) = &mut command
     {
+        options.args = program_args;
+    } else if let Invocation::Run(options) = &mut command {
         options.args = program_args;
     }
     Ok(command)
@@ -252,8 +267,11 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Invocation, clap::Error> {
 /// The programs that the helper runs.
 const PROGRAMS: [&str; 3] = ["ssh", "scp", "sftp"];
 
-/// The programs that start ssh. The last one stands for any.
-const STARTERS: [&str; 6] = ["git", "rsync", "mosh", "ansible", "ansible-playbook", "run"];
+/// The programs that start ssh.
+const STARTERS: [&str; 5] = ["git", "rsync", "mosh", "ansible", "ansible-playbook"];
+
+/// The command that runs any program.
+const RUN: &str = "run";
 
 /// What to write instead of an option that stands before the command.
 fn misplaced_option(commands: &clap::Command, first: &OsStr) -> Option<String> {
@@ -334,16 +352,13 @@ pub fn documented() -> clap::Command {
 
 /// How many of `args` are options of the helper, or their values.
 fn count_own_options(program: &clap::Command, args: &[OsString]) -> usize {
-    let starts_ssh = STARTERS.contains(&program.get_name());
+    if STARTERS.contains(&program.get_name()) {
+        return usize::from(matches!(args, [only] if only == "--help"));
+    }
     let mut count = 0;
     while let Some(option) =
         args.get(count).and_then(|arg| arg.as_bytes().strip_prefix(b"--")).filter(|o| !o.is_empty())
     {
-        let name = option.split(|byte| *byte == b'=').next().unwrap_or_default();
-        let is_known = |arg: &clap::Arg| arg.get_long().is_some_and(|long| long.as_bytes() == name);
-        if starts_ssh && !program.get_arguments().any(is_known) {
-            break;
-        }
         let takes_next = |arg: &clap::Arg| {
             arg.get_long().is_some_and(|long| long.as_bytes() == option)
                 && arg.get_action().takes_values()

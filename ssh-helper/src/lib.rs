@@ -32,7 +32,7 @@ mod status;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use command_line::{Invocation, WrapperOptions};
+use command_line::{Invocation, LoginTokenOptions, StarterOptions, WrapperOptions};
 use error::Error;
 use ssh::arguments::Program;
 use stand_in::StandIn;
@@ -46,7 +46,7 @@ pub fn main() -> ExitCode {
         return askpass::client::run(&args.next().unwrap_or_default());
     }
     let result = match StandIn::of(name.as_ref()) {
-        Some(stand_in) => stand_in.run(args.collect()),
+        Some(stand_in) => stand_in.run(&args.collect::<Vec<_>>()),
         None => run(command_line::parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit())),
     };
     match result {
@@ -66,14 +66,14 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Invocation::Scp(options) => ssh::wrapper::run(Program::Scp, &options),
         Invocation::Sftp(options) => ssh::wrapper::run(Program::Sftp, &options),
         Invocation::Run(options) => {
-            let (program, options) = stand_in::run::split(options)?;
-            stand_in::run::run(&program, &options)
+            let (program, args) = stand_in::run::split(&options.args)?;
+            stand_in::run::run(program, &options.token, args)
         }
-        Invocation::Git(options) => stand_in::run::run("git".as_ref(), &options),
-        Invocation::Rsync(options) => stand_in::run::run("rsync".as_ref(), &options),
-        Invocation::Mosh(options) => stand_in::run::run("mosh".as_ref(), &options),
-        Invocation::Ansible(options) => stand_in::run::run("ansible".as_ref(), &options),
-        Invocation::AnsiblePlaybook(options) => stand_in::run::run("ansible-playbook".as_ref(), &options),
+        Invocation::Git(options) => run_starter("git", &options),
+        Invocation::Rsync(options) => run_starter("rsync", &options),
+        Invocation::Mosh(options) => run_starter("mosh", &options),
+        Invocation::Ansible(options) => run_starter("ansible", &options),
+        Invocation::AnsiblePlaybook(options) => run_starter("ansible-playbook", &options),
         Invocation::Env(options) => stand_in::env::run(&options),
         Invocation::Host(args) => {
             check_host(args.first())?;
@@ -87,6 +87,11 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Invocation::Logout(options) => logout::run(&options),
         Invocation::Doctor(options) => doctor::run(&options),
     }
+}
+
+/// Runs a program that starts ssh. Its options are its own.
+fn run_starter(program: &str, options: &StarterOptions) -> Result<ExitCode, Error> {
+    stand_in::run::run(program.as_ref(), &LoginTokenOptions::default(), &options.args)
 }
 
 /// Refuses a word that looks like a misspelt command, unless it is an alias in the user's ssh configuration.

@@ -77,17 +77,122 @@ fn a_program_below_run_starts_an_ssh_that_asks_for_a_token() {
 }
 
 #[test]
-fn options_reach_the_connections() {
+fn options_of_run_reach_the_connections_and_other_ones_the_program() {
     let home = TestHome::new("exit 0", TOKEN);
     home.program("rsync", "printf '%s\\n' \"$MYTOKEN_SSH_OPTIONS\" \"$@\"");
-    let output =
-        home.run(&["rsync", "--audience", "https://a", "--delegate", "--server=x.example.org", "-a", "--server", "b"]);
+    let own = ["--audience", "https://a", "--delegate", "--server=x.example.org"];
+    let line = [&["run"], &own[..], &["rsync", "-a", "--server", "b"]].concat();
+    let output = home.run(&line);
     let lines = String::from_utf8(output.stdout).unwrap();
     let (options, args) = lines.split_once('\n').unwrap();
     assert_eq!(args, "-a\n--server\nb\n");
     for part in [r#""jump":false"#, r#""audience":"https://a""#, r#""delegate":"1d""#, r#""server":"x.example.org""#] {
         assert!(options.contains(part), "{options}");
     }
+    // mosh and rsync have options of the same names.
+    let output = home.run(&["rsync", "--server", "--scope=x", "-h"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (options, args) = text.split_once('\n').unwrap();
+    assert_eq!(args, "--server\n--scope=x\n-h\n");
+    assert!(options.contains(r#""server":null"#), "{options}");
+    let help = home.run(&["rsync", "--help"]);
+    assert!(String::from_utf8_lossy(&help.stdout).contains("Usage: mytoken-ssh rsync"), "{help:?}");
+}
+
+/// An ssh that goes to the host of its last argument, and from there to others. It is a script, but stands for a program.
+const TO_ITS_HOST: &str = r#"for last; do :; done
+case $1 in
+-V) echo 'OpenSSH_9.2p1, OpenSSL 3' >&2; exit 0;;
+-G) printf 'host %s\nuser alice\nhostname %s\nstricthostkeychecking accept-new\n' $last $last; exit 0;;
+esac
+echo "$@" >>$OUT/calls
+unset MYTOKEN_SSH_SCRIPTS
+test "$last" != tb || { ssh gate; exit 5; }
+"#;
+
+#[test]
+fn an_unconfigured_jump_host_gets_no_token_from_plain_ssh() {
+    let home = TestHome::new("", TOKEN);
+    home.program("ssh", TO_ITS_HOST);
+    configure(&home, "[[host]]\npattern = 'tb'\n");
+    let output = after_env(&home, "ssh tb").env("OUT", home.dir.path()).output().unwrap();
+    let calls = home.read("calls");
+    let calls: Vec<&str> = calls.lines().collect();
+    assert!(output.status.code() == Some(5) && calls.len() == 2, "{output:?} {calls:?}");
+    assert!(calls[0].contains("-oStrictHostKeyChecking=accept-new") && calls[1] == "gate", "{calls:?}");
+    // Below `mytoken-ssh ssh` each jump host may have one, by keys or whatever ssh tries first.
+    std::fs::remove_file(home.path("calls")).unwrap();
+    configure(&home, "");
+    home.command(&["run", "ssh", "tb"]).env("OUT", home.dir.path()).output().unwrap();
+    let calls = home.read("calls");
+    let inner = calls.lines().nth(1).unwrap_or_default();
+    assert!(inner.contains("-oKbdInteractiveAuthentication=yes") && !inner.contains("PreferredAuth"), "{calls}");
+}
+
+#[test]
+fn a_copy_between_a_configured_host_and_another_one_is_the_programs_own() {
+    let home = TestHome::new("", TOKEN);
+    home.program("ssh", TO_ITS_HOST);
+    home.program("scp", "echo \"$@\" >$OUT/scp");
+    configure(&home, "[[host]]\npattern = 'tb'\n");
+    let output = after_env(&home, "scp -3 tb:x other:y").env("OUT", home.dir.path()).output().unwrap();
+    assert_eq!(home.read("scp"), "-3 tb:x other:y\n");
+    assert!(told(&output).contains("scp gets no token: other is in no [[host]]; use: mytoken-ssh scp"), "{output:?}");
+}
+
+#[test]
+fn a_script_named_ssh_that_starts_the_next_one_works_once() {
+    let home = TestHome::new("exit 5", TOKEN);
+    std::fs::create_dir(home.path("scripts")).unwrap();
+    let script = "#!/bin/sh\necho script >>$OUT/scripts-run\nfor next in $(which -a ssh); do \
+                  [ $next -ef $0 ] || exec $next \"$@\"; done\n";
+    let file = home.path("scripts/ssh");
+    std::fs::write(&file, script).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for (shell, configuration) in [("ssh tb", ""), ("ssh tb", "[[host]]\npattern = 'tb'\n")] {
+        configure(&home, configuration);
+        let mut command =
+            after_env(&home, &format!("PATH=${{PATH%%:*}}:$OUT/scripts:${{PATH#*:}}; timeout 20 {shell}"));
+        let output = command.env("OUT", home.dir.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(5), "{configuration:?} {output:?}");
+    }
+    // Each run looks up the version and the configuration by the first ssh, which is the script.
+    assert!(home.read("scripts-run").lines().count() < 10, "{}", home.read("scripts-run"));
+}
+
+#[test]
+fn entries_of_path_without_a_directory_lead_nowhere() {
+    let home = TestHome::new("exit 5", TOKEN);
+    for path in ["$STAND::$REAL:/usr/bin:/bin", "$STAND:.:$REAL:/usr/bin:/bin:"] {
+        let line = format!("STAND=${{PATH%%:*}} REAL=$OUT/bin; cd $REAL; PATH={path}; timeout 20 ssh tb");
+        let output = after_env(&home, &line).env("OUT", home.dir.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(5), "{path} {output:?}");
+    }
+}
+
+#[test]
+fn what_keeps_a_configured_host_from_its_token_does_not_keep_the_user_from_the_host() {
+    let home = TestHome::new("exit 5", TOKEN);
+    configure(&home, "[[host]]\npattern = 'tb'\n");
+    let mut command = after_env(&home, "ssh tb true");
+    let output = command.env_remove("XDG_RUNTIME_DIR").env("TMPDIR", "/nonexistent").output().unwrap();
+    assert_eq!((output.status.code(), arguments(&home)), (Some(5), vec!["tb".to_owned(), "true".to_owned()]));
+    assert!(
+        told(&output).starts_with("mytoken-ssh: ssh gets no token: cannot create a private directory"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn a_shell_that_outlives_the_run_gets_what_is_configured() {
+    let home = TestHome::new("exit 5", TOKEN);
+    let mut command = after_env(&home, "ssh tb true");
+    command.env("MYTOKEN_SSH_OPTIONS", r#"{"run":"/nonexistent","server":"x","later":1}"#);
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), arguments(&home)), (Some(5), vec!["tb".to_owned(), "true".to_owned()]));
+    let mut damaged = after_env(&home, "ssh tb true");
+    let output = damaged.env("MYTOKEN_SSH_OPTIONS", "x").output().unwrap();
+    assert!(told(&output).contains("remove it: unset MYTOKEN_SSH_OPTIONS"), "{output:?}");
 }
 
 #[test]
@@ -106,8 +211,11 @@ fn a_program_that_is_missing_and_one_that_fails_are_told_by_the_status() {
 
 #[test]
 fn an_inner_ssh_passes_other_prompts_to_the_askpass_of_the_user() {
-    // As for a jump host: ssh starts another one, by its name.
-    let home = TestHome::new("case $INNER in '') INNER=1 ssh gate; ask 'outer? ';; *) ask 'inner? ';; esac", TOKEN);
+    // As for a jump host: ssh starts another one, by its name. This ssh is a script, but stands for a program.
+    let home = TestHome::new(
+        "unset MYTOKEN_SSH_SCRIPTS; case $INNER in '') INNER=1 ssh gate; ask 'outer? ';; *) ask 'inner? ';; esac",
+        TOKEN,
+    );
     home.program("previous", "echo \"previous for $1\"");
     let mut command = home.command(&["run", "ssh", "tb"]);
     command.env("SSH_ASKPASS", home.path("bin/previous")).env("SSH_ASKPASS_REQUIRE", "force");

@@ -8,7 +8,7 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::error::Error;
@@ -29,8 +29,8 @@ pub struct ProgramExit {
 /// program has ended.
 pub fn run(mut command: Command) -> Result<ProgramExit, Error> {
     let program = command.get_program().to_owned();
-    let mut signals =
-        Signals::new(not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM])).map_err(Error::cannot_run(&program))?;
+    let mut signals = Signals::new(not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGALRM, SIGUSR1, SIGUSR2]))
+        .map_err(Error::cannot_run(&program))?;
     let child = command.spawn().map_err(Error::cannot_run(&program))?;
     let child = i32::try_from(child.id()).map(Pid::from_raw).map_err(Error::cannot_run(&program))?;
     let handle = signals.handle();

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Finds the real ssh, scp and sftp: in PATH a link of that name to this program may come first.
+//! Finds the real ssh, scp and sftp: in PATH a link of that name to this program may come first, and a script of the user that starts the
+//! next one.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,25 +15,55 @@ use crate::error::Error;
 /// Name of this program's file, also behind a link of another name.
 const OWN_NAME: &str = "mytoken-ssh";
 
-/// The first program `name` in PATH that is not this one.
+/// `PATH` where the environment has none.
+pub const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Environment variable: the scripts that this program has started in the place of ssh, and that may start it again.
+const SCRIPTS_VARIABLE: &str = "MYTOKEN_SSH_SCRIPTS";
+
+/// Environment variable: how many programs in the place of ssh this one is below. Each jump host is one more.
+const DEPTH_VARIABLE: &str = "MYTOKEN_SSH_DEPTH";
+const DEEPEST: u32 = 16;
+
+/// The first program `name` in PATH that is not this one, nor a script that has started this one.
 ///
 /// # Errors
-/// There is none.
+/// There is none, or those that are there start this one again and again.
 pub fn find(name: &str) -> Result<PathBuf, Error> {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"));
-    find_in(&path, name)
+    if depth() > DEEPEST {
+        let reason = format!("it starts this program again and again; look at: which -a {name}");
+        return Err(Error::CannotRun { program: name.to_owned(), reason });
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from(USUAL_PATH));
+    find_in(&path, name, &scripts())
         .ok_or_else(|| Error::CannotRun { program: name.to_owned(), reason: "it is not in your PATH".into() })
 }
 
-fn find_in(path: &OsStr, name: &str) -> Option<PathBuf> {
+/// Whether a script that this program has started in the place of ssh has started it again.
+pub fn is_below_a_script() -> bool {
+    !scripts().is_empty()
+}
+
+fn depth() -> u32 {
+    std::env::var(DEPTH_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+fn scripts() -> Vec<PathBuf> {
+    std::env::var_os(SCRIPTS_VARIABLE).map(|text| std::env::split_paths(&text).collect()).unwrap_or_default()
+}
+
+/// Names without a slash, as of an empty entry, are left out: to start one means to look in PATH again.
+fn find_in(path: &OsStr, name: &str, scripts: &[PathBuf]) -> Option<PathBuf> {
     let own = std::env::current_exe().ok();
     let is_own = |file: &Path| {
         let real = file.canonicalize().ok();
         real.as_deref().is_some_and(|real| real.file_name() == Some(OsStr::new(OWN_NAME))) || real == own
     };
+    let is_known = |file: &Path| scripts.iter().any(|script| script == file);
     std::env::split_paths(path)
+        .filter(|directory| directory.is_absolute())
         .map(|directory| directory.join(name))
-        .find(|file| file.is_file() && access(file, AccessFlags::X_OK).is_ok() && !is_own(file))
+        .find(|file| file.is_file() && access(file, AccessFlags::X_OK).is_ok() && !is_own(file) && !is_known(file))
 }
 
 /// Starts the program in `file` under its plain name. For a jump host ssh runs a program of its own name once more, and looks for a plain
@@ -42,6 +75,15 @@ pub fn command(file: &Path) -> Command {
     if let Some(name) = file.file_name() {
         command.arg0(name);
     }
+    let mut begin = [0; 2];
+    let is_script = File::open(file).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == *b"#!";
+    command.env(DEPTH_VARIABLE, depth().saturating_add(1).to_string());
+    let all = std::env::join_paths(scripts().into_iter().chain([file.to_owned()]));
+    match all {
+        Ok(all) if is_script => command.env(SCRIPTS_VARIABLE, all),
+        // What ssh itself starts is another connection.
+        _ => command.env_remove(SCRIPTS_VARIABLE),
+    };
     command
 }
 
@@ -69,7 +111,11 @@ mod tests {
             symlink(target, root.path().join(directory).join("ssh")).unwrap();
         }
         let path = |names: &[&str]| std::env::join_paths(names.iter().map(|name| root.path().join(name))).unwrap();
-        assert_eq!(find_in(&path(&["a", "b", "c", "d", "e"]), "ssh"), Some(real));
-        assert_eq!(find_in(&path(&["a", "b", "c", "d"]), "ssh"), None);
+        let all = path(&["a", "b", "c", "d", "e"]);
+        assert_eq!(find_in(&all, "ssh", &[]).as_ref(), Some(&real));
+        assert_eq!(find_in(&all, "ssh", &[real]), None);
+        assert_eq!(find_in(&path(&["a", "b", "c", "d"]), "ssh", &[]), None);
+        // The working directory of this test has no ssh, but these entries would be looked up in PATH again.
+        assert_eq!(find_in(OsStr::new(":.:"), "Cargo.toml", &[]), None);
     }
 }

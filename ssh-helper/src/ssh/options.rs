@@ -26,12 +26,12 @@ pub fn helper_options(
     let is_preference = |arg: &OsString| arg.to_string_lossy().to_lowercase().contains("preferredauthentications");
     // Without `password`: after a refused token ssh would ask for a password.
     let order = match preferences {
+        Preferences::OfSsh => None,
         Preferences::OfUser if args.iter().any(is_preference) => None,
         // Keys come last: a login by key leaves the session without a token.
         Preferences::OfUser | Preferences::TokenFirst => {
             Some("keyboard-interactive,gssapi-with-mic,hostbased,publickey")
         }
-        Preferences::KeysFirst => Some("gssapi-with-mic,hostbased,publickey,keyboard-interactive"),
     };
     options.extend(order.map(|order| format!("-oPreferredAuthentications={order}").into()));
     if program != Program::Ssh {

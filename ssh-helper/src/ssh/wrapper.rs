@@ -38,8 +38,8 @@ pub enum Preferences {
     OfUser,
     /// Tokens first, whatever the arguments say: a program chose them.
     TokenFirst,
-    /// Keys first: a session on a jump host needs no token.
-    KeysFirst,
+    /// As ssh is configured: a session on a jump host needs no token.
+    OfSsh,
 }
 
 /// How a connection is made.
@@ -49,11 +49,13 @@ pub struct Manner {
     pub preferences: Preferences,
     /// The token is looked for when the host asks. Otherwise a missing mytoken is an error before the connection.
     pub when_asked: bool,
+    /// Only hosts with a `[[host]]` get a token.
+    pub configured_only: bool,
 }
 
 impl Manner {
     /// The user runs `mytoken-ssh ssh`.
-    const TYPED: Self = Self { preferences: Preferences::OfUser, when_asked: false };
+    const TYPED: Self = Self { preferences: Preferences::OfUser, when_asked: false, configured_only: false };
 }
 
 /// A run of a program.
@@ -95,11 +97,32 @@ pub fn run_in(program: Program, wrapper: &WrapperOptions, manner: Manner) -> Res
         return run_alone(program, &wrapper.args).map(|exit| ExitCode::from(exit.status));
     }
     let settings = HelperSettings::load()?;
-    run_connection(Connection { program, wrapper, ssh: &ssh, destinations, settings, manner })
+    prepare(Connection { program, wrapper, ssh: &ssh, destinations, settings, manner })?.run()
 }
 
-/// Runs the program of a connection, and exits with its status.
-pub fn run_connection(connection: Connection<'_>) -> Result<ExitCode, Error> {
+/// A run that can begin.
+pub struct Prepared<'a> {
+    program: Program,
+    wrapper: &'a WrapperOptions,
+    server: AskpassServer,
+    command: Command,
+}
+
+impl Prepared<'_> {
+    /// Runs the program, and exits with its status.
+    pub fn run(self) -> Result<ExitCode, Error> {
+        let exit = foreground::run(self.command);
+        finish(self.program, self.wrapper, exit.as_ref().ok(), &mut self.server.responder());
+        self.server.close()?;
+        exit.map(|exit| ExitCode::from(exit.status))
+    }
+}
+
+/// Makes all that a connection needs.
+///
+/// # Errors
+/// It cannot be made. Nothing has been started.
+pub fn prepare(connection: Connection<'_>) -> Result<Prepared<'_>, Error> {
     let Connection { program, wrapper, ssh, mut destinations, settings, manner } = connection;
     check_version(ssh.as_os_str())?;
     warn_about_batch_mode(program, &destinations);
@@ -113,12 +136,9 @@ pub fn run_connection(connection: Connection<'_>) -> Result<ExitCode, Error> {
     let responder = Responder::new(accounts, connections, prompts, nonce.clone(), askpass_of_user(), source, show);
     let server = AskpassServer::start(responder)?;
 
-    let mut command = build_command(program, wrapper, &destinations, manner.preferences, &server)?;
+    let mut command = build_command(program, wrapper, &destinations, manner, &server)?;
     command.env(NONCE_VARIABLE, nonce.expose());
-    let exit = foreground::run(command);
-    finish(program, wrapper, exit.as_ref().ok(), &mut server.responder());
-    server.close()?;
-    exit.map(|exit| ExitCode::from(exit.status))
+    Ok(Prepared { program, wrapper, server, command })
 }
 
 /// Tells the user what went wrong, and revokes the tokens of a failed login. `exit` is `None` if the program could not
@@ -299,18 +319,19 @@ fn build_command(
     program: Program,
     wrapper: &WrapperOptions,
     destinations: &[ResolvedDestination],
-    preferences: Preferences,
+    manner: Manner,
     server: &AskpassServer,
 ) -> Result<Command, Error> {
     // ssh asks there, whatever its input is.
     let has_terminal = File::options().read(true).write(true).open("/dev/tty").is_ok();
     let mut command = installed::command(&installed::find(program.name())?);
-    command.args(helper_options(program, &wrapper.args, destinations, preferences, has_terminal));
+    command.args(helper_options(program, &wrapper.args, destinations, manner.preferences, has_terminal));
     // A given token is for one host, and none is left for a jump host.
     if wrapper.token_file.is_none() {
         links::make(server.directory(), &own_executable()?)?;
         if let Some(path) = links::path_with(server.directory()) {
-            command.env("PATH", path).env(VARIABLE, HandedOn::to_jump_hosts(&wrapper.token).to_variable()?);
+            let handed_on = HandedOn::to_jump_hosts(&wrapper.token, manner, server.directory());
+            command.env("PATH", path).env(VARIABLE, handed_on.to_variable()?);
             if program != Program::Ssh && destinations.iter().any(|destination| destination.has_jump_host) {
                 command.arg("-S").arg(server.directory().join(links::PLAIN_SSH));
             }

@@ -16,12 +16,13 @@ use crate::settings::HelperSettings;
 pub fn run(options: &EnvOptions) -> Result<ExitCode, Error> {
     let settings = HelperSettings::load()?;
     let directory = settings.data_directory().join("bin");
+    let shell = options.shell.unwrap_or_else(|| of_name(std::env::var("SHELL").ok().as_deref()));
+    let line = line(shell, &directory)?;
     links::keep(&directory, &lasting_path(own_executable()?))?;
     if !settings.has_hosts() {
         tell("mytoken-ssh: no host gets a token yet: name each in a [[host]] of ~/.config/mytoken/config.toml");
     }
-    let shell = options.shell.unwrap_or_else(|| of_name(std::env::var("SHELL").ok().as_deref()));
-    print_for_program(&line(shell, &directory)?)?;
+    print_for_program(&line)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -42,13 +43,13 @@ fn of_name(shell: Option<&str>) -> Shell {
     }
 }
 
-/// The line, which changes nothing when the directory is first in PATH already.
+/// The line. In csh it adds the directory each time; in the others only if it is not the first in PATH.
 fn line(shell: Shell, directory: &Path) -> Result<String, Error> {
     let text = directory.to_str().filter(|text| !text.contains([':', '\n']));
     let text = text.ok_or_else(|| Error::Usage(format!("{} cannot be put into PATH", directory.display())))?;
     let quoted = format!("'{}'", text.replace('\'', r"'\''"));
     Ok(match shell {
-        Shell::Sh => format!("case \"$PATH\" in {quoted}:*) ;; *) export PATH={quoted}:\"$PATH\" ;; esac\n"),
+        Shell::Sh => format!("case \"$PATH\" in {quoted}:*) ;; *) export PATH={quoted}\"${{PATH:+:$PATH}}\" ;; esac\n"),
         Shell::Fish => format!("test \"$PATH[1]\" = {quoted}; or set -gx PATH {quoted} $PATH\n"),
         Shell::Csh => format!("setenv PATH {quoted}:\"$PATH\"\n"),
     })
@@ -71,6 +72,9 @@ mod tests {
             .unwrap();
         assert_eq!(String::from_utf8_lossy(&shown.stdout), "/home/o'neil/a b/bin:/usr/bin:/bin");
         assert!(super::line(Shell::Sh, Path::new("/a:b")).is_err());
+        let empty =
+            Command::new("/bin/sh").args(["-c", &format!("{line}printf %s \"$PATH\"")]).env("PATH", "").output();
+        assert_eq!(String::from_utf8_lossy(&empty.unwrap().stdout), "/home/o'neil/a b/bin");
     }
 
     #[test]

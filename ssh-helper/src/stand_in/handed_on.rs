@@ -2,7 +2,7 @@
 //! What a run hands on to the connections that other programs start below it, in a variable of their environment. Nothing of it is secret.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mytoken::config::Duration;
 use serde::{Deserialize, Serialize};
@@ -17,10 +17,15 @@ pub const VARIABLE: &str = "MYTOKEN_SSH_OPTIONS";
 
 /// What connections get.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+// A later version may add to it while programs of this one run.
+#[serde(default)]
 pub struct HandedOn {
     /// They lead to a jump host.
     jump: bool,
+    /// Only hosts with a `[[host]]` get a token.
+    configured_only: bool,
+    /// The directory of the run that hands this on. A shell can outlive it.
+    run: PathBuf,
     /// `--delegate`
     delegate: Option<Duration>,
     /// `--server`
@@ -36,11 +41,13 @@ pub struct HandedOn {
 }
 
 impl HandedOn {
-    /// For all connections of a program.
-    pub fn to_program(options: &LoginTokenOptions) -> Self {
+    /// For all connections of a program. `run`: the directory with its links.
+    pub fn to_program(options: &LoginTokenOptions, run: &Path) -> Self {
         let LoginTokenOptions { delegate, server, scope, audience, ca } = options;
         Self {
             jump: false,
+            configured_only: false,
+            run: run.to_owned(),
             delegate: *delegate,
             server: server.clone(),
             scope: scope.clone(),
@@ -51,18 +58,27 @@ impl HandedOn {
     }
 
     /// For the jump hosts of a connection. Delegation, scope and audience are for its destination.
-    pub fn to_jump_hosts(options: &LoginTokenOptions) -> Self {
-        Self { jump: true, delegate: None, scope: None, audience: None, ..Self::to_program(options) }
+    pub fn to_jump_hosts(options: &LoginTokenOptions, manner: Manner, run: &Path) -> Self {
+        let configured_only = manner.configured_only;
+        Self {
+            jump: true,
+            configured_only,
+            delegate: None,
+            scope: None,
+            audience: None,
+            ..Self::to_program(options, run)
+        }
     }
 
-    /// What the run above has handed on. `None`: there is none.
+    /// What the run above has handed on. `None`: there is none, or it has ended.
     ///
     /// # Errors
     /// Somebody has changed the variable.
     pub fn from_environment() -> Result<Option<Self>, Error> {
         let Some(text) = std::env::var_os(VARIABLE) else { return Ok(None) };
         let parsed = text.to_str().and_then(|text| serde_json::from_str(text).ok());
-        parsed.map(Some).ok_or_else(|| {
+        let of_run = |handed_on: Self| Some(handed_on).filter(|handed_on| handed_on.run.is_dir());
+        parsed.map(of_run).ok_or_else(|| {
             Error::Usage(format!(
                 "the variable {VARIABLE} is not what this program put there; remove it: unset {VARIABLE}"
             ))
@@ -71,10 +87,11 @@ impl HandedOn {
 
     /// The options of a connection with these arguments.
     pub fn of_connection(self, args: Vec<OsString>) -> (WrapperOptions, Manner) {
-        let Self { jump, delegate, server, scope, audience, ca, askpass: _ } = self;
+        let Self { jump, configured_only, run: _, delegate, server, scope, audience, ca, askpass: _ } = self;
         let token = LoginTokenOptions { delegate, server, scope, audience, ca };
-        let preferences = if jump { Preferences::KeysFirst } else { Preferences::TokenFirst };
-        (WrapperOptions { token, ..WrapperOptions::without_options(args) }, Manner { preferences, when_asked: true })
+        let preferences = if jump { Preferences::OfSsh } else { Preferences::TokenFirst };
+        let manner = Manner { preferences, when_asked: true, configured_only };
+        (WrapperOptions { token, ..WrapperOptions::without_options(args) }, manner)
     }
 
     /// The value of the variable.
@@ -113,13 +130,15 @@ mod tests {
             audience: Some("https://cluster".into()),
             ca: Some("ca.pem".into()),
         };
+        let run = Path::new("/run/x");
         let read = |handed_on: &HandedOn| serde_json::from_str::<HandedOn>(&handed_on.to_variable().unwrap()).unwrap();
-        let (program, manner) = read(&HandedOn::to_program(&options)).of_connection(vec!["tb".into()]);
+        let (program, manner) = read(&HandedOn::to_program(&options, run)).of_connection(vec!["tb".into()]);
         assert_eq!((program.args, manner.preferences), (vec![OsString::from("tb")], Preferences::TokenFirst));
         assert_eq!((program.token.delegate, program.token.scope), (options.delegate, options.scope.clone()));
         assert!(program.token.ca.is_some_and(|ca| ca.is_absolute() && ca.ends_with("ca.pem")));
-        let (jump, manner) = read(&HandedOn::to_jump_hosts(&options)).of_connection(Vec::new());
-        assert_eq!(manner.preferences, Preferences::KeysFirst);
+        let configured = Manner { configured_only: true, ..manner };
+        let (jump, manner) = read(&HandedOn::to_jump_hosts(&options, configured, run)).of_connection(Vec::new());
+        assert_eq!((manner.preferences, manner.configured_only), (Preferences::OfSsh, true));
         assert_eq!((jump.token.delegate, jump.token.scope, jump.token.audience), (None, None, None));
         assert_eq!(jump.token.server, options.server);
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::ssh::arguments::Program;
+use crate::ssh::installed::USUAL_PATH;
 
 /// Name of the link that scp and sftp start for a destination behind a jump host.
 pub const PLAIN_SSH: &str = "plain-ssh";
@@ -49,9 +50,9 @@ pub fn keep(directory: &Path, executable: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// `PATH` with `directory` in front. `None`: there is no PATH, or none can have this directory.
+/// `PATH` with `directory` in front. `None`: no PATH can have this directory.
 pub fn path_with(directory: &Path) -> Option<OsString> {
-    let path = std::env::var_os("PATH")?;
+    let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from(USUAL_PATH));
     let others = std::env::split_paths(&path).filter(|other| other != directory);
     std::env::join_paths(std::iter::once(PathBuf::from(directory)).chain(others)).ok()
 }

@@ -21,11 +21,12 @@ use handed_on::HandedOn;
 use crate::command_line::WrapperOptions;
 use crate::error::Error;
 use crate::output::tell;
+use crate::printable::printable;
 use crate::settings::HelperSettings;
 use crate::ssh::arguments::Program;
 use crate::ssh::installed;
 use crate::ssh::resolution::ResolvedDestination;
-use crate::ssh::wrapper::{Connection, Manner, Preferences, resolve_destinations, run_connection};
+use crate::ssh::wrapper::{self, Connection, Manner, Preferences, prepare, resolve_destinations};
 
 /// What this program stands in for, by the name under which it was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,44 +51,58 @@ impl StandIn {
     ///
     /// # Errors
     /// The program is missing, or the token of a connection that was asked for cannot be made.
-    pub fn run(self, args: Vec<OsString>) -> Result<ExitCode, Error> {
+    pub fn run(self, args: &[OsString]) -> Result<ExitCode, Error> {
         let Self::For(program) = self else {
-            return Err(become_program(Program::Ssh, &args));
+            return Err(become_program(Program::Ssh, args));
         };
-        match HandedOn::from_environment()? {
-            Some(handed_on) => {
-                let (options, manner) = handed_on.of_connection(args);
-                crate::ssh::wrapper::run_in(program, &options, manner)
-            }
-            None => run_configured(program, args),
+        // The run above has given the script what the connection needs.
+        if installed::is_below_a_script() {
+            return Err(become_program(program, args));
+        }
+        let manner = Manner { preferences: Preferences::OfUser, when_asked: true, configured_only: true };
+        let handed_on = HandedOn::from_environment()?;
+        let (options, manner) = handed_on.map_or_else(
+            || (WrapperOptions::without_options(args.to_vec()), manner),
+            |above| above.of_connection(args.to_vec()),
+        );
+        if manner.configured_only {
+            run_configured(program, &options, manner)
+        } else {
+            wrapper::run_in(program, &options, manner)
         }
     }
 }
 
 /// Gives hosts with a `[[host]]` a token. Whatever keeps a host from it, the program itself runs.
-fn run_configured(program: Program, args: Vec<OsString>) -> Result<ExitCode, Error> {
+fn run_configured(program: Program, options: &WrapperOptions, manner: Manner) -> Result<ExitCode, Error> {
+    let without_token = |reason: &dyn std::fmt::Display| {
+        tell(&format!("mytoken-ssh: {} gets no token: {reason}", program.name()));
+        Err(become_program(program, &options.args))
+    };
     let ssh = installed::find("ssh")?;
     let settings = match HelperSettings::load() {
         Ok(settings) => settings,
-        Err(error) => {
-            tell(&format!("mytoken-ssh: {} gets no token: {error}", program.name()));
-            return Err(become_program(program, &args));
-        }
+        Err(error) => return without_token(&error),
     };
     let is_configured = |destination: &ResolvedDestination| {
         settings.host_rule([&destination.host_argument, &destination.hostname]).is_some()
     };
     let destinations = match settings.has_hosts() {
-        true => resolve_destinations(ssh.as_os_str(), program, &args).unwrap_or_default(),
+        true => resolve_destinations(ssh.as_os_str(), program, &options.args).unwrap_or_default(),
         false => Vec::new(),
     };
-    let destinations: Vec<_> = destinations.into_iter().filter(is_configured).collect();
-    if destinations.is_empty() {
-        return Err(become_program(program, &args));
+    if !destinations.iter().any(is_configured) {
+        return Err(become_program(program, &options.args));
     }
-    let options = WrapperOptions::without_options(args);
-    let manner = Manner { preferences: Preferences::OfUser, when_asked: true };
-    run_connection(Connection { program, wrapper: &options, ssh: &ssh, destinations, settings, manner })
+    // The options of the helper would be for all of them.
+    if let Some(other) = destinations.iter().find(|destination| !is_configured(destination)) {
+        let host = printable(&other.host_argument);
+        return without_token(&format!("{host} is in no [[host]]; use: mytoken-ssh {}", program.name()));
+    }
+    match prepare(Connection { program, wrapper: options, ssh: &ssh, destinations, settings, manner }) {
+        Ok(prepared) => prepared.run(),
+        Err(error) => without_token(&error),
+    }
 }
 
 /// Replaces this process. It returns only an error.

@@ -9,7 +9,7 @@ use super::handed_on::{HandedOn, VARIABLE};
 use super::links;
 use crate::askpass::directory::PrivateDirectory;
 use crate::askpass::server::own_executable;
-use crate::command_line::RunOptions;
+use crate::command_line::LoginTokenOptions;
 use crate::error::Error;
 use crate::output::tell;
 use crate::ssh::foreground;
@@ -18,11 +18,11 @@ use crate::ssh::foreground;
 const NOT_FOUND: u8 = 127;
 
 /// Runs `program` and exits with its status.
-pub fn run(program: &OsStr, options: &RunOptions) -> Result<ExitCode, Error> {
+pub fn run(program: &OsStr, token: &LoginTokenOptions, args: &[OsString]) -> Result<ExitCode, Error> {
     let directory = PrivateDirectory::create()?;
     links::make(directory.path(), &own_executable()?)?;
     let mut command = Command::new(program);
-    command.args(&options.args).env(VARIABLE, HandedOn::to_program(&options.token).to_variable()?);
+    command.args(args).env(VARIABLE, HandedOn::to_program(token, directory.path()).to_variable()?);
     put_in_front(&mut command, directory.path())?;
     let exit = match foreground::run(command) {
         Ok(exit) => exit.status,
@@ -39,12 +39,11 @@ pub fn run(program: &OsStr, options: &RunOptions) -> Result<ExitCode, Error> {
 ///
 /// # Errors
 /// There is none.
-pub fn split(mut options: RunOptions) -> Result<(OsString, RunOptions), Error> {
-    let separator = options.args.first().is_some_and(|first| first == "--");
-    let mut args = options.args.split_off(usize::from(separator)).into_iter();
-    let program = args.next().ok_or_else(|| Error::Usage("no program is given; see mytoken-ssh run --help".into()))?;
-    options.args = args.collect();
-    Ok((program, options))
+pub fn split(args: &[OsString]) -> Result<(&OsStr, &[OsString]), Error> {
+    let args = args.strip_prefix(&[OsString::from("--")]).unwrap_or(args);
+    let (program, args) =
+        args.split_first().ok_or_else(|| Error::Usage("no program is given; see mytoken-ssh run --help".into()))?;
+    Ok((program, args))
 }
 
 fn put_in_front(command: &mut Command, directory: &Path) -> Result<(), Error> {

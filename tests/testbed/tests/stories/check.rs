@@ -106,7 +106,7 @@ const BROKEN: &[(&str, &str, i32)] = &[
     ("chown alice /etc/pam.d/common-account", "pam-file-writable", 2),
     ("chmod 0777 /usr/lib/x86_64-linux-gnu/security", "pam-file-writable", 2),
     ("echo 'session optional pam_systemd.so' >>STACK", "pam-session-order", 1),
-    ("cd /etc/ssh/sshd_config.d && touch 90-broken.conf && chmod 0666 90-broken.conf", "sshd-file-writable", 2),
+    ("cd /etc/ssh/sshd_config.d && touch 90-open.conf && chmod 0666 90-open.conf", "sshd-file-writable", 2),
     ("chmod 0777 /etc/ssh/sshd_config.d", "sshd-file-writable", 2),
     ("chown alice /etc/ssh/sshd_config.d", "sshd-file-writable", 2),
     ("mv /usr/sbin/sshd /root/", "sshd-missing", 1),
@@ -252,7 +252,7 @@ fn with_reload(change: &str, id: &str) -> String {
 
 fn mend(site: &Site) -> Result<()> {
     let mend = format!(
-        "rm -f /etc/ssh/sshd_config.d/*-broken.conf /usr/lib/pam.d/sshd; cp /root/stack {STACK}; \
+        "rm -f /etc/ssh/sshd_config.d/*-broken.conf /etc/ssh/sshd_config.d/90-open.conf /usr/lib/pam.d/sshd; cp /root/stack {STACK}; \
          mv /root/other /etc/pam.d/ 2>/dev/null; \
          mv /root/pam_mytoken.so /usr/lib/x86_64-linux-gnu/security/ 2>/dev/null; \
          mv /root/sshd /usr/sbin/ 2>/dev/null; rm -rf /root/run-sshd /etc/nologin /run/nologin; mv /root/keys/* /etc/ssh/ 2>/dev/null; rm -rf /root/keys; rm -rf /etc/mytoken/login.d /etc/mytoken/mytoken.d; {RELOAD_SSHD}"

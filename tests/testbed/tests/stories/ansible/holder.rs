@@ -10,8 +10,11 @@ use testbed::{Result, skip};
 
 use super::{io, program, role};
 
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
+
 const PLAY: &str = r#"- hosts: all
   gather_facts: false
+  serial: SERIAL
   tasks:
     - ansible.builtin.include_vars: ROLE/vars/main.yml
     - ansible.builtin.include_tasks: ROLE/tasks/holder.yml
@@ -29,34 +32,32 @@ exec unshare --mount sh -c 'mount -t overlay overlay -o lowerdir=ETC:/etc /etc &
 
 /// Plays for the hosts of `limit`, where those of `holders` have the key. `away` does not answer. The holder for each host, or nothing if
 /// the play failed.
-fn holders_of(program: &Path, nodes: &[&str], holders: &[&str], away: &[&str], limit: &str) -> Result<Vec<String>> {
+fn holders_of(program: &Path, holders: &[&str], away: &[&str], limit: &str, serial: &str) -> Result<Vec<String>> {
     let home = tempfile::tempdir().map_err(io("making a directory"))?;
     let mut inventory = "all:\n  hosts:\n".to_owned();
-    for node in nodes {
+    for node in NODES {
         let keys = home.path().join(node).join("mytoken/keys");
         fs::create_dir_all(&keys).map_err(io("making a host"))?;
-        if holders.contains(node) {
+        if holders.contains(&node) {
             fs::write(keys.join("cluster.key"), "key").map_err(io("writing a key"))?;
         }
         let python = home.path().join(format!("python-{node}"));
         let script = INTERPRETER.replace("ETC", &home.path().join(node).display().to_string());
         fs::write(&python, script).map_err(io("writing a program"))?;
         fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).map_err(io("writing a program"))?;
-        let connection = if away.contains(node) {
+        let connection = if away.contains(&node) {
             "ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 9".to_owned()
         } else {
             format!("ansible_connection: local, ansible_python_interpreter: {}", python.display())
         };
         inventory += &format!("    {node}: {{{connection}}}\n");
     }
-    inventory += &format!(
-        "mytoken_node:\n  hosts: {{{}}}\n",
-        nodes.iter().map(|n| format!("{n}: ")).collect::<Vec<_>>().join(", ")
-    );
+    inventory += &format!("mytoken_node:\n  hosts: {{{}}}\n", NODES.map(|node| format!("{node}: ")).join(", "));
     let [inventory_file, play] = ["inventory.yml", "play.yml"].map(|name| home.path().join(name));
     fs::write(&inventory_file, inventory).map_err(io("writing the inventory"))?;
     let roles = role().join("roles/mytoken");
-    fs::write(&play, PLAY.replace("ROLE", &roles.display().to_string())).map_err(io("writing the play"))?;
+    fs::write(&play, PLAY.replace("ROLE", &roles.display().to_string()).replace("SERIAL", serial))
+        .map_err(io("writing the play"))?;
     let output = Command::new("timeout")
         .arg("100")
         .arg(program)
@@ -78,23 +79,28 @@ fn holders_of(program: &Path, nodes: &[&str], holders: &[&str], away: &[&str], l
 #[test]
 fn no_second_key_is_made_while_a_host_has_one_or_may_have_one() -> Result<()> {
     let Some(program) = program::playbook() else { return skip(program::MISSING) };
-    type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a str, &'a [&'a str]);
-    let table: [Row<'_>; 8] = [
-        // holders, away, limit, and the holder that each host of the play sees
-        (&["n2"], &[], "all", &["n2", "n2", "n2"]),
-        (&["n2"], &[], "n1", &["n2"]),
-        (&["n2"], &[], "n2", &["n2"]),
-        (&["n2"], &["n3"], "n1,n2", &["n2", "n2"]),
-        (&[], &[], "all", &["n1", "n1", "n1"]),
-        (&[], &[], "n3", &["n1"]),
-        (&[], &["n3"], "n1", &[]),
-        (&[], &["n3"], "all", &[]),
+    type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a str, &'a str, &'a [&'a str]);
+    let table: [Row<'_>; 10] = [
+        // holders, away, limit, serial, and the holder that each host of the play sees
+        (&["n2"], &[], "all", "100%", &["n2", "n2", "n2"]),
+        (&["n2"], &[], "n1", "100%", &["n2"]),
+        (&["n2"], &[], "n2", "100%", &["n2"]),
+        (&["n2"], &["n3"], "n1,n2", "100%", &["n2", "n2"]),
+        (&[], &[], "all", "100%", &["n1", "n1", "n1"]),
+        (&[], &[], "n3", "100%", &["n3"]),
+        (&["n3"], &[], "all", "1", &["n3", "n3", "n3"]),
+        // Nothing makes a key here.
+        (&[], &[], "all", "1", &["n1", "n2", "n3"]),
+        (&[], &["n3"], "n1", "100%", &[]),
+        (&[], &["n3"], "all", "100%", &[]),
     ];
     let mut wrong = Vec::new();
-    for (holders, away, limit, expected) in table {
-        let found = holders_of(program, &["n1", "n2", "n3"], holders, away, limit)?;
+    for (holders, away, limit, serial, expected) in table {
+        let found = holders_of(program, holders, away, limit, serial)?;
         if found != expected {
-            wrong.push(format!("{holders:?}, away {away:?}, --limit {limit}: {found:?} instead of {expected:?}"));
+            wrong.push(format!(
+                "{holders:?}, away {away:?}, --limit {limit}, serial {serial}: {found:?} instead of {expected:?}"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
