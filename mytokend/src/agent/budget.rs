@@ -125,7 +125,8 @@ impl Budgets {
         let mut before = std::mem::take(&mut *servers);
         for settings in &shared.servers {
             let url = shared.server_url(&settings.name)?.to_string();
-            let mut server = before.remove(&url).unwrap_or_default();
+            // A URL can be there twice.
+            let mut server = servers.remove(&url).or_else(|| before.remove(&url)).unwrap_or_default();
             server.name.clone_from(&settings.name);
             let period = settings.request_period.as_secs().saturating_mul(1000);
             let limit = |requests| (requests > 0).then_some(Limit { requests, period, guessed: false });

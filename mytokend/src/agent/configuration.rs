@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the configuration files say to the agent: which keys it has, or which brokers it asks.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -67,7 +68,7 @@ impl Configuration {
         let shared = Shared::load(&self.options.config, trust)?;
         let jobs = jobs_settings(&shared, &self.options.config, trust)?;
         let brokered = jobs.as_ref().filter(|jobs| jobs.broker.is_used());
-        if let Some(jobs) = brokered.filter(|jobs| !is_missing(&jobs.broker.ca_file)) {
+        if let Some(jobs) = brokered.filter(|jobs| !is_absent(&jobs.broker.ca_file)) {
             let found = self.brokered(&shared, jobs, trust)?;
             self.asks_brokers = true;
             return Ok(found);
@@ -151,7 +152,7 @@ impl Configuration {
         trust: FileTrust,
     ) -> Result<Result<ClusterKeys, NoClusterKey>, StartupError> {
         let file = &cluster.private_key_file;
-        if is_missing(file) {
+        if is_absent(file) {
             let path = file.display().to_string();
             return if !self.has_jobs() {
                 Ok(Err(NoClusterKey::NoKeyFile(path)))
@@ -183,6 +184,11 @@ fn host_name() -> Result<String, Errno> {
     let name = nix::unistd::gethostname()?;
     let name = name.to_string_lossy();
     Ok(name.split('.').next().unwrap_or_default().to_owned())
+}
+
+/// Whether there is no file at `path`, not even a link. A directory above it may be away: sessions do not suffer from that.
+fn is_absent(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 #[cfg(test)]

@@ -124,7 +124,19 @@ const EXTRAS: [&str; 14] = [
 ];
 
 /// Those that `make test` and the builds of packages have.
-const OTHERS: [&str; 9] = ["cc", "cargo", "mmdebstrap", "dh", "dpkg-buildpackage", "lintian", "mandoc", "zsh", "fish"];
+const OTHERS: [&str; 11] = [
+    "cc",
+    "cargo",
+    "mmdebstrap",
+    "dh",
+    "dpkg-buildpackage",
+    "lintian",
+    "mandoc",
+    "zsh",
+    "fish",
+    "cargo-auditable",
+    "cargo-cyclonedx",
+];
 
 impl BareHost {
     /// With all programs of `make test-all` but these. shellcheck and rustc are there too.

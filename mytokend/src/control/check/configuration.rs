@@ -55,7 +55,7 @@ impl Findings {
             let is_same = |first: &&ServerSettings| same_base(&first.url, &server.url);
             if let Some(first) = shared.servers.iter().take(number).find(is_same) {
                 let text = format!(
-                    "the servers \"{}\" and \"{}\" have one url: their requests are counted apart, and the server counts them together",
+                    "the servers \"{}\" and \"{}\" have one url: they are one server, with the request_limit of the last one",
                     first.name, server.name
                 );
                 self.add_kind(kinds::SERVER_TWICE, text);
@@ -184,13 +184,21 @@ impl Findings {
 pub(super) fn dangling(file: &Path) -> Option<String> {
     let is_link_to_nothing = |part: &&Path| part.is_symlink() && !part.exists();
     let link = file.ancestors().find(is_link_to_nothing)?;
-    let target = std::fs::read_link(link).ok()?;
-    let target = link.parent().unwrap_or(Path::new("/")).join(target);
-    Some(format!(
-        "namei -l {}   # put back {}, it may have rules that keep somebody out; remove the link only if nothing of it is needed",
-        word(&link.to_string_lossy()),
-        word(&target.to_string_lossy())
-    ))
+    let mut target = link.to_owned();
+    // As many as the kernel follows: a link can lead to itself.
+    for _ in 0..40 {
+        let Ok(next) = std::fs::read_link(&target) else { break };
+        target = target.parent().unwrap_or(Path::new("/")).join(next);
+    }
+    let shown = word(&link.to_string_lossy());
+    Some(if target.is_symlink() {
+        format!("namei -l {shown}   # the links lead in a circle")
+    } else {
+        format!(
+            "namei -l {shown}   # put back {}; remove the link only if nothing of it is needed",
+            word(&target.to_string_lossy())
+        )
+    })
 }
 
 /// The command for a drop-in of ours that is a directory, a pipe or a socket. Only names that end with `.toml` are read. A link stays: what it
@@ -317,7 +325,7 @@ mod tests {
         link(&drop_in);
         assert_eq!(drop_in_away(&drop_in), None);
         let fix = dangling(&drop_in).unwrap();
-        assert!(fix.starts_with("namei -l ") && fix.contains("# put back /nowhere, "), "{fix}");
+        assert!(fix.starts_with("namei -l ") && fix.contains("# put back /nowhere; "), "{fix}");
         let foreign = dir.path().join("pam.d");
         std::fs::create_dir_all(foreign.join("sshd")).unwrap();
         assert_eq!(drop_in_away(&foreign.join("sshd")), None);
@@ -351,7 +359,7 @@ mod tests {
             let found = findings.problems().next().unwrap();
             assert_eq!(found.id.as_deref(), Some("configuration-unreadable"));
             let fix = found.fix.as_deref().unwrap();
-            assert!(fix.starts_with(&format!("namei -l {}   # put back /no/such/site, ", link.display())), "{fix}");
+            assert!(fix.starts_with(&format!("namei -l {}   # put back /no/such/site; ", link.display())), "{fix}");
         }
         // The directory of the configuration itself.
         let dir = tempfile::tempdir().unwrap();

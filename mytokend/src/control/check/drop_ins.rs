@@ -11,8 +11,8 @@ use crate::jobs::further_keys::{KEY, RETIRED};
 const DIRECTORIES: [&str; 3] = ["mytoken.d", "login.d", "jobs.d"];
 
 /// How names end of which everybody knows that they do not count: those of editors, of package managers, and of this program's commands.
-const SET_ASIDE: [&str; 10] =
-    ["~", ".bak", ".orig", ".old", ".rpmnew", ".rpmsave", ".rpmorig", ".disabled", ".unused", ".before"];
+const SET_ASIDE: [&str; 11] =
+    ["~", ".bak", ".orig", ".old", ".save", ".rpmnew", ".rpmsave", ".rpmorig", ".disabled", ".unused", ".before"];
 
 /// Most names in a sentence.
 const MOST_SHOWN: usize = 5;
@@ -33,6 +33,8 @@ impl Findings {
     fn passed_over(&mut self, directory: &Path, read: &[&str]) {
         // A directory that cannot be read is a finding of its own.
         let names = directory.read_dir().into_iter().flatten().flatten();
+        // What is in a directory was set aside.
+        let names = names.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
         let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
         let mut names: Vec<String> = names.filter(|name| is_passed_over(name, read)).collect();
         names.sort_unstable();
@@ -46,12 +48,12 @@ impl Findings {
         // Somebody may have renamed it so that it does not count.
         let end = read.first().copied().unwrap_or_default();
         let path = |name: &str| word(&directory.join(name).to_string_lossy());
-        let fix = format!(
-            "ls -l {}   # if it should count, rename it: mv -nT {} {}",
-            word(&directory.to_string_lossy()),
-            path(first),
-            path(&renamed(first, end))
-        );
+        let mut fix = format!("ls -l {}", word(&directory.to_string_lossy()));
+        // A copy would count beside what it is a copy of.
+        if !first.contains(end) && !first.contains(char::REPLACEMENT_CHARACTER) {
+            let (now, then) = (path(first), path(&renamed(first, end)));
+            fix.push_str(&format!("   # if it should count, rename it: mv -nT {now} {then}"));
+        }
         self.add_fixed(kinds::DROP_IN_UNREAD, text, fix);
     }
 }
@@ -61,7 +63,8 @@ fn is_passed_over(name: &str, read: &[&str]) -> bool {
     let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     // dpkg-old, dpkg-dist, ucf-new and others.
     let of_packages = [".dpkg-", ".ucf-"].iter().any(|part| name.contains(part));
-    let is_silent = name.starts_with('.') || name.starts_with("README") || of_packages;
+    let of_emacs = name.starts_with('#') && name.ends_with('#');
+    let is_silent = name.starts_with('.') || name.starts_with("README") || of_packages || of_emacs;
     !(is_silent || ends(read) || ends(&SET_ASIDE))
 }
 
@@ -98,12 +101,21 @@ mod tests {
             "README",
             "README.md",
             "a.toml.disabled",
+            "#10-vo.toml#",
+            "a.toml.save",
         ];
         for name in silent {
             std::fs::write(directory.join(name), "").unwrap();
         }
+        std::fs::create_dir(directory.join("lost+found")).unwrap();
         findings.drop_ins(dir.path());
         assert!(findings.findings.is_empty(), "{findings:?}");
+        // With another name it would count twice.
+        std::fs::write(directory.join("10-vo.toml.20261130"), "").unwrap();
+        findings.drop_ins(dir.path());
+        assert_eq!(findings.findings[0].fix, Some(format!("ls -l {}", directory.display())));
+        std::fs::remove_file(directory.join("10-vo.toml.20261130")).unwrap();
+        findings = Findings::default();
         std::fs::write(directory.join("deny.conf"), "[accounts]\ndeny = ['eve']\n").unwrap();
         findings.drop_ins(dir.path());
         let [found] = &findings.findings[..] else { panic!("{findings:?}") };

@@ -177,7 +177,7 @@ impl Host for ThisHost {
     }
 
     fn trusted(&self, path: &Path) -> Result<(), ConfigError> {
-        FileTrust::ROOT.check_file(path)
+        if path.is_dir() { FileTrust::ROOT.directory(path).map(drop) } else { FileTrust::ROOT.check_file(path) }
     }
 
     fn last_change(&self, path: &Path) -> Option<SystemTime> {
@@ -231,12 +231,13 @@ pub(super) fn open_regular(path: &Path) -> Option<File> {
     file.metadata().ok()?.is_file().then_some(file)
 }
 
-/// The text of a regular file, up to [`FILE_LIMIT`]; `None` when it cannot be read or is larger.
+/// The text of a regular file, up to [`FILE_LIMIT`]; `None` when it cannot be read or is larger. Programs read bytes: a comment that is not
+/// UTF-8 makes no file unreadable.
 pub(super) fn read_text(path: &Path) -> Option<String> {
     let file = open_regular(path)?;
-    let mut text = String::new();
-    let length = file.take(FILE_LIMIT + 1).read_to_string(&mut text).ok()?;
-    (length as u64 <= FILE_LIMIT).then_some(text)
+    let mut bytes = Vec::new();
+    let length = file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).ok()?;
+    (length as u64 <= FILE_LIMIT).then(|| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Where libpam looks for a module that is written without a directory: the triplets of Debian, and lib64 elsewhere.
@@ -278,6 +279,8 @@ mod tests {
         File::create(&large).unwrap().set_len(FILE_LIMIT + 1).unwrap();
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert_eq!(read_text(&small).as_deref(), Some("auth"));
+        std::fs::write(&small, b"# f\xfcr\nauth").unwrap();
+        assert_eq!(read_text(&small).as_deref(), Some("# f\u{fffd}r\nauth"));
         for path in [&large, &fifo, &dir.path().join("none")] {
             assert_eq!(read_text(path), None, "{}", path.display());
             assert_eq!(library_version(path), None, "{}", path.display());

@@ -145,8 +145,12 @@ impl Findings {
         match &problem.right_name {
             Some(name) => {
                 let (path, right) = (word(&path.to_string_lossy()), word(&path.with_file_name(name).to_string_lossy()));
-                // -n: that file may be there already.
-                self.add_fixed(kinds::PRIVATE_KEY, problem.to_string(), format!("mv -nT {path} {right}"));
+                let fix = if exists(&problem.path.with_file_name(name)) {
+                    format!("cmp {path} {right} && rm {path}   # a copy of it")
+                } else {
+                    format!("mv -nT {path} {right}")
+                };
+                self.add_fixed(kinds::PRIVATE_KEY, problem.to_string(), fix);
             }
             None if path.is_dir() || path.is_symlink() => {
                 let fix = dangling(path).unwrap_or_else(|| format!("ls -la {}", word(&path.to_string_lossy())));
@@ -329,7 +333,7 @@ mod tests {
         std::os::unix::fs::symlink("gone", &further).unwrap();
         let told = fix(dir.path());
         let (link, target) = (further.display(), dir.path().join("keys/gone"));
-        assert!(told.starts_with(&format!("namei -l {link}   # put back {}, ", target.display())), "{told}");
+        assert!(told.starts_with(&format!("namei -l {link}   # put back {}; ", target.display())), "{told}");
         // A link to nothing above both keys: a new pair there is no command that works.
         std::fs::rename(dir.path().join("keys"), dir.path().join("other")).unwrap();
         std::os::unix::fs::symlink("gone", dir.path().join("keys")).unwrap();

@@ -164,7 +164,7 @@ kinds! {
     MAP_ISSUER: "map-file-issuer", "map file", Warning, "grep -Rns -A2 --include='*.toml' '[[]issuer[]]' /etc/mytoken   # write such a name or url into the map file";
     /// Lines of a map file with an account that does not exist.
     MAP_ACCOUNT: "map-file-account", "map file", Warning, "getent passwd NAME";
-    /// Lines of a map file with an account that login.toml never opens.
+    /// Lines of a map file with a system account that login.toml does not open.
     MAP_CLOSED: "map-file-account-closed", "map file", Warning, "grep -RnsE --include='*.toml' 'deny|min_uid|allow_system|map_file' /etc/mytoken";
     /// A map file without lines.
     MAP_EMPTY: "map-file-empty", "map file", Warning, "${EDITOR:-vi} /etc/mytoken/users.map";

@@ -77,7 +77,7 @@ impl Findings {
         if !closed.is_empty() {
             let numbers: Vec<String> = closed.iter().map(ToString::to_string).collect();
             let text = format!(
-                "{path}: login.toml never opens the account of {}: deny names it, or it is a system account",
+                "{path}: the account of {} is a system account, which login.toml does not open (allow_system, deny)",
                 lines(&numbers)
             );
             self.add_kind(kinds::MAP_CLOSED, text);
@@ -115,13 +115,13 @@ type Line<'a> = (usize, &'a str);
 struct LookedUp<'a> {
     /// The lines whose account NSS does not return under exactly this name.
     missing: Vec<Line<'a>>,
-    /// The lines whose account no rule with this file opens.
+    /// The lines with a system account that no rule with this file opens.
     closed: Vec<usize>,
     /// The account at which NSS was asked no more, and why.
     stopped: Option<(&'a str, String)>,
 }
 
-/// Which accounts the rules with a map file can open.
+/// Which system accounts the rules with a map file can open.
 struct Opened<'a> {
     accounts: &'a AccountSettings,
     system: bool,
@@ -136,8 +136,9 @@ impl<'a> Opened<'a> {
 
     fn has(&self, name: &str, uid: u32, gid: u32) -> bool {
         let is_in = |names: &[String]| names.iter().any(|other| other == name);
-        let account = LocalAccount::new(name, uid, gid, self.accounts);
-        !is_in(&self.accounts.deny) && (!account.system || (self.system && is_in(&self.accounts.allow_system)))
+        // An ordinary account in `deny` was put there although a line opens it, or because of that.
+        let is_ordinary = !LocalAccount::new(name, uid, gid, self.accounts).system;
+        is_ordinary || (self.system && is_in(&self.accounts.allow_system) && !is_in(&self.accounts.deny))
     }
 }
 
@@ -253,16 +254,19 @@ mod tests {
             assert_eq!(shown(&findings), [(Severity::Warning, expected)]);
             assert_eq!(findings.findings[0].id.as_deref(), Some("map-file-empty"));
         }
-        let allowed = "[accounts]\ndeny = ['alice']\nallow_system = ['root']";
-        for (settings, line) in [("", "line 2"), (allowed, "line 1"), ("[accounts]\nallow_system = ['root']", "line 2")]
-        {
+        for (settings, line) in [("", "line 2"), ("[accounts]\nallow_system = ['root']", "line 2")] {
             let findings = checked_with(Some(b"op s-1 alice\nop s-2 root\n"), 0o644, settings, &Known::default());
             let [found] = &findings.findings[..] else { panic!("{findings:?}") };
             assert!(found.id.as_deref() == Some("map-file-account-closed") && found.text.contains(line), "{found:?}");
         }
-        let open = "[accounts]\ndeny = []\nallow_system = ['root']";
-        let findings = checked_with(Some(b"op s-2 root\n"), 0o644, open, &Known::default());
-        assert_eq!(shown(&findings), [(Severity::Ok, ": 1 line is used".to_owned())]);
+        for (map, settings) in [
+            (&b"op s-2 root\n"[..], "[accounts]\ndeny = []\nallow_system = ['root']"),
+            // Somebody keeps this account out.
+            (b"op s-1 alice\n", "[accounts]\ndeny = ['alice']"),
+        ] {
+            let findings = checked_with(Some(map), 0o644, settings, &Known::default());
+            assert_eq!(shown(&findings), [(Severity::Ok, ": 1 line is used".to_owned())], "{settings}");
+        }
     }
 
     #[test]

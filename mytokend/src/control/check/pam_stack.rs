@@ -3,6 +3,7 @@
 
 mod control;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use mytoken_wire::printable;
@@ -126,6 +127,8 @@ pub struct Stack {
     files: usize,
     /// Whether a line of this group was read, also one that libpam cannot use.
     has_lines: bool,
+    /// The files that were read.
+    pub(super) read: BTreeSet<PathBuf>,
     /// Where the service would have its lines, if all are those of [`OTHER`]: it has none of this group.
     pub instead_of: Option<PathBuf>,
 }
@@ -201,7 +204,9 @@ impl Stack {
             }
             (_, (_, Some(_))) => {
                 // Of lines that are not used, only this counts.
-                stack.mistakes.extend(other.mistakes.into_iter().filter(|mistake| mistake.stops_all));
+                let mut more = other.mistakes;
+                more.retain(|mistake| mistake.stops_all && !stack.mistakes.contains(mistake));
+                stack.mistakes.extend(more);
                 stack
             }
             (_, (_, None)) => stack,
@@ -213,14 +218,16 @@ impl Stack {
         if self.files > MOST_FILES && self.is_circle {
             return;
         }
-        let (path, text) = source.file(name, by.is_some());
-        let path = path.display();
-        let place = by.map_or_else(|| path.to_string(), |by| by.place.to_owned());
+        let (read, text) = source.file(name, by.is_some());
+        let path = read.display().to_string();
+        let place = by.map_or_else(|| path.clone(), |by| by.place.to_owned());
         if depth > DEEPEST || self.files > MOST_FILES {
             self.has_lines = true;
             // Each file of the circle, and what these include, would be one.
             if !std::mem::replace(&mut self.is_circle, true) {
-                self.mistake(place, format!("{path}: files include each other"));
+                let (text, line) = (format!("{path}: files include each other"), String::new());
+                let stops_all = by.is_some_and(|by| by.group.is_none());
+                self.mistakes.push(Mistake { place, text, line, stops_all });
             }
             return;
         }
@@ -228,9 +235,10 @@ impl Stack {
             self.has_lines = true;
             let stops_all = by.is_some_and(|by| by.group.is_none());
             let by = by.map(|by| format!("{}: ", by.place)).unwrap_or_default();
-            let text = format!("{by}{} cannot be read", printable(&path.to_string(), LONGEST_PATH));
+            let text = format!("{by}{} cannot be read", printable(&path, LONGEST_PATH));
             return self.mistakes.push(Mistake { place, text, line: name.to_owned(), stops_all });
         };
+        self.read.insert(read);
         let wanted = by.and_then(|by| by.group);
         for (number, line) in logical_lines(&text) {
             if self.steps.len() >= LINE_LIMIT {

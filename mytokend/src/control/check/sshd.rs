@@ -180,7 +180,7 @@ impl Findings {
         self.link_time(&sshd, &files, &settings);
         let known = login.is_none_or(|login| self.shut_out(host, &sshd, &files, user, login, mapped));
         self.reload(host, &sshd, &files);
-        self.open_files(host, files.read, kinds::SSHD_OPEN_FILE, "who can change it decides who logs in");
+        self.open_files(host, files.paths, kinds::SSHD_OPEN_FILE, "who can change it decides who logs in");
         if known && self.findings.len() == before {
             let named = user.map_or_else(|| "everybody".to_owned(), |user| format!("\"{user}\""));
             self.ok("sshd", format!("its configuration lets {named} answer the token prompt"));

@@ -29,6 +29,7 @@ const OTHERS: &[&str] = &[
     "offline_access",
     "other_address",
     "other_node",
+    "pam_env",
     "pam_mytoken",
     "pam_systemd",
     "preferred_username",

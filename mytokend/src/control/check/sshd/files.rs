@@ -58,8 +58,6 @@ struct Included {
 pub(super) struct Files {
     /// The files, and the directories that `Include` names: a file can be removed from them.
     pub paths: Vec<PathBuf>,
-    /// The files alone.
-    pub read: Vec<PathBuf>,
     /// The `Match` lines in their order.
     pub blocks: Vec<Block>,
     /// The first file.
@@ -85,7 +83,6 @@ impl Files {
             return;
         }
         self.paths.push(file.to_owned());
-        self.read.push(file.to_owned());
         let text = host.read(file).unwrap_or_default();
         // A block ends with its file.
         let mut in_block = false;
