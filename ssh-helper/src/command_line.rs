@@ -161,7 +161,7 @@ impl WrapperOptions {
 // `-h` belongs to the program.
 #[command(disable_help_flag = true)]
 pub struct StarterOptions {
-    /// Print help, as the only argument. Options for the token: mytoken-ssh run [OPTIONS] PROGRAM
+    /// Print help, as the only argument. Options for the token: see mytoken-ssh run --help
     #[arg(long, action = clap::ArgAction::Help)]
     pub help: Option<bool>,
     /// The program's own arguments

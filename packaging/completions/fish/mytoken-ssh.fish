@@ -74,11 +74,11 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l audienc
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l ca -d 'PEM file with the CA certificates to trust' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l token-file -d 'Send the token in this file unchanged, to one host only' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand sftp" -l help -d 'Print help'
-complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand git" -l help -d 'Print help, as the only argument. Options for the token: mytoken-ssh run [OPTIONS] PROGRAM'
-complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand rsync" -l help -d 'Print help, as the only argument. Options for the token: mytoken-ssh run [OPTIONS] PROGRAM'
-complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand mosh" -l help -d 'Print help, as the only argument. Options for the token: mytoken-ssh run [OPTIONS] PROGRAM'
-complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible" -l help -d 'Print help, as the only argument. Options for the token: mytoken-ssh run [OPTIONS] PROGRAM'
-complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible-playbook" -l help -d 'Print help, as the only argument. Options for the token: mytoken-ssh run [OPTIONS] PROGRAM'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand git" -l help -d 'Print help, as the only argument. Options for the token: see mytoken-ssh run --help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand rsync" -l help -d 'Print help, as the only argument. Options for the token: see mytoken-ssh run --help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand mosh" -l help -d 'Print help, as the only argument. Options for the token: see mytoken-ssh run --help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible" -l help -d 'Print help, as the only argument. Options for the token: see mytoken-ssh run --help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ansible-playbook" -l help -d 'Print help, as the only argument. Options for the token: see mytoken-ssh run --help'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand run" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand run" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand run" -l scope -d 'Scopes of the login\'s token [default: the scopes of your mytoken]' -r

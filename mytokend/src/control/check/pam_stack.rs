@@ -129,7 +129,7 @@ pub struct Stack {
     has_lines: bool,
     /// The files that were read.
     pub(super) read: BTreeSet<PathBuf>,
-    /// Where the service would have its lines, if all are those of [`OTHER`]: it has none of this group.
+    /// Where the service would have its lines, if all are those of `other`: it has none of this group.
     pub instead_of: Option<PathBuf>,
 }
 
@@ -172,7 +172,7 @@ impl Source<'_> {
 }
 
 impl Stack {
-    /// Reads the stack of `service` from the first of these directories that has it, or that of [`OTHER`] (SSH-42). `read` returns a
+    /// Reads the stack of `service` from the first of these directories that has it, or that of `other` (SSH-42). `read` returns a
     /// file's text.
     #[must_use]
     pub fn read(
