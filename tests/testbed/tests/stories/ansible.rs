@@ -277,22 +277,6 @@ fn the_role_sets_up_a_login_host_and_a_node_and_changes_nothing_the_second_time(
         for host in ["testbed", NODE] {
             assert_eq!(recap(&output, host, "changed"), Some(0), "on {host}:\n{output}");
         }
-        // A key that a run would replace may be one that jobs need. The same is true of the brokers' authority.
-        let keys = "/etc/mytoken/keys";
-        for file in ["cluster.key", "broker-ca.key"] {
-            node.sh(&format!("umask 077; echo another one >{keys}/{file}"))?.ok()?;
-            let with_brokers = |inventory: String| {
-                with_broker(inventory).replace(
-                    "mytoken_broker:\n  hosts:\n    testbed:\n",
-                    &format!("mytoken_broker:\n  hosts:\n    testbed:\n    {NODE}:\n"),
-                )
-            };
-            let output = controller.play(with_brokers)?;
-            let sentence = format!("{keys}/{file} is another key than the cluster's");
-            assert!(output.contains(&sentence) && recap(&output, NODE, "failed") == Some(1), "{output}");
-            assert_eq!(node.sh(&format!("cat {keys}/{file}"))?.ok()?.stdout, "another one\n");
-            node.sh(&format!("rm -f {keys}/cluster.key {keys}/broker-ca.key"))?.ok()?;
-        }
         // Another key than the broker's may be the only copy. What the check says of it does not matter here.
         node.sh("umask 077; echo another key >/etc/mytoken/keys/cluster.key")?.ok()?;
         controller.play(with_broker)?;

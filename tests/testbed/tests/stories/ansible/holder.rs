@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which host makes the cluster's key: none while another one may have it, in whatever part of the cluster a play is.
+//! Which host makes the cluster's key: none while another one may have it, in whatever part of the cluster a play is. And no host's other
+//! key is replaced.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -74,6 +75,58 @@ fn holders_of(program: &Path, holders: &[&str], away: &[&str], limit: &str, seri
     let said = String::from_utf8_lossy(&output.stdout);
     let holders = said.split("holder=").skip(1).filter_map(|rest| rest.split('.').next());
     Ok(holders.map(str::to_owned).collect())
+}
+
+/// Writes `content` as the key of a host that has `before`. Whether the play succeeded, what it said, and the key then.
+fn written(program: &Path, before: Option<&str>, content: &str) -> Result<(bool, String, Option<String>)> {
+    let home = tempfile::tempdir().map_err(io("making a directory"))?;
+    let key = home.path().join("cluster.key");
+    if let Some(before) = before {
+        fs::write(&key, before).map_err(io("writing a key"))?;
+    }
+    let tasks = role().join("roles/mytoken/tasks/private_file.yml");
+    let play = format!(
+        "- hosts: localhost\n  gather_facts: false\n  tasks:\n    - ansible.builtin.include_tasks: {}\n      vars:\n        \
+         mytoken_file: {}\n        mytoken_content: \"{content}\"\n",
+        tasks.display(),
+        key.display()
+    );
+    let file = home.path().join("play.yml");
+    fs::write(&file, play).map_err(io("writing the play"))?;
+    let output = Command::new("timeout")
+        .arg("100")
+        .arg(program)
+        .args(["-i", "localhost,", "-c", "local", "-e", "ansible_python_interpreter=/usr/bin/python3"])
+        .arg(&file)
+        .env("HOME", home.path())
+        .envs([("ANSIBLE_NOCOLOR", "1"), ("LC_ALL", "C.UTF-8")])
+        .output()
+        .map_err(io("starting ansible-playbook"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok((output.status.success(), said, fs::read_to_string(&key).ok()))
+}
+
+#[test]
+fn another_key_is_not_replaced() -> Result<()> {
+    let Some(program) = program::playbook() else { return skip(program::MISSING) };
+    for (before, content, is_written) in [
+        (None, "key\\n", true),
+        // With or without a newline it is the same key.
+        (Some("key\n"), "key", true),
+        (Some("key"), "key\\n", true),
+        (Some("another key\n"), "key\\n", false),
+        (Some(""), "key\\n", false),
+    ] {
+        let (succeeded, said, after) = written(program, before, content)?;
+        assert_eq!(succeeded, is_written, "{before:?} {content:?}: {said}");
+        if is_written {
+            assert_eq!(after.as_deref().map(str::trim_end), Some("key"), "{before:?}: {said}");
+        } else {
+            assert!(said.contains("cluster.key is another key than the cluster's"), "{said}");
+            assert_eq!(after.as_deref(), before, "{said}");
+        }
+    }
+    Ok(())
 }
 
 #[test]
