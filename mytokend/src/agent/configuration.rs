@@ -221,6 +221,12 @@ mod tests {
         fs::write(&ca, "not a certificate").unwrap();
         let wrong = configuration.read(trust).map(|found| found.scope).unwrap_err().to_string();
         assert!(wrong.starts_with(&ca), "{wrong}");
+        // Nor must they suffer from a share that is not mounted.
+        let away = dir.path().join("share/ca.pem").display().to_string();
+        std::os::unix::fs::symlink("/nonexistent", dir.path().join("share")).unwrap();
+        let text = fs::read_to_string(dir.path().join("jobs.toml")).unwrap();
+        fs::write(dir.path().join("jobs.toml"), text.replace(&ca, &away)).unwrap();
+        assert_eq!(configuration.read(trust).unwrap().missing, Some(away));
     }
 
     #[test]

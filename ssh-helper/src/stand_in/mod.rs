@@ -87,6 +87,7 @@ fn run_configured(program: Program, options: &WrapperOptions, manner: Manner) ->
     let is_configured = |destination: &ResolvedDestination| {
         settings.host_rule([&destination.host_argument, &destination.hostname]).is_some()
     };
+    // What is wrong with the arguments, the program itself says.
     let destinations = match settings.has_hosts() {
         true => resolve_destinations(ssh.as_os_str(), program, &options.args).unwrap_or_default(),
         false => Vec::new(),

@@ -326,6 +326,14 @@ mod tests {
         assert_eq!(drop_in_away(&drop_in), None);
         let fix = dangling(&drop_in).unwrap();
         assert!(fix.starts_with("namei -l ") && fix.contains("# put back /nowhere; "), "{fix}");
+        // Of several links the end is missing, not what is between.
+        let first = folder.join("first.toml");
+        std::os::unix::fs::symlink("a b.toml", &first).unwrap();
+        assert!(dangling(&first).is_some_and(|fix| fix.contains("# put back /nowhere; ")), "{:?}", dangling(&first));
+        let circle = folder.join("circle.toml");
+        std::os::unix::fs::symlink("circle.toml", &circle).unwrap();
+        assert!(dangling(&circle).is_some_and(|fix| fix.ends_with("# the links lead in a circle")));
+        [first, circle].iter().for_each(|link| std::fs::remove_file(link).unwrap());
         let foreign = dir.path().join("pam.d");
         std::fs::create_dir_all(foreign.join("sshd")).unwrap();
         assert_eq!(drop_in_away(&foreign.join("sshd")), None);

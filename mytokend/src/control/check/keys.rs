@@ -329,6 +329,12 @@ mod tests {
         assert!(told.starts_with(&format!("mv -nT {} ", damaged.display())), "{told}");
         assert!(std::process::Command::new("sh").args(["-c", &told]).status().unwrap().success());
         assert_eq!(ids(dir.path()), Vec::<String>::new());
+        // A copy of it.
+        put(&key);
+        let told = fix(dir.path());
+        assert!(told.starts_with(&format!("cmp {} ", damaged.display())), "{told}");
+        assert!(std::process::Command::new("sh").args(["-c", &told]).status().unwrap().success());
+        assert_eq!(ids(dir.path()), Vec::<String>::new());
         std::fs::rename(&further, dir.path().join("moved")).unwrap();
         std::os::unix::fs::symlink("gone", &further).unwrap();
         let told = fix(dir.path());

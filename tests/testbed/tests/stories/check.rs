@@ -109,6 +109,11 @@ const BROKEN: &[(&str, &str, i32)] = &[
     ("cd /etc/ssh/sshd_config.d && touch 90-open.conf && chmod 0666 90-open.conf", "sshd-file-writable", 2),
     ("chmod 0777 /etc/ssh/sshd_config.d", "sshd-file-writable", 2),
     ("chown alice /etc/ssh/sshd_config.d", "sshd-file-writable", 2),
+    (
+        "mkdir -m 0777 /etc/ssh/empty.d; echo 'Include /etc/ssh/empty.d/*.conf' >/etc/ssh/sshd_config.d/90-open.conf",
+        "sshd-file-writable",
+        2,
+    ),
     ("mv /usr/sbin/sshd /root/", "sshd-missing", 1),
     ("mv /run/sshd /root/run-sshd", "sshd-run-directory", 2),
     ("chmod 0777 /run/sshd", "sshd-run-directory", 2),

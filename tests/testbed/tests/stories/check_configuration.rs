@@ -223,6 +223,8 @@ const FILES: &[(&str, &str, i32)] = &[
         2,
     ),
     ("mv /etc/mytoken/keys/cluster.pub /root/", "public-key", 2),
+    // It is not opened to users: that would be the next finding.
+    ("cd /etc/mytoken/keys && cp cluster.pub /root/ && cp -p cluster.key cluster.pub", "public-key", 2),
     ("chmod 0644 /etc/mytoken/keys/cluster.key", "private-key", 2),
     (
         "rm -rf /root/pair; mytokenctl keygen --dir /root/pair >/dev/null; cp /root/pair/cluster.pub /etc/mytoken/keys/cluster.pub",

@@ -169,6 +169,22 @@ fn what_is_sent_without_a_permit_is_told_with_the_next_question_until_it_is_answ
     assert!(reports()[0].sent.is_empty(), "they are told once");
 }
 
+/// It is one server with one limit, whatever it is called.
+#[test]
+fn a_url_that_is_there_twice_keeps_its_counts_over_a_reload() {
+    let server =
+        |name: &str| format!("[[server]]\nname = '{name}'\nurl = 'https://mytoken.example'\nrequest_limit = 100\n");
+    let shared = toml::from_str::<Shared>(&(server("a") + &server("b"))).unwrap();
+    let budgets = Budgets::new(Arc::new(mytoken::SystemClock));
+    budgets.configure(&shared).unwrap();
+    let left = || budgets.status(None).iter().map(|status| status.left).collect::<Vec<_>>();
+    (0..5).for_each(|_| budgets.submission("b", 7).unwrap());
+    let before = left();
+    assert_eq!(before.len(), 1);
+    budgets.configure(&shared).unwrap();
+    assert_eq!(left(), before);
+}
+
 #[test]
 fn a_user_who_says_that_he_has_sent_requests_is_heard_once_for_each_permit_and_within_his_share() {
     for limit in ["request_limit = 100\nrequest_period = '300s'", ""] {

@@ -107,6 +107,21 @@ fn a_login_that_is_asked_through_other_has_no_finding() {
     );
 }
 
+/// A file may have nothing but other files in it. What one command mends is one fault.
+#[test]
+fn files_with_includes_alone_are_looked_at_and_one_command_is_one_finding() {
+    let sshd = "@include common-auth\n@include common-account\n@include common-session\n# changeable\n";
+    let mut files = managed(Some(sshd));
+    for also in [false, true] {
+        if also {
+            files.get_mut(Path::new("/etc/pam.d/common-auth")).unwrap().push_str("# changeable\n");
+        }
+        let found = found_of(files.clone());
+        let ids: Vec<_> = found.iter().filter_map(|finding| finding.id.as_deref()).collect();
+        assert_eq!(ids, ["pam-file-writable"], "{found:?}");
+    }
+}
+
 /// What is found when the line `from` of the shipped example is `to` instead.
 fn found_in(directory: &str, from: &str, to: &str) -> Vec<CheckFinding> {
     let example = include_str!("../../../../../packaging/pam-sshd.example");

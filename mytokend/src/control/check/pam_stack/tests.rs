@@ -76,6 +76,16 @@ fn files_that_include_each_other_many_times_are_read_a_limited_number_of_times()
     assert_eq!(stack.mistakes.len(), 1, "{:?}", stack.mistakes);
 }
 
+/// libpam reads both files before it decides anything (SSH-42): then each call fails, also for a service with lines of its own.
+#[test]
+fn a_circle_of_whole_files_in_other_is_one_of_each_service() {
+    for (inclusion, stops) in [("@include a\n", true), ("auth include a\n", false)] {
+        let files = [("sshd", "auth required pam_a.so\n"), ("other", inclusion), ("a", inclusion)];
+        let stack = stack(&files, Group::Auth);
+        assert_eq!((names(&stack), stack.mistakes.len()), (vec!["pam_a"], usize::from(stops)), "{:?}", stack.mistakes);
+    }
+}
+
 /// The table of pam.conf(5): the four words and their long forms.
 #[test]
 fn the_four_words_decide_as_their_long_forms() {
