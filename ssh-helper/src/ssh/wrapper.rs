@@ -329,7 +329,12 @@ fn build_command(
     // A given token is for one host, and none is left for a jump host.
     if wrapper.token_file.is_none() {
         links::make(server.directory(), &own_executable()?)?;
-        if let Some(path) = links::path_with(server.directory()) {
+        let path = links::path_with(server.directory());
+        if path.is_none() {
+            let directory = server.directory().display();
+            tell(&format!("mytoken-ssh: jump hosts get no token: {directory} cannot be put into PATH"));
+        }
+        if let Some(path) = path {
             let handed_on = HandedOn::to_jump_hosts(&wrapper.token, manner, server.directory());
             command.env("PATH", path).env(VARIABLE, handed_on.to_variable()?);
             if program != Program::Ssh && destinations.iter().any(|destination| destination.has_jump_host) {

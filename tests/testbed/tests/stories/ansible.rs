@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The Ansible role sets up a login host and a node, both booted, over ssh. The inventory is the documented example.
 
-mod holder;
+mod keys;
 mod old;
 mod penalties;
 mod program;
