@@ -36,6 +36,9 @@ pub struct OwnProfiles {
     /// What the user's submissions get that name no profile.
     #[serde(default)]
     default: Vec<DefaultSettings>,
+    /// Whether there is a `jobs.d`, so that a mistake can be in there.
+    #[serde(skip)]
+    with_drop_ins: bool,
 }
 
 /// A `[[profile]]` of the user's file. What it leaves out is that of the site's profile.
@@ -91,6 +94,7 @@ impl OwnProfiles {
         let Some(home) = home else { return Ok(Self::default()) };
         // Not where a link leads to nothing, such as a directory that is not mounted: what the file narrows is then unknown.
         let leads_nowhere = || Self::path(home).ancestors().take(3).any(|path| path.is_symlink() && !path.exists());
+        let with_drop_ins = home.join(DIRECTORY).join("jobs.d").exists();
         match std::fs::metadata(Self::path(home)) {
             Ok(found) if found.len() > LIMIT => {
                 return Err(sentence(&format!("{} is larger than 64 KiB", Self::path(home).display())));
@@ -100,11 +104,23 @@ impl OwnProfiles {
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) && !leads_nowhere() =>
             {
-                return Ok(Self::default());
+                // They may narrow what the submission would get.
+                return if with_drop_ins {
+                    Err(format!("~/{DIRECTORY}/jobs.d is read only beside a jobs.toml, which may be empty"))
+                } else {
+                    Ok(Self::default())
+                };
             }
             Err(error) => return Err(sentence(&format!("cannot read {}: {error}", Self::path(home).display()))),
         }
-        read(&home.join(DIRECTORY), "jobs", FileTrust::current()).map_err(|error| sentence(&error.to_string()))
+        read(&home.join(DIRECTORY), "jobs", FileTrust::current())
+            .map(|own| Self { with_drop_ins, ..own })
+            .map_err(|error| sentence(&error.to_string()))
+    }
+
+    /// Where a mistake is.
+    fn place(&self) -> String {
+        format!("~/{DIRECTORY}/jobs.toml{}", if self.with_drop_ins { " or jobs.d" } else { "" })
     }
 
     /// The names of the profiles.
@@ -120,7 +136,7 @@ impl OwnProfiles {
         let is_known = |name: &str| jobs.profile(name).is_some() || self.names().any(|own| own.name == name);
         defaults::check(&self.default, is_known)
             .map(|()| self.default.as_slice())
-            .map_err(|(_, fault)| sentence(&format!("~/{DIRECTORY}/jobs.toml: {fault}")))
+            .map_err(|(_, fault)| sentence(&format!("{}: {fault}", self.place())))
     }
 
     /// The profile of this name narrowed, if the file has one of this name.
@@ -136,7 +152,7 @@ impl OwnProfiles {
             (_, _, None) => Err(format!("this cluster has no profile \"{}\" (based_on)", own.based_on())),
             (None, Some(_), Some(site)) => own.narrow(site, &jobs.cluster),
         };
-        Some(result.map_err(|fault| sentence(&format!("profile \"{name}\" of ~/{DIRECTORY}/jobs.toml: {fault}"))))
+        Some(result.map_err(|fault| sentence(&format!("profile \"{name}\" of {}: {fault}", self.place()))))
     }
 }
 
@@ -342,6 +358,14 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert!(load().unwrap_err().contains("directory"), "a directory");
+        std::fs::remove_dir(&path).unwrap();
+        let drop_ins = directory.join("jobs.d");
+        std::fs::create_dir(&drop_ins).unwrap();
+        std::fs::write(drop_ins.join("a.toml"), "[[profile]]\nname='x'\nscope='z'\nbased_on='default'").unwrap();
+        assert!(load().unwrap_err().starts_with("~/.config/mytoken/jobs.d is read only beside"), "drop-ins alone");
+        std::fs::write(&path, "").unwrap();
+        let fault = load().unwrap().narrowed(&site(""), "x").unwrap().unwrap_err();
+        assert!(fault.starts_with("profile \"x\" of ~/.config/mytoken/jobs.toml or jobs.d: "), "{fault}");
     }
 
     fn windows(key: &'static str) -> impl Strategy<Value = String> {

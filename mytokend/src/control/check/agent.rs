@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mytoken::Deadline;
-use mytoken::config::FileTrust;
+use mytoken::config::{ConfigError, FileTrust};
 use mytoken_wire::agent::{AgentError, MissedEnd, MissedRecord as _, MissedStart, Status, StatusQuery, ask};
 use mytoken_wire::paths::{JOBS, MISSED, SESSIONS};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
@@ -212,6 +212,15 @@ impl Findings {
             self.add_fixed(kinds::RUNTIME_DIR_OPEN, text, fix);
             open.push(path);
         }
+        // Who can change a directory above it can put another one in its place. In one like /dev/shm only the owner can.
+        let above = directory.parent().map(|parent| FileTrust::user(0).directory(parent));
+        if let Some(Err(error)) = above {
+            if let ConfigError::Unsafe { file, reason, .. } = &error {
+                let text = format!("{file}: {reason}; others than root can replace {}", directory.display());
+                self.add_file_error(kinds::RUNTIME_DIR_OPEN, &error.into(), &text);
+                open.push(directory.to_owned());
+            }
+        }
         open
     }
 
@@ -416,6 +425,23 @@ mod tests {
             let mut findings = Findings::default();
             assert_eq!(findings.runtime_dir_open(dir.path()), [dir.path()]);
             assert!(findings.findings[0].fix.as_ref().unwrap().starts_with(command), "{findings:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_above_it_that_others_can_change_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        let own = run.join("mytoken");
+        std::fs::create_dir_all(&own).unwrap();
+        std::fs::set_permissions(&own, Permissions::from_mode(0o711)).unwrap();
+        for (mode, is_open) in [(0o755, false), (0o1777, false), (0o775, true), (0o777, true)] {
+            std::fs::set_permissions(&run, Permissions::from_mode(mode)).unwrap();
+            let mut findings = Findings::default();
+            let open = findings.runtime_dir_open(&own);
+            let told: Vec<_> = findings.findings.iter().map(|finding| finding.text.as_str()).collect();
+            assert_eq!((open.len(), told.len()), (usize::from(is_open), usize::from(is_open)), "{mode:o} {told:?}");
+            assert!(told.iter().all(|text| text.ends_with(&format!("can replace {}", own.display()))), "{told:?}");
         }
     }
 

@@ -46,6 +46,9 @@ const MAX_STARTUPS: &str = "maxstartups";
 /// Longest reason of sshd in a sentence.
 const LONGEST: usize = 400;
 
+/// Why nobody but root may change sshd's files.
+const WHO_CHANGES_IT: &str = "who can change it decides who logs in";
+
 /// Most `Match` blocks for which sshd is asked.
 const MOST_BLOCKS: usize = 50;
 
@@ -160,7 +163,9 @@ impl Findings {
                 return service;
             }
             Ran::Failed(reason) => {
-                self.no_configuration(host, &reason);
+                let files = Files::read(host);
+                self.no_configuration(host, &reason, &files);
+                self.open_files(host, files.paths, kinds::SSHD_OPEN_FILE, WHO_CHANGES_IT);
                 return service;
             }
         };
@@ -180,7 +185,7 @@ impl Findings {
         self.link_time(&sshd, &files, &settings);
         let known = login.is_none_or(|login| self.shut_out(host, &sshd, &files, user, login, mapped));
         self.reload(host, &sshd, &files);
-        self.open_files(host, files.paths, kinds::SSHD_OPEN_FILE, "who can change it decides who logs in");
+        self.open_files(host, files.paths, kinds::SSHD_OPEN_FILE, WHO_CHANGES_IT);
         if known && self.findings.len() == before {
             let named = user.map_or_else(|| "everybody".to_owned(), |user| format!("\"{user}\""));
             self.ok("sshd", format!("its configuration lets {named} answer the token prompt"));
@@ -189,7 +194,7 @@ impl Findings {
     }
 
     /// `sshd -T` failed.
-    fn no_configuration(&mut self, host: &dyn Host, reason: &str) {
+    fn no_configuration(&mut self, host: &dyn Host, reason: &str, files: &Files) {
         let first = reason.lines().next().unwrap_or("it gave no reason");
         if let Some(directory) = reason.lines().find_map(run_directory) {
             // SSH-37.
@@ -207,6 +212,11 @@ impl Findings {
                 text,
                 "ssh-keygen -A   # makes those that are missing".to_owned(),
             );
+        }
+        // sshd names no file.
+        if reason.contains("recursive configuration includes") {
+            let fix = format!("{}   # a file that includes itself, perhaps by way of others", files.grep("include"));
+            return self.add_fixed(kinds::SSHD_CONFIGURATION, text, fix);
         }
         self.add_kind(kinds::SSHD_CONFIGURATION, text);
     }

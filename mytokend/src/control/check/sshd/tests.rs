@@ -275,10 +275,15 @@ fn each_setting_that_keeps_tokens_out_is_found_alone() {
     }
     let mut findings = Findings::default();
     let reason = "line 1: Deprecated option UseLogin\r\nline 3: Bad configuration option: nosuch";
-    findings.no_configuration(&Site::default(), reason);
-    findings.no_configuration(&Site::default(), "sshd: no hostkeys available -- exiting.");
+    let site = Site::of(&[(MAIN, "Include /etc/ssh/sshd_config.d/*.conf"), ("/etc/ssh/sshd_config.d/a.conf", "")]);
+    let mut tell = |reason| findings.no_configuration(&site, reason, &Files::read(&site));
+    tell(reason);
+    tell("sshd: no hostkeys available -- exiting.");
+    tell("Too many recursive configuration includes");
     assert!(findings.findings[0].text.ends_with("UseLogin; line 3: Bad configuration option: nosuch"), "{findings:?}");
     assert!(findings.findings[1].fix.as_ref().unwrap().starts_with("ssh-keygen -A "), "{findings:?}");
+    let shows = "grep -inE 'include' /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf ";
+    assert!(findings.findings[2].fix.as_ref().unwrap().starts_with(shows), "{findings:?}");
 }
 
 #[test]
