@@ -12,6 +12,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 use mytoken::config::Duration;
 
+use crate::hosts::Sent;
+
 /// Get a mytoken and log in over ssh with it
 #[derive(Debug, Parser)]
 #[command(
@@ -57,6 +59,10 @@ pub enum Invocation {
     /// Run any program: each ssh, scp and sftp that it starts gets a token
     #[command(override_usage = "mytoken-ssh run [OPTIONS] PROGRAM [ARGUMENT...]")]
     Run(RunOptions),
+    /// Write down which token a host gets at each login: the one that you name, or that the host asks for
+    Add(AddOptions),
+    /// Show which hosts get a token of their own, in the order in which the entries count
+    Hosts(HostsOptions),
     /// Print a line for your shell: then plain ssh, and all that starts it, gets a token for configured hosts
     Env(EnvOptions),
     /// Show the stored mytokens
@@ -183,6 +189,49 @@ pub struct RunOptions {
     /// The program's own arguments
     #[arg(skip)]
     pub args: Vec<OsString>,
+}
+
+/// Options of `add`.
+#[derive(Debug, Default, Args)]
+pub struct AddOptions {
+    /// The host, as for ssh, or a pattern with `*` and `?` for several hosts
+    #[arg(value_name = "HOST", value_hint = ValueHint::Hostname)]
+    pub host: String,
+    /// Audience of the host's tokens [default: as before; the host is asked, if neither this, a scope nor a form is named]
+    #[arg(long)]
+    pub audience: Option<String>,
+    /// Scopes of the host's tokens (repeat the option, or separate them by blanks) [default: as before]
+    #[arg(long)]
+    pub scope: Vec<String>,
+    /// What the host gets [default: as before]
+    #[arg(long, value_name = "FORM")]
+    pub send: Option<Sent>,
+    /// URL of the host's motley_cue [default: the HOST's port 443, then 8443]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["audience", "scope", "send"])]
+    pub info: Option<String>,
+    /// URL of your OpenID provider, if the host takes tokens of several [default: that of your mytoken]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["audience", "scope", "send"])]
+    pub issuer: Option<String>,
+    /// Take what the host says without a question
+    #[arg(long, conflicts_with_all = ["audience", "scope", "send"])]
+    pub yes: bool,
+    /// URL of the mytoken server of your mytoken [default: the only server that you have a mytoken for]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// PEM file with the CA certificates to trust
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["audience", "scope", "send"])]
+    pub ca: Option<PathBuf>,
+}
+
+/// Options of `hosts`.
+#[derive(Debug, Default, Args)]
+pub struct HostsOptions {
+    /// Print a JSON list: pattern, scope, audience, send and the file
+    #[arg(long)]
+    pub json: bool,
+    /// Remove this entry from hosts.toml
+    #[arg(long, value_name = "HOST", conflicts_with = "json")]
+    pub remove: Option<String>,
 }
 
 /// Options of `env`.

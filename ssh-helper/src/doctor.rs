@@ -276,7 +276,7 @@ fn token_for(settings: &HelperSettings, seen: &Seen, ssh: &Configuration) -> Opt
             Finding::ok("host", format!("{who} gets an access token for {}", printable(&audience)))
         }
         Ok(Form::Code) if request.code => {
-            Finding::ok("host", format!("{who} gets a transfer code, as config.toml says"))
+            Finding::ok("host", format!("{who} gets a transfer code, as its [[host]] says"))
         }
         Ok(Form::Code) => {
             let text = format!("{who} gets a transfer code: your mytoken leaves its audience or scope open");

@@ -12,6 +12,7 @@ mod describe;
 mod differences;
 mod doctor;
 mod error;
+mod hosts;
 mod import;
 mod login;
 mod login_token;
@@ -74,6 +75,8 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Invocation::Mosh(options) => run_starter("mosh", &options),
         Invocation::Ansible(options) => run_starter("ansible", &options),
         Invocation::AnsiblePlaybook(options) => run_starter("ansible-playbook", &options),
+        Invocation::Add(options) => hosts::add::run(&options),
+        Invocation::Hosts(options) => hosts::list(&options),
         Invocation::Env(options) => stand_in::env::run(&options),
         Invocation::Host(args) => {
             check_host(args.first())?;

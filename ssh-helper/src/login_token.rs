@@ -77,7 +77,7 @@ impl LoginTokenRequest {
             None if stored.capabilities.has(CREATE_MYTOKEN) => self.check_code(stored, now),
             None => Err(Error::Usage(format!(
                 "your mytoken does not say which audience and scope {} has: name them with --audience and --scope, \
-                 or in [[host]] of config.toml",
+                 or for each login: mytoken-ssh add HOST --audience URL --scope SCOPES",
                 printable(&self.host)
             ))),
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Configuration of the user (`~/.config/mytoken/config.toml`) and of the site (`/etc/mytoken/mytoken.toml`). The
-//! user's takes precedence.
+//! Configuration of the user (`config.toml` and `hosts.toml` in `~/.config/mytoken`) and of the site
+//! (`/etc/mytoken/mytoken.toml`). The user's takes precedence.
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,10 @@ use nix::unistd::{User, geteuid};
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::hosts::{HostRule, HostRules};
+
+/// Directory of the user's configuration below the home directory.
+const DIRECTORY: &str = ".config/mytoken";
 
 /// `~/.config/mytoken/config.toml`. Every key is optional.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -42,30 +46,6 @@ pub struct UserConfig {
     pub hosts: Vec<HostRule>,
 }
 
-/// `[[host]]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HostRule {
-    /// The host as the user wrote it, or as ssh resolved it. `*` and `?` as in `ssh_config`.
-    pub pattern: String,
-    /// Scopes of the login's token; default: the scopes of the stored mytoken.
-    pub scope: Option<String>,
-    /// Audience of the login's token; default: the audience of the stored mytoken.
-    pub audience: Option<String>,
-    /// What the host gets.
-    pub send: Option<Sent>,
-}
-
-/// `send` of `[[host]]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sent {
-    /// An access token if the host's audience is known, and a transfer code otherwise or with `--delegate`.
-    AccessToken,
-    /// A transfer code at each login.
-    TransferCode,
-}
-
 /// Configuration of user and site.
 #[derive(Debug, Clone, Default)]
 pub struct HelperSettings {
@@ -73,6 +53,8 @@ pub struct HelperSettings {
     pub user: UserConfig,
     /// The site's configuration, if there is one.
     pub site: Option<Shared>,
+    /// Which token each host gets.
+    pub hosts: HostRules,
     home: PathBuf,
 }
 
@@ -80,15 +62,26 @@ impl HelperSettings {
     /// Reads the files that exist.
     pub fn load() -> Result<Self, Error> {
         let home = home_directory()?;
-        let directory = home.join(".config/mytoken");
-        let user = if is_there(&directory.join("config.toml")) {
+        let directory = home.join(DIRECTORY);
+        let mut user = if is_there(&directory.join("config.toml")) {
             config::read(&directory, "config", FileTrust::user(geteuid().as_raw()))?
         } else {
             UserConfig::default()
         };
         let dir = Path::new(config::DIRECTORY);
         let site = if is_there(&dir.join("mytoken.toml")) { Some(Shared::load(dir, FileTrust::ROOT)?) } else { None };
-        Ok(Self { user, site, home })
+        let hosts = HostRules::load(std::mem::take(&mut user.hosts), &directory)?;
+        Ok(Self { user, site, hosts, home })
+    }
+
+    /// These settings with other rules for hosts.
+    pub fn with_hosts(self, hosts: HostRules) -> Self {
+        Self { hosts, ..self }
+    }
+
+    /// The directory of the user's configuration.
+    pub fn directory(&self) -> PathBuf {
+        self.home.join(DIRECTORY)
     }
 
     /// Opens the user's token store.
@@ -199,23 +192,10 @@ impl HelperSettings {
         }
     }
 
-    /// Whether a host is configured.
-    pub fn has_hosts(&self) -> bool {
-        !self.user.hosts.is_empty()
-    }
-
     /// The directory for data of this program.
     pub fn data_directory(&self) -> PathBuf {
         let configured = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         configured.unwrap_or_else(|| self.home.join(".local/share")).join("mytoken")
-    }
-
-    /// The first `[[host]]` whose pattern matches one of a destination's names.
-    pub fn host_rule(&self, names: [&str; 2]) -> Option<&HostRule> {
-        self.user
-            .hosts
-            .iter()
-            .find(|rule| names.iter().any(|name| matches_pattern(&rule.pattern.to_lowercase(), &name.to_lowercase())))
     }
 
     /// Prompts that ask for the token.
@@ -235,25 +215,6 @@ fn home_directory() -> Result<PathBuf, Error> {
     user.map(|user| user.dir).ok_or_else(|| Error::Usage("you have no home directory; set HOME".into()))
 }
 
-/// Whether `name` matches `pattern`: `*` matches any text, `?` any character.
-fn matches_pattern(pattern: &str, name: &str) -> bool {
-    let Some(first) = pattern.chars().next() else { return name.is_empty() };
-    let rest = pattern.get(first.len_utf8()..).unwrap_or_default();
-    match first {
-        '*' => name
-            .char_indices()
-            .map(|(index, _)| index)
-            .chain([name.len()])
-            .any(|index| matches_pattern(rest, name.get(index..).unwrap_or_default())),
-        _ => match name.chars().next() {
-            Some(next) if first == '?' || first == next => {
-                matches_pattern(rest, name.get(next.len_utf8()..).unwrap_or_default())
-            }
-            _ => false,
-        },
-    }
-}
-
 /// Whether there is a file, or a link: without its target nobody knows what the file says.
 fn is_there(path: &Path) -> bool {
     path.exists() || path.is_symlink()
@@ -262,33 +223,6 @@ fn is_there(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_have_stars_and_question_marks() {
-        let table = [
-            ("*", "anything", true),
-            ("*.cluster.example.org", "login.cluster.example.org", true),
-            ("*.cluster.example.org", "cluster.example.org", false),
-            ("login?", "login1", true),
-            ("login?", "login12", false),
-            ("a*b*c", "aXbYc", true),
-            ("a*b*c", "aXbY", false),
-            ("", "x", false),
-        ];
-        for (pattern, name, expected) in table {
-            assert_eq!(matches_pattern(pattern, name), expected, "{pattern} {name}");
-        }
-    }
-
-    #[test]
-    fn the_first_rule_that_matches_either_name_applies() {
-        let text = "[[host]]\npattern = 'tb'\nscope = 'one'\n[[host]]\npattern = '*.example.org'\nscope = 'two'";
-        let settings = HelperSettings { user: toml::from_str(text).unwrap(), ..HelperSettings::default() };
-        let scope = |names| settings.host_rule(names).and_then(|rule| rule.scope.clone());
-        assert_eq!(scope(["TB", "x.example.org"]).as_deref(), Some("one"));
-        assert_eq!(scope(["y", "x.example.org"]).as_deref(), Some("two"));
-        assert_eq!(scope(["y", "z"]), None);
-    }
 
     #[test]
     fn the_only_provider_is_chosen_without_an_option() {

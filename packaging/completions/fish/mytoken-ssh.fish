@@ -36,6 +36,8 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "mosh" -d 'R
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "ansible" -d 'Run ansible: each of its connections gets a token'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "ansible-playbook" -d 'Run ansible-playbook: each of its connections gets a token'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "run" -d 'Run any program: each ssh, scp and sftp that it starts gets a token'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "add" -d 'Write down which token a host gets at each login: the one that you name, or that the host asks for'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "hosts" -d 'Show which hosts get a token of their own, in the order in which the entries count'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "env" -d 'Print a line for your shell: then plain ssh, and all that starts it, gets a token for configured hosts'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "status" -d 'Show the stored mytokens'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_needs_command" -f -a "token" -d 'Print an access token, for a script'
@@ -85,6 +87,19 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand run" -l scope -d
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand run" -l audience -d 'Audience of the login\'s token [default: the audience of your mytoken]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand run" -l ca -d 'PEM file with the CA certificates to trust' -r -F
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand run" -l help -d 'Print help'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l audience -d 'Audience of the host\'s tokens [default: as before; the host is asked, if neither this, a scope nor a form is named]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l scope -d 'Scopes of the host\'s tokens (repeat the option, or separate them by blanks) [default: as before]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l send -d 'What the host gets [default: as before]' -r -f -a "access_token\t'An access token if the host\'s audience is known, and a transfer code otherwise or with `--delegate`'
+transfer_code\t'A transfer code at each login'"
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l info -d 'URL of the host\'s motley_cue [default: the HOST\'s port 443, then 8443]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l issuer -d 'URL of your OpenID provider, if the host takes tokens of several [default: that of your mytoken]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l server -d 'URL of the mytoken server of your mytoken [default: the only server that you have a mytoken for]' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l yes -d 'Take what the host says without a question'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand hosts" -l remove -d 'Remove this entry from hosts.toml' -r
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand hosts" -l json -d 'Print a JSON list: pattern, scope, audience, send and the file'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand hosts" -s h -l help -d 'Print help'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand env" -l shell -d 'Your shell [default: that of $SHELL]' -r -f -a "sh\t'sh, bash, zsh and the like'
 fish\t'fish'
 csh\t'csh and tcsh'"

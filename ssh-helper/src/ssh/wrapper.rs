@@ -24,10 +24,11 @@ use crate::askpass::responder::{LoginTokenSource, Responder};
 use crate::askpass::server::{AskpassServer, own_executable};
 use crate::command_line::{LoginTokenOptions, WrapperOptions};
 use crate::error::Error;
+use crate::hosts::{HostRule, Sent};
 use crate::login_token::{LoginTokenRequest, StoredMytokenSource, TokenFromFile, WhenAsked};
 use crate::output::tell;
 use crate::printable::printable;
-use crate::settings::{HelperSettings, HostRule, Sent};
+use crate::settings::HelperSettings;
 use crate::stand_in::handed_on::{HandedOn, VARIABLE, askpass_of_user};
 use crate::stand_in::links;
 
@@ -162,7 +163,7 @@ fn finish(program: Program, wrapper: &WrapperOptions, exit: Option<&ProgramExit>
     if let Some(account) = responder.with_first_piece_only().filter(|_| failed) {
         tell(&format!(
             "{}: it did not ask for the rest of the token; if it takes no token in pieces, write send = \"transfer_code\" into a \
-             [[host]] of config.toml for it",
+             [[host]] of config.toml or hosts.toml for it",
             account.host
         ));
     }
@@ -289,7 +290,7 @@ pub fn token_request(
     options: &LoginTokenOptions,
     destination: &ResolvedDestination,
 ) -> LoginTokenRequest {
-    let rule = settings.host_rule([&destination.host_argument, &destination.hostname]);
+    let rule = settings.hosts.rule([&destination.host_argument, &destination.hostname]);
     let of_rule = |value: fn(&HostRule) -> Option<String>| rule.and_then(value).unwrap_or_default();
     let account = &destination.account;
     let name = match options.delegate {

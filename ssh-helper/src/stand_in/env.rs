@@ -19,8 +19,8 @@ pub fn run(options: &EnvOptions) -> Result<ExitCode, Error> {
     let shell = options.shell.unwrap_or_else(|| of_name(std::env::var("SHELL").ok().as_deref()));
     let line = line(shell, &directory)?;
     links::keep(&directory, &lasting_path(own_executable()?))?;
-    if !settings.has_hosts() {
-        tell("mytoken-ssh: no host gets a token yet: name each in a [[host]] of ~/.config/mytoken/config.toml");
+    if settings.hosts.is_empty() {
+        tell("mytoken-ssh: no host gets a token yet; name each: mytoken-ssh add HOST");
     }
     print_for_program(&line)?;
     Ok(ExitCode::SUCCESS)

@@ -85,12 +85,12 @@ fn run_configured(program: Program, options: &WrapperOptions, manner: Manner) ->
         Err(error) => return without_token(&error),
     };
     let is_configured = |destination: &ResolvedDestination| {
-        settings.host_rule([&destination.host_argument, &destination.hostname]).is_some()
+        settings.hosts.rule([&destination.host_argument, &destination.hostname]).is_some()
     };
     // What is wrong with the arguments, the program itself says.
-    let destinations = match settings.has_hosts() {
-        true => resolve_destinations(ssh.as_os_str(), program, &options.args).unwrap_or_default(),
-        false => Vec::new(),
+    let destinations = match settings.hosts.is_empty() {
+        false => resolve_destinations(ssh.as_os_str(), program, &options.args).unwrap_or_default(),
+        true => Vec::new(),
     };
     if !destinations.iter().any(is_configured) {
         return Err(become_program(program, &options.args));

@@ -5,6 +5,7 @@
 mod access_token;
 mod code;
 mod doctor;
+mod hosts;
 mod import;
 mod login;
 mod login_site;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
-use testbed::drive::tokens;
+use testbed::drive::{people, tokens};
 use testbed::site::command::CommandOutcome;
 use testbed::site::daemon::Daemon;
 use testbed::site::servers::{CA, PROVIDER};
@@ -49,7 +49,7 @@ fn settings() -> String {
     format!(
         "[mapper]\nlog_level = INFO\n[mapper.otp]\nuse_otp = True\nbackend = sqlite\ndb_location = /srv/mc/tokens.db\n\
          keyfile = /srv/mc/key\n[privacy]\nprivacy_contact = root@testbed\n[DEFAULT]\n[authorisation.testbed]\n\
-         op_url = {PROVIDER}\nscopes = [\"openid\", \"profile\"]\nauthorise_all = True\n"
+         op_url = {PROVIDER}\nscopes = [\"openid\", \"profile\"]\naudience = https://testbed\nauthorise_all = True\n"
     )
 }
 
@@ -170,6 +170,21 @@ fn a_real_motley_cue_gives_accounts_and_refuses_a_suspended_one() -> Result<()> 
         assert!(is_logged(site, &["mapper user=carol rule=mc ", "state not_deployed"])?);
         let checked = site.run("root", ["mytokenctl", "check"])?;
         assert!(checked.stdout.contains(&format!("{URL} trusts {PROVIDER}")), "{checked:?}");
+
+        // What it says to clients, for whoever believes it.
+        people::first_mytoken(site, "alice")?;
+        let add = format!("mytoken-ssh add testbed --info {URL}");
+        let undecided = site.sh("alice", &add)?;
+        assert!(!undecided.success() && undecided.stderr.contains("nothing was added"), "{undecided:?}");
+        assert!(!site.exists("/home/alice/.config/mytoken/hosts.toml")?);
+        let added = site.sh("alice", &format!("{add} --yes && mytoken-ssh hosts"))?.ok()?.stdout;
+        let asked =
+            "    provider  https://op.testbed:8444\n    audience  https://testbed\n    scope     openid profile\n";
+        assert!(added.contains(asked), "{added}");
+        assert!(
+            added.ends_with("\ntestbed   (hosts.toml)\n  audience https://testbed, scope openid profile\n"),
+            "{added}"
+        );
 
         // Any user could take this port.
         set_rules(site, &RULE.replace("https", "http"))?;

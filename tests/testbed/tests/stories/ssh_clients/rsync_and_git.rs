@@ -49,7 +49,7 @@ const OTHER_NAMES: &str = r#"for name in 127.0.0.1 127.0.0.2 localhost; do
     sed "s/^/$name /" /etc/ssh/ssh_host_ed25519_key.pub >>.ssh/known_hosts
 done
 for name in 127.0.0.1 localhost; do
-    printf '[[host]]\npattern = "%s"\nscope = "openid profile storage.read"\n' $name >>.config/mytoken/config.toml
+    mytoken-ssh add $name --scope 'openid profile storage.read'
 done"#;
 
 #[test]

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which token each host gets: the rules of `config.toml`, which the user writes, and those of `hosts.toml`, which `mytoken-ssh add` fills.
+
+pub mod add;
+mod file;
+mod list;
+mod offer;
+
+pub use file::HostsFile;
+pub use list::run as list;
+
+use std::path::Path;
+
+use mytoken::config::{self, FileTrust};
+use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// `[[host]]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostRule {
+    /// The host as the user wrote it, or as ssh resolved it. `*` and `?` as in `ssh_config`.
+    pub pattern: String,
+    /// Scopes of the login's token; default: the scopes of the stored mytoken.
+    pub scope: Option<String>,
+    /// Audience of the login's token; default: the audience of the stored mytoken.
+    pub audience: Option<String>,
+    /// What the host gets.
+    pub send: Option<Sent>,
+}
+
+/// `send` of `[[host]]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Sent {
+    /// An access token if the host's audience is known, and a transfer code otherwise or with `--delegate`
+    AccessToken,
+    /// A transfer code at each login
+    TransferCode,
+}
+
+impl HostRule {
+    /// Whether it stands for several hosts.
+    fn is_pattern(&self) -> bool {
+        self.pattern.contains(['*', '?'])
+    }
+
+    /// Whether hosts get the same by it.
+    fn gives_as(&self, other: &Self) -> bool {
+        let given = |rule: &Self| Self { pattern: String::new(), ..rule.clone() };
+        given(self) == given(other)
+    }
+}
+
+impl Sent {
+    /// As it stands in the files.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::AccessToken => "access_token",
+            Self::TransferCode => "transfer_code",
+        }
+    }
+}
+
+/// The rules of both files.
+#[derive(Debug, Clone, Default)]
+pub struct HostRules {
+    /// Those of config.toml. They come first.
+    pub configured: Vec<HostRule>,
+    /// Those of hosts.toml.
+    pub added: Vec<HostRule>,
+}
+
+/// `hosts.toml`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Added {
+    #[serde(rename = "host")]
+    hosts: Vec<HostRule>,
+}
+
+impl HostRules {
+    /// Those of config.toml, and those of the hosts.toml in `directory`, if there is one.
+    pub fn load(configured: Vec<HostRule>, directory: &Path) -> Result<Self, Error> {
+        let file = directory.join(file::NAME);
+        if !file.exists() && !file.is_symlink() {
+            return Ok(Self { configured, added: Vec::new() });
+        }
+        let added: Added = config::read(directory, "hosts", FileTrust::user(geteuid().as_raw()))?;
+        Ok(Self { configured, added: added.hosts })
+    }
+
+    /// Whether there is no rule.
+    pub fn is_empty(&self) -> bool {
+        self.configured.is_empty() && self.added.is_empty()
+    }
+
+    /// The rule for a destination with these names: the first one of config.toml that matches, then the one of hosts.toml with one of the
+    /// names itself, then the first of hosts.toml that matches.
+    pub fn rule(&self, names: [&str; 2]) -> Option<&HostRule> {
+        let matches = |rule: &&HostRule| {
+            names.iter().any(|name| matches_pattern(&rule.pattern.to_lowercase(), &name.to_lowercase()))
+        };
+        let is_name = |rule: &&HostRule| names.iter().any(|name| rule.pattern.eq_ignore_ascii_case(name));
+        let added = || self.added.iter();
+        self.configured.iter().find(matches).or_else(|| added().find(is_name)).or_else(|| added().find(matches))
+    }
+
+    /// The rules with their files, in the order in which they count for a host.
+    fn in_order(&self) -> impl Iterator<Item = (&HostRule, &'static str)> {
+        let added = |patterns: bool| self.added.iter().filter(move |rule| rule.is_pattern() == patterns);
+        let configured = self.configured.iter().map(|rule| (rule, "config.toml"));
+        configured.chain(added(false).chain(added(true)).map(|rule| (rule, file::NAME)))
+    }
+
+    /// The other rules by which a host gets tokens for this audience.
+    fn with_audience<'a>(&'a self, audience: &'a str, pattern: &'a str) -> impl Iterator<Item = &'a HostRule> {
+        self.configured.iter().chain(&self.added).filter(move |rule| {
+            let audiences = rule.audience.as_deref().unwrap_or_default();
+            audiences.split_ascii_whitespace().any(|one| one == audience) && !rule.pattern.eq_ignore_ascii_case(pattern)
+        })
+    }
+}
+
+/// Whether `name` matches `pattern`: `*` matches any text, `?` any character.
+fn matches_pattern(pattern: &str, name: &str) -> bool {
+    let Some(first) = pattern.chars().next() else { return name.is_empty() };
+    let rest = pattern.get(first.len_utf8()..).unwrap_or_default();
+    match first {
+        '*' => name
+            .char_indices()
+            .map(|(index, _)| index)
+            .chain([name.len()])
+            .any(|index| matches_pattern(rest, name.get(index..).unwrap_or_default())),
+        _ => match name.chars().next() {
+            Some(next) if first == '?' || first == next => {
+                matches_pattern(rest, name.get(next.len_utf8()..).unwrap_or_default())
+            }
+            _ => false,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn rule(pattern: &str, audience: &str) -> HostRule {
+        let audience = Some(audience.to_owned()).filter(|audience| !audience.is_empty());
+        HostRule { pattern: pattern.into(), scope: None, audience, send: None }
+    }
+
+    #[test]
+    fn patterns_have_stars_and_question_marks() {
+        let table = [
+            ("*", "anything", true),
+            ("*.cluster.example.org", "login.cluster.example.org", true),
+            ("*.cluster.example.org", "cluster.example.org", false),
+            ("login?", "login1", true),
+            ("login?", "login12", false),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "aXbY", false),
+            ("", "x", false),
+        ];
+        for (pattern, name, expected) in table {
+            assert_eq!(matches_pattern(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn the_users_rules_come_first_then_the_hosts_own_one_then_patterns() {
+        let rules = HostRules {
+            configured: vec![rule("tb", "mine"), rule("*.example.org", "second")],
+            added: vec![rule("*.example.net", "wide"), rule("Login.Example.NET", "own"), rule("tb", "added")],
+        };
+        let audience = |names| rules.rule(names).and_then(|rule| rule.audience.clone());
+        assert_eq!(audience(["TB", "x.example.org"]).as_deref(), Some("mine"));
+        assert_eq!(audience(["y", "x.example.org"]).as_deref(), Some("second"));
+        assert_eq!(audience(["l", "login.example.net"]).as_deref(), Some("own"));
+        assert_eq!(audience(["l", "other.example.net"]).as_deref(), Some("wide"));
+        assert_eq!(audience(["y", "z"]), None);
+        let order: Vec<_> = rules.in_order().map(|(rule, _)| rule.audience.as_deref().unwrap_or_default()).collect();
+        assert_eq!(order, ["mine", "second", "own", "added", "wide"]);
+        let shared: Vec<_> = rules.with_audience("mine", "TB").chain(rules.with_audience("own", "x")).collect();
+        assert_eq!(shared, [&rules.added[1]]);
+    }
+}
