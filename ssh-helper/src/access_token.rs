@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::command_line::TokenOptions;
 use crate::error::Error;
 use crate::login_token::trust_ca_file;
+use crate::mytoken_sources::MytokenSource;
 use crate::output::print_for_program;
 use crate::printable::printable;
 use crate::scope_and_audience::choose;
@@ -44,13 +45,12 @@ struct Printed<'a> {
     server: &'a str,
 }
 
-/// Gets an access token from the stored mytoken.
+/// Gets an access token from the user's mytoken.
 pub fn run(options: &TokenOptions) -> Result<ExitCode, Error> {
     let settings = HelperSettings::load()?;
-    let store = settings.store()?;
-    let url = settings.stored_server(options.server.as_deref(), &store)?;
+    let (mytokens, url) = MytokenSource::choose(&settings, options.server.as_deref())?;
     let not_logged_in = || Error::NotLoggedIn { server: url.to_string() };
-    let entry = store.token(&url)?.ok_or_else(not_logged_in)?;
+    let entry = mytokens.token(&url)?.ok_or_else(not_logged_in)?;
     if !entry.capabilities.has(AT) {
         return Err(Error::MissingCapability { capability: AT });
     }
@@ -62,7 +62,7 @@ pub fn run(options: &TokenOptions) -> Result<ExitCode, Error> {
     let http = HttpClient::new(&http)?;
     // Before the lock: that of a rotating token is held as short as possible. The server's clock judges the mytoken's end.
     let server = Server::discover(&http, &url, deadline)?;
-    let mut acquired = store.acquire(&url, deadline)?.ok_or_else(not_logged_in)?;
+    let mut acquired = mytokens.acquire(&url, deadline)?.ok_or_else(not_logged_in)?;
     let stored = acquired.stored().clone();
     // Between the server's answer and the storage of a successor, Ctrl-C would lose that.
     let interrupted = stored.rotates().then(watch_signals).transpose()?;

@@ -14,6 +14,8 @@ use crate::askpass::directory::PrivateDirectory;
 use crate::command_line::{DoctorOptions, LoginTokenOptions};
 use crate::error::Error;
 use crate::login_token::Form;
+use crate::mytoken_sources::MytokenSource;
+use crate::mytoken_sources::session::{self, Found};
 use crate::output::{print, print_for_program};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
@@ -119,6 +121,8 @@ fn askpass() -> Finding {
 struct Seen {
     entry: StoredToken,
     now: u64,
+    /// Whether it is the session's: the store has none.
+    is_lent: bool,
 }
 
 /// Asks each server about the mytoken that is stored for it.
@@ -130,11 +134,7 @@ fn stored(settings: &HelperSettings, findings: &mut Vec<Finding>) -> Vec<Seen> {
     };
     let (store, entries) = match read() {
         Ok(Some((store, entries))) if !entries.is_empty() => (store, entries),
-        Ok(_) => {
-            let none = Error::Usage("you have no mytoken".into());
-            findings.push(Finding::error("mytoken", &none).with_fix(LOGIN));
-            return Vec::new();
-        }
+        Ok(_) => return lent(settings, findings).into_iter().collect(),
         Err(error) => {
             findings.push(Finding::error("mytoken", &error));
             return Vec::new();
@@ -151,6 +151,7 @@ fn stored(settings: &HelperSettings, findings: &mut Vec<Finding>) -> Vec<Seen> {
         let none = Error::NotLoggedIn { server: url.to_string() };
         findings.push(Finding::error("mytoken", &none).with_fix(LOGIN));
     }
+    let store = MytokenSource::Store(store);
     let look = |entry: StoredToken| {
         let check = ServerCheck::ask(settings, &store, &entry);
         let now = check.now.unwrap_or_else(|| SystemClock.now());
@@ -159,9 +160,30 @@ fn stored(settings: &HelperSettings, findings: &mut Vec<Finding>) -> Vec<Seen> {
             let is_error = finding.level == Level::Error;
             findings.push(if is_error && !is_chosen { finding.warning() } else { finding });
         }
-        Seen { entry, now }
+        Seen { entry, now, is_lent: false }
     };
     entries.into_iter().map(look).collect()
+}
+
+/// Asks the server of the session's mytoken, where none is stored.
+fn lent(settings: &HelperSettings, findings: &mut Vec<Finding>) -> Option<Seen> {
+    let found = match session::mytoken(settings, None) {
+        Ok(found) => found,
+        Err(error) => {
+            findings.push(Finding::error("mytoken", &error));
+            return None;
+        }
+    };
+    let Some(Found { entry, place }) = found else {
+        let none = Error::Usage("you have no mytoken".into());
+        findings.push(Finding::error("mytoken", &none).with_fix(LOGIN));
+        return None;
+    };
+    let check = ServerCheck::ask(settings, &MytokenSource::Lent(Box::new(entry.clone())), &entry);
+    let now = check.now.unwrap_or_else(|| SystemClock.now());
+    findings.push(Finding::ok("mytoken", format!("none is stored; logins use that of {}", printable(&place))));
+    findings.extend(of_server(&entry, &check, now));
+    Some(Seen { entry, now, is_lent: true })
 }
 
 /// What a server says of the mytoken that is stored for it.
@@ -203,7 +225,7 @@ fn host_findings(settings: &HelperSettings, seen: &[Seen], host: &str) -> Vec<Fi
     // Without a mytoken that would be used, there is a finding already.
     let store = settings.existing_store().ok().flatten();
     let chosen = store.and_then(|store| settings.stored_server(None, &store).ok());
-    let seen = seen.iter().find(|seen| chosen.as_ref() == Some(&seen.entry.server));
+    let seen = seen.iter().find(|seen| seen.is_lent || chosen.as_ref() == Some(&seen.entry.server));
     findings.extend(seen.and_then(|seen| token_for(settings, seen, &configuration)));
     findings
 }

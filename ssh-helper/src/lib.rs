@@ -17,6 +17,7 @@ mod import;
 mod login;
 mod login_token;
 mod logout;
+mod mytoken_sources;
 mod output;
 mod printable;
 mod privacy;

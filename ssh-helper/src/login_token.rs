@@ -14,7 +14,7 @@ use mytoken::capabilities::{AT, CREATE_MYTOKEN, Capabilities, TOKENINFO_INTROSPE
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::restrictions::{Clause, Uses};
 use mytoken::server::{AccessTokenRequest, Deliver, Discovery, Server, ServerError, SubTokenRequest};
-use mytoken::token_store::{AcquiredToken, StoredToken, TokenStore};
+use mytoken::token_store::StoredToken;
 use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 use mytoken_wire::chunks;
@@ -22,6 +22,7 @@ use mytoken_wire::chunks;
 use self::sub_token::CreatedSubToken;
 use crate::askpass::responder::LoginTokenSource;
 use crate::error::Error;
+use crate::mytoken_sources::{MytokenSource, UsedMytoken};
 use crate::printable::printable;
 use crate::scope_and_audience::only_choice;
 
@@ -112,9 +113,9 @@ impl LoginTokenRequest {
     }
 }
 
-/// Makes tokens for logins from the mytoken that is stored for one server.
+/// Makes tokens for logins from the user's mytoken for one server.
 pub struct StoredMytokenSource {
-    store: TokenStore,
+    mytokens: MytokenSource,
     server: ServerUrl,
     http: HttpSettings,
     ca_configured: bool,
@@ -127,19 +128,19 @@ impl StoredMytokenSource {
     /// `requests`: one per account. `ca_configured`: `http` trusts the certificates of the command line or the
     /// configuration, so those that were given at `mytoken-ssh login` are not used.
     pub fn new(
-        store: TokenStore,
+        mytokens: MytokenSource,
         server: ServerUrl,
         http: HttpSettings,
         ca_configured: bool,
         requests: Vec<LoginTokenRequest>,
     ) -> Self {
-        Self { store, server, http, ca_configured, requests, discovery: None, created: Vec::new() }
+        Self { mytokens, server, http, ca_configured, requests, discovery: None, created: Vec::new() }
     }
 
     /// Fails if the stored mytoken cannot make the tokens. This is called before ssh runs: an error in the middle of a
     /// login is harder to understand.
     pub fn check(&mut self) -> Result<(), Error> {
-        let entry = self.store.token(&self.server)?.ok_or_else(|| self.not_logged_in())?;
+        let entry = self.mytokens.token(&self.server)?.ok_or_else(|| self.not_logged_in())?;
         if !self.ca_configured {
             trust_ca_file(&mut self.http, entry.ca_file.as_deref());
         }
@@ -188,7 +189,7 @@ impl LoginTokenSource for StoredMytokenSource {
         let http = HttpClient::new(&self.http)?;
         let server = Server::discover(&http, &self.server, deadline)?;
         self.discovery = Some(server.discovery().clone());
-        let mut acquired = self.store.acquire(&self.server, deadline)?.ok_or_else(|| self.not_logged_in())?;
+        let mut acquired = self.mytokens.acquire(&self.server, deadline)?.ok_or_else(|| self.not_logged_in())?;
         if let Form::AccessToken { scope, audience } = request.form(acquired.stored(), server.now())? {
             let why = match access_token(&server, &mut acquired, request, &scope, &audience, deadline)? {
                 Ok(token) => return Ok(token),
@@ -197,7 +198,7 @@ impl LoginTokenSource for StoredMytokenSource {
             // With room for one more successor on the disk, and time of its own.
             drop(acquired);
             deadline = Deadline::after(TOKEN_TIMEOUT);
-            acquired = self.store.acquire(&self.server, deadline)?.ok_or_else(|| self.not_logged_in())?;
+            acquired = self.mytokens.acquire(&self.server, deadline)?.ok_or_else(|| self.not_logged_in())?;
             if request.check_code(acquired.stored(), server.now()).is_err() {
                 return Err(why);
             }
@@ -227,12 +228,12 @@ impl LoginTokenSource for StoredMytokenSource {
             Err(error) => Err(error.clone().into()),
         };
         let revoke = |token: &CreatedSubToken| match &server {
-            Ok(server) => token.revoke(&self.store, server, deadline),
+            Ok(server) => token.revoke(&self.mytokens, server, deadline),
             Err(error) => Err(error.clone()),
         };
         let results: Vec<Result<(), mytoken::Error>> = created.iter().map(revoke).collect();
         // Read after all revocations: each of them may have rotated the stored mytoken.
-        let stored = self.store.token(&self.server).ok().flatten();
+        let stored = self.mytokens.token(&self.server).ok().flatten();
         let failed = created.iter().zip(results).filter_map(|(token, result)| Some((token, result.err()?)));
         failed.map(|(token, error)| token.warning(&error, stored.as_ref(), &self.server)).collect()
     }
@@ -242,7 +243,7 @@ impl LoginTokenSource for StoredMytokenSource {
 /// verify for itself, or too long a one, or this one is refused, and perhaps not the one that the host asks for.
 fn access_token(
     server: &Server<'_>,
-    acquired: &mut AcquiredToken<'_>,
+    acquired: &mut UsedMytoken<'_>,
     request: &LoginTokenRequest,
     scope: &str,
     audience: &str,

@@ -166,6 +166,17 @@ impl HelperSettings {
         }
     }
 
+    /// Whether a configuration names the server.
+    pub fn knows(&self, server: &ServerUrl) -> bool {
+        let of_site = self.site.iter().flat_map(|site| &site.servers).map(|server| server.url.as_str());
+        self.user
+            .server
+            .as_deref()
+            .into_iter()
+            .chain(of_site)
+            .any(|url| self.server(Some(url)).is_ok_and(|url| url == *server))
+    }
+
     /// The provider for `mytoken-ssh login`, one of those that the server offers. `option` is the option `--issuer`.
     pub fn issuer(&self, option: Option<&str>, offered: &[&str]) -> Result<IssuerUrl, Error> {
         let parse = |url: &str| IssuerUrl::parse(url, self.loopback_http());

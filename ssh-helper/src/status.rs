@@ -14,7 +14,9 @@ use serde::Serialize;
 use crate::command_line::StatusOptions;
 use crate::describe;
 use crate::error::Error;
-use crate::output::{print, print_for_program};
+use crate::mytoken_sources::MytokenSource;
+use crate::mytoken_sources::session::{self, Found};
+use crate::output::{print, print_for_program, tell};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
 use mytoken::time_format::{duration, validity};
@@ -43,6 +45,8 @@ struct Printed<'a> {
     expired: bool,
     /// Whether the server replaces it at each use.
     rotates: bool,
+    /// Where it is, if it is not of the store; else `null`.
+    place: Option<&'a str>,
     /// What the server says of it; absent without `--check`.
     #[serde(skip_serializing_if = "Option::is_none")]
     check: Option<&'a ServerCheck>,
@@ -52,6 +56,15 @@ struct Printed<'a> {
 struct Seen {
     entry: StoredToken,
     check: Option<ServerCheck>,
+    /// If it is not of the store.
+    lent: Option<Lent>,
+}
+
+/// A mytoken that somebody else keeps.
+struct Lent {
+    place: String,
+    /// Whether the store has one for its server, which is used.
+    is_second: bool,
 }
 
 impl Seen {
@@ -62,7 +75,7 @@ impl Seen {
 }
 
 impl<'a> Printed<'a> {
-    fn of(Seen { entry, check }: &'a Seen, now: u64) -> Self {
+    fn of(Seen { entry, check, lent }: &'a Seen, now: u64) -> Self {
         Self {
             server: entry.server.as_str(),
             issuer: entry.issuer.as_str(),
@@ -75,6 +88,7 @@ impl<'a> Printed<'a> {
             expires_at: entry.expires_at,
             expired: entry.expired(now),
             rotates: entry.rotates(),
+            place: lent.as_ref().map(|lent| lent.place.as_str()),
             check: check.as_ref(),
         }
     }
@@ -85,12 +99,24 @@ pub fn run(options: &StatusOptions) -> Result<ExitCode, Error> {
     let now = SystemClock.now();
     let settings = HelperSettings::load()?;
     let store = settings.existing_store()?;
-    let entries = store.as_ref().map(|store| store.tokens()).transpose()?.unwrap_or_default();
-    let look = |entry: StoredToken| {
-        let asked = store.as_ref().filter(|_| options.check);
-        Seen { check: asked.map(|store| ServerCheck::ask(&settings, store, &entry)), entry }
+    let stored = store.as_ref().map(|store| store.tokens()).transpose()?.unwrap_or_default();
+    let check = |mytokens: &MytokenSource, entry: &StoredToken| {
+        options.check.then(|| ServerCheck::ask(&settings, mytokens, entry))
     };
-    let entries: Vec<Seen> = entries.into_iter().map(look).collect();
+    // A session's mytoken that cannot be used is no reason to hide the others.
+    let lent = session::mytoken(&settings, None).unwrap_or_else(|error| {
+        tell(&format!("mytoken-ssh: {error}"));
+        None
+    });
+    let lent = lent.map(|Found { entry, place }| {
+        let is_second = stored.iter().any(|other| other.server == entry.server);
+        let source = MytokenSource::Lent(Box::new(entry.clone()));
+        Seen { check: check(&source, &entry), entry, lent: Some(Lent { place, is_second }) }
+    });
+    let store = store.map(MytokenSource::Store);
+    let look =
+        |entry: StoredToken| Seen { check: store.as_ref().and_then(|store| check(store, &entry)), entry, lent: None };
+    let entries: Vec<Seen> = stored.into_iter().map(look).chain(lent).collect();
     if options.json {
         let list: Vec<Printed<'_>> = entries.iter().map(|entry| Printed::of(entry, now)).collect();
         print_for_program(&(serde_json::to_string(&list).unwrap_or_default() + "\n"))?;
@@ -103,18 +129,24 @@ pub fn run(options: &StatusOptions) -> Result<ExitCode, Error> {
     Ok(if usable { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn describe_entry(Seen { entry, check }: &Seen, now: u64) -> String {
+fn describe_entry(Seen { entry, check, lent }: &Seen, now: u64) -> String {
     let (name, owner, fingerprint) = (printable(&entry.name), describe::owner(entry), fingerprint(&entry.mytoken));
-    let age = duration(now.saturating_sub(entry.created));
+    let (place, age) = match lent {
+        Some(Lent { place, .. }) => (format!("   ({})", printable(place)), String::new()),
+        None => (String::new(), format!(", stored {} ago", duration(now.saturating_sub(entry.created)))),
+    };
     let mut lines = vec![
-        entry.server.to_string(),
+        format!("{}{place}", entry.server),
         format!("  mytoken \"{name}\" of {owner}, fingerprint {fingerprint}"),
-        format!("  {}, stored {age} ago", validity(entry.expires_at, now)),
+        format!("  {}{age}", validity(entry.expires_at, now)),
         format!("  may: {}", describe::capabilities(&entry.capabilities)),
         format!("  for: {}", describe::restrictions(&entry.restrictions)),
     ];
     if entry.rotates() {
         lines.push("  the server replaces it at each use: keep it on this machine only".into());
+    }
+    if lent.as_ref().is_some_and(|lent| lent.is_second) {
+        lines.push("  not used: the stored one for this server comes first".into());
     }
     if let Some(check) = check {
         lines.push(format!("  {}", check.line()));
@@ -141,7 +173,7 @@ mod tests {
         }))
         .unwrap();
         let fingerprint_of = fingerprint(&entry.mytoken);
-        let entry = Seen { entry, check: None };
+        let entry = Seen { entry, check: None, lent: None };
         let text = describe_entry(&entry, 200_000);
         assert!(!text.contains("eyJ") && !text.contains('\u{1b}'), "{text}");
         assert!(text.contains(&fingerprint_of) && text.contains("valid 9 days"), "{text}");
@@ -152,7 +184,8 @@ mod tests {
         assert!(describe_entry(&entry, 2_000_000).contains("expired"));
         let printed = serde_json::to_value(Printed::of(&entry, 2_000_000)).unwrap();
         let names: Vec<&String> = printed.as_object().unwrap().keys().collect();
-        let stable = "capabilities created expired expires_at fingerprint issuer name restrictions rotates server sub";
+        let stable =
+            "capabilities created expired expires_at fingerprint issuer name place restrictions rotates server sub";
         assert_eq!(names, stable.split(' ').collect::<Vec<_>>());
         assert!(!printed.to_string().contains("eyJ") && printed["expired"] == true, "{printed}");
     }

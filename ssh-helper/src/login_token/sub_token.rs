@@ -10,10 +10,11 @@ use mytoken::InputError;
 use mytoken::server::ServerError;
 use mytoken::server::{Granted, Server};
 use mytoken::token::unverified_claims;
-use mytoken::token_store::{StoredToken, TokenStore};
+use mytoken::token_store::StoredToken;
 use mytoken::urls::ServerUrl;
 use mytoken::{Deadline, Error, Secret};
 
+use crate::mytoken_sources::MytokenSource;
 use crate::printable::printable;
 use mytoken::time_format::duration;
 
@@ -46,8 +47,8 @@ impl CreatedSubToken {
     }
 
     /// Revokes the sub-token and its own sub-tokens. After an error it may still be valid.
-    pub fn revoke(&self, store: &TokenStore, server: &Server<'_>, deadline: Deadline) -> Result<(), Error> {
-        let by_handle = self.revoke_by_handle(store, server, deadline);
+    pub fn revoke(&self, mytokens: &MytokenSource, server: &Server<'_>, deadline: Deadline) -> Result<(), Error> {
+        let by_handle = self.revoke_by_handle(mytokens, server, deadline);
         if by_handle.is_err() {
             // Revokes a code that no host has redeemed. The server's answer is the same for a redeemed code, so it
             // proves nothing.
@@ -56,8 +57,8 @@ impl CreatedSubToken {
         by_handle
     }
 
-    fn revoke_by_handle(&self, store: &TokenStore, server: &Server<'_>, deadline: Deadline) -> Result<(), Error> {
-        let Some(mut acquired) = store.acquire(server.url(), deadline)? else {
+    fn revoke_by_handle(&self, mytokens: &MytokenSource, server: &Server<'_>, deadline: Deadline) -> Result<(), Error> {
+        let Some(mut acquired) = mytokens.acquire(server.url(), deadline)? else {
             return Err(Error::Input(InputError::InvalidRequest {
                 reason: "its parent mytoken is no longer stored".into(),
             }));

@@ -26,6 +26,7 @@ use crate::command_line::{LoginTokenOptions, WrapperOptions};
 use crate::error::Error;
 use crate::hosts::{HostRule, Sent};
 use crate::login_token::{LoginTokenRequest, StoredMytokenSource, TokenFromFile, WhenAsked};
+use crate::mytoken_sources::MytokenSource;
 use crate::output::tell;
 use crate::printable::printable;
 use crate::settings::HelperSettings;
@@ -275,11 +276,10 @@ pub fn stored_mytoken_source(
     options: &LoginTokenOptions,
     requests: Vec<LoginTokenRequest>,
 ) -> Result<StoredMytokenSource, Error> {
-    let store = settings.store()?;
-    let server = settings.stored_server(options.server.as_deref(), &store)?;
+    let (mytokens, server) = MytokenSource::choose(settings, options.server.as_deref())?;
     let http = settings.http(options.ca.as_deref());
     let ca_configured = options.ca.is_some() || settings.user.ca_file.is_some();
-    let mut source = StoredMytokenSource::new(store, server, http, ca_configured, requests);
+    let mut source = StoredMytokenSource::new(mytokens, server, http, ca_configured, requests);
     source.check()?;
     Ok(source)
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use mytoken::Deadline;
 use mytoken::http::HttpClient;
 use mytoken::server::{Server, ServerError};
-use mytoken::token_store::{StoredToken, TokenStore};
+use mytoken::token_store::StoredToken;
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::login_token::trust_ca_file;
+use crate::mytoken_sources::MytokenSource;
 use crate::settings::HelperSettings;
 
 /// Time limit for one server.
@@ -43,7 +44,7 @@ pub struct ServerCheck {
 
 impl ServerCheck {
     /// Asks the server of `entry` about the mytoken that is stored for it now.
-    pub fn ask(settings: &HelperSettings, store: &TokenStore, entry: &StoredToken) -> Self {
+    pub fn ask(settings: &HelperSettings, mytokens: &MytokenSource, entry: &StoredToken) -> Self {
         let mut http = settings.http(None);
         if settings.user.ca_file.is_none() {
             trust_ca_file(&mut http, entry.ca_file.as_deref());
@@ -56,7 +57,7 @@ impl ServerCheck {
             (clock, now) = (server.clock_difference(), Some(server.now()));
             // Another process may replace a rotating mytoken meanwhile: the server would refuse the old one.
             let removed = || Error::NotLoggedIn { server: entry.server.to_string() };
-            let acquired = store.acquire(&entry.server, deadline)?.ok_or_else(removed)?;
+            let acquired = mytokens.acquire(&entry.server, deadline)?.ok_or_else(removed)?;
             server.accepts(&acquired.stored().mytoken, deadline)?;
             Ok(())
         };

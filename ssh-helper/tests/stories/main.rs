@@ -10,6 +10,7 @@ mod import;
 mod login;
 mod login_site;
 mod login_token;
+mod mytoken_sources;
 #[path = "../../../tests/programs.rs"]
 mod programs;
 mod revocation;

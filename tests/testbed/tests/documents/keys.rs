@@ -20,6 +20,7 @@ const OTHERS: &[&str] = &[
     "http_port_t",
     "http_proxy",
     "https_proxy",
+    "mt_u",
     "mytoken_runtime_t",
     "mytoken_var_lib_t",
     "nis_enabled",

@@ -109,6 +109,11 @@ fn a_job_is_submitted_from_a_login_session_with_the_delegated_mytoken() -> Resul
         let mut session = Session::open(site, "alice", "mytoken-ssh ssh --delegate testbed bash -s")?;
         // The stored mytoken is on the laptop, not here.
         site.sh("alice", "mv .config/mytoken .config/laptop")?.ok()?;
+        let hop = "mytoken-ssh ssh -n testbed 'test -s $BEARER_TOKEN_FILE && test -z $MYTOKEN_FILE && echo inside'";
+        let hop = session.run(hop, TIMEOUT)?.ok()?;
+        let told =
+            "mytoken-ssh: with the mytoken \"ssh session alice@testbed\" of $MYTOKEN_FILE, /run/mytoken/sessions/";
+        assert!(hop.stdout.starts_with(told) && hop.stdout.ends_with("\ninside\n"), "{hop:?}");
         let outcome =
             session.run("sbatch --mytoken --nodes=2 --wrap 'srun wc -c $BEARER_TOKEN_FILE'", TIMEOUT)?.ok()?;
         let job = Job::submitted("alice", &outcome)?;
