@@ -41,6 +41,20 @@ pub enum Error {
     Url(#[from] UrlError),
 }
 
+impl Error {
+    /// Whether the server may have carried out the request although its answer cannot be used: it was lost on the way, or a server on the way
+    /// answered instead.
+    #[must_use]
+    pub fn is_answer_lost(&self) -> bool {
+        match self {
+            Self::Http(HttpError::Unreachable { sent, .. }) => *sent,
+            Self::Http(HttpError::TooLate { .. } | HttpError::TooLarge { .. })
+            | Self::Server(ServerError::NotUnderstood { .. } | ServerError::Failed { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
 /// Implements `From` for the listed error types of parts. `$variant` is the variant of `$error` that holds an [`Error`].
 #[macro_export]
 macro_rules! impl_from_part_errors {

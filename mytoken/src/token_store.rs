@@ -11,15 +11,20 @@ mod entry;
 mod error;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use self::disk::{Disk, Reservation, damaged};
-pub use self::entry::StoredToken;
+pub use self::entry::{StoredToken, Trouble};
 pub use self::error::StoreError;
 use crate::private_files::Lock;
+use crate::server::ServerError;
 use crate::urls::ServerUrl;
-use crate::{Deadline, Secret};
+use crate::{Deadline, Error, Secret};
+
+/// Time limit for the lock, to note what a request said about a token.
+const NOTE_TIME: Duration = Duration::from_secs(1);
 
 /// Bytes that are reserved beyond the size of the current token. A successor has the claims of its predecessor, so this is enough.
 const RESERVE_MARGIN: usize = 4096;
@@ -55,7 +60,20 @@ impl TokenStore {
         if entry.server != *server {
             return Err(damaged(&self.disk.path_of(&name), &format!("it holds a token for {}", entry.server)));
         }
-        Ok(Some(entry))
+        Ok(Some(self.after_crash(&name, entry)))
+    }
+
+    /// The entry, in doubt if the process that used it has ended in between.
+    fn after_crash(&self, name: &str, mut entry: StoredToken) -> StoredToken {
+        let is_left_over = || self.disk.is_reserved(name);
+        if entry.rotates() && entry.trouble.is_none() && is_left_over() {
+            // Nobody holds the lock, so that the space is not of somebody who is using it. It may have been freed meanwhile.
+            let lock = self.disk.lock(Deadline::after(Duration::ZERO));
+            if lock.is_ok() && is_left_over() {
+                entry.trouble = Some(Trouble::AnswerLost);
+            }
+        }
+        entry
     }
 
     /// All tokens, sorted by file name.
@@ -63,7 +81,8 @@ impl TokenStore {
     /// # Errors
     /// As [`TokenStore::token`].
     pub fn tokens(&self) -> Result<Vec<StoredToken>, StoreError> {
-        self.disk.names()?.iter().filter_map(|name| self.read(name).transpose()).collect()
+        let read = |name: &String| Ok(self.read(name)?.map(|entry| self.after_crash(name, entry)));
+        self.disk.names()?.iter().filter_map(|name| read(name).transpose()).collect()
     }
 
     /// Waits until `deadline` for the lock of the store. The lock is released when the guard is dropped or the process ends.
@@ -88,9 +107,13 @@ impl TokenStore {
             }
             None => return Ok(None),
         }
-        let guard = self.lock(deadline)?;
+        let mut guard = self.lock(deadline)?;
         // Read it again: another process may have rotated the token while this one waited for the lock.
-        let Some(entry) = guard.token(server)? else { return Ok(None) };
+        let Some(mut entry) = guard.token(server)? else { return Ok(None) };
+        if entry.trouble.is_none() && self.disk.is_reserved(&file_name(server)) {
+            entry.trouble = Some(Trouble::AnswerLost);
+            guard.put(&entry)?;
+        }
         let reservation = self.disk.reserve(&file_name(server), self.bytes(&entry)?.len() + RESERVE_MARGIN)?;
         Ok(Some(AcquiredToken { store: self, entry, guard: Some(guard), reservation: Some(reservation), deadline }))
     }
@@ -207,6 +230,40 @@ impl AcquiredToken<'_> {
     #[must_use]
     pub fn stored(&self) -> &StoredToken {
         &self.entry
+    }
+
+    /// Notes in the store what the outcome of a request says about the token. `replaces`: whether the request can replace it. What cannot be
+    /// written is not noted: the next use tells it.
+    pub fn ended<T>(&mut self, outcome: &Result<T, Error>, replaces: bool) {
+        let trouble = match outcome {
+            Ok(_) => None,
+            Err(Error::Server(ServerError::TokenRefused { .. } | ServerError::RotatedTokenNotStored { .. })) => {
+                Some(Trouble::Refused)
+            }
+            Err(error) if replaces && self.entry.rotates() && error.is_answer_lost() => Some(Trouble::AnswerLost),
+            // It says nothing about the token.
+            Err(_) => return,
+        };
+        if trouble == self.entry.trouble {
+            return;
+        }
+        let noted = StoredToken { trouble, ..self.entry.clone() };
+        let written = match (&mut self.guard, self.reservation.take()) {
+            (Some(_), Some(reservation)) => self
+                .store
+                .bytes(&noted)
+                .and_then(|bytes| self.store.disk.replace_in(&file_name(&noted.server), reservation, &bytes)),
+            (Some(guard), None) => guard.put(&noted),
+            (None, _) => {
+                self.store.lock(Deadline::after(NOTE_TIME)).and_then(|mut guard| match guard.token(&noted.server)? {
+                    Some(stored) if stored.mytoken == noted.mytoken => guard.put(&noted),
+                    _ => Ok(()),
+                })
+            }
+        };
+        if written.is_ok() {
+            self.entry = noted;
+        }
     }
 
     /// Stores the successor from a server's answer. Pass it to the requests of [`crate::server`] that use this token, as

@@ -74,7 +74,8 @@ pub fn run(options: &TokenOptions) -> Result<ExitCode, Error> {
         audience: &audience,
         comment: "mytoken-ssh token",
     };
-    let token = server.access_token(&request, &mut |successor| Ok(acquired.store_successor(successor)?), deadline)?;
+    let token = server.access_token(&request, &mut |successor| Ok(acquired.store_successor(successor)?), deadline);
+    let token = acquired.ended(token, true)?;
     drop(acquired);
     if interrupted.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
         return Err(Error::Interrupted);

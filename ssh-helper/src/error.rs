@@ -49,6 +49,23 @@ pub enum Error {
         /// The server.
         server: String,
     },
+    /// The server does not accept the mytoken.
+    #[error(
+        "{server} does not accept your mytoken: it is expired, revoked, replaced or not valid yet{}; run: mytoken-ssh login",
+        if *.was_in_doubt { " (an answer was lost before, so the server may have replaced it)" } else { "" }
+    )]
+    Refused {
+        /// The server.
+        server: String,
+        /// Whether an answer of the server was lost at an earlier use.
+        was_in_doubt: bool,
+    },
+    /// The answer to a request that can replace the mytoken was lost.
+    #[error(
+        "{0}. The server may have replaced your mytoken, and the answer with the new one is lost; \
+         if it is not accepted any more, run: mytoken-ssh login"
+    )]
+    InDoubt(mytoken::Error),
     /// The stored mytoken has expired.
     #[error("your mytoken for {server} has expired; run: mytoken-ssh login")]
     Expired {

@@ -203,6 +203,7 @@ fn entry_of_mytoken(server: &Server<'_>, mytoken: &Secret) -> Result<StoredToken
         restrictions: claims.restrictions,
         rotation: claims.rotation,
         created: SystemClock.now(),
+        trouble: None,
         ca_file: None,
     })
 }

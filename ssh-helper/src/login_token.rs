@@ -212,7 +212,8 @@ impl LoginTokenSource for StoredMytokenSource {
             name: &request.name,
             deliver: Deliver::TransferCode,
         };
-        let granted = server.create(&sub_token, &mut |successor| Ok(acquired.store_successor(successor)?), deadline)?;
+        let granted = server.create(&sub_token, &mut |successor| Ok(acquired.store_successor(successor)?), deadline);
+        let granted = acquired.ended(granted, true)?;
         let code = granted.mytoken.clone();
         self.created.push(CreatedSubToken::new(granted, server.now(), &parent, &request.name, &request.host));
         Ok(code)
@@ -251,21 +252,23 @@ fn access_token(
 ) -> Result<Result<Secret, Error>, Error> {
     let mytoken = acquired.stored().mytoken.clone();
     let asked = AccessTokenRequest { mytoken: &mytoken, scope, audience, comment: &request.name };
-    match server.access_token(&asked, &mut |successor| Ok(acquired.store_successor(successor)?), deadline) {
+    let given = server.access_token(&asked, &mut |successor| Ok(acquired.store_successor(successor)?), deadline);
+    match acquired.ended(given, true) {
         // An opaque token names no audience.
         Ok(token) if !token.audience.is_empty() && chunks::answers(&token.token).is_ok() => Ok(Ok(token.token)),
         Ok(_) => Ok(Err(Error::Usage(format!(
             "your provider's access tokens do not say that they are for {}, or are too long, and your mytoken can make no code",
             printable(audience)
         )))),
-        Err(error) if is_about_this_token(&error) => Ok(Err(error.into())),
-        Err(error) => Err(error.into()),
+        Err(error) if is_about_this_token(&error) => Ok(Err(error)),
+        Err(error) => Err(error),
     }
 }
 
 /// Whether the error is one of scope, audience, address or number of uses: not of the whole mytoken, and no outage.
-fn is_about_this_token(error: &mytoken::Error) -> bool {
+fn is_about_this_token(error: &Error) -> bool {
     const CODES: [&str; 3] = ["invalid_scope", "invalid_target", "invalid_request"];
+    let Error::Mytoken(error) = error else { return false };
     match error {
         mytoken::Error::Server(ServerError::ProviderRefused { code, .. }) => CODES.contains(&code.as_str()),
         mytoken::Error::Server(

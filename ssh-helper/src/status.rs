@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use mytoken::restrictions::Clause;
 use mytoken::token::{fingerprint, unverified_claims};
-use mytoken::token_store::StoredToken;
+use mytoken::token_store::{StoredToken, Trouble};
 use mytoken::{Clock, SystemClock};
 use serde::Serialize;
 
@@ -45,6 +45,8 @@ struct Printed<'a> {
     expired: bool,
     /// Whether the server replaces it at each use.
     rotates: bool,
+    /// What speaks against it since its last use: `answer_lost`, `refused` or `null`.
+    trouble: Option<Trouble>,
     /// Where it is, if it is not of the store; else `null`.
     place: Option<&'a str>,
     /// What the server says of it; absent without `--check`.
@@ -70,7 +72,8 @@ struct Lent {
 impl Seen {
     /// Whether it can be used: by what its server says if that was asked, else by this machine's clock.
     fn is_usable(&self, now: u64) -> bool {
-        self.check.as_ref().map_or(!self.entry.expired(now), |check| check.state == State::Valid)
+        let is_refused = self.entry.trouble == Some(Trouble::Refused);
+        self.check.as_ref().map_or(!self.entry.expired(now) && !is_refused, |check| check.state == State::Valid)
     }
 }
 
@@ -88,6 +91,7 @@ impl<'a> Printed<'a> {
             expires_at: entry.expires_at,
             expired: entry.expired(now),
             rotates: entry.rotates(),
+            trouble: entry.trouble,
             place: lent.as_ref().map(|lent| lent.place.as_str()),
             check: check.as_ref(),
         }
@@ -152,6 +156,18 @@ fn describe_entry(Seen { entry, check, lent }: &Seen, now: u64) -> String {
         lines.push(format!("  {}", check.line()));
         lines.extend(check.clock.iter().map(|clock| format!("  {clock}")));
     }
+    // An answer of the server says more.
+    let is_answered = check.as_ref().is_some_and(|check| check.state != State::Unknown);
+    match entry.trouble.filter(|_| !is_answered) {
+        Some(Trouble::AnswerLost) => lines.push(
+            "  in doubt: an answer of the server was lost, which may have replaced it; mytoken-ssh status --check asks; if it is refused, run: mytoken-ssh login"
+                .into(),
+        ),
+        Some(Trouble::Refused) => lines.push(
+            "  refused at its last use: expired, revoked, replaced or not valid yet; run: mytoken-ssh login".into(),
+        ),
+        None => {}
+    }
     if entry.expired(now) && check.as_ref().is_none_or(|check| check.state == State::Unknown) {
         lines.push("  run: mytoken-ssh login".into());
     }
@@ -184,8 +200,7 @@ mod tests {
         assert!(describe_entry(&entry, 2_000_000).contains("expired"));
         let printed = serde_json::to_value(Printed::of(&entry, 2_000_000)).unwrap();
         let names: Vec<&String> = printed.as_object().unwrap().keys().collect();
-        let stable =
-            "capabilities created expired expires_at fingerprint issuer name place restrictions rotates server sub";
+        let stable = "capabilities created expired expires_at fingerprint issuer name place restrictions rotates server sub trouble";
         assert_eq!(names, stable.split(' ').collect::<Vec<_>>());
         assert!(!printed.to_string().contains("eyJ") && printed["expired"] == true, "{printed}");
     }

@@ -107,6 +107,11 @@ impl Disk {
         })
     }
 
+    /// Whether there is reserved space: somebody who holds the lock uses the file, or a process ended while it did.
+    pub(super) fn is_reserved(&self, name: &str) -> bool {
+        self.path.join(new_name(name)).symlink_metadata().is_ok()
+    }
+
     /// Frees reserved space that was not used.
     pub(super) fn release(&self, name: &str, reservation: Reservation) {
         drop(reservation);

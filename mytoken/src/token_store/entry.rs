@@ -39,9 +39,22 @@ pub struct StoredToken {
     pub expires_at: Option<u64>,
     /// Time of the login in Unix seconds.
     pub created: u64,
+    /// What speaks against it since its last use; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
     /// PEM file of the certificates that were trusted at login, if the user named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+}
+
+/// What speaks against a stored token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// Nobody knows whether the server has replaced it: the answer to a request was lost, or the process that used it ended in between.
+    AnswerLost,
+    /// The server refused it: expired, revoked, replaced or not valid yet.
+    Refused,
 }
 
 impl StoredToken {
@@ -59,6 +72,7 @@ impl StoredToken {
             rotation: granted.rotation,
             expires_at: granted.expires_at,
             created: now,
+            trouble: None,
             ca_file: None,
         }
     }
@@ -78,6 +92,7 @@ impl StoredToken {
     /// Replaces the token by its successor. If the rotation has a lifetime, the successor has another expiry (MT-46).
     pub(super) fn set_successor(&mut self, successor: &Secret) {
         self.mytoken = successor.clone();
+        self.trouble = None;
         if let Some(claims) = unverified_claims(successor) {
             self.expires_at = claims.unverified().exp;
         }

@@ -382,3 +382,70 @@ fn a_killed_process_leaves_a_complete_file_and_no_lock() {
     }
     assert!(last > 0, "no child ever rotated");
 }
+
+#[test]
+fn what_a_request_says_of_the_token_is_noted() {
+    let server_error = |error: ServerError| Err(Error::Server(error));
+    let name = || SERVER.to_owned();
+    let refused = || server_error(ServerError::TokenRefused { server: name() });
+    let failed = || server_error(ServerError::Failed { server: name(), status: 502 });
+    let limited = || server_error(ServerError::TooManyRequests { server: name(), retry_after: None });
+    let too_late = || Err(Error::Http(crate::http::HttpError::TooLate { host: name() }));
+    for rotates in [true, false] {
+        let lost = rotates.then_some(Trouble::AnswerLost);
+        let (_home, store) = store();
+        store.lock(soon()).unwrap().put(&entry("one.one.one", rotates)).unwrap();
+        let after = |outcome: Result<(), Error>, replaces: bool| {
+            let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
+            acquired.ended(&outcome, replaces);
+            let own = acquired.stored().trouble;
+            drop(acquired);
+            let stored = store.token(&server()).unwrap().unwrap();
+            assert_eq!((stored.mytoken.expose(), stored.trouble), ("one.one.one", own));
+            own
+        };
+        assert_eq!(after(limited(), true), None);
+        assert_eq!(after(too_late(), false), None, "this request replaces no token");
+        assert_eq!(after(too_late(), true), lost);
+        assert_eq!(after(limited(), true), lost, "it says nothing of the token");
+        assert_eq!(after(Ok(()), false), None);
+        assert_eq!(after(failed(), true), lost);
+        assert_eq!(after(refused(), true), Some(Trouble::Refused));
+        assert_eq!(after(limited(), true), Some(Trouble::Refused));
+        assert_eq!(after(Ok(()), true), None);
+        let file = store.disk.read("mytoken.example.org.json").unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&file).contains("trouble"), "an earlier release can read it");
+    }
+}
+
+#[test]
+fn a_token_whose_user_was_killed_is_in_doubt_until_a_successor_is_stored() {
+    let (home, store) = store();
+    let left = TokenStore::default_path(home.path()).join(".new-mytoken.example.org.json");
+    let trouble = || store.token(&server()).unwrap().unwrap().trouble;
+    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+    let acquired = store.acquire(&server(), soon()).unwrap().unwrap();
+    assert!(left.exists() && trouble().is_none(), "somebody is using it");
+    drop(acquired);
+    assert!(!left.exists() && trouble().is_none());
+    fs::write(&left, "left").unwrap();
+    assert_eq!(trouble(), Some(Trouble::AnswerLost));
+    assert_eq!(store.tokens().unwrap()[0].trouble, Some(Trouble::AnswerLost));
+    // The space is used for another one, and what it says is kept.
+    let acquired = store.acquire(&server(), soon()).unwrap().unwrap();
+    assert_eq!(acquired.stored().trouble, Some(Trouble::AnswerLost));
+    drop(acquired);
+    assert!(!left.exists() && trouble() == Some(Trouble::AnswerLost));
+    store.acquire(&server(), soon()).unwrap().unwrap().store_successor(&Secret::new("two.two.two")).unwrap();
+    assert_eq!(trouble(), None);
+}
+
+#[test]
+fn what_is_said_of_a_replaced_token_does_not_reach_the_new_one() {
+    let (_home, store) = store();
+    store.lock(soon()).unwrap().put(&entry("one.one.one", false)).unwrap();
+    let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
+    store.lock(soon()).unwrap().put(&entry("login.login.login", false)).unwrap();
+    acquired.ended(&Err::<(), _>(Error::Server(ServerError::TokenRefused { server: SERVER.into() })), true);
+    assert_eq!(store.token(&server()).unwrap(), Some(entry("login.login.login", false)));
+}

@@ -113,6 +113,13 @@ impl Parent<'_> {
             Self::Stored(acquired) => Ok(acquired.store_successor(successor)?),
         }
     }
+
+    /// Notes in the store what a request for a sub-token says about the mytoken.
+    pub(crate) fn ended<T>(&mut self, outcome: &Result<T, Error>) {
+        if let Self::Stored(acquired) = self {
+            acquired.ended(outcome, true);
+        }
+    }
 }
 
 /// Opens the store of mytoken-ssh, if there is one.

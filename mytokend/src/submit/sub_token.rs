@@ -30,8 +30,11 @@ pub(crate) fn create(
     let (token, clauses) = (parent.token().clone(), parent.clauses().map(<[_]>::to_vec));
     let request = sub_token_request(&token, clauses.as_deref(), wanted, &capabilities, name);
     let sends = if parent.rotates() { Sends::Single } else { Sends::InTurn };
-    let mut requests =
-        InTurn::new(|| server.create(&request, &mut |successor| parent.keep(successor), patience.answers()));
+    let mut requests = InTurn::new(|| {
+        let made = server.create(&request, &mut |successor| parent.keep(successor), patience.answers());
+        parent.ended(&made);
+        made
+    });
     patience.request(sends, &mut requests).map_err(|error| refused(error, &token, clauses.as_deref()))
 }
 

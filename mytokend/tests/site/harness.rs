@@ -200,6 +200,7 @@ impl TestSite {
             rotation: serde_json::from_value(granted["rotation"].clone()).unwrap(),
             expires_at: None,
             created: 1,
+            trouble: None,
             ca_file: None,
         };
         store.lock(soon()).unwrap().put(&entry).unwrap();

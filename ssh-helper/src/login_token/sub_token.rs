@@ -65,7 +65,9 @@ impl CreatedSubToken {
         };
         let parent = acquired.stored().mytoken.clone();
         let mut keep = |successor: &Secret| acquired.store_successor(successor).map_err(Into::into);
-        match server.revoke_other(&parent, &self.granted.mom_id, true, &mut keep, deadline) {
+        let revoked = server.revoke_other(&parent, &self.granted.mom_id, true, &mut keep, deadline);
+        acquired.note(&revoked, true);
+        match revoked {
             // A valid parent may revoke its sub-token. If the server refuses, the sub-token no longer exists: the host
             // has revoked it.
             Err(

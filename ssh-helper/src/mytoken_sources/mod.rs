@@ -3,7 +3,8 @@
 
 pub mod session;
 
-use mytoken::token_store::{AcquiredToken, StoreError, StoredToken, TokenStore};
+use mytoken::server::ServerError;
+use mytoken::token_store::{AcquiredToken, StoreError, StoredToken, TokenStore, Trouble};
 use mytoken::urls::ServerUrl;
 use mytoken::{Deadline, Secret};
 
@@ -77,6 +78,24 @@ impl UsedMytoken<'_> {
             Self::Stored(acquired) => acquired.stored(),
             Self::Lent(entry) => entry,
         }
+    }
+
+    /// As [`AcquiredToken::ended`].
+    pub fn note<T>(&mut self, outcome: &Result<T, mytoken::Error>, replaces: bool) {
+        if let Self::Stored(acquired) = self {
+            acquired.ended(outcome, replaces);
+        }
+    }
+
+    /// As [`AcquiredToken::ended`], and the error as a sentence for the owner of the mytoken.
+    pub fn ended<T>(&mut self, outcome: Result<T, mytoken::Error>, replaces: bool) -> Result<T, Error> {
+        let was_in_doubt = self.stored().trouble == Some(Trouble::AnswerLost);
+        self.note(&outcome, replaces);
+        outcome.map_err(|error| match error {
+            mytoken::Error::Server(ServerError::TokenRefused { server }) => Error::Refused { server, was_in_doubt },
+            error if replaces && self.stored().rotates() && error.is_answer_lost() => Error::InDoubt(error),
+            error => error.into(),
+        })
     }
 
     /// As [`AcquiredToken::store_successor`].

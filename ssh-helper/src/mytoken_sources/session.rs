@@ -107,6 +107,7 @@ fn entry(mytoken: &Secret, place: &str) -> Result<StoredToken, Error> {
         restrictions: claims.restrictions.clone(),
         rotation: claims.rotation,
         created: SystemClock.now(),
+        trouble: None,
         ca_file: None,
     };
     if entry.rotates() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mytoken::Deadline;
 use mytoken::http::HttpClient;
-use mytoken::server::{Server, ServerError};
+use mytoken::server::Server;
 use mytoken::token_store::StoredToken;
 use serde::Serialize;
 
@@ -57,9 +57,9 @@ impl ServerCheck {
             (clock, now) = (server.clock_difference(), Some(server.now()));
             // Another process may replace a rotating mytoken meanwhile: the server would refuse the old one.
             let removed = || Error::NotLoggedIn { server: entry.server.to_string() };
-            let acquired = mytokens.acquire(&entry.server, deadline)?.ok_or_else(removed)?;
-            server.accepts(&acquired.stored().mytoken, deadline)?;
-            Ok(())
+            let mut acquired = mytokens.acquire(&entry.server, deadline)?.ok_or_else(removed)?;
+            let said = server.accepts(&acquired.stored().mytoken, deadline);
+            acquired.ended(said, false).map(drop)
         };
         let (state, reason) = verdict(ask());
         Self { state, reason, clock, now }
@@ -81,7 +81,7 @@ impl ServerCheck {
 fn verdict(answer: Result<(), Error>) -> (State, Option<String>) {
     match answer {
         Ok(()) => (State::Valid, None),
-        Err(Error::Mytoken(mytoken::Error::Server(ServerError::TokenRefused { .. }))) => (State::Refused, None),
+        Err(Error::Refused { .. }) => (State::Refused, None),
         Err(error) => (State::Unknown, Some(error.to_string())),
     }
 }

@@ -14,4 +14,5 @@ mod mytoken_sources;
 #[path = "../../../tests/programs.rs"]
 mod programs;
 mod revocation;
+mod rotation;
 mod status;

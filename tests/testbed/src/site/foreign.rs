@@ -63,6 +63,7 @@ pub fn keep_mytoken(server: &str, issuer: &str, ca: Option<&Path>) -> Result<()>
         rotation: claims.rotation,
         expires_at: claims.exp,
         created: claims.iat.unwrap_or_default(),
+        trouble: None,
         ca_file: ca.map(Path::to_owned),
         mytoken: mytoken.clone(),
     };
