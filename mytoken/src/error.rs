@@ -48,10 +48,29 @@ impl Error {
     pub fn is_answer_lost(&self) -> bool {
         match self {
             Self::Http(HttpError::Unreachable { sent, .. }) => *sent,
-            Self::Http(HttpError::TooLate { .. } | HttpError::TooLarge { .. })
-            | Self::Server(ServerError::NotUnderstood { .. } | ServerError::Failed { .. }) => true,
+            Self::Http(HttpError::TooLate { .. } | HttpError::TooLarge { .. }) => true,
+            // The server itself undoes what it did when it fails. One on the way does not know.
+            Self::Server(ServerError::Failed { status, .. }) => [502, 504].contains(status),
+            Self::Server(ServerError::NotUnderstood { status, .. }) => (200..300).contains(status),
             _ => false,
         }
+    }
+
+    /// Whether the server has accepted the mytoken, and refused something else or gave something else.
+    #[must_use]
+    pub fn is_acceptance(&self) -> bool {
+        matches!(
+            self,
+            Self::Server(
+                ServerError::UsageRestricted { .. }
+                    | ServerError::MissingCapability { .. }
+                    | ServerError::ProviderRefused { .. }
+                    | ServerError::ProviderTooManyRequests { .. }
+                    | ServerError::EmptyAccessToken { .. }
+                    | ServerError::OtherAccessToken { .. }
+                    | ServerError::Broader { .. }
+            )
+        )
     }
 }
 

@@ -16,12 +16,12 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use self::disk::{Disk, Reservation, damaged};
-pub use self::entry::{StoredToken, Trouble};
+pub use self::entry::{StoredToken, Trouble, UsedFor};
 pub use self::error::StoreError;
 use crate::private_files::Lock;
 use crate::server::ServerError;
 use crate::urls::ServerUrl;
-use crate::{Deadline, Error, Secret};
+use crate::{Clock, Deadline, Error, Secret, SystemClock};
 
 /// Time limit for the lock, to note what a request said about a token.
 const NOTE_TIME: Duration = Duration::from_secs(1);
@@ -63,17 +63,27 @@ impl TokenStore {
         Ok(Some(self.after_crash(&name, entry)))
     }
 
-    /// The entry, in doubt if the process that used it has ended in between.
-    fn after_crash(&self, name: &str, mut entry: StoredToken) -> StoredToken {
+    /// The entry as [`LockedStore::settle_crash`] would leave it, if the process that used it was killed.
+    fn after_crash(&self, name: &str, entry: StoredToken) -> StoredToken {
         let is_left_over = || self.disk.is_reserved(name);
-        if entry.rotates() && entry.trouble.is_none() && is_left_over() {
-            // Nobody holds the lock, so that the space is not of somebody who is using it. It may have been freed meanwhile.
-            let lock = self.disk.lock(Deadline::after(Duration::ZERO));
-            if lock.is_ok() && is_left_over() {
-                entry.trouble = Some(Trouble::AnswerLost);
-            }
+        if !entry.rotates() || !is_left_over() {
+            return entry;
         }
-        entry
+        // Nobody holds the lock, so that the space is not of somebody who is using it. It may have been freed meanwhile.
+        let lock = self.disk.lock(Deadline::after(Duration::ZERO));
+        if lock.is_err() || !is_left_over() {
+            return entry;
+        }
+        match self.left_over(&entry.server) {
+            Some(whole) => whole,
+            None => StoredToken { trouble: entry.trouble.or(Some(Trouble::AnswerLost)), ..entry },
+        }
+    }
+
+    /// The whole entry that a killed process has written and not put into its place.
+    fn left_over(&self, server: &ServerUrl) -> Option<StoredToken> {
+        let bytes = self.disk.read_left_over(&file_name(server)).ok().flatten()?;
+        serde_json::from_slice(&bytes).ok().filter(|entry: &StoredToken| entry.server == *server)
     }
 
     /// All tokens, sorted by file name.
@@ -100,22 +110,35 @@ impl TokenStore {
     /// As [`TokenStore::token`] and [`TokenStore::lock`]; [`StoreError::Unusable`] if there is no disk space for a successor. The token must
     /// not be used then.
     pub fn acquire(&self, server: &ServerUrl, deadline: Deadline) -> Result<Option<AcquiredToken<'_>>, StoreError> {
+        let Some(mut acquired) = self.acquire_to_ask(server, deadline)? else { return Ok(None) };
+        if acquired.guard.is_some() {
+            let room = self.bytes(&acquired.entry)?.len() + RESERVE_MARGIN;
+            acquired.reservation = Some(self.disk.reserve(&file_name(server), room)?);
+        }
+        Ok(Some(acquired))
+    }
+
+    /// As [`TokenStore::acquire`], for a request that replaces no token: without room for a successor, so that nothing is left in doubt if
+    /// this process is killed.
+    ///
+    /// # Errors
+    /// As [`TokenStore::token`] and [`TokenStore::lock`].
+    pub fn acquire_to_ask(
+        &self,
+        server: &ServerUrl,
+        deadline: Deadline,
+    ) -> Result<Option<AcquiredToken<'_>>, StoreError> {
+        let acquired =
+            |entry, guard| AcquiredToken { store: self, entry, guard, reservation: None, deadline, replaced: false };
         match self.token(server)? {
             Some(entry) if entry.rotates() => {}
-            Some(entry) => {
-                return Ok(Some(AcquiredToken { store: self, entry, guard: None, reservation: None, deadline }));
-            }
+            Some(entry) => return Ok(Some(acquired(entry, None))),
             None => return Ok(None),
         }
         let mut guard = self.lock(deadline)?;
+        guard.settle_crash(server)?;
         // Read it again: another process may have rotated the token while this one waited for the lock.
-        let Some(mut entry) = guard.token(server)? else { return Ok(None) };
-        if entry.trouble.is_none() && self.disk.is_reserved(&file_name(server)) {
-            entry.trouble = Some(Trouble::AnswerLost);
-            guard.put(&entry)?;
-        }
-        let reservation = self.disk.reserve(&file_name(server), self.bytes(&entry)?.len() + RESERVE_MARGIN)?;
-        Ok(Some(AcquiredToken { store: self, entry, guard: Some(guard), reservation: Some(reservation), deadline }))
+        Ok(guard.token(server)?.map(|entry| acquired(entry, Some(guard))))
     }
 
     fn bytes(&self, entry: &StoredToken) -> Result<Zeroizing<Vec<u8>>, StoreError> {
@@ -171,6 +194,24 @@ impl LockedStore<'_> {
         }
     }
 
+    /// Settles what a process has left that was killed while it used the token: a whole successor is the token from now on; otherwise nobody
+    /// knows whether there is one, and the token is in doubt.
+    fn settle_crash(&mut self, server: &ServerUrl) -> Result<(), StoreError> {
+        let name = file_name(server);
+        if !self.store.disk.is_reserved(&name) {
+            return Ok(());
+        }
+        if self.store.left_over(server).is_some() {
+            return self.store.disk.take_left_over(&name);
+        }
+        match self.token(server)? {
+            Some(entry) if entry.rotates() && entry.trouble.is_none() => {
+                self.put(&StoredToken { trouble: Some(Trouble::AnswerLost), ..entry })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Checks that there is disk space for a token of `server`. Call it before a login whose token is stored by [`LockedStore::put`].
     ///
     /// # Errors
@@ -187,6 +228,7 @@ impl LockedStore<'_> {
     /// [`StoreError::Unusable`] if there is none.
     pub fn keep_room(&mut self, server: &ServerUrl) -> Result<(), StoreError> {
         self.release_room();
+        self.settle_crash(server)?;
         let reservation = self.store.disk.reserve(&file_name(server), 2 * RESERVE_MARGIN)?;
         self.room = Some((server.clone(), reservation));
         Ok(())
@@ -215,6 +257,8 @@ pub struct AcquiredToken<'store> {
     guard: Option<LockedStore<'store>>,
     reservation: Option<Reservation>,
     deadline: Deadline,
+    /// Whether the server has sent a successor.
+    replaced: bool,
 }
 
 impl Drop for AcquiredToken<'_> {
@@ -232,37 +276,52 @@ impl AcquiredToken<'_> {
         &self.entry
     }
 
-    /// Notes in the store what the outcome of a request says about the token. `replaces`: whether the request can replace it. What cannot be
-    /// written is not noted: the next use tells it.
-    pub fn ended<T>(&mut self, outcome: &Result<T, Error>, replaces: bool) {
+    /// Notes in the store what the outcome of a request says about the token. What cannot be written is not noted: the next use tells it.
+    pub fn ended<T>(&mut self, outcome: &Result<T, Error>, used_for: UsedFor) {
         let trouble = match outcome {
             Ok(_) => None,
+            Err(error) if error.is_acceptance() => None,
+            // The next use may be within its time.
+            Err(Error::Server(ServerError::TokenRefused { .. })) if self.entry.begins_later(SystemClock.now()) => {
+                return;
+            }
             Err(Error::Server(ServerError::TokenRefused { .. } | ServerError::RotatedTokenNotStored { .. })) => {
                 Some(Trouble::Refused)
             }
-            Err(error) if replaces && self.entry.rotates() && error.is_answer_lost() => Some(Trouble::AnswerLost),
+            // With a successor, the answer has come.
+            Err(error) if !self.replaced && used_for.replaces(&self.entry) && error.is_answer_lost() => {
+                Some(Trouble::AnswerLost)
+            }
             // It says nothing about the token.
             Err(_) => return,
         };
-        if trouble == self.entry.trouble {
-            return;
+        if trouble != self.entry.trouble && self.note(trouble).is_ok() {
+            self.entry.trouble = trouble;
         }
-        let noted = StoredToken { trouble, ..self.entry.clone() };
-        let written = match (&mut self.guard, self.reservation.take()) {
-            (Some(_), Some(reservation)) => self
-                .store
-                .bytes(&noted)
-                .and_then(|bytes| self.store.disk.replace_in(&file_name(&noted.server), reservation, &bytes)),
-            (Some(guard), None) => guard.put(&noted),
-            (None, _) => {
-                self.store.lock(Deadline::after(NOTE_TIME)).and_then(|mut guard| match guard.token(&noted.server)? {
-                    Some(stored) if stored.mytoken == noted.mytoken => guard.put(&noted),
-                    _ => Ok(()),
-                })
-            }
+    }
+
+    /// Writes it to the entry on disk, if that has this token: a login may have put another one there, or a successor that is not durable.
+    fn note(&mut self, trouble: Option<Trouble>) -> Result<(), StoreError> {
+        let name = file_name(&self.entry.server);
+        let noted = |stored: Option<StoredToken>| {
+            let stored = stored.filter(|stored| stored.mytoken == self.entry.mytoken)?;
+            Some(StoredToken { trouble, ..stored })
         };
-        if written.is_ok() {
-            self.entry = noted;
+        match &mut self.guard {
+            Some(guard) => {
+                let Some(noted) = noted(self.store.read(&name)?) else { return Ok(()) };
+                match self.reservation.take() {
+                    Some(reservation) => self.store.disk.replace_in(&name, reservation, &self.store.bytes(&noted)?),
+                    None => guard.put(&noted),
+                }
+            }
+            None => {
+                let mut guard = self.store.lock(Deadline::after(NOTE_TIME))?;
+                match noted(guard.token(&self.entry.server)?) {
+                    Some(noted) => guard.put(&noted),
+                    None => Ok(()),
+                }
+            }
         }
     }
 
@@ -274,6 +333,7 @@ impl AcquiredToken<'_> {
     pub fn store_successor(&mut self, successor: &Secret) -> Result<(), StoreError> {
         let mut entry = self.entry.clone();
         entry.set_successor(successor);
+        self.replaced = true;
         if let Some(guard) = &mut self.guard {
             match self.reservation.take() {
                 Some(reservation) => {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use mytoken::capabilities::AT;
 use mytoken::http::HttpClient;
 use mytoken::server::{AccessToken, AccessTokenRequest, Server};
+use mytoken::token_store::UsedFor;
 use mytoken::{Deadline, Secret};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -17,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::command_line::TokenOptions;
 use crate::error::Error;
 use crate::login_token::trust_ca_file;
-use crate::mytoken_sources::MytokenSource;
+use crate::mytoken_sources::Chosen;
 use crate::output::print_for_program;
 use crate::printable::printable;
 use crate::scope_and_audience::choose;
@@ -48,7 +49,7 @@ struct Printed<'a> {
 /// Gets an access token from the user's mytoken.
 pub fn run(options: &TokenOptions) -> Result<ExitCode, Error> {
     let settings = HelperSettings::load()?;
-    let (mytokens, url) = MytokenSource::choose(&settings, options.server.as_deref())?;
+    let Chosen { mytokens, server: url, .. } = Chosen::new(&settings, options.server.as_deref())?.tell();
     let not_logged_in = || Error::NotLoggedIn { server: url.to_string() };
     let entry = mytokens.token(&url)?.ok_or_else(not_logged_in)?;
     if !entry.capabilities.has(AT) {
@@ -75,7 +76,7 @@ pub fn run(options: &TokenOptions) -> Result<ExitCode, Error> {
         comment: "mytoken-ssh token",
     };
     let token = server.access_token(&request, &mut |successor| Ok(acquired.store_successor(successor)?), deadline);
-    let token = acquired.ended(token, true)?;
+    let token = acquired.ended(token, UsedFor::AccessToken)?;
     drop(acquired);
     if interrupted.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
         return Err(Error::Interrupted);

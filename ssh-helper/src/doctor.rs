@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use mytoken::capabilities::AT;
 use mytoken::time_format::validity;
 use mytoken::token_store::StoredToken;
+use mytoken::urls::ServerUrl;
 use mytoken::{Clock, SystemClock};
 use serde::Serialize;
 
@@ -14,8 +15,7 @@ use crate::askpass::directory::PrivateDirectory;
 use crate::command_line::{DoctorOptions, LoginTokenOptions};
 use crate::error::Error;
 use crate::login_token::Form;
-use crate::mytoken_sources::MytokenSource;
-use crate::mytoken_sources::session::{self, Found};
+use crate::mytoken_sources::{Chosen, MytokenSource};
 use crate::output::{print, print_for_program};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
@@ -121,8 +121,8 @@ fn askpass() -> Finding {
 struct Seen {
     entry: StoredToken,
     now: u64,
-    /// Whether it is the session's: the store has none.
-    is_lent: bool,
+    /// Whether logins use it.
+    is_used: bool,
 }
 
 /// Asks each server about the mytoken that is stored for it.
@@ -141,49 +141,71 @@ fn stored(settings: &HelperSettings, findings: &mut Vec<Finding>) -> Vec<Seen> {
         }
     };
     // Logins use that of this server, unless an option names another one.
-    let chosen = settings.stored_server(None, &store);
-    if let Err(error) = &chosen {
-        findings.push(
-            Finding::error("mytoken", error)
-                .with_fix("mytoken-ssh status   # its servers; or write server = into config.toml"),
-        );
-    } else if let Some(url) = chosen.as_ref().ok().filter(|url| entries.iter().all(|entry| entry.server != **url)) {
-        let none = Error::NotLoggedIn { server: url.to_string() };
-        findings.push(Finding::error("mytoken", &none).with_fix(LOGIN));
-    }
+    let chosen = Chosen::new(settings, None);
+    let mut lent = None;
+    let chosen = match chosen {
+        Err(error) => {
+            findings.push(
+                Finding::error("mytoken", &error)
+                    .with_fix("mytoken-ssh status   # its servers; or write server = into config.toml"),
+            );
+            None
+        }
+        Ok(Chosen { mytokens: mytokens @ MytokenSource::Lent(_), server, told }) => {
+            lent = asked(settings, &mytokens, &server, told.as_deref(), findings);
+            None
+        }
+        Ok(Chosen { server, .. }) => {
+            if entries.iter().all(|entry| entry.server != server) {
+                let none = Error::NotLoggedIn { server: server.to_string() };
+                findings.push(Finding::error("mytoken", &none).with_fix(LOGIN));
+            }
+            Some(server)
+        }
+    };
     let store = MytokenSource::Store(store);
     let look = |entry: StoredToken| {
         let check = ServerCheck::ask(settings, &store, &entry);
         let now = check.now.unwrap_or_else(|| SystemClock.now());
-        let is_chosen = chosen.as_ref().is_ok_and(|url| *url == entry.server);
+        let is_chosen = chosen.as_ref() == Some(&entry.server);
         for finding in of_server(&entry, &check, now) {
             let is_error = finding.level == Level::Error;
             findings.push(if is_error && !is_chosen { finding.warning() } else { finding });
         }
-        Seen { entry, now, is_lent: false }
+        Seen { entry, now, is_used: is_chosen }
     };
-    entries.into_iter().map(look).collect()
+    entries.into_iter().map(look).chain(lent).collect()
 }
 
-/// Asks the server of the session's mytoken, where none is stored.
+/// Asks the server of the session's mytoken, if logins use that.
 fn lent(settings: &HelperSettings, findings: &mut Vec<Finding>) -> Option<Seen> {
-    let found = match session::mytoken(settings, None) {
-        Ok(found) => found,
-        Err(error) => {
-            findings.push(Finding::error("mytoken", &error));
-            return None;
+    match Chosen::new(settings, None) {
+        Ok(Chosen { mytokens, server, told: Some(told) }) => asked(settings, &mytokens, &server, Some(&told), findings),
+        Ok(Chosen { told: None, .. }) => {
+            let none = Error::Usage("you have no mytoken".into());
+            findings.push(Finding::error("mytoken", &none).with_fix(LOGIN));
+            None
         }
-    };
-    let Some(Found { entry, place }) = found else {
-        let none = Error::Usage("you have no mytoken".into());
-        findings.push(Finding::error("mytoken", &none).with_fix(LOGIN));
-        return None;
-    };
-    let check = ServerCheck::ask(settings, &MytokenSource::Lent(Box::new(entry.clone())), &entry);
+        Err(error) => {
+            findings.push(Finding::error("mytoken", &error).with_fix(LOGIN));
+            None
+        }
+    }
+}
+
+fn asked(
+    settings: &HelperSettings,
+    mytokens: &MytokenSource,
+    server: &ServerUrl,
+    told: Option<&str>,
+    findings: &mut Vec<Finding>,
+) -> Option<Seen> {
+    let entry = mytokens.token(server).ok().flatten()?;
+    let check = ServerCheck::ask(settings, mytokens, &entry);
     let now = check.now.unwrap_or_else(|| SystemClock.now());
-    findings.push(Finding::ok("mytoken", format!("none is stored; logins use that of {}", printable(&place))));
+    findings.extend(told.map(|told| Finding::ok("mytoken", format!("logins go {told}"))));
     findings.extend(of_server(&entry, &check, now));
-    Some(Seen { entry, now, is_lent: true })
+    Some(Seen { entry, now, is_used: true })
 }
 
 /// What a server says of the mytoken that is stored for it.
@@ -223,9 +245,7 @@ fn host_findings(settings: &HelperSettings, seen: &[Seen], host: &str) -> Vec<Fi
     };
     let mut findings = of_configuration(&configuration, host, &|name, file| has_key(name, file));
     // Without a mytoken that would be used, there is a finding already.
-    let store = settings.existing_store().ok().flatten();
-    let chosen = store.and_then(|store| settings.stored_server(None, &store).ok());
-    let seen = seen.iter().find(|seen| seen.is_lent || chosen.as_ref() == Some(&seen.entry.server));
+    let seen = seen.iter().find(|seen| seen.is_used);
     findings.extend(seen.and_then(|seen| token_for(settings, seen, &configuration)));
     findings
 }

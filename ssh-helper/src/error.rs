@@ -43,6 +43,9 @@ pub enum Error {
     /// Arguments or configuration are wrong or incomplete.
     #[error("{0}")]
     Usage(String),
+    /// There is no mytoken, and no server is configured.
+    #[error("you have no mytoken; run: mytoken-ssh login")]
+    NoMytoken,
     /// The store has no mytoken for the server.
     #[error("you have no mytoken for {server}; run: mytoken-ssh login")]
     NotLoggedIn {

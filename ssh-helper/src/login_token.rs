@@ -14,7 +14,7 @@ use mytoken::capabilities::{AT, CREATE_MYTOKEN, Capabilities, TOKENINFO_INTROSPE
 use mytoken::http::{HttpClient, HttpSettings};
 use mytoken::restrictions::{Clause, Uses};
 use mytoken::server::{AccessTokenRequest, Deliver, Discovery, Server, ServerError, SubTokenRequest};
-use mytoken::token_store::StoredToken;
+use mytoken::token_store::{StoredToken, UsedFor};
 use mytoken::urls::ServerUrl;
 use mytoken::{Clock, Deadline, Secret, SystemClock};
 use mytoken_wire::chunks;
@@ -213,7 +213,7 @@ impl LoginTokenSource for StoredMytokenSource {
             deliver: Deliver::TransferCode,
         };
         let granted = server.create(&sub_token, &mut |successor| Ok(acquired.store_successor(successor)?), deadline);
-        let granted = acquired.ended(granted, true)?;
+        let granted = acquired.ended(granted, UsedFor::Other)?;
         let code = granted.mytoken.clone();
         self.created.push(CreatedSubToken::new(granted, server.now(), &parent, &request.name, &request.host));
         Ok(code)
@@ -234,7 +234,7 @@ impl LoginTokenSource for StoredMytokenSource {
         };
         let results: Vec<Result<(), mytoken::Error>> = created.iter().map(revoke).collect();
         // Read after all revocations: each of them may have rotated the stored mytoken.
-        let stored = self.mytokens.token(&self.server).ok().flatten();
+        let stored = self.mytokens.own(&self.server);
         let failed = created.iter().zip(results).filter_map(|(token, result)| Some((token, result.err()?)));
         failed.map(|(token, error)| token.warning(&error, stored.as_ref(), &self.server)).collect()
     }
@@ -253,7 +253,7 @@ fn access_token(
     let mytoken = acquired.stored().mytoken.clone();
     let asked = AccessTokenRequest { mytoken: &mytoken, scope, audience, comment: &request.name };
     let given = server.access_token(&asked, &mut |successor| Ok(acquired.store_successor(successor)?), deadline);
-    match acquired.ended(given, true) {
+    match acquired.ended(given, UsedFor::AccessToken) {
         // An opaque token names no audience.
         Ok(token) if !token.audience.is_empty() && chunks::answers(&token.token).is_ok() => Ok(Ok(token.token)),
         Ok(_) => Ok(Err(Error::Usage(format!(

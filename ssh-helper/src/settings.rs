@@ -161,7 +161,7 @@ impl HelperSettings {
             (entries, Some(url)) if entries.iter().any(|entry| entry.server == url) => Ok(url),
             ([StoredToken { server, .. }], _) => Ok(server.clone()),
             ([], Some(url)) => Ok(url),
-            ([], None) => Err(Error::Usage("you have no mytoken; run: mytoken-ssh login".into())),
+            ([], None) => Err(Error::NoMytoken),
             _ => Err(Error::Usage("you have mytokens for several servers; choose one with --server".into())),
         }
     }

@@ -14,8 +14,8 @@ use serde::Serialize;
 use crate::command_line::StatusOptions;
 use crate::describe;
 use crate::error::Error;
-use crate::mytoken_sources::MytokenSource;
-use crate::mytoken_sources::session::{self, Found};
+use crate::mytoken_sources::session::{self, Found, Usual};
+use crate::mytoken_sources::{MytokenSource, unusable};
 use crate::output::{print, print_for_program, tell};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
@@ -72,8 +72,9 @@ struct Lent {
 impl Seen {
     /// Whether it can be used: by what its server says if that was asked, else by this machine's clock.
     fn is_usable(&self, now: u64) -> bool {
-        let is_refused = self.entry.trouble == Some(Trouble::Refused);
-        self.check.as_ref().map_or(!self.entry.expired(now) && !is_refused, |check| check.state == State::Valid)
+        let is_used = self.lent.as_ref().is_none_or(|lent| !lent.is_second);
+        let is_valid = self.check.as_ref().map(|check| check.state == State::Valid);
+        is_used && is_valid.unwrap_or_else(|| unusable(&self.entry, now).is_none())
     }
 }
 
@@ -104,23 +105,33 @@ pub fn run(options: &StatusOptions) -> Result<ExitCode, Error> {
     let settings = HelperSettings::load()?;
     let store = settings.existing_store()?;
     let stored = store.as_ref().map(|store| store.tokens()).transpose()?.unwrap_or_default();
-    let check = |mytokens: &MytokenSource, entry: &StoredToken| {
-        options.check.then(|| ServerCheck::ask(&settings, mytokens, entry))
+    let look = |mytokens: &MytokenSource, entry: StoredToken, lent: Option<Lent>| {
+        let check = options.check.then(|| ServerCheck::ask(&settings, mytokens, &entry));
+        // What the server says now counts more than what it said before.
+        let trouble = match check.as_ref().map(|check| &check.state) {
+            Some(State::Valid) => None,
+            Some(State::Refused) => Some(Trouble::Refused),
+            Some(State::Unknown) | None => entry.trouble,
+        };
+        Seen { entry: StoredToken { trouble, ..entry }, check, lent }
     };
+    // A file that nobody has named matters only where nothing is stored.
+    let usual = if stored.is_empty() { Usual::Used } else { Usual::PassedOver };
     // A session's mytoken that cannot be used is no reason to hide the others.
-    let lent = session::mytoken(&settings, None).unwrap_or_else(|error| {
+    let lent = session::mytoken(&settings, None, usual).unwrap_or_else(|error| {
         tell(&format!("mytoken-ssh: {error}"));
         None
     });
     let lent = lent.map(|Found { entry, place }| {
-        let is_second = stored.iter().any(|other| other.server == entry.server);
-        let source = MytokenSource::Lent(Box::new(entry.clone()));
-        Seen { check: check(&source, &entry), entry, lent: Some(Lent { place, is_second }) }
+        let is_used = |other: &StoredToken| other.server == entry.server && unusable(other, now).is_none();
+        let lent = Lent { place, is_second: stored.iter().any(is_used) };
+        look(&MytokenSource::Lent(Box::new(entry.clone())), entry, Some(lent))
     });
-    let store = store.map(MytokenSource::Store);
-    let look =
-        |entry: StoredToken| Seen { check: store.as_ref().and_then(|store| check(store, &entry)), entry, lent: None };
-    let entries: Vec<Seen> = stored.into_iter().map(look).chain(lent).collect();
+    let stored: Vec<Seen> = match store.map(MytokenSource::Store) {
+        Some(store) => stored.into_iter().map(|entry| look(&store, entry, None)).collect(),
+        None => Vec::new(),
+    };
+    let entries: Vec<Seen> = stored.into_iter().chain(lent).collect();
     if options.json {
         let list: Vec<Printed<'_>> = entries.iter().map(|entry| Printed::of(entry, now)).collect();
         print_for_program(&(serde_json::to_string(&list).unwrap_or_default() + "\n"))?;
@@ -159,10 +170,10 @@ fn describe_entry(Seen { entry, check, lent }: &Seen, now: u64) -> String {
     // An answer of the server says more.
     let is_answered = check.as_ref().is_some_and(|check| check.state != State::Unknown);
     match entry.trouble.filter(|_| !is_answered) {
-        Some(Trouble::AnswerLost) => lines.push(
-            "  in doubt: an answer of the server was lost, which may have replaced it; mytoken-ssh status --check asks; if it is refused, run: mytoken-ssh login"
-                .into(),
-        ),
+        Some(Trouble::AnswerLost) => lines.push(format!(
+            "  in doubt: an answer of the server was lost, which may have replaced it; {}",
+            after_doubt(entry)
+        )),
         Some(Trouble::Refused) => lines.push(
             "  refused at its last use: expired, revoked, replaced or not valid yet; run: mytoken-ssh login".into(),
         ),
@@ -173,6 +184,15 @@ fn describe_entry(Seen { entry, check, lent }: &Seen, now: u64) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// What to do about a mytoken that is in doubt.
+fn after_doubt(entry: &StoredToken) -> &'static str {
+    if entry.rotation.is_some_and(|rotation| rotation.auto_revoke) {
+        "the old one would now revoke all that was made from it; run: mytoken-ssh login"
+    } else {
+        "mytoken-ssh status --check asks; if it is refused, run: mytoken-ssh login"
+    }
 }
 
 #[cfg(test)]

@@ -112,6 +112,18 @@ impl Disk {
         self.path.join(new_name(name)).symlink_metadata().is_ok()
     }
 
+    /// The content of reserved space that nobody uses.
+    pub(super) fn read_left_over(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        self.read(&new_name(name))
+    }
+
+    /// Puts what a killed process has written into its place. The caller holds the lock.
+    pub(super) fn take_left_over(&self, name: &str) -> Result<(), StoreError> {
+        renameat(&self.handle, new_name(name).as_str(), &self.handle, name)
+            .and_then(|()| fsync(&self.handle))
+            .map_err(|error| unusable(&self.path.join(name), &error.into()))
+    }
+
     /// Frees reserved space that was not used.
     pub(super) fn release(&self, name: &str, reservation: Reservation) {
         drop(reservation);

@@ -40,11 +40,39 @@ pub struct StoredToken {
     /// Time of the login in Unix seconds.
     pub created: u64,
     /// What speaks against it since its last use; absent: nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_trouble")]
     pub trouble: Option<Trouble>,
     /// PEM file of the certificates that were trusted at login, if the user named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+}
+
+/// A word of a later release is no reason not to read the token.
+fn known_trouble<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Trouble>, D::Error> {
+    let word = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(word).ok())
+}
+
+/// What a token is used for in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsedFor {
+    /// An access token.
+    AccessToken,
+    /// Another counted use: a sub-token, or the revocation of another token.
+    Other,
+    /// A question about it, which counts no use.
+    Question,
+}
+
+impl UsedFor {
+    /// Whether the request can replace the token.
+    pub(super) fn replaces(self, token: &StoredToken) -> bool {
+        token.rotation.is_some_and(|rotation| match self {
+            Self::AccessToken => rotation.on_at,
+            Self::Other => rotation.on_other,
+            Self::Question => false,
+        })
+    }
 }
 
 /// What speaks against a stored token.
@@ -87,6 +115,11 @@ impl StoredToken {
     #[must_use]
     pub fn expired(&self, now: u64) -> bool {
         self.expires_at.is_some_and(|exp| exp < now)
+    }
+
+    /// Whether all its clauses begin after `now` (Unix seconds).
+    pub(super) fn begins_later(&self, now: u64) -> bool {
+        !self.restrictions.is_empty() && self.restrictions.iter().all(|clause| clause.nbf.is_some_and(|nbf| nbf > now))
     }
 
     /// Replaces the token by its successor. If the rotation has a lifetime, the successor has another expiry (MT-46).

@@ -383,39 +383,104 @@ fn a_killed_process_leaves_a_complete_file_and_no_lock() {
     assert!(last > 0, "no child ever rotated");
 }
 
+fn server_error(error: ServerError) -> Result<(), Error> {
+    Err(Error::Server(error))
+}
+
+fn refused() -> Result<(), Error> {
+    server_error(ServerError::TokenRefused { server: SERVER.into() })
+}
+
+fn failed(status: u16) -> Result<(), Error> {
+    server_error(ServerError::Failed { server: SERVER.into(), status })
+}
+
+fn too_late() -> Result<(), Error> {
+    Err(Error::Http(crate::http::HttpError::TooLate { host: SERVER.into() }))
+}
+
 #[test]
 fn what_a_request_says_of_the_token_is_noted() {
-    let server_error = |error: ServerError| Err(Error::Server(error));
-    let name = || SERVER.to_owned();
-    let refused = || server_error(ServerError::TokenRefused { server: name() });
-    let failed = || server_error(ServerError::Failed { server: name(), status: 502 });
-    let limited = || server_error(ServerError::TooManyRequests { server: name(), retry_after: None });
-    let too_late = || Err(Error::Http(crate::http::HttpError::TooLate { host: name() }));
+    use UsedFor::{AccessToken, Other, Question};
+    let limited = || server_error(ServerError::TooManyRequests { server: SERVER.into(), retry_after: None });
+    let restricted = || server_error(ServerError::UsageRestricted { server: SERVER.into() });
+    let not_understood =
+        |status| server_error(ServerError::NotUnderstood { server: SERVER.into(), status, reason: "x".into() });
     for rotates in [true, false] {
         let lost = rotates.then_some(Trouble::AnswerLost);
         let (_home, store) = store();
         store.lock(soon()).unwrap().put(&entry("one.one.one", rotates)).unwrap();
-        let after = |outcome: Result<(), Error>, replaces: bool| {
+        let after = |outcome: Result<(), Error>, used_for| {
             let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
-            acquired.ended(&outcome, replaces);
+            acquired.ended(&outcome, used_for);
             let own = acquired.stored().trouble;
             drop(acquired);
             let stored = store.token(&server()).unwrap().unwrap();
             assert_eq!((stored.mytoken.expose(), stored.trouble), ("one.one.one", own));
             own
         };
-        assert_eq!(after(limited(), true), None);
-        assert_eq!(after(too_late(), false), None, "this request replaces no token");
-        assert_eq!(after(too_late(), true), lost);
-        assert_eq!(after(limited(), true), lost, "it says nothing of the token");
-        assert_eq!(after(Ok(()), false), None);
-        assert_eq!(after(failed(), true), lost);
-        assert_eq!(after(refused(), true), Some(Trouble::Refused));
-        assert_eq!(after(limited(), true), Some(Trouble::Refused));
-        assert_eq!(after(Ok(()), true), None);
+        for (outcome, used_for) in [
+            (limited(), AccessToken),
+            (failed(500), AccessToken),
+            (failed(503), AccessToken),
+            (not_understood(404), AccessToken),
+            // It is replaced after each access token only.
+            (too_late(), Other),
+            (too_late(), Question),
+        ] {
+            assert_eq!(after(outcome.clone(), used_for), None, "{outcome:?}");
+        }
+        for outcome in [too_late(), failed(502), failed(504), not_understood(200)] {
+            assert_eq!(after(outcome.clone(), AccessToken), lost, "{outcome:?}");
+            assert_eq!(after(limited(), AccessToken), lost, "it says nothing of the token");
+            assert_eq!(after(restricted(), AccessToken), None, "the server has accepted it");
+        }
+        assert_eq!(after(refused(), Question), Some(Trouble::Refused));
+        assert_eq!(after(limited(), AccessToken), Some(Trouble::Refused));
+        assert_eq!(after(Ok(()), AccessToken), None);
         let file = store.disk.read("mytoken.example.org.json").unwrap().unwrap();
         assert!(!String::from_utf8_lossy(&file).contains("trouble"), "an earlier release can read it");
     }
+}
+
+#[test]
+fn a_token_that_begins_later_is_not_refused_for_good() {
+    let (_home, store) = store();
+    let clause = |nbf: u64| serde_json::from_value(serde_json::json!({"nbf": nbf})).unwrap();
+    for (restrictions, trouble) in [
+        (vec![clause(3_000_000_000)], None),
+        (vec![clause(3_000_000_000), clause(1)], Some(Trouble::Refused)),
+        (vec![], Some(Trouble::Refused)),
+    ] {
+        let entry = StoredToken { restrictions, ..entry("one.one.one", false) };
+        store.lock(soon()).unwrap().put(&entry).unwrap();
+        store.acquire(&server(), soon()).unwrap().unwrap().ended(&refused(), UsedFor::AccessToken);
+        assert_eq!(store.token(&server()).unwrap().unwrap().trouble, trouble, "{entry:?}");
+    }
+}
+
+#[test]
+fn a_token_whose_successor_has_come_is_not_in_doubt() {
+    let (_home, store) = store();
+    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+    let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
+    acquired.store_successor(&Secret::new("two.two.two")).unwrap();
+    // The rest of the answer was cut.
+    acquired.ended(&too_late(), UsedFor::AccessToken);
+    drop(acquired);
+    assert_eq!(store.token(&server()).unwrap(), Some(entry("two.two.two", true)));
+}
+
+#[test]
+fn a_word_of_a_later_release_is_no_damage() {
+    let text = serde_json::to_string(&entry("one.one.one", true)).unwrap().replace('{', "{\"trouble\":\"later\",");
+    assert!(text.contains("later"));
+    let text = text.replacen("{\"trouble\":\"later\",\"on_AT\"", "{\"on_AT\"", 1).replacen(
+        "[{\"trouble\":\"later\",",
+        "[{",
+        1,
+    );
+    assert_eq!(serde_json::from_str::<StoredToken>(&text).unwrap(), entry("one.one.one", true));
 }
 
 #[test]
@@ -446,6 +511,59 @@ fn what_is_said_of_a_replaced_token_does_not_reach_the_new_one() {
     store.lock(soon()).unwrap().put(&entry("one.one.one", false)).unwrap();
     let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
     store.lock(soon()).unwrap().put(&entry("login.login.login", false)).unwrap();
-    acquired.ended(&Err::<(), _>(Error::Server(ServerError::TokenRefused { server: SERVER.into() })), true);
+    acquired.ended(&refused(), UsedFor::AccessToken);
     assert_eq!(store.token(&server()).unwrap(), Some(entry("login.login.login", false)));
+    // Nor does an old copy of the entry take its place.
+    let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
+    let renamed = StoredToken { name: "renamed".into(), ..entry("login.login.login", false) };
+    store.lock(soon()).unwrap().put(&renamed).unwrap();
+    acquired.ended(&refused(), UsedFor::AccessToken);
+    assert_eq!(store.token(&server()).unwrap(), Some(StoredToken { trouble: Some(Trouble::Refused), ..renamed }));
+    // A successor whose directory could not be synced is in its place, and this process does not know it.
+    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+    let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
+    let successor = entry("two.two.two", true);
+    store.disk.replace("mytoken.example.org.json", &store.bytes(&successor).unwrap()).unwrap();
+    let lost = ServerError::RotatedTokenNotStored { reason: "x".into() };
+    acquired.ended(&server_error(lost), UsedFor::AccessToken);
+    drop(acquired);
+    assert_eq!(store.token(&server()).unwrap(), Some(successor));
+}
+
+#[test]
+fn a_whole_successor_that_a_killed_process_has_left_is_the_token() {
+    let (home, store) = store();
+    let left = TokenStore::default_path(home.path()).join(".new-mytoken.example.org.json");
+    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+    let successor = entry("two.two.two", true);
+    for step in [WriteStep::Written, WriteStep::Synced] {
+        store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+        let guard = store.lock(soon()).unwrap();
+        let bytes = store.bytes(&successor).unwrap();
+        let killed = &mut |at| if at == step { Err(std::io::Error::other("killed")) } else { Ok(()) };
+        store.disk.replace_with("mytoken.example.org.json", None, &bytes, killed).unwrap_err();
+        drop(guard);
+        assert!(left.exists());
+        assert_eq!(store.token(&server()).unwrap().as_ref(), Some(&successor), "{step:?}");
+        assert_eq!(store.acquire(&server(), soon()).unwrap().unwrap().stored(), &successor);
+        assert!(!left.exists());
+        assert_eq!(store.token(&server()).unwrap().as_ref(), Some(&successor));
+    }
+}
+
+#[test]
+fn a_login_that_ends_early_does_not_hide_that_the_token_is_in_doubt() {
+    let (home, store) = store();
+    let left = TokenStore::default_path(home.path()).join(".new-mytoken.example.org.json");
+    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+    fs::write(&left, "left").unwrap();
+    fs::set_permissions(&left, fs::Permissions::from_mode(0o600)).unwrap();
+    store.lock(soon()).unwrap().check_room(&server()).unwrap();
+    assert!(!left.exists());
+    assert_eq!(store.token(&server()).unwrap().unwrap().trouble, Some(Trouble::AnswerLost));
+    // A question reserves nothing, so that its end leaves nothing.
+    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+    let asking = store.acquire_to_ask(&server(), soon()).unwrap().unwrap();
+    assert!(!left.exists() && store.lock(Deadline::after(Duration::from_millis(50))).is_err());
+    drop(asking);
 }

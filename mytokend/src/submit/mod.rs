@@ -160,7 +160,7 @@ pub fn submit(
     let store = parent::open_store(environment.home.as_deref())?;
     let mut settings = config.shared.http_settings();
     settings.user_agent = format!("mytoken-submit/{} ({})", env!("CARGO_PKG_VERSION"), request.command);
-    let parent = find_parent(&url, environment, store.as_ref(), clock, &settings, deadline)?;
+    let mut parent = find_parent(&url, environment, store.as_ref(), clock, &settings, deadline)?;
     let several_files = !profile.files.is_empty();
     let share_for = config.jobs.submit.share_for.as_secs();
     let place = match share(config, request, profile, &url, &parent, environment, deadline) {
@@ -193,9 +193,13 @@ pub fn submit(
     let name = request::name(&config.jobs.cluster, &handle);
     let source = parent.source();
     let (granted, open) = match patience.threads.filter(|_| parent.may_overlap()) {
-        Some(threads) => {
-            Overlapping { http: &http, settings: &settings, threads }.create(&server, &parent, &wanted, &name, patience)
-        }
+        Some(threads) => Overlapping { http: &http, settings: &settings, threads }.create(
+            &server,
+            &mut parent,
+            &wanted,
+            &name,
+            patience,
+        ),
         None => (create(&server, parent, &wanted, &name, patience), 0),
     };
     tell_sent(&config.jobs, profile, http.traffic().sent.saturating_add(open), deadline);

@@ -11,7 +11,7 @@ use mytoken::restrictions::Clause;
 use mytoken::server::refuse_rotation;
 use mytoken::time_format::TimeFormat;
 use mytoken::token::{MytokenClaims, UnverifiedClaims, is_name_of_link, unverified_claims};
-use mytoken::token_store::{AcquiredToken, StoreError, TokenStore};
+use mytoken::token_store::{AcquiredToken, StoreError, TokenStore, UsedFor};
 use mytoken::urls::ServerUrl;
 use mytoken::{Deadline, Error, Secret};
 use nix::unistd::{User, getuid};
@@ -117,7 +117,7 @@ impl Parent<'_> {
     /// Notes in the store what a request for a sub-token says about the mytoken.
     pub(crate) fn ended<T>(&mut self, outcome: &Result<T, Error>) {
         if let Self::Stored(acquired) = self {
-            acquired.ended(outcome, true);
+            acquired.ended(outcome, UsedFor::Other);
         }
     }
 }

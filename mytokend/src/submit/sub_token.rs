@@ -51,7 +51,7 @@ impl Overlapping<'_> {
     pub(super) fn create(
         &self,
         server: &Server<'_>,
-        parent: &Parent<'_>,
+        parent: &mut Parent<'_>,
         wanted: &[Clause],
         name: &str,
         patience: &Patience<'_>,
@@ -76,6 +76,12 @@ impl Overlapping<'_> {
         let late = Arc::clone(&request);
         let mut requests = InThreads::new(self.threads, move || request.send(), move |granted| late.revoke(granted));
         let result = patience.request(Sends::Overlapping, &mut requests);
+        match &result {
+            Ok(_) => parent.ended(&Ok(())),
+            Err(Some(error)) => parent.ended(&Err::<(), _>(error.clone())),
+            // No request has ended.
+            Err(None) => {}
+        }
         (result.map_err(|error| refused(error, parent.token(), parent.clauses())), requests.open())
     }
 }

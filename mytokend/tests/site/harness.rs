@@ -207,9 +207,14 @@ impl TestSite {
     }
 
     pub fn stored(&self) -> Secret {
+        self.entry().mytoken
+    }
+
+    /// The entry of the store of mytoken-ssh.
+    pub fn entry(&self) -> StoredToken {
         let store = TokenStore::open(&TokenStore::default_path(&self.home())).unwrap();
         let server = ServerUrl::parse(self.endpoint("mytoken"), false).unwrap();
-        store.token(&server).unwrap().unwrap().mytoken
+        store.token(&server).unwrap().unwrap()
     }
 
     fn submission(&self, arguments: &[&str]) -> Command {

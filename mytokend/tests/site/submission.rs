@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mytoken::private_files::Owner;
 use mytoken::time_format::TimeFormat;
+use mytoken::token_store::Trouble;
 use mytoken::{Deadline, Secret};
 use mytoken_wire::clock::FixedClock;
 use mytokend::submit::patience::Patience;
@@ -91,6 +92,25 @@ fn a_rotating_mytoken_is_used_from_the_store_and_its_successor_stored() {
     assert_ne!(second, first, "the successor is stored");
     site.submit();
     assert_ne!(site.stored(), second, "and the next submission uses it");
+}
+
+#[test]
+fn what_the_server_says_of_a_stored_mytoken_is_noted_there() {
+    let site = TestSite::new(60);
+    // One that may be used twice at once, and one that may not.
+    for more in [json!({}), json!({"rotation": {"on_AT": true, "on_other": true}})] {
+        let granted = site.mytoken(&more);
+        site.store(&granted);
+        site.submit();
+        assert_eq!(site.entry().trouble, None);
+        site.revoke(&site.stored());
+        let error = site.submit_with(&["--profile", "default"]).line["error"].as_str().unwrap().to_owned();
+        assert!(error.contains("expired, revoked"), "{error}");
+        assert_eq!(site.entry().trouble, Some(Trouble::Refused), "{more}");
+        site.store(&site.mytoken(&more));
+        site.submit();
+        assert_eq!(site.entry().trouble, None);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::askpass::terminal::{PromptKind, TerminalReply, ask};
 use crate::command_line::{AddOptions, LoginTokenOptions};
 use crate::error::Error;
 use crate::login_token::Form;
+use crate::mytoken_sources::Chosen;
 use crate::output::{print_line, tell};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
@@ -101,12 +102,11 @@ fn counting<'a>(
 
 /// The mytoken that logins use, if there is one.
 fn chosen_mytoken(settings: &HelperSettings, option: Option<&str>) -> Result<Option<StoredToken>, Error> {
-    let Some(store) = settings.existing_store()? else { return Ok(None) };
-    if option.is_none() && store.tokens()?.is_empty() {
-        return Ok(None);
+    match Chosen::new(settings, option) {
+        Ok(Chosen { mytokens, server, .. }) => Ok(mytokens.token(&server)?),
+        Err(Error::NoMytoken | Error::NotLoggedIn { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
-    let server = settings.stored_server(option, &store)?;
-    Ok(store.token(&server)?)
 }
 
 /// The rule of the command line. What it does not name stays as it is: a token is never wider because of what somebody left out.

@@ -10,7 +10,7 @@ use mytoken::InputError;
 use mytoken::server::ServerError;
 use mytoken::server::{Granted, Server};
 use mytoken::token::unverified_claims;
-use mytoken::token_store::StoredToken;
+use mytoken::token_store::{StoredToken, UsedFor};
 use mytoken::urls::ServerUrl;
 use mytoken::{Deadline, Error, Secret};
 
@@ -66,7 +66,7 @@ impl CreatedSubToken {
         let parent = acquired.stored().mytoken.clone();
         let mut keep = |successor: &Secret| acquired.store_successor(successor).map_err(Into::into);
         let revoked = server.revoke_other(&parent, &self.granted.mom_id, true, &mut keep, deadline);
-        acquired.note(&revoked, true);
+        acquired.note(&revoked, UsedFor::Other);
         match revoked {
             // A valid parent may revoke its sub-token. If the server refuses, the sub-token no longer exists: the host
             // has revoked it.

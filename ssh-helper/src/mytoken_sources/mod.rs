@@ -4,14 +4,15 @@
 pub mod session;
 
 use mytoken::server::ServerError;
-use mytoken::token_store::{AcquiredToken, StoreError, StoredToken, TokenStore, Trouble};
+use mytoken::token_store::{AcquiredToken, StoreError, StoredToken, TokenStore, Trouble, UsedFor};
 use mytoken::urls::ServerUrl;
-use mytoken::{Deadline, Secret};
+use mytoken::{Clock, Deadline, Secret, SystemClock};
 
 use crate::error::Error;
 use crate::output::tell;
 use crate::printable::printable;
 use crate::settings::HelperSettings;
+use session::{Found, Usual};
 
 /// A place with mytokens.
 #[derive(Debug)]
@@ -30,33 +31,111 @@ pub enum UsedMytoken<'source> {
     Lent(&'source StoredToken),
 }
 
-impl MytokenSource {
-    /// The source for the server that `option` (`--server`) or the configuration names, and the server. A mytoken that is not of the store is
-    /// told.
-    pub fn choose(settings: &HelperSettings, option: Option<&str>) -> Result<(Self, ServerUrl), Error> {
-        let store = settings.store()?;
-        let server = settings.stored_server(option, &store);
-        if let Ok(server) = &server {
-            if store.token(server)?.is_some() {
-                return Ok((Self::Store(store), server.clone()));
+/// The source for a command.
+#[derive(Debug)]
+pub struct Chosen {
+    /// The source.
+    pub mytokens: MytokenSource,
+    /// The server whose mytoken is used.
+    pub server: ServerUrl,
+    /// What the user is told about it, if it is not of the store.
+    pub told: Option<String>,
+}
+
+impl Chosen {
+    /// The source for the server that `option` (`--server`) or the configuration names: the store; if that has none for the server, or one
+    /// that cannot be used any more, the session's.
+    pub fn new(settings: &HelperSettings, option: Option<&str>) -> Result<Self, Error> {
+        let Some(store) = settings.existing_store()? else {
+            // Without a place to write, as in a container.
+            if let Some(lent) = session::mytoken(settings, option, Usual::Used)? {
+                return Ok(Self::lent(lent, ""));
             }
-        } else if !store.tokens()?.is_empty() {
-            // Which one is meant, only the user knows.
-            return server.map(|server| (Self::Store(store), server));
+            return Err(match settings.server(option) {
+                Ok(server) => Error::NotLoggedIn { server: server.to_string() },
+                Err(error) if option.is_some() => error,
+                Err(_) => Error::NoMytoken,
+            });
+        };
+        let server = settings.stored_server(option, &store);
+        let why = match &server {
+            Ok(server) => match store.token(server)? {
+                Some(entry) => match unusable(&entry, SystemClock.now()) {
+                    None => {
+                        return Ok(Self { mytokens: MytokenSource::Store(store), server: server.clone(), told: None });
+                    }
+                    why => why,
+                },
+                None => None,
+            },
+            Err(_) => None,
+        };
+        // Of several, only the user knows which one is meant.
+        let is_ambiguous = server.is_err() && !store.tokens()?.is_empty();
+        let lent = if is_ambiguous { None } else { session::mytoken(settings, option, Usual::Used)? };
+        // Of another server it is another choice than the user has made.
+        let is_chosen = settings.user.server.is_some() || why.is_some();
+        let fits = |lent: &Found| !is_chosen || server.as_ref().is_ok_and(|server| *server == lent.entry.server);
+        match lent.filter(fits) {
+            Some(lent) => Ok(Self::lent(lent, why.unwrap_or_default())),
+            None => Ok(Self { server: server?, mytokens: MytokenSource::Store(store), told: None }),
         }
-        if let Some(lent) = session::mytoken(settings, option)? {
-            let server = lent.entry.server.clone();
-            tell(&format!("mytoken-ssh: with the mytoken \"{}\" of {}", printable(&lent.entry.name), lent.place));
-            return Ok((Self::Lent(Box::new(lent.entry)), server));
-        }
-        server.map(|server| (Self::Store(store), server))
     }
 
+    fn lent(lent: Found, why: &str) -> Self {
+        Self {
+            told: Some(format!("with the mytoken \"{}\" of {}{why}", printable(&lent.entry.name), lent.place)),
+            server: lent.entry.server.clone(),
+            mytokens: MytokenSource::Lent(Box::new(lent.entry)),
+        }
+    }
+
+    /// Tells the user of a mytoken that is not of the store.
+    pub fn tell(self) -> Self {
+        if let Some(told) = &self.told {
+            tell(&format!("mytoken-ssh: {told}"));
+        }
+        self
+    }
+}
+
+/// Why a stored mytoken is of no use any more.
+pub fn unusable(entry: &StoredToken, now: u64) -> Option<&'static str> {
+    match entry.trouble {
+        _ if entry.expired(now) => Some(", because the stored one has expired"),
+        Some(Trouble::Refused) => Some(", because the server has refused the stored one"),
+        Some(Trouble::AnswerLost) | None => None,
+    }
+}
+
+impl MytokenSource {
     /// As [`TokenStore::token`].
     pub fn token(&self, server: &ServerUrl) -> Result<Option<StoredToken>, StoreError> {
         match self {
             Self::Store(store) => store.token(server),
             Self::Lent(entry) => Ok(Some((**entry).clone()).filter(|entry| entry.server == *server)),
+        }
+    }
+
+    /// The user's own one, which `logout` would revoke.
+    pub fn own(&self, server: &ServerUrl) -> Option<StoredToken> {
+        match self {
+            Self::Store(store) => store.token(server).ok().flatten(),
+            Self::Lent(_) => None,
+        }
+    }
+
+    /// As [`TokenStore::acquire_to_ask`].
+    pub fn acquire_to_ask(
+        &self,
+        server: &ServerUrl,
+        deadline: Deadline,
+    ) -> Result<Option<UsedMytoken<'_>>, StoreError> {
+        match self {
+            Self::Store(store) => {
+                Ok(store.acquire_to_ask(server, deadline)?.map(|acquired| UsedMytoken::Stored(Box::new(acquired))))
+            }
+            Self::Lent(entry) => Ok(Some(UsedMytoken::Lent(entry)).filter(|_| entry.server == *server)),
         }
     }
 
@@ -81,19 +160,21 @@ impl UsedMytoken<'_> {
     }
 
     /// As [`AcquiredToken::ended`].
-    pub fn note<T>(&mut self, outcome: &Result<T, mytoken::Error>, replaces: bool) {
+    pub fn note<T>(&mut self, outcome: &Result<T, mytoken::Error>, used_for: UsedFor) {
         if let Self::Stored(acquired) = self {
-            acquired.ended(outcome, replaces);
+            acquired.ended(outcome, used_for);
         }
     }
 
     /// As [`AcquiredToken::ended`], and the error as a sentence for the owner of the mytoken.
-    pub fn ended<T>(&mut self, outcome: Result<T, mytoken::Error>, replaces: bool) -> Result<T, Error> {
+    pub fn ended<T>(&mut self, outcome: Result<T, mytoken::Error>, used_for: UsedFor) -> Result<T, Error> {
         let was_in_doubt = self.stored().trouble == Some(Trouble::AnswerLost);
-        self.note(&outcome, replaces);
+        self.note(&outcome, used_for);
         outcome.map_err(|error| match error {
             mytoken::Error::Server(ServerError::TokenRefused { server }) => Error::Refused { server, was_in_doubt },
-            error if replaces && self.stored().rotates() && error.is_answer_lost() => Error::InDoubt(error),
+            error if error.is_answer_lost() && self.stored().trouble == Some(Trouble::AnswerLost) => {
+                Error::InDoubt(error)
+            }
             error => error.into(),
         })
     }

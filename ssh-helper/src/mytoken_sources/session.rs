@@ -15,10 +15,18 @@ use mytoken::{Clock, SystemClock};
 use nix::unistd::geteuid;
 
 use crate::error::Error;
+use crate::printable::printable;
 use crate::settings::HelperSettings;
 
 /// Largest file in bytes.
 const LIMIT: usize = 64 * 1024;
+
+/// Whether the files at the usual places are used. Nobody has named them, so they matter only where nothing else is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usual {
+    Used,
+    PassedOver,
+}
 
 /// A mytoken and where it was found.
 #[derive(Debug)]
@@ -33,36 +41,40 @@ pub struct Found {
 ///
 /// # Errors
 /// What a variable names cannot be used, or is of a server that nobody has named: a crafted text would choose where it is sent.
-pub fn mytoken(settings: &HelperSettings, option: Option<&str>) -> Result<Option<Found>, Error> {
-    find(settings, option, &|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+pub fn mytoken(settings: &HelperSettings, option: Option<&str>, usual: Usual) -> Result<Option<Found>, Error> {
+    find(settings, option, usual, &|name| std::env::var_os(name).filter(|value| !value.is_empty()))
 }
 
 fn find(
     settings: &HelperSettings,
     option: Option<&str>,
+    usual: Usual,
     variable: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Option<Found>, Error> {
     let (text, place) = if let Some(file) = variable("MYTOKEN_FILE").map(PathBuf::from) {
         let place = format!("$MYTOKEN_FILE, {}", file.display());
-        let text = read(&file)?.ok_or_else(|| Error::Usage(format!("{place}: there is no such file")))?;
+        let text = read(&file)?.ok_or_else(|| Error::Usage(format!("{}: there is no such file", printable(&place))))?;
         (text, place)
     } else if let Some(text) = variable("MYTOKEN") {
         (Secret::new(text.to_string_lossy().trim()), "$MYTOKEN".to_owned())
-    } else {
-        let found = |file: PathBuf| Some((read(&file).ok()??, file.display().to_string()));
+    } else if usual == Usual::Used {
+        let found = |file: PathBuf| Some((read(&file).transpose()?, file.display().to_string()));
         match usual_files(variable("XDG_RUNTIME_DIR")).into_iter().find_map(found) {
-            Some(found) => found,
+            Some((text, place)) => (text?, place),
             None => return Ok(None),
         }
+    } else {
+        return Ok(None);
     };
+    let place = printable(&place);
     let entry = entry(&text, &place)?;
-    let is_named = match option {
-        Some(_) => settings.server(option)? == entry.server,
-        None => settings.knows(&entry.server),
-    };
-    if !is_named {
+    let named = option.map(|_| settings.server(option)).transpose()?;
+    if let Some(named) = named.as_ref().filter(|named| **named != entry.server) {
+        return Err(Error::Usage(format!("the mytoken of {place} is one of {}, not of {named}", entry.server)));
+    }
+    if named.is_none() && !settings.knows(&entry.server) {
         return Err(Error::Usage(format!(
-            "the mytoken of {place} is one of {0}; if you trust that server: --server {0}",
+            "the mytoken of {place} is one of {0}; if you trust that server, name it: server = \"{0}\" in config.toml",
             entry.server
         )));
     }
@@ -144,7 +156,7 @@ mod tests {
         let mut settings = HelperSettings::default();
         settings.user.server = Some("mt.example.org".into());
         let variables: HashMap<_, _> = variables.iter().copied().collect();
-        let found = find(&settings, option, &|name| variables.get(name).map(Into::into));
+        let found = find(&settings, option, Usual::Used, &|name| variables.get(name).map(Into::into));
         found.map(|found| found.map(|found| (found.entry.name, found.place))).map_err(|error| error.to_string())
     }
 
@@ -156,7 +168,7 @@ mod tests {
         let refused = found(None, &[("MYTOKEN", &evil)]).unwrap_err();
         assert!(
             refused.ends_with(
-                "is one of https://evil.example.org; if you trust that server: --server https://evil.example.org"
+                "one of https://evil.example.org; if you trust that server, name it: server = \"https://evil.example.org\" in config.toml"
             ),
             "{refused}"
         );
@@ -199,11 +211,11 @@ mod tests {
         let file = dir.path().join(format!("mt_u{}", geteuid()));
         let of_runtime = || found(None, &[("XDG_RUNTIME_DIR", dir.path().to_str().unwrap())]);
         std::fs::write(&file, mytoken_of("https://mt.example.org", &json!({}))).unwrap();
-        assert_eq!(of_runtime(), Ok(None), "all can read it");
+        assert!(of_runtime().unwrap_err().contains("0644"), "all can read it");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(of_runtime(), Ok(Some(("session".into(), file.display().to_string()))));
         std::fs::remove_file(&file).unwrap();
         symlink("/dev/zero", &file).unwrap();
-        assert_eq!(of_runtime(), Ok(None), "it is no file");
+        assert!(of_runtime().is_err(), "it is no file");
     }
 }

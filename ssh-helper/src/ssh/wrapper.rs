@@ -26,7 +26,7 @@ use crate::command_line::{LoginTokenOptions, WrapperOptions};
 use crate::error::Error;
 use crate::hosts::{HostRule, Sent};
 use crate::login_token::{LoginTokenRequest, StoredMytokenSource, TokenFromFile, WhenAsked};
-use crate::mytoken_sources::MytokenSource;
+use crate::mytoken_sources::Chosen;
 use crate::output::tell;
 use crate::printable::printable;
 use crate::settings::HelperSettings;
@@ -276,7 +276,7 @@ pub fn stored_mytoken_source(
     options: &LoginTokenOptions,
     requests: Vec<LoginTokenRequest>,
 ) -> Result<StoredMytokenSource, Error> {
-    let (mytokens, server) = MytokenSource::choose(settings, options.server.as_deref())?;
+    let Chosen { mytokens, server, .. } = Chosen::new(settings, options.server.as_deref())?.tell();
     let http = settings.http(options.ca.as_deref());
     let ca_configured = options.ca.is_some() || settings.user.ca_file.is_some();
     let mut source = StoredMytokenSource::new(mytokens, server, http, ca_configured, requests);

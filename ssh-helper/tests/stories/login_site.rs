@@ -93,6 +93,15 @@ impl LoginSite {
         self.install_ssh(WHOLE_TOKEN);
     }
 
+    /// Names another server in the user's configuration.
+    pub fn configure_server(&self, url: &str) {
+        let file = self.path("home/.config/mytoken/config.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        let own = format!("server = \"{}\"", self.mytoken_url());
+        assert!(config.contains(&own));
+        fs::write(&file, config.replace(&own, &format!("server = \"{url}\""))).unwrap();
+    }
+
     /// Adds lines to the user's configuration.
     pub fn configure(&self, lines: &str) {
         let file = self.path("home/.config/mytoken/config.toml");

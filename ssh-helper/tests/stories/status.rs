@@ -33,9 +33,11 @@ fn the_server_tells_whether_it_accepts_a_mytoken() {
         "{shown}"
     );
     assert_eq!(object["state"], "refused");
-    // Without the question, only this machine's knowledge counts.
+    // Without the question, only what is known here counts: what the server has said before too.
     let quiet = site.run(&["status", "--json"]);
-    assert!(quiet.status.success() && !String::from_utf8_lossy(&quiet.stdout).contains("check"), "{quiet:?}");
+    let printed = String::from_utf8_lossy(&quiet.stdout).into_owned();
+    assert!(quiet.status.code() == Some(1) && !printed.contains("check"), "{quiet:?}");
+    assert!(printed.contains("\"trouble\":\"refused\""), "{printed}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod broker_array;
 mod broker_load;
 pub mod c_program;
 mod figure;
+mod helper;
 mod logins;
 mod plugin_load;
 mod sizes;
@@ -74,6 +75,7 @@ const PARTS: &[Part] = &[
         asking::measure,
         &[("login_userinfo_over_curl", "ms"), ("login_introspection_over_curl", "ms"), ("auth_child_rss_kib", "KiB")],
     ),
+    ("the helper", helper::measure, &[("helper_start_ms", "ms"), ("helper_login_over_curl", "ms")]),
     (
         "submissions without --mytoken",
         submissions::without_credential,
@@ -160,6 +162,8 @@ mod tests {
             "broker_reconnect_s_10000_nodes",
             "broker_rss_kib_10000_nodes",
             "broker_start_p99_s_10000_nodes",
+            "helper_login_over_curl",
+            "helper_start_ms",
             "login_at_minus_publickey_ms",
             "login_introspection_over_curl",
             "login_mytoken_over_curl",

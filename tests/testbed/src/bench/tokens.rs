@@ -22,6 +22,9 @@ const CREATE: &str = "/home/alice/bench/create.curl";
 /// curl's configuration for the request of a login, which gets one access token.
 const EXCHANGE: &str = "/home/alice/bench/exchange.curl";
 
+/// The same after the request for the server's discovery document.
+const DISCOVERY_AND_EXCHANGE: &str = "/home/alice/bench/discovery-and-exchange.curl";
+
 /// curl's configuration for the question about an access token at userinfo.
 const USERINFO: &str = "/home/alice/bench/userinfo.curl";
 /// The same at introspection.
@@ -63,6 +66,9 @@ pub(super) fn prepare(site: &Site) -> Result<()> {
     write_post(site, CREATE, member(&discovery, "mytoken_endpoint")?, &create)?;
     write_post(site, EXCHANGE, member(&discovery, "access_token_endpoint")?, &exchange)?;
 
+    let discovery = config(&format!("{MYTOKEN_SERVER}/.well-known/mytoken-configuration"));
+    write(site, DISCOVERY_AND_EXCHANGE, &format!("{discovery}next\n{}", site.read(EXCHANGE)?))?;
+
     let answer = site.sh("alice", &format!("curl -o - -K {EXCHANGE}"))?.ok()?.stdout;
     let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
     write(site, ACCESS_TOKEN, member(&answer, "access_token")?)
@@ -71,6 +77,11 @@ pub(super) fn prepare(site: &Site) -> Result<()> {
 /// The HTTPS request of a submission, by curl.
 pub(super) fn curl_create() -> Step {
     Step::new("curl -K").arg(CREATE)
+}
+
+/// The same after discovery, in one connection.
+pub(super) fn curl_discovery_and_exchange() -> Step {
+    Step::new("curl -K").arg(DISCOVERY_AND_EXCHANGE)
 }
 
 /// The HTTPS request of a login, by curl.

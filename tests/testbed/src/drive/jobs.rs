@@ -178,6 +178,15 @@ impl Job {
         Ok(site.sh(&self.user, &format!("cat slurm-{}.out", self.id))?.ok()?.stdout)
     }
 
+    /// The job's output so far. Empty while there is no such file: the agent has the job's token before the script runs.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn output_so_far(&self, site: &Site) -> Result<String> {
+        let file = format!("slurm-{}.out", self.id);
+        Ok(site.sh(&self.user, &format!("! test -e {file} || cat {file}"))?.ok()?.stdout)
+    }
+
     /// The events of the job from the agent of `node`, as the job's owner sees them, oldest first. Empty if the agent
     /// does not know the job.
     ///

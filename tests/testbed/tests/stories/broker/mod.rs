@@ -197,7 +197,7 @@ fn who_has_no_right_to_a_token_is_refused_and_logged_once() -> Result<()> {
         };
         let (first, second, of_bob) = (run("alice", "n1")?, run("alice", "n2")?, run("bob", "n2")?);
         let sealed = wait::until("the text", TIMEOUT, || {
-            Ok(Some(first.output(site)?.trim().to_owned()).filter(|text| text.starts_with("mt1.")))
+            Ok(Some(first.output_so_far(site)?.trim().to_owned()).filter(|text| text.starts_with("mt1.")))
         })?;
         let request = |job: &Job, uid: u32| json!({"job": job.id, "uid": uid, "sealed": sealed, "patience": 5000});
         let own = ask(site, "n1", Some(N1), "/v1/token", &request(&first, 2001))?;

@@ -36,7 +36,7 @@ fn job_on(site: &Site, node: &str) -> Result<(Job, Value)> {
     job.wait_for_start(site)?;
     job.wait_for_token(site, node)?;
     let sealed = wait::until("the sealed text", TIMEOUT, || {
-        Ok(Some(job.output(site)?.trim().to_owned()).filter(|text| text.starts_with("mt1.")))
+        Ok(Some(job.output_so_far(site)?.trim().to_owned()).filter(|text| text.starts_with("mt1.")))
     })?;
     let request = json!({"job": job.id, "uid": 2001, "sealed": sealed, "patience": 5000});
     Ok((job, request))
