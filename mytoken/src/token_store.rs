@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use self::disk::{Disk, Reservation, damaged};
+use self::disk::{Coming, Disk, Reservation, damaged};
 pub use self::entry::{StoredToken, Trouble, UsedFor};
 pub use self::error::StoreError;
 use crate::private_files::Lock;
@@ -55,35 +55,44 @@ impl TokenStore {
     /// # Errors
     /// [`StoreError::Unsafe`] if others can access the file, [`StoreError::Damaged`] if it is not a token for this server.
     pub fn token(&self, server: &ServerUrl) -> Result<Option<StoredToken>, StoreError> {
+        Ok(self.entry(server)?.map(|entry| self.after_crash(entry)))
+    }
+
+    /// The entry on disk.
+    fn entry(&self, server: &ServerUrl) -> Result<Option<StoredToken>, StoreError> {
         let name = file_name(server);
         let Some(entry) = self.read(&name)? else { return Ok(None) };
         if entry.server != *server {
             return Err(damaged(&self.disk.path_of(&name), &format!("it holds a token for {}", entry.server)));
         }
-        Ok(Some(self.after_crash(&name, entry)))
+        Ok(Some(entry))
     }
 
-    /// The entry as [`LockedStore::settle_crash`] would leave it, if the process that used it was killed.
-    fn after_crash(&self, name: &str, entry: StoredToken) -> StoredToken {
-        let is_left_over = || self.disk.is_reserved(name);
+    /// The entry as the next holder of the lock finds it, if the process that used it was killed.
+    fn after_crash(&self, entry: StoredToken) -> StoredToken {
+        let name = file_name(&entry.server);
+        let is_left_over = || self.disk.has_successor(&name);
         if !entry.rotates() || !is_left_over() {
             return entry;
         }
         // Nobody holds the lock, so that the space is not of somebody who is using it. It may have been freed meanwhile.
         let lock = self.disk.lock(Deadline::after(Duration::ZERO));
-        if lock.is_err() || !is_left_over() {
-            return entry;
-        }
-        match self.left_over(&entry.server) {
-            Some(whole) => whole,
+        if lock.is_ok() && is_left_over() { self.settled(entry) } else { entry }
+    }
+
+    /// The entry after a process was killed that used it. The caller holds the lock, and there is space for a successor: a whole one is the
+    /// token from now on; otherwise nobody knows whether there is one, and the token is in doubt.
+    fn settled(&self, entry: StoredToken) -> StoredToken {
+        match self.left_over(&entry) {
+            Some(successor) => successor,
             None => StoredToken { trouble: entry.trouble.or(Some(Trouble::AnswerLost)), ..entry },
         }
     }
 
-    /// The whole entry that a killed process has written and not put into its place.
-    fn left_over(&self, server: &ServerUrl) -> Option<StoredToken> {
-        let bytes = self.disk.read_left_over(&file_name(server)).ok().flatten()?;
-        serde_json::from_slice(&bytes).ok().filter(|entry: &StoredToken| entry.server == *server)
+    /// The whole successor of `entry` that a killed process has written and not put into its place.
+    fn left_over(&self, entry: &StoredToken) -> Option<StoredToken> {
+        let bytes = self.disk.read_successor(&file_name(&entry.server)).ok().flatten()?;
+        serde_json::from_slice(&bytes).ok().filter(|left: &StoredToken| left.is_successor_of(entry))
     }
 
     /// All tokens, sorted by file name.
@@ -91,7 +100,7 @@ impl TokenStore {
     /// # Errors
     /// As [`TokenStore::token`].
     pub fn tokens(&self) -> Result<Vec<StoredToken>, StoreError> {
-        let read = |name: &String| Ok(self.read(name)?.map(|entry| self.after_crash(name, entry)));
+        let read = |name: &String| Ok(self.read(name)?.map(|entry| self.after_crash(entry)));
         self.disk.names()?.iter().filter_map(|name| read(name).transpose()).collect()
     }
 
@@ -113,7 +122,7 @@ impl TokenStore {
         let Some(mut acquired) = self.acquire_to_ask(server, deadline)? else { return Ok(None) };
         if acquired.guard.is_some() {
             let room = self.bytes(&acquired.entry)?.len() + RESERVE_MARGIN;
-            acquired.reservation = Some(self.disk.reserve(&file_name(server), room)?);
+            acquired.reservation = Some(self.disk.reserve(&file_name(server), Coming::Successor, room)?);
         }
         Ok(Some(acquired))
     }
@@ -178,7 +187,11 @@ impl LockedStore<'_> {
     /// # Errors
     /// As [`TokenStore::token`].
     pub fn token(&self, server: &ServerUrl) -> Result<Option<StoredToken>, StoreError> {
-        self.store.token(server)
+        let entry = self.store.entry(server)?;
+        Ok(entry.map(|entry| {
+            let is_left_over = entry.rotates() && self.store.disk.has_successor(&file_name(server));
+            if is_left_over { self.store.settled(entry) } else { entry }
+        }))
     }
 
     /// Replaces the token for the entry's server. The new token is durable when this returns.
@@ -189,26 +202,24 @@ impl LockedStore<'_> {
     pub fn put(&mut self, entry: &StoredToken) -> Result<(), StoreError> {
         let (name, bytes) = (file_name(&entry.server), self.store.bytes(entry)?);
         match self.room.take_if(|(server, _)| *server == entry.server) {
-            Some((_, reservation)) => self.store.disk.replace_in(&name, reservation, &bytes),
-            None => self.store.disk.replace(&name, &bytes),
+            Some((_, reservation)) => self.store.disk.replace_in(&name, reservation, &bytes)?,
+            None => self.store.disk.replace(&name, &bytes)?,
         }
+        // That of the former token.
+        self.store.disk.forget_successor(&name);
+        Ok(())
     }
 
-    /// Settles what a process has left that was killed while it used the token: a whole successor is the token from now on; otherwise nobody
-    /// knows whether there is one, and the token is in doubt.
+    /// Writes down what [`LockedStore::token`] says after a process was killed.
     fn settle_crash(&mut self, server: &ServerUrl) -> Result<(), StoreError> {
         let name = file_name(server);
-        if !self.store.disk.is_reserved(&name) {
+        let Some(entry) = self.store.entry(server)?.filter(StoredToken::rotates) else { return Ok(()) };
+        if !self.store.disk.has_successor(&name) {
             return Ok(());
         }
-        if self.store.left_over(server).is_some() {
-            return self.store.disk.take_left_over(&name);
-        }
-        match self.token(server)? {
-            Some(entry) if entry.rotates() && entry.trouble.is_none() => {
-                self.put(&StoredToken { trouble: Some(Trouble::AnswerLost), ..entry })
-            }
-            _ => Ok(()),
+        match self.store.left_over(&entry) {
+            Some(_) => self.store.disk.take_successor(&name),
+            None => self.put(&self.store.settled(entry)),
         }
     }
 
@@ -228,15 +239,14 @@ impl LockedStore<'_> {
     /// [`StoreError::Unusable`] if there is none.
     pub fn keep_room(&mut self, server: &ServerUrl) -> Result<(), StoreError> {
         self.release_room();
-        self.settle_crash(server)?;
-        let reservation = self.store.disk.reserve(&file_name(server), 2 * RESERVE_MARGIN)?;
+        let reservation = self.store.disk.reserve(&file_name(server), Coming::Entry, 2 * RESERVE_MARGIN)?;
         self.room = Some((server.clone(), reservation));
         Ok(())
     }
 
     fn release_room(&mut self) {
-        if let Some((server, reservation)) = self.room.take() {
-            self.store.disk.release(&file_name(&server), reservation);
+        if let Some((_, reservation)) = self.room.take() {
+            self.store.disk.release(reservation);
         }
     }
 
@@ -245,7 +255,9 @@ impl LockedStore<'_> {
     /// # Errors
     /// [`StoreError::Unusable`].
     pub fn remove(&mut self, server: &ServerUrl) -> Result<bool, StoreError> {
-        self.store.disk.remove(&file_name(server))
+        let name = file_name(server);
+        self.store.disk.forget_successor(&name);
+        self.store.disk.remove(&name)
     }
 }
 
@@ -264,7 +276,7 @@ pub struct AcquiredToken<'store> {
 impl Drop for AcquiredToken<'_> {
     fn drop(&mut self) {
         if let Some(reservation) = self.reservation.take() {
-            self.store.disk.release(&file_name(&self.entry.server), reservation);
+            self.store.disk.release(reservation);
         }
     }
 }
@@ -302,6 +314,10 @@ impl AcquiredToken<'_> {
 
     /// Writes it to the entry on disk, if that has this token: a login may have put another one there, or a successor that is not durable.
     fn note(&mut self, trouble: Option<Trouble>) -> Result<(), StoreError> {
+        // Nothing is said of the former one where the next use finds its successor, which only could not be put into its place.
+        if self.guard.is_some() && self.store.left_over(&self.entry).is_some() {
+            return Ok(());
+        }
         let name = file_name(&self.entry.server);
         let noted = |stored: Option<StoredToken>| {
             let stored = stored.filter(|stored| stored.mytoken == self.entry.mytoken)?;
@@ -309,7 +325,7 @@ impl AcquiredToken<'_> {
         };
         match &mut self.guard {
             Some(guard) => {
-                let Some(noted) = noted(self.store.read(&name)?) else { return Ok(()) };
+                let Some(noted) = noted(self.store.entry(&self.entry.server)?) else { return Ok(()) };
                 match self.reservation.take() {
                     Some(reservation) => self.store.disk.replace_in(&name, reservation, &self.store.bytes(&noted)?),
                     None => guard.put(&noted),
@@ -317,7 +333,7 @@ impl AcquiredToken<'_> {
             }
             None => {
                 let mut guard = self.store.lock(Deadline::after(NOTE_TIME))?;
-                match noted(guard.token(&self.entry.server)?) {
+                match noted(self.store.entry(&self.entry.server)?) {
                     Some(noted) => guard.put(&noted),
                     None => Ok(()),
                 }

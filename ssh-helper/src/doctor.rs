@@ -145,10 +145,11 @@ fn stored(settings: &HelperSettings, findings: &mut Vec<Finding>) -> Vec<Seen> {
     let mut lent = None;
     let chosen = match chosen {
         Err(error) => {
-            findings.push(
-                Finding::error("mytoken", &error)
-                    .with_fix("mytoken-ssh status   # its servers; or write server = into config.toml"),
-            );
+            let fix = match error {
+                Error::SeveralServers => "mytoken-ssh status   # its servers; or write server = into config.toml",
+                _ => LOGIN,
+            };
+            findings.push(Finding::error("mytoken", &error).with_fix(fix));
             None
         }
         Ok(Chosen { mytokens: mytokens @ MytokenSource::Lent(_), server, told }) => {

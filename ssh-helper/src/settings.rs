@@ -162,7 +162,7 @@ impl HelperSettings {
             ([StoredToken { server, .. }], _) => Ok(server.clone()),
             ([], Some(url)) => Ok(url),
             ([], None) => Err(Error::NoMytoken),
-            _ => Err(Error::Usage("you have mytokens for several servers; choose one with --server".into())),
+            _ => Err(Error::SeveralServers),
         }
     }
 

@@ -115,22 +115,22 @@ pub fn run(options: &StatusOptions) -> Result<ExitCode, Error> {
         };
         Seen { entry: StoredToken { trouble, ..entry }, check, lent }
     };
-    // A file that nobody has named matters only where nothing is stored.
-    let usual = if stored.is_empty() { Usual::Used } else { Usual::PassedOver };
+    let stored: Vec<Seen> = match store.map(MytokenSource::Store) {
+        Some(store) => stored.into_iter().map(|entry| look(&store, entry, None)).collect(),
+        None => Vec::new(),
+    };
+    // A file that nobody has named matters only where nothing that is stored can be used.
+    let is_of_use = |seen: &Seen| unusable(&seen.entry, now).is_none();
+    let usual = if stored.iter().any(is_of_use) { Usual::PassedOver } else { Usual::Used };
     // A session's mytoken that cannot be used is no reason to hide the others.
     let lent = session::mytoken(&settings, None, usual).unwrap_or_else(|error| {
         tell(&format!("mytoken-ssh: {error}"));
         None
     });
     let lent = lent.map(|Found { entry, place }| {
-        let is_used = |other: &StoredToken| other.server == entry.server && unusable(other, now).is_none();
-        let lent = Lent { place, is_second: stored.iter().any(is_used) };
-        look(&MytokenSource::Lent(Box::new(entry.clone())), entry, Some(lent))
+        let is_second = stored.iter().any(|seen| seen.entry.server == entry.server && is_of_use(seen));
+        look(&MytokenSource::Lent(Box::new(entry.clone())), entry, Some(Lent { place, is_second }))
     });
-    let stored: Vec<Seen> = match store.map(MytokenSource::Store) {
-        Some(store) => stored.into_iter().map(|entry| look(&store, entry, None)).collect(),
-        None => Vec::new(),
-    };
     let entries: Vec<Seen> = stored.into_iter().chain(lent).collect();
     if options.json {
         let list: Vec<Printed<'_>> = entries.iter().map(|entry| Printed::of(entry, now)).collect();
@@ -188,7 +188,7 @@ fn describe_entry(Seen { entry, check, lent }: &Seen, now: u64) -> String {
 
 /// What to do about a mytoken that is in doubt.
 fn after_doubt(entry: &StoredToken) -> &'static str {
-    if entry.rotation.is_some_and(|rotation| rotation.auto_revoke) {
+    if entry.is_dangerous() {
         "the old one would now revoke all that was made from it; run: mytoken-ssh login"
     } else {
         "mytoken-ssh status --check asks; if it is refused, run: mytoken-ssh login"

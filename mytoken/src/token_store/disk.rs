@@ -44,6 +44,17 @@ pub(super) struct Disk {
 #[derive(Debug)]
 pub(super) struct Reservation {
     file: File,
+    /// Its name until it takes the place of a stored file.
+    temporary: String,
+}
+
+/// What a file that is being written will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coming {
+    /// An entry of a login, an import or a note. One that a killed process has left is worth nothing.
+    Entry,
+    /// The successor of the stored token. What a killed process has left says that the token was in use, and may be the only copy.
+    Successor,
 }
 
 impl Disk {
@@ -89,8 +100,8 @@ impl Disk {
 
     /// Reserves disk space for a file of `size` bytes. Writing into the reserved file needs no further space, except on file systems that
     /// copy blocks on write (btrfs, zfs). The caller holds the lock until [`Disk::replace_in`] or [`Disk::release`].
-    pub(super) fn reserve(&self, name: &str, size: usize) -> Result<Reservation, StoreError> {
-        let new = new_name(name);
+    pub(super) fn reserve(&self, name: &str, coming: Coming, size: usize) -> Result<Reservation, StoreError> {
+        let new = temporary(name, coming);
         // Random bytes, because some file systems compress zeros or store no blocks for them.
         let mut filler = vec![0_u8; size];
         rand::fill(&mut filler[..]);
@@ -98,7 +109,7 @@ impl Disk {
             file.write_all(&filler)?;
             file.sync_all()?;
             fsync(&self.handle)?;
-            Ok(Reservation { file })
+            Ok(Reservation { file, temporary: new.clone() })
         });
         reserved.map_err(|error| {
             let _ = unlinkat(&self.handle, new.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -107,27 +118,33 @@ impl Disk {
         })
     }
 
-    /// Whether there is reserved space: somebody who holds the lock uses the file, or a process ended while it did.
-    pub(super) fn is_reserved(&self, name: &str) -> bool {
-        self.path.join(new_name(name)).symlink_metadata().is_ok()
+    /// Whether there is space for a successor: somebody who holds the lock uses the token, or a process was killed while it did.
+    pub(super) fn has_successor(&self, name: &str) -> bool {
+        self.path.join(temporary(name, Coming::Successor)).symlink_metadata().is_ok()
     }
 
-    /// The content of reserved space that nobody uses.
-    pub(super) fn read_left_over(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        self.read(&new_name(name))
+    /// What a killed process has written of a successor.
+    pub(super) fn read_successor(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        self.read(&temporary(name, Coming::Successor))
     }
 
-    /// Puts what a killed process has written into its place. The caller holds the lock.
-    pub(super) fn take_left_over(&self, name: &str) -> Result<(), StoreError> {
-        renameat(&self.handle, new_name(name).as_str(), &self.handle, name)
+    /// Puts a successor that a killed process has written into its place. The caller holds the lock.
+    pub(super) fn take_successor(&self, name: &str) -> Result<(), StoreError> {
+        renameat(&self.handle, temporary(name, Coming::Successor).as_str(), &self.handle, name)
             .and_then(|()| fsync(&self.handle))
             .map_err(|error| unusable(&self.path.join(name), &error.into()))
     }
 
+    /// Removes what a killed process has left of a successor. The caller holds the lock.
+    pub(super) fn forget_successor(&self, name: &str) {
+        let _ = unlinkat(&self.handle, temporary(name, Coming::Successor).as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+
     /// Frees reserved space that was not used.
-    pub(super) fn release(&self, name: &str, reservation: Reservation) {
-        drop(reservation);
-        let _ = unlinkat(&self.handle, new_name(name).as_str(), UnlinkatFlags::NoRemoveDir);
+    pub(super) fn release(&self, reservation: Reservation) {
+        let Reservation { file, temporary } = reservation;
+        drop(file);
+        let _ = unlinkat(&self.handle, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
     }
 
     /// Replaces the content of a file. The new content is durable when this returns. The caller holds the lock.
@@ -148,10 +165,13 @@ impl Disk {
         bytes: &[u8],
         after_step: &mut dyn FnMut(WriteStep) -> std::io::Result<()>,
     ) -> Result<(), StoreError> {
-        let new = new_name(name);
-        let file = match reservation {
-            Some(reservation) => Ok(reservation.file),
-            None => self.create(&new),
+        let (new, file) = match reservation {
+            Some(Reservation { file, temporary }) => (temporary, Ok(file)),
+            None => {
+                let new = temporary(name, Coming::Entry);
+                let file = self.create(&new);
+                (new, file)
+            }
         };
         file.and_then(|file| write(file, bytes, after_step))
             .and_then(|()| {
@@ -215,8 +235,11 @@ impl Disk {
 }
 
 /// The name under which a file is written before it is renamed to `name`.
-fn new_name(name: &str) -> String {
-    format!(".new-{name}")
+fn temporary(name: &str, coming: Coming) -> String {
+    match coming {
+        Coming::Entry => format!(".new-{name}"),
+        Coming::Successor => format!(".next-{name}"),
+    }
 }
 
 /// Overwrites the content of the file, so that its disk space is used again.

@@ -117,9 +117,28 @@ impl StoredToken {
         self.expires_at.is_some_and(|exp| exp < now)
     }
 
-    /// Whether all its clauses begin after `now` (Unix seconds).
+    /// Whether it can be used from a time after `now` (Unix seconds), and not now: the clauses that have not ended begin later.
     pub(super) fn begins_later(&self, now: u64) -> bool {
-        !self.restrictions.is_empty() && self.restrictions.iter().all(|clause| clause.nbf.is_some_and(|nbf| nbf > now))
+        let mut coming = self.restrictions.iter().filter(|clause| clause.exp.is_none_or(|exp| exp > now)).peekable();
+        coming.peek().is_some() && coming.all(|clause| clause.nbf.is_some_and(|nbf| nbf > now))
+    }
+
+    /// Whether it came in the place of `other` by a rotation: the same login and the same token, in another version.
+    pub(super) fn is_successor_of(&self, other: &Self) -> bool {
+        let id = |entry: &Self| unverified_claims(&entry.mytoken).map(|claims| claims.unverified().jti.clone());
+        let same = |one: &str, another: &str| !one.is_empty() && one == another;
+        let same_id = match (id(self), id(other)) {
+            (Some(own), Some(others)) => same(&own, &others),
+            _ => same(&self.mom_id, &other.mom_id),
+        };
+        same_id && (&self.server, &self.issuer, self.created) == (&other.server, &other.issuer, other.created)
+    }
+
+    /// Whether nobody may present it: an answer was lost, and if the server has replaced it, the old one revokes all that was made from it
+    /// (MT-43).
+    #[must_use]
+    pub fn is_dangerous(&self) -> bool {
+        self.trouble == Some(Trouble::AnswerLost) && self.rotation.is_some_and(|rotation| rotation.auto_revoke)
     }
 
     /// Replaces the token by its successor. If the rotation has a lifetime, the successor has another expiry (MT-46).

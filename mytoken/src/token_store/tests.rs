@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::disk::WriteStep;
+use super::disk::{Coming, WriteStep};
 use super::*;
 use crate::skipped::skip;
 use crate::token_store::StoreError;
@@ -162,10 +162,13 @@ fn a_crash_after_any_step_leaves_the_old_or_the_new_token() {
         let bytes = serde_json::to_vec(&entry("new.new.new", true)).unwrap();
         let stop = |step| if step == crash { Err(std::io::Error::other("crash")) } else { Ok(()) };
         let name = file_name(&server());
-        let reservation = reserved.then(|| store.disk.reserve(&name, 9_000).unwrap());
+        let reservation = reserved.then(|| store.disk.reserve(&name, Coming::Successor, 9_000).unwrap());
         store.disk.replace_with(&name, reservation, &bytes, &mut { stop }).unwrap_err();
         let found = guard.token(&server()).unwrap().unwrap();
-        let expected = if crash == WriteStep::Renamed { "new.new.new" } else { "old.old.old" };
+        // A whole successor is the token wherever it is.
+        let is_whole = reserved && [WriteStep::Written, WriteStep::Synced].contains(&crash);
+        let is_new = is_whole || crash == WriteStep::Renamed;
+        let expected = if is_new { "new.new.new" } else { "old.old.old" };
         assert_eq!(found.mytoken.expose(), expected, "{crash:?}");
         // The file that the crash left does not disturb.
         guard.put(&entry("next.next.next", true)).unwrap();
@@ -230,7 +233,7 @@ fn reserved_disk_space_is_used_or_freed() {
     drop(store.acquire(&server(), soon()).unwrap().unwrap());
     assert_eq!(files(), before, "nothing was rotated");
     let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
-    let room = fs::metadata(dir.join(".new-mytoken.example.org.json")).unwrap();
+    let room = fs::metadata(dir.join(".next-mytoken.example.org.json")).unwrap();
     assert!(room.len() > RESERVE_MARGIN as u64 && room.permissions().mode() & 0o077 == 0);
     acquired.store_successor(&Secret::new("two.two.two")).unwrap();
     acquired.store_successor(&Secret::new("three.three.three")).unwrap();
@@ -447,8 +450,11 @@ fn what_a_request_says_of_the_token_is_noted() {
 fn a_token_that_begins_later_is_not_refused_for_good() {
     let (_home, store) = store();
     let clause = |nbf: u64| serde_json::from_value(serde_json::json!({"nbf": nbf})).unwrap();
+    let ended = || serde_json::from_value(serde_json::json!({"exp": 1})).unwrap();
     for (restrictions, trouble) in [
         (vec![clause(3_000_000_000)], None),
+        (vec![ended(), clause(3_000_000_000)], None),
+        (vec![ended()], Some(Trouble::Refused)),
         (vec![clause(3_000_000_000), clause(1)], Some(Trouble::Refused)),
         (vec![], Some(Trouble::Refused)),
     ] {
@@ -483,19 +489,34 @@ fn a_word_of_a_later_release_is_no_damage() {
     assert_eq!(serde_json::from_str::<StoredToken>(&text).unwrap(), entry("one.one.one", true));
 }
 
+/// Where a successor comes into being.
+fn next_file(home: &tempfile::TempDir) -> PathBuf {
+    TokenStore::default_path(home.path()).join(".next-mytoken.example.org.json")
+}
+
+fn leave(file: &Path, bytes: &[u8]) {
+    fs::write(file, bytes).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 #[test]
 fn a_token_whose_user_was_killed_is_in_doubt_until_a_successor_is_stored() {
     let (home, store) = store();
-    let left = TokenStore::default_path(home.path()).join(".new-mytoken.example.org.json");
+    let left = next_file(&home);
     let trouble = || store.token(&server()).unwrap().unwrap().trouble;
     store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
     let acquired = store.acquire(&server(), soon()).unwrap().unwrap();
     assert!(left.exists() && trouble().is_none(), "somebody is using it");
     drop(acquired);
     assert!(!left.exists() && trouble().is_none());
-    fs::write(&left, "left").unwrap();
+    leave(&left, b"left");
     assert_eq!(trouble(), Some(Trouble::AnswerLost));
     assert_eq!(store.tokens().unwrap()[0].trouble, Some(Trouble::AnswerLost));
+    assert_eq!(store.lock(soon()).unwrap().token(&server()).unwrap().unwrap().trouble, Some(Trouble::AnswerLost));
+    // A login that ends early does not hide it, nor what a killed one has left.
+    store.lock(soon()).unwrap().check_room(&server()).unwrap();
+    leave(&left.with_file_name(".new-mytoken.example.org.json"), b"left");
+    assert_eq!(trouble(), Some(Trouble::AnswerLost));
     // The space is used for another one, and what it says is kept.
     let acquired = store.acquire(&server(), soon()).unwrap().unwrap();
     assert_eq!(acquired.stored().trouble, Some(Trouble::AnswerLost));
@@ -503,11 +524,19 @@ fn a_token_whose_user_was_killed_is_in_doubt_until_a_successor_is_stored() {
     assert!(!left.exists() && trouble() == Some(Trouble::AnswerLost));
     store.acquire(&server(), soon()).unwrap().unwrap().store_successor(&Secret::new("two.two.two")).unwrap();
     assert_eq!(trouble(), None);
+    // A question reserves nothing, so that its end leaves nothing.
+    let asking = store.acquire_to_ask(&server(), soon()).unwrap().unwrap();
+    assert!(!left.exists() && store.lock(Deadline::after(Duration::from_millis(50))).is_err());
+    drop(asking);
+    // What a killed login has left is worth nothing.
+    leave(&left.with_file_name(".new-mytoken.example.org.json"), &store.bytes(&entry("evil.evil.evil", true)).unwrap());
+    assert_eq!(store.token(&server()).unwrap(), Some(entry("two.two.two", true)));
+    assert_eq!(store.acquire(&server(), soon()).unwrap().unwrap().stored().mytoken.expose(), "two.two.two");
 }
 
 #[test]
 fn what_is_said_of_a_replaced_token_does_not_reach_the_new_one() {
-    let (_home, store) = store();
+    let (home, store) = store();
     store.lock(soon()).unwrap().put(&entry("one.one.one", false)).unwrap();
     let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
     store.lock(soon()).unwrap().put(&entry("login.login.login", false)).unwrap();
@@ -524,8 +553,16 @@ fn what_is_said_of_a_replaced_token_does_not_reach_the_new_one() {
     let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
     let successor = entry("two.two.two", true);
     store.disk.replace("mytoken.example.org.json", &store.bytes(&successor).unwrap()).unwrap();
-    let lost = ServerError::RotatedTokenNotStored { reason: "x".into() };
-    acquired.ended(&server_error(lost), UsedFor::AccessToken);
+    let lost = || server_error(ServerError::RotatedTokenNotStored { reason: "x".into() });
+    acquired.ended(&lost(), UsedFor::AccessToken);
+    drop(acquired);
+    assert_eq!(store.token(&server()).unwrap().as_ref(), Some(&successor));
+    // One that is whole and not in its place.
+    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+    let mut acquired = store.acquire(&server(), soon()).unwrap().unwrap();
+    acquired.reservation = None;
+    leave(&next_file(&home), &store.bytes(&successor).unwrap());
+    acquired.ended(&lost(), UsedFor::AccessToken);
     drop(acquired);
     assert_eq!(store.token(&server()).unwrap(), Some(successor));
 }
@@ -533,37 +570,44 @@ fn what_is_said_of_a_replaced_token_does_not_reach_the_new_one() {
 #[test]
 fn a_whole_successor_that_a_killed_process_has_left_is_the_token() {
     let (home, store) = store();
-    let left = TokenStore::default_path(home.path()).join(".new-mytoken.example.org.json");
-    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
+    let left = next_file(&home);
     let successor = entry("two.two.two", true);
+    let put_first = || store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
     for step in [WriteStep::Written, WriteStep::Synced] {
-        store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
-        let guard = store.lock(soon()).unwrap();
+        put_first();
+        let acquired = store.acquire(&server(), soon()).unwrap().unwrap();
         let bytes = store.bytes(&successor).unwrap();
         let killed = &mut |at| if at == step { Err(std::io::Error::other("killed")) } else { Ok(()) };
-        store.disk.replace_with("mytoken.example.org.json", None, &bytes, killed).unwrap_err();
-        drop(guard);
+        let mut acquired = std::mem::ManuallyDrop::new(acquired);
+        let reservation = acquired.reservation.take();
+        store.disk.replace_with("mytoken.example.org.json", reservation, &bytes, killed).unwrap_err();
+        drop(std::mem::ManuallyDrop::into_inner(acquired));
         assert!(left.exists());
         assert_eq!(store.token(&server()).unwrap().as_ref(), Some(&successor), "{step:?}");
+        assert_eq!(store.lock(soon()).unwrap().token(&server()).unwrap().as_ref(), Some(&successor), "{step:?}");
         assert_eq!(store.acquire(&server(), soon()).unwrap().unwrap().stored(), &successor);
         assert!(!left.exists());
         assert_eq!(store.token(&server()).unwrap().as_ref(), Some(&successor));
     }
-}
-
-#[test]
-fn a_login_that_ends_early_does_not_hide_that_the_token_is_in_doubt() {
-    let (home, store) = store();
-    let left = TokenStore::default_path(home.path()).join(".new-mytoken.example.org.json");
-    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
-    fs::write(&left, "left").unwrap();
-    fs::set_permissions(&left, fs::Permissions::from_mode(0o600)).unwrap();
-    store.lock(soon()).unwrap().check_room(&server()).unwrap();
+    // Of another login, another token, or where none can be.
+    for foreign in [
+        StoredToken { created: 7, ..successor.clone() },
+        StoredToken { mom_id: "b3RoZXI".into(), ..successor.clone() },
+        StoredToken { mom_id: String::new(), ..successor.clone() },
+    ] {
+        put_first();
+        leave(&left, &store.bytes(&foreign).unwrap());
+        let found = store.acquire(&server(), soon()).unwrap().unwrap().stored().clone();
+        assert_eq!((found.mytoken.expose(), found.trouble), ("one.one.one", Some(Trouble::AnswerLost)), "{foreign:?}");
+    }
+    store.lock(soon()).unwrap().put(&entry("still.still.still", false)).unwrap();
+    leave(&left, &store.bytes(&successor).unwrap());
+    assert_eq!(store.token(&server()).unwrap(), Some(entry("still.still.still", false)), "it does not rotate");
+    assert_eq!(store.acquire(&server(), soon()).unwrap().unwrap().stored().mytoken.expose(), "still.still.still");
+    // A login and a logout take it away.
+    put_first();
     assert!(!left.exists());
-    assert_eq!(store.token(&server()).unwrap().unwrap().trouble, Some(Trouble::AnswerLost));
-    // A question reserves nothing, so that its end leaves nothing.
-    store.lock(soon()).unwrap().put(&entry("one.one.one", true)).unwrap();
-    let asking = store.acquire_to_ask(&server(), soon()).unwrap().unwrap();
-    assert!(!left.exists() && store.lock(Deadline::after(Duration::from_millis(50))).is_err());
-    drop(asking);
+    leave(&left, &store.bytes(&successor).unwrap());
+    assert!(store.lock(soon()).unwrap().remove(&server()).unwrap() && !left.exists());
+    assert_eq!(store.token(&server()).unwrap(), None);
 }

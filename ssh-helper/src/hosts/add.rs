@@ -78,7 +78,7 @@ fn is_pattern(host: &str) -> Result<bool, Error> {
     Err(Error::Usage(text))
 }
 
-fn destination(host: &str) -> Result<ResolvedDestination, Error> {
+pub(super) fn destination(host: &str) -> Result<ResolvedDestination, Error> {
     let ssh = installed::find("ssh")?;
     let not_one = || Error::Usage(format!("{} is not the name of one host", printable(host)));
     // An option of ssh is no host.
@@ -138,7 +138,7 @@ fn ask_host(
             return Err(Error::Usage(format!("several hosts cannot be asked which token they take; {name_it}")));
         }
         // The name that ssh uses behind another host may be somebody else's here.
-        (None, Some(host)) if host.has_jump_host || is_this_machine(&host.hostname) => {
+        (None, Some(host)) if host.has_jump_host || host.has_proxy_command || is_this_machine(&host.hostname) => {
             let text = format!(
                 "{} cannot be asked from here which token it takes; {name_it}, or its motley_cue: --info URL",
                 printable(&host.hostname)

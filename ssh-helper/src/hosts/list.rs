@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::add::describe_rule;
+use super::add::{describe_rule, destination};
 use super::{HostRule, HostRules, HostsFile};
 use crate::command_line::HostsOptions;
 use crate::error::Error;
@@ -48,11 +48,13 @@ fn remove(settings: &HelperSettings, pattern: &str) -> Result<ExitCode, Error> {
         file.save()?;
         print_line(&format!("✓ {} is removed", printable(pattern)));
         let left = HostRules::load(settings.hosts.configured.clone(), &settings.directory())?;
-        match left.rule([pattern, pattern]) {
-            Some(rule) => {
-                print_line(&format!("  from now on: {} (by {})", describe_rule(rule), printable(&rule.pattern)));
-            }
-            None => print_line("  from now on: audience and scope of your mytoken"),
+        // A pattern stands for several hosts, and of a name only ssh knows what else it is called.
+        let destination = if pattern.contains(['*', '?']) { None } else { destination(pattern).ok() };
+        if let Some(host) = destination {
+            let counts = left.rule([&host.host_argument, &host.hostname]);
+            let by = counts.map(|rule| format!("{} (by {})", describe_rule(rule), printable(&rule.pattern)));
+            let by = by.unwrap_or_else(|| "audience and scope of your mytoken; no token below mytoken-ssh env".into());
+            print_line(&format!("  from now on: {by}"));
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -98,15 +98,18 @@ impl HostRules {
         self.configured.is_empty() && self.added.is_empty()
     }
 
-    /// The rule for a destination with these names: the first one of config.toml that matches, then the one of hosts.toml with one of the
-    /// names itself, then the first of hosts.toml that matches.
+    /// The rule for a destination with these names, the one that the user writes first: the first of config.toml that matches one of them; then
+    /// of hosts.toml, for each name in turn, the one with the name itself, and the first that matches it.
     pub fn rule(&self, names: [&str; 2]) -> Option<&HostRule> {
         let matches = |rule: &&HostRule| {
             names.iter().any(|name| matches_pattern(&rule.pattern.to_lowercase(), &name.to_lowercase()))
         };
-        let is_name = |rule: &&HostRule| names.iter().any(|name| rule.pattern.eq_ignore_ascii_case(name));
-        let added = || self.added.iter();
-        self.configured.iter().find(matches).or_else(|| added().find(is_name)).or_else(|| added().find(matches))
+        let of_name = |name: &&str| {
+            let is_name = |rule: &&HostRule| rule.pattern.eq_ignore_ascii_case(name);
+            let matches = |rule: &&HostRule| matches_pattern(&rule.pattern.to_lowercase(), &name.to_lowercase());
+            self.added.iter().find(is_name).or_else(|| self.added.iter().find(matches))
+        };
+        self.configured.iter().find(matches).or_else(|| names.iter().find_map(of_name))
     }
 
     /// The rules with their files, in the order in which they count for a host.
@@ -181,6 +184,8 @@ mod tests {
         assert_eq!(audience(["y", "x.example.org"]).as_deref(), Some("second"));
         assert_eq!(audience(["l", "login.example.net"]).as_deref(), Some("own"));
         assert_eq!(audience(["l", "other.example.net"]).as_deref(), Some("wide"));
+        // What the user writes counts before what ssh makes of it.
+        assert_eq!(audience(["a.example.net", "login.example.net"]).as_deref(), Some("wide"));
         assert_eq!(audience(["y", "z"]), None);
         let order: Vec<_> = rules.in_order().map(|(rule, _)| rule.audience.as_deref().unwrap_or_default()).collect();
         assert_eq!(order, ["mine", "second", "own", "added", "wide"]);

@@ -96,11 +96,14 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     report(&screen, &entry, &granted, &requested, server.now());
     // Not recursive: running jobs keep their sub-tokens of the previous mytoken.
     if let Some(previous) = previous {
-        if server.revoke(&previous.mytoken, false, Deadline::after(STEP_TIMEOUT)).is_err() {
+        let id = mytoken::token::fingerprint(&previous.mytoken);
+        if previous.is_dangerous() {
+            // MT-43.
             screen.warning(&format!(
-                "your previous mytoken {} was not revoked",
-                mytoken::token::fingerprint(&previous.mytoken)
+                "your previous mytoken {id} was not revoked: the server may have replaced it, and would revoke what was made from it too"
             ));
+        } else if server.revoke(&previous.mytoken, false, Deadline::after(STEP_TIMEOUT)).is_err() {
+            screen.warning(&format!("your previous mytoken {id} was not revoked"));
         }
     }
     Ok(ExitCode::SUCCESS)

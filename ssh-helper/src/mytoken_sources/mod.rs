@@ -46,39 +46,35 @@ impl Chosen {
     /// The source for the server that `option` (`--server`) or the configuration names: the store; if that has none for the server, or one
     /// that cannot be used any more, the session's.
     pub fn new(settings: &HelperSettings, option: Option<&str>) -> Result<Self, Error> {
-        let Some(store) = settings.existing_store()? else {
-            // Without a place to write, as in a container.
-            if let Some(lent) = session::mytoken(settings, option, Usual::Used)? {
-                return Ok(Self::lent(lent, ""));
-            }
-            return Err(match settings.server(option) {
-                Ok(server) => Error::NotLoggedIn { server: server.to_string() },
-                Err(error) if option.is_some() => error,
-                Err(_) => Error::NoMytoken,
-            });
+        // Without a place to write, as in a container, there is none.
+        let store = settings.existing_store()?;
+        let server = match &store {
+            Some(store) => settings.stored_server(option, store),
+            None => settings.server(option).map_err(|error| if option.is_some() { error } else { Error::NoMytoken }),
         };
-        let server = settings.stored_server(option, &store);
-        let why = match &server {
-            Ok(server) => match store.token(server)? {
-                Some(entry) => match unusable(&entry, SystemClock.now()) {
-                    None => {
-                        return Ok(Self { mytokens: MytokenSource::Store(store), server: server.clone(), told: None });
-                    }
-                    why => why,
-                },
-                None => None,
-            },
-            Err(_) => None,
+        let entry = match (&store, &server) {
+            (Some(store), Ok(server)) => store.token(server)?,
+            _ => None,
         };
+        let why = entry.as_ref().and_then(|entry| unusable(entry, SystemClock.now()));
         // Of several, only the user knows which one is meant.
-        let is_ambiguous = server.is_err() && !store.tokens()?.is_empty();
-        let lent = if is_ambiguous { None } else { session::mytoken(settings, option, Usual::Used)? };
+        let is_ambiguous =
+            server.is_err() && store.as_ref().map_or(Ok(false), |store| store.tokens().map(|all| !all.is_empty()))?;
+        let is_of_use = entry.is_some() && why.is_none();
+        let lent = if is_of_use || is_ambiguous { None } else { found(settings, option, entry.is_some())? };
         // Of another server it is another choice than the user has made.
         let is_chosen = settings.user.server.is_some() || why.is_some();
         let fits = |lent: &Found| !is_chosen || server.as_ref().is_ok_and(|server| *server == lent.entry.server);
-        match lent.filter(fits) {
-            Some(lent) => Ok(Self::lent(lent, why.unwrap_or_default())),
-            None => Ok(Self { server: server?, mytokens: MytokenSource::Store(store), told: None }),
+        if let Some(lent) = lent.filter(fits) {
+            return Ok(Self::lent(lent, why.unwrap_or_default()));
+        }
+        let server = server?;
+        if entry.is_some_and(|entry| entry.is_dangerous()) {
+            return Err(Error::Dangerous { server: server.to_string() });
+        }
+        match store {
+            Some(store) => Ok(Self { mytokens: MytokenSource::Store(store), server, told: None }),
+            None => Err(Error::NotLoggedIn { server: server.to_string() }),
         }
     }
 
@@ -99,10 +95,28 @@ impl Chosen {
     }
 }
 
+/// The session's mytoken. With a stored one, which may still be of use, what keeps the session's from being used is only told; so is what is
+/// wrong with a file that nobody has named: another user may have put it into /tmp.
+fn found(settings: &HelperSettings, option: Option<&str>, is_stored: bool) -> Result<Option<Found>, Error> {
+    let told = |error: Error| {
+        tell(&format!("mytoken-ssh: {error}"));
+        None
+    };
+    let named = match session::mytoken(settings, option, Usual::PassedOver) {
+        Err(error) if is_stored => told(error),
+        named => named?,
+    };
+    if named.is_some() {
+        return Ok(named);
+    }
+    Ok(session::mytoken(settings, option, Usual::Used).unwrap_or_else(told))
+}
+
 /// Why a stored mytoken is of no use any more.
 pub fn unusable(entry: &StoredToken, now: u64) -> Option<&'static str> {
     match entry.trouble {
         _ if entry.expired(now) => Some(", because the stored one has expired"),
+        _ if entry.is_dangerous() => Some(", because the stored one is in doubt"),
         Some(Trouble::Refused) => Some(", because the server has refused the stored one"),
         Some(Trouble::AnswerLost) | None => None,
     }

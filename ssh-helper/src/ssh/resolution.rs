@@ -26,6 +26,8 @@ pub struct ResolvedDestination {
     pub host_keys: HostKeyChecking,
     /// ssh connects through another host, which may ask for a token too.
     pub has_jump_host: bool,
+    /// ssh connects by a command, which may reach another network.
+    pub has_proxy_command: bool,
     /// `LocalCommand`, if `PermitLocalCommand` is on.
     pub local_command: Option<String>,
 }
@@ -129,6 +131,7 @@ pub(crate) fn parse(text: &str) -> Option<ResolvedDestination> {
             Some(_) => HostKeyChecking::Strict,
         },
         has_jump_host: value("proxyjump").is_some(),
+        has_proxy_command: value("proxycommand").is_some_and(|command| command != "none"),
         local_command: value("localcommand").filter(|_| value("permitlocalcommand") == Some("yes")).map(str::to_owned),
         hostname,
     })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mytoken::Deadline;
 use mytoken::http::HttpClient;
 use mytoken::server::Server;
-use mytoken::token_store::{StoredToken, Trouble, UsedFor};
+use mytoken::token_store::{StoredToken, UsedFor};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -58,19 +58,13 @@ impl ServerCheck {
             // Another process may replace a rotating mytoken meanwhile: the server would refuse the old one.
             let removed = || Error::NotLoggedIn { server: entry.server.to_string() };
             let mut acquired = mytokens.acquire_to_ask(&entry.server, deadline)?.ok_or_else(removed)?;
+            if acquired.stored().is_dangerous() {
+                return Err(Error::Dangerous { server: entry.server.to_string() });
+            }
             let said = server.accepts(&acquired.stored().mytoken, deadline);
             acquired.ended(said, UsedFor::Question).map(drop)
         };
-        // MT-43: the old one would revoke the whole tree.
-        let is_dangerous =
-            entry.trouble == Some(Trouble::AnswerLost) && entry.rotation.is_some_and(|how| how.auto_revoke);
-        let answer = if is_dangerous {
-            let why = "if the server has replaced it, the question would revoke all mytokens that were made from it, such as those of jobs";
-            Err(Error::Usage(why.into()))
-        } else {
-            ask()
-        };
-        let (state, reason) = verdict(answer);
+        let (state, reason) = verdict(ask());
         Self { state, reason, clock, now }
     }
 

@@ -84,6 +84,29 @@ fn after_a_killed_process_the_mytoken_is_in_doubt() {
     is_in_doubt_then_refused(&site);
 }
 
+/// The server revokes what was made from a mytoken if somebody presents it after it was replaced.
+#[test]
+fn a_mytoken_in_doubt_is_not_presented_where_that_would_revoke_more() {
+    let site = LoginSite::start();
+    let entry = site.store_mytoken(&["AT"], &json!({"on_AT": true, "lifetime": 0, "auto_revoke": true}));
+    let fault = json!({"name": "drop-after-commit", "endpoint": "access_token", "times": 1});
+    site.control("POST", "/mytoken/fault", &fault);
+    assert!(!site.run(&["token"]).status.success());
+    site.control("DELETE", "/journal", &Value::Null);
+    for args in [&["token"][..], &["ssh", "tb"], &["code", "tb"]] {
+        let told = stderr(&site.run(args));
+        assert!(told.contains("the server would revoke all that was made from it"), "{args:?}: {told}");
+    }
+    let (shown, _, trouble) = status(&site, &["--check"]);
+    assert!(shown.contains("  in doubt: ") && shown.contains("not checked: ") && trouble == "answer_lost", "{shown}");
+    assert_eq!(site.answered("tokeninfo"), [Value::Null; 0], "nobody has asked about it");
+    // Nor does the login revoke it.
+    let screen = site.login(&["--capability", "AT"]);
+    assert!(screen.contains("was not revoked: the server may have replaced it"), "{screen}");
+    assert_eq!(site.answered("revocation"), [Value::Null; 0], "{entry:?}");
+    assert!(site.run(&["token"]).status.success());
+}
+
 #[test]
 fn a_revoked_mytoken_that_does_not_rotate_is_shown_as_refused() {
     let site = LoginSite::start();
