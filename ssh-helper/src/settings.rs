@@ -10,6 +10,7 @@ use mytoken::token_store::{StoredToken, TokenStore};
 use mytoken::urls::{IssuerUrl, ServerUrl};
 use nix::unistd::{User, geteuid};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::hosts::{HostRule, HostRules};
@@ -63,11 +64,7 @@ impl HelperSettings {
     pub fn load() -> Result<Self, Error> {
         let home = home_directory()?;
         let directory = home.join(DIRECTORY);
-        let mut user = if is_there(&directory.join("config.toml")) {
-            config::read(&directory, "config", FileTrust::user(geteuid().as_raw()))?
-        } else {
-            UserConfig::default()
-        };
+        let mut user: UserConfig = read_own(&directory, "config")?;
         let dir = Path::new(config::DIRECTORY);
         let site = if is_there(&dir.join("mytoken.toml")) { Some(Shared::load(dir, FileTrust::ROOT)?) } else { None };
         let hosts = HostRules::load(std::mem::take(&mut user.hosts), &directory)?;
@@ -226,6 +223,19 @@ fn home_directory() -> Result<PathBuf, Error> {
     user.map(|user| user.dir).ok_or_else(|| Error::Usage("you have no home directory; set HOME".into()))
 }
 
+/// Reads `NAME.toml` and `NAME.d` of the user's directory. Without the file there is nothing.
+pub fn read_own<T: DeserializeOwned + Default>(directory: &Path, name: &str) -> Result<T, Error> {
+    if is_there(&directory.join(format!("{name}.toml"))) {
+        return Ok(config::read(directory, name, FileTrust::user(geteuid().as_raw()))?);
+    }
+    let drop_ins = directory.join(format!("{name}.d"));
+    if is_there(&drop_ins) {
+        let place = drop_ins.display();
+        return Err(Error::Usage(format!("{place} is read only beside a {name}.toml, which may be empty")));
+    }
+    Ok(T::default())
+}
+
 /// Whether there is a file, or a link: without its target nobody knows what the file says.
 fn is_there(path: &Path) -> bool {
     path.exists() || path.is_symlink()
@@ -244,6 +254,20 @@ mod tests {
         let error = settings.issuer(None, &[]).unwrap_err().to_string();
         assert_eq!(error, "the server offers no provider; name yours with --issuer");
         assert!(settings.server(None).unwrap_err().to_string().contains("mytoken-ssh login mytoken.example.org"));
+    }
+
+    #[test]
+    fn drop_ins_without_their_file_are_told() {
+        let home = tempfile::tempdir().unwrap();
+        let read = || read_own::<UserConfig>(home.path(), "config").map(|config| config.scope);
+        assert_eq!(read().unwrap(), None);
+        std::fs::create_dir(home.path().join("config.d")).unwrap();
+        std::fs::write(home.path().join("config.d/a.toml"), "scope = 'x'").unwrap();
+        assert!(
+            read().unwrap_err().to_string().ends_with("config.d is read only beside a config.toml, which may be empty")
+        );
+        std::fs::write(home.path().join("config.toml"), "").unwrap();
+        assert_eq!(read().unwrap().as_deref(), Some("x"));
     }
 
     #[test]

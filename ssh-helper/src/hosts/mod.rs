@@ -11,11 +11,10 @@ pub use list::run as list;
 
 use std::path::Path;
 
-use mytoken::config::{self, FileTrust};
-use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::settings::read_own;
 
 /// `[[host]]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,11 +84,7 @@ struct Added {
 impl HostRules {
     /// Those of config.toml, and those of the hosts.toml in `directory`, if there is one.
     pub fn load(configured: Vec<HostRule>, directory: &Path) -> Result<Self, Error> {
-        let file = directory.join(file::NAME);
-        if !file.exists() && !file.is_symlink() {
-            return Ok(Self { configured, added: Vec::new() });
-        }
-        let added: Added = config::read(directory, "hosts", FileTrust::user(geteuid().as_raw()))?;
+        let added: Added = read_own(directory, "hosts")?;
         Ok(Self { configured, added: added.hosts })
     }
 
