@@ -102,14 +102,11 @@ fn found(settings: &HelperSettings, option: Option<&str>, is_stored: bool) -> Re
         tell(&format!("mytoken-ssh: {error}"));
         None
     };
-    let named = match session::mytoken(settings, option, Usual::PassedOver) {
-        Err(error) if is_stored => told(error),
-        named => named?,
-    };
-    if named.is_some() {
-        return Ok(named);
+    match session::mytoken(settings, option, Usual::PassedOver) {
+        Err(error) if is_stored => Ok(told(error)),
+        Ok(None) => Ok(session::mytoken(settings, option, Usual::Used).unwrap_or_else(told)),
+        named => named,
     }
-    Ok(session::mytoken(settings, option, Usual::Used).unwrap_or_else(told))
 }
 
 /// Why a stored mytoken is of no use any more.

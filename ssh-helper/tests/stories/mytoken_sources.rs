@@ -87,6 +87,10 @@ fn the_sessions_mytoken_serves_where_the_stored_one_cannot_be_used_any_more() {
         assert!(told.contains("your mytoken gives no access token for audience https://elsewhere"), "{added} {told}");
         assert!(run(&["hosts", "--remove", "tb"]).status.success());
     }
+    // What the variable names cannot be used: it is told once, and the stored one is tried.
+    let broken = site.helper(&["token"]).env("MYTOKEN", "no mytoken").output().unwrap();
+    let told = texts(&broken).1;
+    assert_eq!((told.matches("$MYTOKEN has no mytoken").count(), told.lines().count()), (1, 2), "{told}");
     // Not where the user has chosen another server.
     site.configure_server("https://other.example.org");
     let (_, told) = texts(&run(&["token"]));
