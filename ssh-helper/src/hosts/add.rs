@@ -125,28 +125,31 @@ fn named(options: &AddOptions, pattern: &str, before: Option<&HostRule>) -> Resu
     })
 }
 
-fn ask_host(
-    options: &AddOptions,
-    settings: &HelperSettings,
-    stored: Option<&StoredToken>,
-    destination: Option<&ResolvedDestination>,
-) -> Result<Offer, Error> {
+/// Where the host's motley_cue is asked.
+fn addresses(options: &AddOptions, destination: Option<&ResolvedDestination>) -> Result<Vec<String>, Error> {
     let name_it = "name the token: --audience URL --scope SCOPES";
-    let addresses = match (&options.info, destination) {
-        (Some(url), _) => vec![url.clone()],
-        (None, None) => {
-            return Err(Error::Usage(format!("several hosts cannot be asked which token they take; {name_it}")));
-        }
+    match (&options.info, destination) {
+        (Some(url), _) => Ok(vec![url.clone()]),
+        (None, None) => Err(Error::Usage(format!("several hosts cannot be asked which token they take; {name_it}"))),
         // The name that ssh uses behind another host may be somebody else's here.
         (None, Some(host)) if host.has_jump_host || host.has_proxy_command || is_this_machine(&host.hostname) => {
             let text = format!(
                 "{} cannot be asked from here which token it takes; {name_it}, or its motley_cue: --info URL",
                 printable(&host.hostname)
             );
-            return Err(Error::Usage(text));
+            Err(Error::Usage(text))
         }
-        (None, Some(host)) => offer::usual_addresses(&host.hostname).to_vec(),
-    };
+        (None, Some(host)) => Ok(offer::usual_addresses(&host.hostname).to_vec()),
+    }
+}
+
+fn ask_host(
+    options: &AddOptions,
+    settings: &HelperSettings,
+    stored: Option<&StoredToken>,
+    destination: Option<&ResolvedDestination>,
+) -> Result<Offer, Error> {
+    let addresses = addresses(options, destination)?;
     let given = options.issuer.as_deref().map(|url| IssuerUrl::parse(url, false)).transpose()?;
     let issuer = given.as_ref().or(stored.map(|stored| &stored.issuer));
     let http = settings.http(options.ca.as_deref());
@@ -401,6 +404,27 @@ mod tests {
             !text.contains("also open") && !text.contains("Until now") && !text.contains("of your mytoken"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_host_is_asked_only_where_its_name_means_it() {
+        let of = |more: &str, info: Option<&str>| {
+            let host = parse(&format!("host h\nuser alice\nport 22\n{more}")).unwrap();
+            let options = AddOptions { info: info.map(str::to_owned), ..options(None, &[]) };
+            addresses(&options, Some(&host)).map_err(|error| error.to_string())
+        };
+        assert_eq!(of("hostname h.example\nproxycommand none\n", None).unwrap()[0], "https://h.example");
+        for more in [
+            "hostname localhost\n",
+            "hostname 127.0.0.2\n",
+            "hostname ::1\n",
+            "hostname h\nproxyjump gate\n",
+            "hostname h\nproxycommand nc %h\n",
+        ] {
+            assert!(of(more, None).unwrap_err().contains("cannot be asked from here"), "{more}");
+            assert_eq!(of(more, Some("https://m")), Ok(vec!["https://m".to_owned()]), "{more}");
+        }
+        assert!(addresses(&options(None, &[]), None).is_err(), "a pattern");
     }
 
     #[test]

@@ -202,3 +202,36 @@ impl UsedMytoken<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::scope_and_audience::tests::{NOW, stored};
+
+    #[test]
+    fn a_stored_mytoken_is_of_no_use_after_its_end_after_a_refusal_and_where_it_would_revoke_others() {
+        let with = |trouble, auto_revoke: bool, expires_at| {
+            let rotation = serde_json::from_value(json!({"on_AT": true, "auto_revoke": auto_revoke})).unwrap();
+            let entry = StoredToken { trouble, rotation: Some(rotation), expires_at, ..stored(&["AT"], &json!([])) };
+            unusable(&entry, NOW).is_some()
+        };
+        assert!(!with(None, true, None) && with(None, false, Some(NOW - 1)));
+        assert!(with(Some(Trouble::Refused), false, None));
+        assert!(!with(Some(Trouble::AnswerLost), false, None) && with(Some(Trouble::AnswerLost), true, None));
+    }
+
+    #[test]
+    fn a_lent_mytoken_is_not_the_users_own() {
+        let entry = stored(&["AT"], &json!([]));
+        let server = entry.server.clone();
+        let lent = MytokenSource::Lent(Box::new(entry));
+        assert!(lent.token(&server).unwrap().is_some() && lent.own(&server).is_none());
+        let dir = tempfile::tempdir().unwrap();
+        let store = TokenStore::open(&dir.path().join("tokens")).unwrap();
+        let entry = stored(&["AT"], &json!([]));
+        store.lock(Deadline::after(std::time::Duration::from_secs(9))).unwrap().put(&entry).unwrap();
+        assert!(MytokenSource::Store(store).own(&server).is_some());
+    }
+}
