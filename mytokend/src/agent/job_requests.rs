@@ -170,6 +170,7 @@ impl Agent {
     /// Takes over what the credential says.
     pub(super) fn take_content(&self, lease: &mut Lease, admitted: Admitted, now: u64) {
         lease.is_unopened = admitted.is_provisional;
+        lease.asks_broker |= admitted.is_provisional;
         lease.profile = admitted.profile;
         lease.handle = admitted.handle;
         lease.required = admitted.required;

@@ -136,6 +136,9 @@ pub struct Lease {
     /// Only a broker can open the credential, and has not told yet what it says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_unopened: bool,
+    /// A broker is asked for its tokens. That asks slurmctld first about a job that it does not know.
+    #[serde(skip)]
+    pub asks_broker: bool,
     /// No step of the job has brought a sealed credential so far (for example `srun --export-file`). A later step may bring it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lacks_credential: bool,
@@ -268,6 +271,7 @@ impl Lease {
             start_windows: Vec::new(),
             credential: None,
             is_unopened: false,
+            asks_broker: false,
             lacks_credential: false,
             proven: false,
             token: None,

@@ -215,11 +215,11 @@ impl LeaseTable {
             Action::QueryJobs => self.slurm.push_back(task),
             Action::Renew => {
                 let due = if let Phase::Active { due } = lease.phase { due } else { 0 };
-                self.tokens.push(
-                    Place { lane: lease.lane.clone(), uid: lease.uid },
-                    needed(lease.token.map(end_of), due),
-                    task,
-                );
+                // Until slurmctld has answered the broker, the requests for a first token have no answer: in the lane of the provider they
+                // would hold up the renewals of the user's other jobs.
+                let waits = lease.asks_broker && !lease.proven;
+                let lane = if waits { format!("{} first tokens", lease.lane) } else { lease.lane.clone() };
+                self.tokens.push(Place { lane, uid: lease.uid }, needed(lease.token.map(end_of), due), task);
             }
             Action::RenewFile(index) => {
                 let place = Place { lane: format!("{} further files", lease.lane), uid: lease.uid };

@@ -140,6 +140,7 @@ pub fn complete(table: &mut LeaseTable, service: &dyn CredentialService, now: u6
                 let start = JobStart { job, uid: lease.uid, gid: lease.gid, ..JobStart::default() };
                 // If it is refused now, the next request for a token says why.
                 let admitted = service.admit(&start, sealed).ok();
+                lease.asks_broker |= admitted.as_ref().is_some_and(|admitted| admitted.is_provisional);
                 if let Some(admitted) = admitted.filter(|admitted| !admitted.is_provisional) {
                     (lease.lane, lease.windows) = (admitted.lane, admitted.windows);
                     lease.limited_uses = admitted.limited_uses;

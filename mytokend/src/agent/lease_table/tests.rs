@@ -136,3 +136,25 @@ fn the_oldest_finished_leases_are_deleted_first() {
     let surplus = table.surplus();
     assert_eq!(surplus, [4099, 4098, 4097, 4096].map(LeaseKey::Job));
 }
+
+/// While slurmctld is away, a broker answers nothing about a job that it does not know.
+#[test]
+fn first_tokens_from_a_broker_do_not_hold_up_renewals() {
+    for (asks_broker, expected) in [(true, true), (false, false)] {
+        let mut table = LeaseTable::default();
+        let mut unknown = lease(3, 10);
+        (unknown.lane, unknown.asks_broker) = ("https://mt op".into(), asks_broker);
+        table.insert(unknown);
+        let mut known = lease(1, 10);
+        (known.lane, known.asks_broker, known.proven) = ("https://mt op".into(), asks_broker, true);
+        table.insert(known);
+        // As many as a user may have in a lane: the first, and two more while it has no answer.
+        for _ in 0..super::super::lanes::TOKENS.user_in_lane {
+            table.enqueue(&LeaseKey::Job(3), Action::Renew);
+            assert_eq!(table.dequeue(Queue::Tokens).unwrap().1.key, LeaseKey::Job(3));
+        }
+        table.enqueue(&LeaseKey::Job(1), Action::Renew);
+        let renewal = table.dequeue(Queue::Tokens).map(|(_, task)| task.key);
+        assert_eq!(renewal == Some(LeaseKey::Job(1)), expected);
+    }
+}
