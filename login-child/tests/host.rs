@@ -28,7 +28,8 @@ fn set(handler: SigHandler) {
 
 /// Signals, descriptors, identity, mask for new files, directory and children of this process.
 fn state() -> Vec<String> {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
+    // Of this thread: the one that has started it may not have its signals back yet.
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
     let kept = ["Umask:", "Uid:", "Gid:", "Groups:", "Threads:", "SigBlk:", "SigIgn:", "SigCgt:", "SigPnd:", "ShdPnd:"];
     let mut state: Vec<String> =
         status.lines().filter(|line| kept.iter().any(|name| line.starts_with(name))).map(str::to_owned).collect();

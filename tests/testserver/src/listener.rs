@@ -89,8 +89,19 @@ impl Drop for Listening {
 /// # Errors
 /// It cannot listen on the address.
 pub fn spawn(address: SocketAddr, tls: Option<TlsConfig>, handler: Arc<dyn Handler>) -> io::Result<Listening> {
+    spawn_on(std::net::TcpListener::bind(address)?, tls, handler)
+}
+
+/// Listens on a socket.
+///
+/// # Errors
+/// It cannot listen there.
+pub fn spawn_on(
+    socket: std::net::TcpListener,
+    tls: Option<TlsConfig>,
+    handler: Arc<dyn Handler>,
+) -> io::Result<Listening> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let socket = std::net::TcpListener::bind(address)?;
     socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;
     let socket = {

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ struct ServeSettings {
 /// The reason why they could not be started.
 pub fn run(options: &Options) -> Result<ExitCode, String> {
     fs::create_dir_all(&options.dir).map_err(|error| format!("{}: {error}", options.dir.display()))?;
-    let control_address = with_port(options.control_addr)?;
+    let (control_socket, control_address) = bound(options.control_addr)?;
     if !control_address.ip().is_loopback() {
         return Err("the control API may only listen on a loopback address".into());
     }
@@ -112,7 +112,7 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     // The handlers must be there before the servers are announced: without a handler, the first process of a PID namespace does not
     // get the signal.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| error.to_string())?;
-    let listening = listener::spawn(control_address, None, Arc::new(control))
+    let listening = listener::spawn_on(control_socket, None, Arc::new(control))
         .map_err(|error| format!("{control_address}: {error}"))?;
     fs::write(&file, endpoints).map_err(|error| format!("{}: {error}", file.display()))?;
     // The parent may have closed the pipe already.
@@ -122,20 +122,22 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Address and URL of a server.
+/// Socket, address and URL of a server.
 struct ServiceAddress {
+    /// From the start: another server would take the port while this one makes its keys.
+    socket: TcpListener,
     address: SocketAddr,
     url: String,
 }
 
 impl ServiceAddress {
     fn of(address: SocketAddr, url: Option<&str>, plain: bool) -> Result<Self, String> {
-        let address = with_port(address)?;
+        let (socket, address) = bound(address)?;
         let scheme = if plain { "http" } else { "https" };
         let url = url.map_or_else(|| format!("{scheme}://{address}"), |url| url.trim_end_matches('/').to_owned());
         let parsed = Url::parse(&url).map_err(|error| format!("{url}: {error}"))?;
         if parsed.scheme() == scheme {
-            Ok(Self { address, url })
+            Ok(Self { socket, address, url })
         } else {
             Err(format!("{url}: the scheme must be {scheme}"))
         }
@@ -151,19 +153,20 @@ impl ServiceAddress {
     }
 }
 
-/// Replaces port 0 by a free port. The URLs contain the port, so it must be known before a server listens. Ports from
+/// A socket at the address, with a free port in the place of port 0. The URLs contain the port, so it must be known before a server listens. Ports from
 /// 32768 on are not used: the kernel could give one to an outgoing connection before the server listens.
-fn with_port(address: SocketAddr) -> Result<SocketAddr, String> {
+fn bound(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
     static TRIED: AtomicU32 = AtomicU32::new(0);
     if address.port() != 0 {
-        return Ok(address);
+        let socket = TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))?;
+        return Ok((socket, address));
     }
     let mut last = String::new();
     for _ in 0..100 {
         let number = std::process::id().wrapping_mul(31).wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
         let candidate = SocketAddr::new(address.ip(), u16::try_from(20_000 + number % 12_000).unwrap_or(20_000));
-        match std::net::TcpListener::bind(candidate) {
-            Ok(_) => return Ok(candidate),
+        match TcpListener::bind(candidate) {
+            Ok(socket) => return Ok((socket, candidate)),
             Err(error) => last = format!("{candidate}: {error}"),
         }
     }
@@ -194,13 +197,13 @@ fn start(options: &Options, control: SocketAddr) -> Result<Control, String> {
     names.sort();
     names.dedup();
     let tls = if options.plain { None } else { Some(tls::server_config(&options.dir, &names)?) };
-    let listen = |service: &ServiceAddress, handler: Arc<dyn Handler>| {
-        listener::spawn(service.address, tls.clone(), handler).map_err(|error| format!("{}: {error}", service.address))
+    let listen = |socket: TcpListener, address: SocketAddr, handler: Arc<dyn Handler>| {
+        listener::spawn_on(socket, tls.clone(), handler).map_err(|error| format!("{address}: {error}"))
     };
     Ok(Control {
-        mytoken_listening: listen(&mytoken_at, mytoken.clone())?,
-        provider_listening: listen(&provider_at, provider_journal.clone())?,
-        resource_listening: listen(&resource_at, resource_journal.clone())?,
+        mytoken_listening: listen(mytoken_at.socket, mytoken_at.address, mytoken.clone())?,
+        provider_listening: listen(provider_at.socket, provider_at.address, provider_journal.clone())?,
+        resource_listening: listen(resource_at.socket, resource_at.address, resource_journal.clone())?,
         in_process: InProcess::default()
             .with(&mytoken_at.url, mytoken.clone())
             .with(&provider_at.url, provider_journal.clone()),
