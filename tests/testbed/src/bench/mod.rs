@@ -12,10 +12,10 @@ mod broker_array;
 mod broker_load;
 pub mod c_program;
 mod figure;
-mod helper;
 mod logins;
 mod plugin_load;
 mod sizes;
+mod ssh_helper;
 mod stacks;
 mod statistics;
 mod steps;
@@ -75,7 +75,7 @@ const PARTS: &[Part] = &[
         asking::measure,
         &[("login_userinfo_over_curl", "ms"), ("login_introspection_over_curl", "ms"), ("auth_child_rss_kib", "KiB")],
     ),
-    ("the helper", helper::measure, &[("helper_start_ms", "ms"), ("helper_login_over_curl", "ms")]),
+    ("the helper", ssh_helper::measure, &[("helper_start_ms", "ms"), ("helper_login_over_curl", "ms")]),
     (
         "submissions without --mytoken",
         submissions::without_credential,
