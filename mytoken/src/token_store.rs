@@ -116,8 +116,8 @@ impl TokenStore {
     /// space for the successor is reserved. A token that does not rotate needs neither.
     ///
     /// # Errors
-    /// As [`TokenStore::token`] and [`TokenStore::lock`]; [`StoreError::Unusable`] if there is no disk space for a successor. The token must
-    /// not be used then.
+    /// As [`TokenStore::acquire_to_ask`]; [`StoreError::Unusable`] if there is no disk space for a successor. The token must not be used
+    /// then.
     pub fn acquire(&self, server: &ServerUrl, deadline: Deadline) -> Result<Option<AcquiredToken<'_>>, StoreError> {
         let Some(mut acquired) = self.acquire_to_ask(server, deadline)? else { return Ok(None) };
         if acquired.guard.is_some() {
@@ -131,7 +131,7 @@ impl TokenStore {
     /// this process is killed.
     ///
     /// # Errors
-    /// As [`TokenStore::token`] and [`TokenStore::lock`].
+    /// As [`TokenStore::token`] and [`TokenStore::lock`]; [`StoreError::Dangerous`] if nobody may present the token.
     pub fn acquire_to_ask(
         &self,
         server: &ServerUrl,
@@ -147,7 +147,10 @@ impl TokenStore {
         let mut guard = self.lock(deadline)?;
         guard.settle_crash(server)?;
         // Read it again: another process may have rotated the token while this one waited for the lock.
-        Ok(guard.token(server)?.map(|entry| acquired(entry, Some(guard))))
+        match guard.token(server)? {
+            Some(entry) if entry.is_dangerous() => Err(StoreError::Dangerous { server: server.to_string() }),
+            entry => Ok(entry.map(|entry| acquired(entry, Some(guard)))),
+        }
     }
 
     fn bytes(&self, entry: &StoredToken) -> Result<Zeroizing<Vec<u8>>, StoreError> {

@@ -69,15 +69,6 @@ pub enum Error {
          if it is not accepted any more, run: mytoken-ssh login"
     )]
     InDoubt(mytoken::Error),
-    /// The stored mytoken must not be presented.
-    #[error(
-        "an answer of {server} was lost, which may have replaced your mytoken; with the old one the server would revoke all that was made \
-         from it, such as the mytokens of jobs; run: mytoken-ssh login"
-    )]
-    Dangerous {
-        /// The server.
-        server: String,
-    },
     /// The user has mytokens for several servers.
     #[error("you have mytokens for several servers; choose one with --server")]
     SeveralServers,

@@ -36,6 +36,7 @@ impl Error {
             Self::Input(_) | Self::Url(_) => Kind::Invalid,
             Self::Server(error) => server_kind(error),
             Self::Store(StoreError::Busy { .. }) => Kind::Unavailable,
+            Self::Store(StoreError::Dangerous { .. }) => Kind::Refused,
             Self::Store(_) => Kind::Storage,
         }
     }

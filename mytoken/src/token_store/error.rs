@@ -29,6 +29,15 @@ pub enum StoreError {
         /// What is wrong with it, without the file's content.
         reason: String,
     },
+    /// Nobody may present the token ([`super::StoredToken::is_dangerous`]).
+    #[error(
+        "an answer of {server} was lost, which may have replaced your mytoken; with the old one the server would revoke all that was made \
+         from it, such as the mytokens of jobs; run: mytoken-ssh login"
+    )]
+    Dangerous {
+        /// The server.
+        server: String,
+    },
     /// Another process held the lock of the token store until the deadline.
     #[error("another program uses the token store and did not finish in time ({path}); try again")]
     Busy {

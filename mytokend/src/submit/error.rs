@@ -24,11 +24,6 @@ pub enum UnusableMytoken {
     /// It rotates. All its users would have to store the successor under one lock, as the store does.
     #[error("is replaced at each use and cannot be shared by a file")]
     Rotates,
-    /// An answer about it was lost, and presenting the old one could revoke all that was made from it.
-    #[error(
-        "is in doubt: an answer of its server was lost, and if that has replaced it, its use would revoke all that was made from it"
-    )]
-    InDoubt,
     /// It lacks the capability `create_mytoken`.
     #[error("may not make sub-tokens (it lacks the capability create_mytoken)")]
     MissingCapability,

@@ -149,8 +149,6 @@ pub(crate) fn find<'store>(
             let entry = acquired.stored();
             let checked = if entry.expired(now) {
                 Err(UnusableMytoken::Expired)
-            } else if entry.is_dangerous() {
-                Err(UnusableMytoken::InDoubt)
             } else {
                 check_rights(&entry.capabilities, None, &entry.restrictions, now)
             };

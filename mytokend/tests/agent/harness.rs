@@ -139,7 +139,7 @@ impl CredentialService for FakeServices {
             limited_uses: handle.starts_with("limited"),
             description: "sub-token: scopes a, audience b".into(),
             files: self.with(|script| script.files.admitted()),
-            is_provisional: false,
+            is_provisional: handle.starts_with("brokered"),
         })
     }
 

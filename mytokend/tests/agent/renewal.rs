@@ -338,6 +338,48 @@ fn a_provider_that_hangs_delays_no_other_one_and_no_other_user() {
     });
 }
 
+/// Three first tokens hang, as many requests as a user has at a time at a provider, and job 7 gets its next one.
+fn renewal_passes_by(agent: &TestAgent, before: usize, hang: impl FnOnce()) {
+    let token = agent.read_token(7);
+    agent.services.with(|script| (script.hold_tokens, script.hold_lane) = (true, true));
+    hang();
+    eventually("three requests for first tokens", || agent.token_requests() == before + 3);
+    agent.services.with(|script| script.hold_tokens = false);
+    agent.move_clock(RENEWAL);
+    eventually("the renewal", || agent.read_token(7) != token);
+    agent.services.with(|script| script.hold_lane = false);
+}
+
+/// A broker answers nothing about jobs of which slurmctld has not told it.
+#[test]
+fn first_tokens_from_a_broker_that_hang_hold_up_no_renewal() {
+    let mut agent = TestAgent::new();
+    agent.services.with(|script| script.lane = "provider".into());
+    assert_eq!(agent.start(7, "brokered-known").state, JobState::Ready);
+    std::thread::scope(|scope| {
+        renewal_passes_by(&agent, agent.token_requests(), || {
+            for job in 11..=13 {
+                let agent = &agent;
+                scope.spawn(move || agent.start(job, &format!("brokered-{job}")));
+            }
+        });
+    });
+    agent.wait_until_idle();
+
+    // Also after a restart, with jobs that have had none.
+    agent.services.with(|script| script.failure = Some(outage()));
+    for job in 21..=23 {
+        assert_ne!(agent.start(job, &format!("brokered-{job}")).state, JobState::Ready);
+    }
+    agent.end();
+    let before = agent.token_requests();
+    agent.services.with(|script| {
+        (script.failure, script.hold_tokens, script.hold_lane) = (None, true, true);
+    });
+    agent.begin();
+    renewal_passes_by(&agent, before, || agent.move_clock(Duration::from_secs(60)));
+}
+
 #[test]
 fn a_server_whose_clock_is_behind_is_asked_again_at_the_begin_of_a_window() {
     let agent = TestAgent::new();

@@ -5,10 +5,11 @@ use std::fs::{DirBuilder, File};
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mytoken::Deadline;
+use mytoken::private_files::{Lock, lock};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use toml_edit::{ArrayOfTables, Decor, DocumentMut, Item, RawString, Table, value};
 
 use super::HostRule;
@@ -25,13 +26,15 @@ const HEAD: &str =
     "# Hosts that get a token from mytoken-ssh. `mytoken-ssh add` fills this file, and keeps what you write.\n";
 
 /// Time limit for another process that changes the file.
-const LOCK_TIME: std::time::Duration = std::time::Duration::from_secs(10);
+const LOCK_TIME: Duration = Duration::from_secs(10);
+/// How often it is looked for meanwhile.
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// The file, locked against other processes that change it.
 pub struct HostsFile {
     path: PathBuf,
     document: DocumentMut,
-    _lock: Flock<File>,
+    _lock: Lock,
 }
 
 impl HostsFile {
@@ -39,7 +42,7 @@ impl HostsFile {
     pub fn open(directory: &Path) -> Result<Self, Error> {
         let action = || format!("cannot change {}", directory.join(NAME).display());
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(Error::system(action()))?;
-        let lock = lock(directory).map_err(Error::system(action()))?;
+        let lock = locked(directory).map_err(Error::system(action()))?;
         // A link stays one, for example into a directory under version control.
         let path = directory.join(NAME);
         let path = if path.is_symlink() { path.canonicalize().map_err(Error::system(action()))? } else { path };
@@ -161,18 +164,12 @@ fn position(list: &ArrayOfTables, pattern: &str) -> Option<usize> {
 }
 
 /// Locks the directory: the file itself is replaced.
-fn lock(directory: &Path) -> Result<Flock<File>, String> {
-    let deadline = Deadline::after(LOCK_TIME);
-    let mut file = File::open(directory).map_err(|error| error.to_string())?;
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((back, Errno::EWOULDBLOCK)) if deadline.remaining().is_some() => file = back,
-            Err((_, Errno::EWOULDBLOCK)) => return Err("another process is changing it".into()),
-            Err((_, errno)) => return Err(errno.desc().to_owned()),
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+fn locked(directory: &Path) -> Result<Lock, String> {
+    let handle = File::open(directory).map_err(|error| error.to_string())?;
+    lock(handle.into(), Deadline::after(LOCK_TIME), LOCK_POLL).map_err(|errno| match errno {
+        Errno::EAGAIN => "another process is changing it".to_owned(),
+        errno => errno.desc().to_owned(),
+    })
 }
 
 #[cfg(test)]

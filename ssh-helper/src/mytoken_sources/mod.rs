@@ -70,7 +70,8 @@ impl Chosen {
         }
         let server = server?;
         if entry.is_some_and(|entry| entry.is_dangerous()) {
-            return Err(Error::Dangerous { server: server.to_string() });
+            // Before ssh runs, not at its prompt.
+            return Err(StoreError::Dangerous { server: server.to_string() }.into());
         }
         match store {
             Some(store) => Ok(Self { mytokens: MytokenSource::Store(store), server, told: None }),

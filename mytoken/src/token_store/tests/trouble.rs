@@ -228,3 +228,19 @@ fn a_whole_successor_that_a_killed_process_has_left_is_the_token() {
     assert!(store.lock(soon()).unwrap().remove(&server()).unwrap() && !left.exists());
     assert_eq!(store.token(&server()).unwrap(), None);
 }
+
+/// The one look at the entry before it is used can be earlier than the kill of the process that used it.
+#[test]
+fn a_token_in_doubt_is_not_given_out_where_its_use_would_revoke_others() {
+    for auto_revoke in [true, false] {
+        let (home, store) = store();
+        let rotation = serde_json::from_value(serde_json::json!({"on_AT": true, "auto_revoke": auto_revoke})).unwrap();
+        let entry = StoredToken { rotation: Some(rotation), ..entry("one.one.one", true) };
+        store.lock(soon()).unwrap().put(&entry).unwrap();
+        assert!(store.acquire(&server(), soon()).is_ok());
+        leave(&next_file(&home), b"left");
+        let is_refused = |result: Result<Option<AcquiredToken<'_>>, StoreError>| matches!(result, Err(StoreError::Dangerous { server }) if server == SERVER);
+        assert_eq!(is_refused(store.acquire_to_ask(&server(), soon())), auto_revoke);
+        assert_eq!(is_refused(store.acquire(&server(), soon())), auto_revoke);
+    }
+}
