@@ -212,3 +212,33 @@ fn hosts_get_the_further_keys_but_none_that_was_retired_there() -> Result<()> {
     }
     Ok(())
 }
+
+const NODE_KEY: &str =
+    "    - ansible.builtin.include_tasks: ROLE/tasks/node_key.yml\n      when: inventory_hostname == 'n1'\n";
+
+/// With a broker, only what it has too is taken from a node: any other key may be the only copy.
+#[test]
+fn a_node_keeps_the_keys_that_its_broker_does_not_have() -> Result<()> {
+    let Some(program) = program::playbook() else { return skip(program::MISSING) };
+    let further = ["private.d/aaaaaaaa.key", "private.d/bbbbbbbb.key", "private.d/bbbbbbbb.retired"];
+    for (key_of_broker, further_of_broker, expected) in [
+        (Some("key"), &["private.d/aaaaaaaa.key"][..], &further[1..]),
+        (Some("another"), &[], &["cluster.key", further[0], further[1], further[2]]),
+        (None, &further[..2], &["cluster.key", further[2]]),
+    ] {
+        let hosts = Hosts::new()?;
+        let of_broker = key_of_broker.map(|key| ("n3", "cluster.key", key)).into_iter();
+        let of_broker = of_broker.chain(further_of_broker.iter().map(|name| ("n3", *name, "further")));
+        let of_node = [("n1", "cluster.key", "key")].into_iter().chain(further.map(|name| ("n1", name, "further")));
+        for (node, name, content) in of_broker.chain(of_node) {
+            let file = hosts.keys(node).join(name);
+            fs::create_dir_all(file.parent().unwrap_or(&file)).map_err(io("making a directory"))?;
+            fs::write(file, content).map_err(io("writing a key"))?;
+        }
+        let (succeeded, said) = hosts.play(program, (&["n3"], &[]), NODE_KEY, "100%", &[])?;
+        let candidates = ["cluster.key", further[0], further[1], further[2]];
+        let left: Vec<&str> = candidates.into_iter().filter(|name| hosts.keys("n1").join(name).exists()).collect();
+        assert!(succeeded && left == expected, "{left:?} instead of {expected:?}: {said}");
+    }
+    Ok(())
+}

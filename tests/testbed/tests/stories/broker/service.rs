@@ -89,13 +89,23 @@ fn a_job_gets_its_token_from_the_service() -> Result<()> {
         let started = || machine.sh(&format!("systemctl show --value -p ActiveEnterTimestampMonotonic {UNIT}"));
         let before = started()?.stdout;
         machine.sh("DEBIAN_FRONTEND=noninteractive dpkg --install /root/packages/mytokend_*.deb")?.ok()?;
-        assert_ne!(started()?.stdout, before, "an upgrade restarts the broker");
+        let upgraded = started()?.stdout;
+        assert_ne!(upgraded, before, "an upgrade restarts the broker");
         wait::until("the broker", Duration::from_secs(30), || {
             Ok((machine.sh(&format!("systemctl is-active {UNIT}"))?.stdout.trim() == "active").then_some(()))
         })?;
         run_a_job(site, machine)?;
         let log = machine.sh(&format!("journalctl -u {UNIT} --no-pager -o cat"))?.stdout;
         assert!(log.contains("unknown key \"audience_typo\"") && log.contains("1 nodes are enrolled"), "{log}");
+        // A removal that is given up: what comes after our part of the maintainer script fails.
+        machine
+            .sh("cp /var/lib/dpkg/info/mytokend.prerm /root && echo 'exit 1' >>/var/lib/dpkg/info/mytokend.prerm")?
+            .ok()?;
+        assert!(!machine.sh("DEBIAN_FRONTEND=noninteractive dpkg --force-depends --remove mytokend")?.success());
+        machine.sh("cp /root/mytokend.prerm /var/lib/dpkg/info/")?.ok()?;
+        assert_ne!(started()?.stdout, upgraded, "the removal stops the broker before it is given up");
+        assert_eq!(machine.sh(&format!("systemctl is-active {UNIT} mytokend"))?.stdout, "active\nactive\n");
+        run_a_job(site, machine)?;
         machine.sh(PURGE)?.ok()?;
         let left = "pgrep -ax mytokend; ls -d /var/lib/mytoken; systemctl --failed --no-legend";
         assert_eq!(machine.sh(left)?.stdout, "");
