@@ -13,13 +13,15 @@ use crate::askpass::responder::LoginTokenSource;
 use crate::command_line::CodeOptions;
 use crate::error::Error;
 use crate::login_token::LoginTokenRequest;
+use crate::login_token::by_account::of_mytoken;
+use crate::other_programs::TokenSource;
 use crate::output::{print_for_program, tell};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
 use crate::signals::watch_signals;
 use crate::ssh::arguments::Program;
 use crate::ssh::installed;
-use crate::ssh::wrapper::{resolve_destinations, stored_mytoken_source, token_request};
+use crate::ssh::wrapper::{resolve_destinations, token_request};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -43,10 +45,10 @@ pub fn run(options: &CodeOptions) -> Result<ExitCode, Error> {
     };
     let settings = HelperSettings::load()?;
     let request = token_request(&settings, &options.token, destination);
-    let request = LoginTokenRequest { code: true, ..request };
+    let request = LoginTokenRequest { code: true, source: TokenSource::Mytoken, ..request };
     // Between the server's answer and the output, Ctrl-C would lose the code, or the successor of a mytoken that rotates.
     let interrupted = watch_signals()?;
-    let mut source = stored_mytoken_source(&settings, &options.token, vec![request])?;
+    let mut source = of_mytoken(&settings, &options.token, vec![request])?;
     let code = source.token(0)?;
     let lifetime = source.code_lifetime();
     let host = &destination.account.host;

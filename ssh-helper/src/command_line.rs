@@ -206,27 +206,30 @@ pub struct AddOptions {
     /// What the host gets [default: as before]
     #[arg(long, value_name = "FORM")]
     pub send: Option<Sent>,
+    /// Account of oidc-agent that gives the host's access tokens, or the URL of its provider [default: as before]
+    #[arg(long, value_name = "ACCOUNT")]
+    pub oidc_agent: Option<String>,
     /// URL of the host's motley_cue [default: the HOST's port 443, then 8443]
-    #[arg(long, value_name = "URL", conflicts_with_all = ["audience", "scope", "send"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["audience", "scope", "send", "oidc_agent"])]
     pub info: Option<String>,
     /// URL of your OpenID provider, if the host takes tokens of several [default: that of your mytoken]
-    #[arg(long, value_name = "URL", conflicts_with_all = ["audience", "scope", "send"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["audience", "scope", "send", "oidc_agent"])]
     pub issuer: Option<String>,
     /// Take what the host says without a question
-    #[arg(long, conflicts_with_all = ["audience", "scope", "send"])]
+    #[arg(long, conflicts_with_all = ["audience", "scope", "send", "oidc_agent"])]
     pub yes: bool,
     /// URL of the mytoken server of your mytoken [default: the only server that you have a mytoken for]
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
     /// PEM file with the CA certificates to trust
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["audience", "scope", "send"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["audience", "scope", "send", "oidc_agent"])]
     pub ca: Option<PathBuf>,
 }
 
 /// Options of `hosts`.
 #[derive(Debug, Default, Args)]
 pub struct HostsOptions {
-    /// Print a JSON list: pattern, scope, audience, send and the file
+    /// Print a JSON list: pattern, scope, audience, send, where the token comes from, and the file
     #[arg(long)]
     pub json: bool,
     /// Remove this entry from hosts.toml

@@ -9,6 +9,7 @@ use mytoken::time_format::validity;
 use mytoken::token_store::StoredToken;
 use mytoken::urls::ServerUrl;
 use mytoken::{Clock, SystemClock};
+use mytoken_wire::shell_word;
 use serde::Serialize;
 
 use crate::askpass::directory::PrivateDirectory;
@@ -16,6 +17,8 @@ use crate::command_line::{DoctorOptions, LoginTokenOptions};
 use crate::error::Error;
 use crate::login_token::Form;
 use crate::mytoken_sources::{Chosen, MytokenSource};
+use crate::other_programs::TokenSource;
+use crate::other_programs::oidc_agent::OidcAgent;
 use crate::output::{print, print_for_program};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
@@ -85,7 +88,7 @@ pub fn run(options: &DoctorOptions) -> Result<ExitCode, Error> {
         Ok(settings) => {
             let seen = stored(&settings, &mut findings);
             if let Some(host) = &options.host {
-                findings.extend(host_findings(&settings, &seen, host));
+                host_findings(&settings, &seen, host, &mut findings);
             }
         }
         Err(error) => findings.push(Finding::error("config", &error)),
@@ -234,21 +237,59 @@ fn of_server(entry: &StoredToken, check: &ServerCheck, now: u64) -> Vec<Finding>
 }
 
 /// What ssh's configuration and the stored mytoken mean for a host.
-fn host_findings(settings: &HelperSettings, seen: &[Seen], host: &str) -> Vec<Finding> {
+fn host_findings(settings: &HelperSettings, seen: &[Seen], host: &str, findings: &mut Vec<Finding>) {
     let found = installed::find("ssh").and_then(|ssh| configuration(ssh.as_os_str(), &vec![host.into()]));
     let configuration = match found {
         Ok(Some(configuration)) => configuration,
         Ok(None) => {
             let text = format!("{} is not the name of one host", printable(host));
-            return vec![Finding::error("host", &Error::Usage(text))];
+            return findings.push(Finding::error("host", &Error::Usage(text)));
         }
-        Err(error) => return vec![Finding::error("host", &error)],
+        Err(error) => return findings.push(Finding::error("host", &error)),
     };
-    let mut findings = of_configuration(&configuration, host, &|name, file| has_key(name, file));
+    findings.extend(of_configuration(&configuration, host, &|name, file| has_key(name, file)));
     // Without a mytoken that would be used, there is a finding already.
     let seen = seen.iter().find(|seen| seen.is_used);
-    findings.extend(seen.and_then(|seen| token_for(settings, seen, &configuration)));
-    findings
+    match of_other_source(settings, &configuration) {
+        Some(finding) => {
+            // Other hosts need it.
+            let is_about_mytoken = |finding: &&mut Finding| finding.part == "mytoken" && finding.level == Level::Error;
+            findings.iter_mut().filter(is_about_mytoken).for_each(|finding| finding.level = Level::Warning);
+            findings.push(finding);
+        }
+        None => findings.extend(seen.and_then(|seen| token_for(settings, seen, &configuration))),
+    }
+}
+
+/// Which token the host would get, if its entry names another source than the user's mytoken. No token is made.
+fn of_other_source(settings: &HelperSettings, ssh: &Configuration) -> Option<Finding> {
+    let destination = ssh.destination()?;
+    let request = token_request(settings, &LoginTokenOptions::default(), &destination);
+    let who = format!("{}@{}", printable(&destination.account.user), printable(&destination.account.host));
+    if let Err(error) = request.check_source() {
+        return Some(Finding::error("host", &error));
+    }
+    match &request.source {
+        TokenSource::Mytoken => None,
+        TokenSource::Command(words) => {
+            let program = words.first().map(|program| printable(program)).unwrap_or_default();
+            Some(Finding::ok("host", format!("{who} gets what {program} prints")))
+        }
+        TokenSource::OidcAgent(account) => {
+            let shown = printable(account);
+            Some(match OidcAgent::find().and_then(|agent| agent.accounts()) {
+                Err(error) => Finding::error("host", &error),
+                Ok(loaded) if account.contains("://") || loaded.contains(account) => {
+                    let audience = printable(&request.audience);
+                    Finding::ok("host", format!("{who} gets an access token of oidc-agent's {shown} for {audience}"))
+                }
+                Ok(_) => {
+                    let text = format!("{who} gets a token of oidc-agent's account {shown}, which is not loaded");
+                    Finding::ok("host", text).warning().with_fix(format!("oidc-add {}", shell_word(account)))
+                }
+            })
+        }
+    }
 }
 
 /// What ssh's configuration means for a login. `has_key`: whether a file has a key of this name.

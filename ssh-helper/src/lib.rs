@@ -18,6 +18,7 @@ mod login;
 mod login_token;
 mod logout;
 mod mytoken_sources;
+mod other_programs;
 mod output;
 mod printable;
 mod privacy;
@@ -30,6 +31,7 @@ mod signals;
 mod ssh;
 mod stand_in;
 mod status;
+mod unix_socket;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -5,6 +5,7 @@
 //! server, whose limit counts all requests of a host together, and never sees a mytoken. A session that is to have a mytoken,
 //! and a host that has to choose, get a transfer code for a sub-token. That has only the rights that the login needs.
 
+pub mod by_account;
 mod sub_token;
 
 use std::path::Path;
@@ -23,6 +24,7 @@ use self::sub_token::CreatedSubToken;
 use crate::askpass::responder::LoginTokenSource;
 use crate::error::Error;
 use crate::mytoken_sources::{MytokenSource, UsedMytoken};
+use crate::other_programs::TokenSource;
 use crate::printable::printable;
 use crate::scope_and_audience::only_choice;
 
@@ -48,6 +50,8 @@ pub struct LoginTokenRequest {
     pub code: bool,
     /// Why nobody can tell whether the host that asks is the one that this is for.
     pub ambiguous: Option<String>,
+    /// Where it comes from.
+    pub source: TokenSource,
 }
 
 /// How the host gets its token.
@@ -60,6 +64,24 @@ pub enum Form {
 }
 
 impl LoginTokenRequest {
+    /// Fails if a program cannot make this token. For the user's mytoken, [`Self::form`] tells it.
+    pub fn check_source(&self) -> Result<(), Error> {
+        let host = printable(&self.host);
+        match &self.source {
+            TokenSource::OidcAgent(_) if self.delegate.is_some() || self.code => Err(Error::Usage(format!(
+                "{host} gets access tokens of oidc-agent, and only a mytoken can be delegated; for one of yours add --server URL"
+            ))),
+            // The provider would choose, and the host could use the token elsewhere.
+            TokenSource::OidcAgent(_) if self.audience.split_ascii_whitespace().count() != 1 => {
+                Err(Error::Usage(format!(
+                    "tokens of oidc-agent need one audience that is named for {host}: --audience URL, or for each login: \
+                 mytoken-ssh add HOST --audience URL"
+                )))
+            }
+            TokenSource::Mytoken | TokenSource::OidcAgent(_) | TokenSource::Command(_) => Ok(()),
+        }
+    }
+
     /// How the host gets the token at time `now`. Fails if the stored mytoken cannot make it.
     pub fn form(&self, stored: &StoredToken, now: u64) -> Result<Form, Error> {
         if let Some(why) = &self.ambiguous {
@@ -153,7 +175,9 @@ impl StoredMytokenSource {
             return Err(Error::Expired { server: self.server.to_string() });
         }
         // A login without a prompt needs no token: which host asks matters only then.
-        let mut clear = self.requests.iter().filter(|request| request.ambiguous.is_none());
+        let is_clear =
+            |request: &&LoginTokenRequest| request.ambiguous.is_none() && request.source == TokenSource::Mytoken;
+        let mut clear = self.requests.iter().filter(is_clear);
         clear.try_for_each(|request| request.form(&entry, now).map(drop))
     }
 
@@ -289,33 +313,6 @@ impl LoginTokenSource for TokenFromFile {
     }
 }
 
-/// A source that is made when a host asks: a login by key needs no mytoken.
-pub struct WhenAsked<M> {
-    make: M,
-    made: Option<StoredMytokenSource>,
-}
-
-impl<M: FnMut() -> Result<StoredMytokenSource, Error> + Send> WhenAsked<M> {
-    /// `make` is called until it succeeds.
-    pub fn new(make: M) -> Self {
-        Self { make, made: None }
-    }
-}
-
-impl<M: FnMut() -> Result<StoredMytokenSource, Error> + Send> LoginTokenSource for WhenAsked<M> {
-    fn token(&mut self, account: usize) -> Result<Secret, Error> {
-        let source = match self.made.take() {
-            Some(made) => made,
-            None => (self.make)()?,
-        };
-        self.made.insert(source).token(account)
-    }
-
-    fn revoke(&mut self) -> Vec<String> {
-        self.made.as_mut().map(LoginTokenSource::revoke).unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -330,6 +327,7 @@ mod tests {
             delegate: delegate.map(Duration::from_secs),
             code: false,
             ambiguous: None,
+            source: TokenSource::Mytoken,
         }
     }
 

@@ -16,6 +16,7 @@ use crate::describe;
 use crate::error::Error;
 use crate::mytoken_sources::session::{self, Found, Usual};
 use crate::mytoken_sources::{MytokenSource, unusable};
+use crate::other_programs::oidc_agent::OidcAgent;
 use crate::output::{print, print_for_program, tell};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
@@ -140,8 +141,25 @@ pub fn run(options: &StatusOptions) -> Result<ExitCode, Error> {
     } else {
         print(&entries.iter().map(|entry| describe_entry(entry, now)).collect::<String>());
     }
+    if let Some(agent) = OidcAgent::named().filter(|_| !options.json) {
+        show_accounts(&agent);
+    }
     let usable = entries.iter().any(|entry| entry.is_usable(now));
     Ok(if usable { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// What the session's oidc-agent has. It is no mytoken, so the list of `--json` is without it.
+fn show_accounts(agent: &OidcAgent) {
+    match agent.accounts() {
+        Err(error) => tell(&format!("mytoken-ssh: {error}")),
+        Ok(accounts) if accounts.is_empty() => print("oidc-agent has no account loaded\n"),
+        Ok(accounts) => {
+            let accounts = accounts.iter().map(|account| printable(account)).collect::<Vec<_>>().join(", ");
+            print(&format!(
+                "oidc-agent has {accounts}; hosts get its tokens by: mytoken-ssh add HOST --oidc-agent ACCOUNT\n"
+            ));
+        }
+    }
 }
 
 fn describe_entry(Seen { entry, check, lent }: &Seen, now: u64) -> String {

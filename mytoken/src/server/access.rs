@@ -12,7 +12,7 @@ use crate::token::{self, Jwt, Presented};
 use crate::{Deadline, Error, Secret, capabilities};
 
 /// Scopes that the server (MT-11) or the provider adds. Resource servers ignore them, so they do not make a token broader.
-pub(super) const HARMLESS_SCOPES: [&str; 2] = ["openid", "offline_access"];
+pub const HARMLESS_SCOPES: [&str; 2] = ["openid", "offline_access"];
 
 /// A request for an access token.
 #[derive(Debug, Clone, Copy)]

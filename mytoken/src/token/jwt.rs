@@ -27,6 +27,10 @@ pub struct Jwt {
     pub unverified_exp: Option<u64>,
     /// Claim `iat` in Unix seconds.
     pub unverified_iat: Option<u64>,
+    /// Claim `aud`: a text, or a list.
+    pub unverified_audience: Vec<String>,
+    /// Claim `scope`: a text with blanks, or a list.
+    pub unverified_scope: Vec<String>,
 }
 
 impl Jwt {
@@ -71,8 +75,17 @@ pub(super) fn parse(text: &str) -> Parsed {
         unverified_issuer: payload.get("iss").and_then(Value::as_str).map(str::to_owned),
         unverified_exp: payload.get("exp").and_then(Value::as_u64),
         unverified_iat: payload.get("iat").and_then(Value::as_u64),
+        unverified_audience: texts(&payload, "aud").map(str::to_owned).collect(),
+        unverified_scope: texts(&payload, "scope").flat_map(str::split_ascii_whitespace).map(str::to_owned).collect(),
     };
     Parsed::Good { jwt, payload, signature_fits }
+}
+
+/// A claim that is a text, or a list of texts.
+fn texts<'a>(payload: &'a Map<String, Value>, name: &str) -> impl Iterator<Item = &'a str> {
+    let value = payload.get(name);
+    let list = value.and_then(Value::as_array).into_iter().flatten();
+    value.and_then(Value::as_str).into_iter().chain(list.filter_map(Value::as_str))
 }
 
 fn decode(part: &str) -> Option<Map<String, Value>> {

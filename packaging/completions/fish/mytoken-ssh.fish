@@ -91,6 +91,7 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l audience
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l scope -d 'Scopes of the host\'s tokens (repeat the option, or separate them by blanks) [default: as before]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l send -d 'What the host gets [default: as before]' -r -f -a "access_token\t'An access token if the host\'s audience is known, and a transfer code otherwise or with `--delegate`'
 transfer_code\t'A transfer code at each login'"
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l oidc-agent -d 'Account of oidc-agent that gives the host\'s access tokens, or the URL of its provider [default: as before]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l info -d 'URL of the host\'s motley_cue [default: the HOST\'s port 443, then 8443]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l issuer -d 'URL of your OpenID provider, if the host takes tokens of several [default: that of your mytoken]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l server -d 'URL of the mytoken server of your mytoken [default: the only server that you have a mytoken for]' -r
@@ -98,7 +99,7 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l ca -d 'P
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -l yes -d 'Take what the host says without a question'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand add" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand hosts" -l remove -d 'Remove this entry from hosts.toml' -r
-complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand hosts" -l json -d 'Print a JSON list: pattern, scope, audience, send and the file'
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand hosts" -l json -d 'Print a JSON list: pattern, scope, audience, send, where the token comes from, and the file'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand hosts" -s h -l help -d 'Print help'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand env" -l shell -d 'Your shell [default: that of $SHELL]' -r -f -a "sh\t'sh, bash, zsh and the like'
 fish\t'fish'

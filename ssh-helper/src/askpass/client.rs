@@ -16,9 +16,9 @@ use super::message::{
     ASKPASS_NAME, AUTHENTICATED_FLAG, AskpassEvent, AskpassRequest, AskpassResponse, NONCE_VARIABLE, PreviousAskpass,
     SOCKET_VARIABLE, receive, send,
 };
-use super::socket;
 use super::terminal::{self, PromptKind, TerminalReply};
 use crate::error::Error;
+use crate::unix_socket;
 
 /// How long the askpass waits for the wrapper. The wrapper takes less time to get a token.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(90);
@@ -51,8 +51,8 @@ fn ask_wrapper(event: AskpassEvent) -> Result<AskpassResponse, Error> {
     let action = "the askpass socket";
     let path = std::env::var_os(SOCKET_VARIABLE).ok_or(Error::NotStartedBySsh)?;
     let nonce = Secret::new(std::env::var(NONCE_VARIABLE).unwrap_or_default());
-    let stream = socket::connect(Path::new(&path)).map_err(Error::system(action))?;
-    if !socket::is_same_user(&stream) {
+    let stream = unix_socket::connect(Path::new(&path)).map_err(Error::system(action))?;
+    if !unix_socket::is_same_user(&stream) {
         return Err(Error::System { action: action.into(), reason: "it belongs to another user".into() });
     }
     stream.set_read_timeout(Some(RESPONSE_TIMEOUT)).map_err(Error::system(action))?;

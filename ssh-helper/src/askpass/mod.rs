@@ -12,5 +12,4 @@ pub mod message;
 pub mod prompt;
 pub mod responder;
 pub mod server;
-mod socket;
 pub mod terminal;

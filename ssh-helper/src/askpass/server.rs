@@ -14,8 +14,8 @@ use std::time::Duration;
 use super::directory::{PrivateDirectory, SOCKET_NAME};
 use super::message::{ASKPASS_NAME, AskpassRequest, AskpassResponse, receive, send};
 use super::responder::Responder;
-use super::socket;
 use crate::error::Error;
+use crate::unix_socket;
 
 /// How long the server waits for a request. The askpass sends it at once.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ impl AskpassServer {
         let server = Self { responder: Arc::new(Mutex::new(responder)), directory };
         let action = || format!("cannot create the askpass socket in {}", server.directory.path().display());
         symlink(executable, server.program()).map_err(Error::system(action()))?;
-        let listener = socket::bind(&server.socket()).map_err(Error::system(action()))?;
+        let listener = unix_socket::bind(&server.socket()).map_err(Error::system(action()))?;
         std::fs::set_permissions(server.socket(), Permissions::from_mode(0o600)).map_err(Error::system(action()))?;
         let responder = Arc::clone(&server.responder);
         std::thread::spawn(move || {
@@ -92,7 +92,7 @@ fn installed(executable: PathBuf) -> PathBuf {
 fn serve(stream: &UnixStream, responder: &Mutex<Responder>) -> Result<(), Error> {
     stream.set_read_timeout(Some(REQUEST_TIMEOUT)).map_err(Error::system("the askpass socket"))?;
     stream.set_write_timeout(Some(REQUEST_TIMEOUT)).map_err(Error::system("the askpass socket"))?;
-    let response = if socket::is_same_user(stream) {
+    let response = if unix_socket::is_same_user(stream) {
         let request: AskpassRequest = receive(stream)?;
         responder.lock().unwrap_or_else(PoisonError::into_inner).respond(&request)
     } else {

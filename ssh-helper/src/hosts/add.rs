@@ -16,6 +16,7 @@ use crate::command_line::{AddOptions, LoginTokenOptions};
 use crate::error::Error;
 use crate::login_token::Form;
 use crate::mytoken_sources::Chosen;
+use crate::other_programs::TokenSource;
 use crate::output::{print_line, tell};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
@@ -26,7 +27,10 @@ use crate::ssh::wrapper::token_request;
 /// Adds a host, with the token that is named, or the one that the host asks for.
 pub fn run(options: &AddOptions) -> Result<ExitCode, Error> {
     let settings = HelperSettings::load()?;
-    let is_named = options.audience.is_some() || !options.scope.is_empty() || options.send.is_some();
+    let is_named = options.audience.is_some()
+        || !options.scope.is_empty()
+        || options.send.is_some()
+        || options.oidc_agent.is_some();
     let destination = if is_pattern(&options.host)? { None } else { Some(destination(&options.host)?) };
     // As the user writes it: hosts with one HostName, behind different ports or jump hosts, are not one host.
     let pattern = destination.as_ref().map_or(&options.host, |destination| &destination.host_argument);
@@ -117,12 +121,15 @@ fn named(options: &AddOptions, pattern: &str, before: Option<&HostRule>) -> Resu
         return Err(Error::Usage(format!("\"{}\" is no scope or audience", printable(wrong))));
     }
     let old = |value: fn(&HostRule) -> Option<String>| before.and_then(value);
-    Ok(HostRule {
+    let rule = HostRule {
         pattern: pattern.to_owned(),
         scope: scope.or_else(|| old(|rule| rule.scope.clone())),
         audience: options.audience.clone().or_else(|| old(|rule| rule.audience.clone())),
         send: options.send.or_else(|| before.and_then(|rule| rule.send)),
-    })
+        oidc_agent: options.oidc_agent.clone().or_else(|| old(|rule| rule.oidc_agent.clone())),
+        command: before.and_then(|rule| rule.command.clone()).filter(|_| options.oidc_agent.is_none()),
+    };
+    rule.check().map(|()| rule)
 }
 
 /// Where the host's motley_cue is asked.
@@ -178,7 +185,10 @@ fn roots(
 fn offered(offer: &Offer, pattern: &str) -> Result<HostRule, Error> {
     let scope = Some(offer.scope.clone()).filter(|scope| !scope.is_empty());
     match offer.audience.as_slice() {
-        [only] => Ok(HostRule { pattern: pattern.to_owned(), scope, audience: Some(only.clone()), send: None }),
+        [only] => {
+            let pattern = pattern.to_owned();
+            Ok(HostRule { pattern, scope, audience: Some(only.clone()), ..HostRule::default() })
+        }
         // Its tokens would be for whatever the mytoken is for.
         [] => {
             let with_scope = scope.map(|scope| format!(" --scope {}", shell_word(&scope))).unwrap_or_default();
@@ -252,8 +262,15 @@ pub(super) fn describe_rule(rule: &HostRule) -> String {
         Sent::TransferCode => "a transfer code at each login".to_owned(),
         Sent::AccessToken => "an access token".to_owned(),
     });
-    let parts: Vec<String> = [audience, scope, send].into_iter().flatten().collect();
-    if parts.is_empty() { "audience and scope of your mytoken".into() } else { parts.join(", ") }
+    let (source, nothing_named) = match rule.source() {
+        TokenSource::Mytoken => (None, "audience and scope of your mytoken".to_owned()),
+        TokenSource::OidcAgent(account) => {
+            (Some(format!("from oidc-agent's account {}", printable(&account))), String::new())
+        }
+        TokenSource::Command(command) => (Some(format!("printed by {}", printable(&command.join(" ")))), String::new()),
+    };
+    let parts: Vec<String> = [audience, scope, send, source].into_iter().flatten().collect();
+    if parts.is_empty() { nothing_named } else { parts.join(", ") }
 }
 
 /// What counted before, and whose rule that was.
@@ -280,6 +297,10 @@ fn warnings(
             describe_rule(other)
         )];
     }
+    let request = token_request(settings, &LoginTokenOptions::default(), destination);
+    if request.source != TokenSource::Mytoken {
+        return request.check_source().err().map(|error| error.to_string()).into_iter().collect();
+    }
     let stored = match stored {
         Err(error) => return vec![error.to_string()],
         Ok(None) => {
@@ -293,7 +314,7 @@ fn warnings(
         }
         Ok(Some(stored)) => stored,
     };
-    match token_request(settings, &LoginTokenOptions::default(), destination).form(stored, now) {
+    match request.form(stored, now) {
         Ok(Form::Code) if rule.send != Some(Sent::TransferCode) => vec![
             "your mytoken leaves its audience or scope open, so the host gets a transfer code, which only pam_mytoken \
              understands"
@@ -362,6 +383,20 @@ mod tests {
         assert_eq!(found, HostRule { pattern: "h".into(), send: Some(Sent::TransferCode), ..wide.clone() });
         let found = named(&options(Some("https://b"), &[]), "h", Some(&wide)).unwrap();
         assert_eq!(found, HostRule { pattern: "h".into(), audience: Some("https://b".into()), ..wide });
+    }
+
+    #[test]
+    fn oidc_agent_takes_the_place_of_a_command_and_a_command_stays() {
+        let words = Some(vec!["pass".to_owned()]);
+        let before = HostRule { command: words.clone(), ..rule("*.x", "https://a") };
+        let found = named(&options(Some("https://b"), &[]), "h", Some(&before)).unwrap();
+        assert_eq!(found, HostRule { command: words, ..rule("h", "https://b") });
+        assert!(describe_rule(&found).ends_with(", printed by pass"));
+        let agent = AddOptions { oidc_agent: Some("cluster".into()), ..options(None, &[]) };
+        let found = named(&agent, "h", Some(&before)).unwrap();
+        assert_eq!(found, HostRule { oidc_agent: Some("cluster".into()), ..rule("h", "https://a") });
+        let code = HostRule { send: Some(Sent::TransferCode), ..rule("h", "https://a") };
+        assert!(named(&agent, "h", Some(&code)).is_err(), "oidc-agent makes no code");
     }
 
     #[test]

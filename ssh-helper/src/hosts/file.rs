@@ -10,7 +10,7 @@ use std::time::Duration;
 use mytoken::Deadline;
 use mytoken::private_files::{Lock, lock};
 use nix::errno::Errno;
-use toml_edit::{ArrayOfTables, Decor, DocumentMut, Item, RawString, Table, value};
+use toml_edit::{Array, ArrayOfTables, Decor, DocumentMut, Item, RawString, Table, value};
 
 use super::HostRule;
 use crate::error::Error;
@@ -74,9 +74,16 @@ impl HostsFile {
             ("audience", rule.audience.as_ref()),
             ("scope", rule.scope.as_ref()),
             ("send", send.as_ref()),
+            ("oidc_agent", rule.oidc_agent.as_ref()),
         ];
         for (key, text) in keys {
             set(table, key, text.map(String::as_str));
+        }
+        match &rule.command {
+            // It is the user's own: nothing else writes it.
+            Some(_) if table.contains_key("command") => {}
+            Some(command) => drop(table.insert("command", value(command.iter().collect::<Array>()))),
+            None => drop(table.remove("command")),
         }
         if found.is_none() {
             self.document.set_trailing("");
@@ -184,6 +191,26 @@ mod tests {
         let mut file = HostsFile::open(directory).unwrap();
         file.put(rule).unwrap();
         file.save().unwrap();
+    }
+
+    #[test]
+    fn the_source_of_a_token_is_written_and_what_the_user_wrote_of_a_command_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let words = |words: &[&str]| Some(words.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let read = || HostRules::load(Vec::new(), home.path()).unwrap().added;
+        let command = HostRule { command: words(&["pass", "show", "a \"b\""]), ..rule("tb", "https://a") };
+        put(home.path(), &command);
+        assert_eq!(read(), std::slice::from_ref(&command));
+        let path = home.path().join(NAME);
+        let text = std::fs::read_to_string(&path).unwrap().replace("[\"pass\", ", "[ # mine\n  \"pass\", ");
+        std::fs::write(&path, text).unwrap();
+        let changed = HostRule { audience: Some("https://b".into()), ..command };
+        put(home.path(), &changed);
+        assert_eq!(read(), [changed]);
+        assert!(std::fs::read_to_string(&path).unwrap().contains("# mine"));
+        let agent = HostRule { oidc_agent: Some("https://op".into()), ..rule("tb", "https://a") };
+        put(home.path(), &agent);
+        assert_eq!(read(), [agent]);
     }
 
     #[test]

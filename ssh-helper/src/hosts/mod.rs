@@ -14,10 +14,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::other_programs::TokenSource;
+use crate::printable::printable;
 use crate::settings::read_own;
 
 /// `[[host]]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostRule {
     /// The host as the user wrote it, or as ssh resolved it. `*` and `?` as in `ssh_config`.
@@ -28,6 +30,10 @@ pub struct HostRule {
     pub audience: Option<String>,
     /// What the host gets.
     pub send: Option<Sent>,
+    /// The account of oidc-agent that gives its access tokens, by name or by the URL of its provider.
+    pub oidc_agent: Option<String>,
+    /// The program that prints its tokens, with arguments.
+    pub command: Option<Vec<String>>,
 }
 
 /// `send` of `[[host]]`
@@ -45,6 +51,29 @@ impl HostRule {
     /// Whether it stands for several hosts.
     fn is_pattern(&self) -> bool {
         self.pattern.contains(['*', '?'])
+    }
+
+    /// Where its tokens come from.
+    pub fn source(&self) -> TokenSource {
+        match (&self.oidc_agent, &self.command) {
+            (Some(account), _) => TokenSource::OidcAgent(account.clone()),
+            (None, Some(command)) => TokenSource::Command(command.clone()),
+            (None, None) => TokenSource::Mytoken,
+        }
+    }
+
+    /// What cannot be meant.
+    fn check(&self) -> Result<(), Error> {
+        let wrong = match (&self.oidc_agent, &self.command, self.send) {
+            (Some(_), Some(_), _) => "oidc_agent and command: one of them makes the token",
+            (Some(_), None, Some(Sent::TransferCode)) => {
+                "oidc_agent gives access tokens, and send wants a transfer code"
+            }
+            (None, Some(command), _) if command.is_empty() => "command = [] names no program",
+            (Some(account), None, _) if account.is_empty() => "oidc_agent = \"\" names no account",
+            _ => return Ok(()),
+        };
+        Err(Error::Usage(format!("[[host]] {}: {wrong}", printable(&self.pattern))))
     }
 
     /// Whether hosts get the same by it.
@@ -85,6 +114,7 @@ impl HostRules {
     /// Those of config.toml, and those of the hosts.toml in `directory`, if there is one.
     pub fn load(configured: Vec<HostRule>, directory: &Path) -> Result<Self, Error> {
         let added: Added = read_own(directory, "hosts")?;
+        configured.iter().chain(&added.hosts).try_for_each(HostRule::check)?;
         Ok(Self { configured, added: added.hosts })
     }
 
@@ -148,7 +178,7 @@ mod tests {
 
     pub(super) fn rule(pattern: &str, audience: &str) -> HostRule {
         let audience = Some(audience.to_owned()).filter(|audience| !audience.is_empty());
-        HostRule { pattern: pattern.into(), scope: None, audience, send: None }
+        HostRule { pattern: pattern.into(), audience, ..HostRule::default() }
     }
 
     #[test]
@@ -166,6 +196,32 @@ mod tests {
         for (pattern, name, expected) in table {
             assert_eq!(matches_pattern(pattern, name), expected, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn one_source_makes_the_token_and_it_can_make_what_is_sent() {
+        let account = || Some("cluster".to_owned());
+        let command = |words: &[&str]| Some(words.iter().map(ToString::to_string).collect());
+        for (oidc_agent, command, send, expected) in [
+            (None, None, Some(Sent::TransferCode), Ok(TokenSource::Mytoken)),
+            (account(), None, Some(Sent::AccessToken), Ok(TokenSource::OidcAgent("cluster".into()))),
+            (None, command(&["p", "a"]), None, Ok(TokenSource::Command(vec!["p".into(), "a".into()]))),
+            (account(), command(&["p"]), None, Err("one of them makes the token")),
+            (account(), None, Some(Sent::TransferCode), Err("send wants a transfer code")),
+            (None, command(&[]), None, Err("names no program")),
+            (Some(String::new()), None, None, Err("names no account")),
+        ] {
+            let rule = HostRule { oidc_agent, command, send, ..rule("tb", "https://a") };
+            let found = rule.check().map(|()| rule.source()).map_err(|error| error.to_string());
+            match expected {
+                Ok(source) => assert_eq!(found, Ok(source)),
+                Err(told) => assert!(found.clone().is_err_and(|error| error.contains(told)), "{found:?}"),
+            }
+        }
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("hosts.toml"), "[[host]]\npattern = \"tb\"\ncommand = []\n").unwrap();
+        let error = HostRules::load(Vec::new(), directory.path()).unwrap_err().to_string();
+        assert_eq!(error, "[[host]] tb: command = [] names no program");
     }
 
     #[test]

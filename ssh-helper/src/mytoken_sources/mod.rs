@@ -79,6 +79,16 @@ impl Chosen {
         }
     }
 
+    /// The mytoken that a program has printed; `place`: its name. `option`: `--server`.
+    pub fn printed(
+        settings: &HelperSettings,
+        option: Option<&str>,
+        mytoken: &Secret,
+        place: &str,
+    ) -> Result<Self, Error> {
+        session::of_text(settings, option, mytoken, place).map(|found| Self::lent(found, ""))
+    }
+
     fn lent(lent: Found, why: &str) -> Self {
         Self {
             told: Some(format!("with the mytoken \"{}\" of {}{why}", printable(&lent.entry.name), lent.place)),

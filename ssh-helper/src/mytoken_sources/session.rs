@@ -66,8 +66,15 @@ fn find(
     } else {
         return Ok(None);
     };
-    let place = printable(&place);
-    let entry = entry(&text, &place)?;
+    of_text(settings, option, &text, &printable(&place)).map(Some)
+}
+
+/// A mytoken that is kept elsewhere, at `place`.
+///
+/// # Errors
+/// As [`mytoken`].
+pub fn of_text(settings: &HelperSettings, option: Option<&str>, text: &Secret, place: &str) -> Result<Found, Error> {
+    let entry = entry(text, place)?;
     let named = option.map(|_| settings.server(option)).transpose()?;
     if let Some(named) = named.as_ref().filter(|named| **named != entry.server) {
         return Err(Error::Usage(format!("the mytoken of {place} is one of {}, not of {named}", entry.server)));
@@ -78,7 +85,7 @@ fn find(
             entry.server
         )));
     }
-    Ok(Some(Found { entry, place }))
+    Ok(Found { entry, place: place.to_owned() })
 }
 
 /// Where the official command line looks.

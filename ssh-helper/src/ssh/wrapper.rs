@@ -25,8 +25,9 @@ use crate::askpass::server::{AskpassServer, own_executable};
 use crate::command_line::{LoginTokenOptions, WrapperOptions};
 use crate::error::Error;
 use crate::hosts::{HostRule, Sent};
-use crate::login_token::{LoginTokenRequest, StoredMytokenSource, TokenFromFile, WhenAsked};
-use crate::mytoken_sources::Chosen;
+use crate::login_token::by_account::ByAccount;
+use crate::login_token::{LoginTokenRequest, TokenFromFile};
+use crate::other_programs::TokenSource;
 use crate::output::tell;
 use crate::printable::printable;
 use crate::settings::HelperSettings;
@@ -232,11 +233,11 @@ fn token_source(
         }
         return Ok(Box::new(TokenFromFile(read_token(file)?)));
     }
-    if manner.when_asked {
-        let (settings, options) = (settings.clone(), wrapper.token.clone());
-        return Ok(Box::new(WhenAsked::new(move || stored_mytoken_source(&settings, &options, requests.clone()))));
+    let mut source = ByAccount::new(settings.clone(), wrapper.token.clone(), requests);
+    if !manner.when_asked {
+        source.check()?;
     }
-    Ok(Box::new(stored_mytoken_source(settings, &wrapper.token, requests)?))
+    Ok(Box::new(source))
 }
 
 /// Leaves one destination for each account, and its request. ssh shows only the account in its prompts (SSH-17): where hosts with one name
@@ -270,20 +271,6 @@ fn distinct(
     requests
 }
 
-/// Makes these tokens from the stored mytoken, which can make them.
-pub fn stored_mytoken_source(
-    settings: &HelperSettings,
-    options: &LoginTokenOptions,
-    requests: Vec<LoginTokenRequest>,
-) -> Result<StoredMytokenSource, Error> {
-    let Chosen { mytokens, server, .. } = Chosen::new(settings, options.server.as_deref())?.tell();
-    let http = settings.http(options.ca.as_deref());
-    let ca_configured = options.ca.is_some() || settings.user.ca_file.is_some();
-    let mut source = StoredMytokenSource::new(mytokens, server, http, ca_configured, requests);
-    source.check()?;
-    Ok(source)
-}
-
 /// The token for a host.
 pub fn token_request(
     settings: &HelperSettings,
@@ -306,6 +293,8 @@ pub fn token_request(
         delegate: options.delegate.map(Into::into),
         code: rule.and_then(|rule| rule.send) == Some(Sent::TransferCode),
         ambiguous: None,
+        // A server is one of mytokens.
+        source: rule.filter(|_| options.server.is_none()).map_or(TokenSource::Mytoken, HostRule::source),
     }
 }
 
@@ -373,6 +362,7 @@ mod tests {
                 delegate: None,
                 code: false,
                 ambiguous: None,
+                source: TokenSource::Mytoken,
             }
         };
         let both = [destination("login1", "cluster"), destination("login2", "cluster")];

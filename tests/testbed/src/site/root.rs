@@ -69,6 +69,7 @@ const SSH_CLIENTS_PACKAGES: &[&str] = &[
     "rsync",
     "putty-tools",
     "sshpass",
+    "oidc-agent-cli",
     "python3-asyncssh",
     "python3-paramiko",
     "libssh-dev",

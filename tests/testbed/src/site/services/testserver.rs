@@ -21,6 +21,13 @@ pub const NAME: &str = "testserver";
 /// The provider's keys there.
 const KEYS: &str = "/var/lib/testserver/provider-keys.json";
 
+/// Further settings.
+const SETTINGS: &str = "/var/lib/testserver/settings.json";
+
+/// A program on the user's machine, as oidc-agent.
+const CLIENTS: &str =
+    r#"{"clients": [{"id": "native", "secret": "native", "redirect_uris": ["http://localhost:4242"]}]}"#;
+
 pub(crate) fn start(site: &Site) -> Result<()> {
     // Making an RSA key takes a second of a processor, and no two sites need different ones.
     if let Ok(keys) = fs::read_to_string(paths::provider_keys()) {
@@ -30,10 +37,12 @@ pub(crate) fn start(site: &Site) -> Result<()> {
     let address = site.network().address();
     let (mytoken, provider, resource) =
         (format!("{address}:8443"), format!("{address}:8444"), format!("{address}:8445"));
+    let write = format!("mkdir -p {FOLDER} && chmod 755 {FOLDER} && cat >{SETTINGS}");
+    site.script("root", &write).stdin(CLIENTS).run()?.ok()?;
     let limit = site.options().request_limit;
     #[rustfmt::skip]
     let mut argv = vec![
-        TESTSERVER_INSIDE, "serve", "--dir", FOLDER,
+        TESTSERVER_INSIDE, "serve", "--dir", FOLDER, "--config", SETTINGS,
         "--mytoken-addr", &mytoken, "--mytoken-url", MYTOKEN_SERVER,
         "--provider-addr", &provider, "--provider-url", PROVIDER,
         "--resource-addr", &resource, "--resource-url", RESOURCE_SERVER, "--resource-audience", AUDIENCE,
