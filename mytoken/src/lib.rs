@@ -14,6 +14,7 @@ mod input_error;
 pub mod long_wait;
 pub mod private_files;
 mod process;
+pub mod qr_code;
 pub mod random;
 pub mod restrictions;
 pub mod server;

@@ -45,6 +45,9 @@ pub fn run(options: &CodeOptions) -> Result<ExitCode, Error> {
     };
     let settings = HelperSettings::load()?;
     let request = token_request(&settings, &options.token, destination);
+    if request.source != TokenSource::Mytoken {
+        tell("mytoken-ssh: the code is of your mytoken: what the host's entry names as its source gives none here");
+    }
     let request = LoginTokenRequest { code: true, source: TokenSource::Mytoken, ..request };
     // Between the server's answer and the output, Ctrl-C would lose the code, or the successor of a mytoken that rotates.
     let interrupted = watch_signals()?;

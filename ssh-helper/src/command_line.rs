@@ -111,6 +111,9 @@ pub struct LoginOptions {
     /// Lifetime of the mytoken [default: 30d]
     #[arg(long, value_name = "DURATION")]
     pub lifetime: Option<Duration>,
+    /// Open no browser: show the link only
+    #[arg(long)]
+    pub no_browser: bool,
     /// PEM file with the CA certificates to trust
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,

@@ -15,10 +15,11 @@ use serde::Serialize;
 use crate::askpass::directory::PrivateDirectory;
 use crate::command_line::{DoctorOptions, LoginTokenOptions};
 use crate::error::Error;
-use crate::login_token::Form;
+use crate::login_token::by_account::account_instead;
+use crate::login_token::{Form, LoginTokenRequest};
 use crate::mytoken_sources::{Chosen, MytokenSource};
-use crate::other_programs::TokenSource;
 use crate::other_programs::oidc_agent::OidcAgent;
+use crate::other_programs::{TokenSource, command};
 use crate::output::{print, print_for_program};
 use crate::printable::printable;
 use crate::settings::HelperSettings;
@@ -250,7 +251,7 @@ fn host_findings(settings: &HelperSettings, seen: &[Seen], host: &str, findings:
     findings.extend(of_configuration(&configuration, host, &|name, file| has_key(name, file)));
     // Without a mytoken that would be used, there is a finding already.
     let seen = seen.iter().find(|seen| seen.is_used);
-    match of_other_source(settings, &configuration) {
+    match of_other_source(settings, seen.is_some(), &configuration) {
         Some(finding) => {
             // Other hosts need it.
             let is_about_mytoken = |finding: &&mut Finding| finding.part == "mytoken" && finding.level == Level::Error;
@@ -261,33 +262,58 @@ fn host_findings(settings: &HelperSettings, seen: &[Seen], host: &str, findings:
     }
 }
 
-/// Which token the host would get, if its entry names another source than the user's mytoken. No token is made.
-fn of_other_source(settings: &HelperSettings, ssh: &Configuration) -> Option<Finding> {
+/// Which token the host would get, if it is not of the user's mytoken. `has_mytoken`: whether there is one that logins use. No token is made.
+fn of_other_source(settings: &HelperSettings, has_mytoken: bool, ssh: &Configuration) -> Option<Finding> {
     let destination = ssh.destination()?;
-    let request = token_request(settings, &LoginTokenOptions::default(), &destination);
+    let mut request = token_request(settings, &LoginTokenOptions::default(), &destination);
     let who = format!("{}@{}", printable(&destination.account.user), printable(&destination.account.host));
+    if request.source == TokenSource::Mytoken && !has_mytoken {
+        match account_instead(OidcAgent::named().as_ref(), &request) {
+            Ok(account) => request.source = TokenSource::OidcAgent(account?),
+            Err(error) => return Some(Finding::error("host", &error)),
+        }
+    }
     if let Err(error) = request.check_source() {
         return Some(Finding::error("host", &error));
     }
     match &request.source {
-        TokenSource::Mytoken => None,
+        TokenSource::Mytoken | TokenSource::Unclear(_) => None,
         TokenSource::Command(words) => {
-            let program = words.first().map(|program| printable(program)).unwrap_or_default();
-            Some(Finding::ok("host", format!("{who} gets what {program} prints")))
-        }
-        TokenSource::OidcAgent(account) => {
-            let shown = printable(account);
-            Some(match OidcAgent::find().and_then(|agent| agent.accounts()) {
-                Err(error) => Finding::error("host", &error),
-                Ok(loaded) if account.contains("://") || loaded.contains(account) => {
-                    let audience = printable(&request.audience);
-                    Finding::ok("host", format!("{who} gets an access token of oidc-agent's {shown} for {audience}"))
-                }
-                Ok(_) => {
-                    let text = format!("{who} gets a token of oidc-agent's account {shown}, which is not loaded");
-                    Finding::ok("host", text).warning().with_fix(format!("oidc-add {}", shell_word(account)))
-                }
+            let program = words.first().map(String::as_str).unwrap_or_default();
+            let shown = printable(program);
+            Some(if command::is_there(program) {
+                Finding::ok("host", format!("{who} gets what {shown} prints"))
+            } else {
+                Finding::error(
+                    "host",
+                    &Error::Usage(format!("{who} gets what {shown} prints, and there is no such program")),
+                )
             })
+        }
+        TokenSource::OidcAgent(account) => Some(of_agent(&who, account, &request)),
+    }
+}
+
+fn of_agent(who: &str, account: &str, request: &LoginTokenRequest) -> Finding {
+    let shown = printable(account);
+    match OidcAgent::find().and_then(|agent| agent.accounts()) {
+        Err(error) => Finding::error("host", &error),
+        Ok(loaded) if loaded.iter().any(|one| one == account) => {
+            let scope =
+                if request.scope.is_empty() { "all scopes of the account".into() } else { printable(&request.scope) };
+            let audience = printable(&request.audience);
+            Finding::ok(
+                "host",
+                format!("{who} gets an access token of oidc-agent's {shown} for {audience} with {scope}"),
+            )
+        }
+        // Which account is one of this provider, only the agent knows.
+        Ok(loaded) if account.contains("://") && !loaded.is_empty() => {
+            Finding::ok("host", format!("{who} gets an access token of the account of {shown} in oidc-agent"))
+        }
+        Ok(_) => {
+            let text = format!("{who} gets a token of {shown} from oidc-agent, which has not loaded it");
+            Finding::ok("host", text).warning().with_fix(format!("oidc-add {}", shell_word(account)))
         }
     }
 }

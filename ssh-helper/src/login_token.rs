@@ -24,7 +24,7 @@ use self::sub_token::CreatedSubToken;
 use crate::askpass::responder::LoginTokenSource;
 use crate::error::Error;
 use crate::mytoken_sources::{MytokenSource, UsedMytoken};
-use crate::other_programs::TokenSource;
+use crate::other_programs::{Reach, TokenSource};
 use crate::printable::printable;
 use crate::scope_and_audience::only_choice;
 
@@ -64,12 +64,18 @@ pub enum Form {
 }
 
 impl LoginTokenRequest {
+    /// What the token is for.
+    pub fn reach(&self) -> Reach<'_> {
+        Reach { scope: &self.scope, audience: &self.audience }
+    }
+
     /// Fails if a program cannot make this token. For the user's mytoken, [`Self::form`] tells it.
     pub fn check_source(&self) -> Result<(), Error> {
         let host = printable(&self.host);
         match &self.source {
-            TokenSource::OidcAgent(_) if self.delegate.is_some() || self.code => Err(Error::Usage(format!(
-                "{host} gets access tokens of oidc-agent, and only a mytoken can be delegated; for one of yours add --server URL"
+            TokenSource::Unclear(why) => Err(Error::Usage(why.clone())),
+            TokenSource::OidcAgent(_) if self.delegate.is_some() => Err(Error::Usage(format!(
+                "{host} gets access tokens of oidc-agent, and only a mytoken can be delegated: take oidc_agent out of its [[host]]"
             ))),
             // The provider would choose, and the host could use the token elsewhere.
             TokenSource::OidcAgent(_) if self.audience.split_ascii_whitespace().count() != 1 => {
@@ -314,11 +320,11 @@ impl LoginTokenSource for TokenFromFile {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::scope_and_audience::tests::{NOW, stored};
 
-    fn request(delegate: Option<u64>) -> LoginTokenRequest {
+    pub fn request(delegate: Option<u64>) -> LoginTokenRequest {
         LoginTokenRequest {
             name: "ssh alice@testbed".into(),
             host: "testbed".into(),

@@ -156,7 +156,7 @@ fn show_accounts(agent: &OidcAgent) {
         Ok(accounts) => {
             let accounts = accounts.iter().map(|account| printable(account)).collect::<Vec<_>>().join(", ");
             print(&format!(
-                "oidc-agent has {accounts}; hosts get its tokens by: mytoken-ssh add HOST --oidc-agent ACCOUNT\n"
+                "oidc-agent has {accounts}; hosts get its tokens by: mytoken-ssh add HOST --oidc-agent ACCOUNT --audience URL\n"
             ));
         }
     }

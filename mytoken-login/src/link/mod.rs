@@ -5,7 +5,6 @@
 //! `flow` says what happens when, `request` what is asked for, `texts` what is shown. [`LinkService`] is everything outside.
 
 mod flow;
-mod qr;
 mod refusal;
 mod request;
 mod server;

@@ -2,14 +2,18 @@
 //! What a person sees. The link and its QR code are in the prompt itself, not in texts beside it: these come before the prompt or alone,
 //! by the release of sshd (SSH-18), and no application needs to show them.
 
+use mytoken::qr_code::{Room, half_blocks};
+
 use super::flow::Ask;
-use super::qr::half_blocks;
 
 /// Before the prompt for a token.
 pub(crate) const HINT: &str = "No token? Press Enter to log in with a link.";
 
 /// Longest link that is shown, in bytes: it must fit into the shortest prompt, with the words around it.
 pub(super) const LINK_LIMIT: usize = 300;
+
+/// Room for the QR code: a screen of 24 lines also has the address of the account, an invitation, the link and the prompt.
+const ROOM: Room = Room { columns: 80, lines: 19 };
 
 /// The prompt. It has at most `limit` bytes.
 pub(super) fn prompt(ask: Ask, link: &str, qr_on_request: bool, limit: usize) -> String {
@@ -23,7 +27,7 @@ pub(super) fn prompt(ask: Ask, link: &str, qr_on_request: bool, limit: usize) ->
     };
     // ssh writes `(user@host) ` in front of it (SSH-17): the code must begin on a line of its own.
     let alone = format!("\nOpen this link in your own browser and confirm. Pass it on to nobody:\n{link}\n{then}");
-    let code = if qr { half_blocks(link) } else { None };
+    let code = if qr { half_blocks(link, ROOM) } else { None };
     let whole = code.map(|code| format!("\n{code}{alone}")).filter(|whole| whole.len() <= limit);
     whole.unwrap_or(alone)
 }

@@ -29,7 +29,7 @@ pub struct Jwt {
     pub unverified_iat: Option<u64>,
     /// Claim `aud`: a text, or a list.
     pub unverified_audience: Vec<String>,
-    /// Claim `scope`: a text with blanks, or a list.
+    /// Claims `scope` and `scp`: a text with blanks, or a list.
     pub unverified_scope: Vec<String>,
 }
 
@@ -76,7 +76,12 @@ pub(super) fn parse(text: &str) -> Parsed {
         unverified_exp: payload.get("exp").and_then(Value::as_u64),
         unverified_iat: payload.get("iat").and_then(Value::as_u64),
         unverified_audience: texts(&payload, "aud").map(str::to_owned).collect(),
-        unverified_scope: texts(&payload, "scope").flat_map(str::split_ascii_whitespace).map(str::to_owned).collect(),
+        unverified_scope: ["scope", "scp"]
+            .into_iter()
+            .flat_map(|name| texts(&payload, name))
+            .flat_map(str::split_ascii_whitespace)
+            .map(str::to_owned)
+            .collect(),
     };
     Parsed::Good { jwt, payload, signature_fits }
 }

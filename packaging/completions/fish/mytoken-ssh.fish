@@ -54,6 +54,7 @@ complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l audien
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l capability -d 'Capability of the mytoken, instead of the default ones or those of your last login (repeat the option for more)' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l lifetime -d 'Lifetime of the mytoken [default: 30d]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l ca -d 'PEM file with the CA certificates to trust' -r -F
+complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -l no-browser -d 'Open no browser: show the link only'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand login" -s h -l help -d 'Print help'
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l delegate -d 'Give the session its own mytoken [default lifetime: 24h]' -r
 complete -c mytoken-ssh -n "__fish_mytoken_ssh_using_subcommand ssh" -l server -d 'URL of the mytoken server [default: the only server that you have a mytoken for]' -r

@@ -23,6 +23,8 @@ use crate::stand_in::links;
 const PREFIX: &str = "mytoken-ssh-";
 /// Name of the socket in the directory.
 pub const SOCKET_NAME: &str = "socket";
+/// Name of the page of a login in the directory.
+pub const PAGE_NAME: &str = "login.html";
 /// How many names of the parent directory are read, so that a full temporary directory does not delay the login.
 const MAX_SCANNED: usize = 10_000;
 /// How many old directories one run removes, for the same reason.
@@ -95,7 +97,7 @@ fn remove_if_abandoned(parent: &File, path: &Path, name: &OsStr) {
     }
     let Ok(locked) = Flock::lock(directory, FlockArg::LockExclusiveNonblock) else { return };
     // By handle, so that no link is followed, and by name, so that only files of a run are removed.
-    for file in [SOCKET_NAME, ASKPASS_NAME].into_iter().chain(links::names()) {
+    for file in [SOCKET_NAME, ASKPASS_NAME, PAGE_NAME].into_iter().chain(links::names()) {
         let _ = unlinkat(&*locked, file, UnlinkatFlags::NoRemoveDir);
     }
     let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);

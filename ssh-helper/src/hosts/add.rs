@@ -41,7 +41,7 @@ pub fn run(options: &AddOptions) -> Result<ExitCode, Error> {
         named(options, &pattern, before.as_ref())?
     } else {
         let offer = ask_host(options, &settings, stored.as_ref().ok().and_then(Option::as_ref), destination.as_ref())?;
-        let rule = offered(&offer, &pattern)?;
+        let rule = offered(&offer, &pattern, before.as_ref())?;
         let text =
             shown(&offer, &rule, &settings.hosts, before.as_ref(), stored.as_ref().ok().and_then(Option::as_ref));
         confirm(&text, options.yes)?;
@@ -129,7 +129,10 @@ fn named(options: &AddOptions, pattern: &str, before: Option<&HostRule>) -> Resu
         oidc_agent: options.oidc_agent.clone().or_else(|| old(|rule| rule.oidc_agent.clone())),
         command: before.and_then(|rule| rule.command.clone()).filter(|_| options.oidc_agent.is_none()),
     };
-    rule.check().map(|()| rule)
+    match rule.source() {
+        TokenSource::Unclear(why) => Err(Error::Usage(why)),
+        _ => Ok(rule),
+    }
 }
 
 /// Where the host's motley_cue is asked.
@@ -181,13 +184,13 @@ fn roots(
     std::iter::once(http).chain(second).collect()
 }
 
-/// The rule for what a host asks for.
-fn offered(offer: &Offer, pattern: &str) -> Result<HostRule, Error> {
+/// The rule for what a host asks for. How its tokens are made and sent stays as it was.
+fn offered(offer: &Offer, pattern: &str, before: Option<&HostRule>) -> Result<HostRule, Error> {
     let scope = Some(offer.scope.clone()).filter(|scope| !scope.is_empty());
     match offer.audience.as_slice() {
         [only] => {
             let pattern = pattern.to_owned();
-            Ok(HostRule { pattern, scope, audience: Some(only.clone()), ..HostRule::default() })
+            Ok(HostRule { pattern, scope, audience: Some(only.clone()), ..before.cloned().unwrap_or_default() })
         }
         // Its tokens would be for whatever the mytoken is for.
         [] => {
@@ -265,9 +268,11 @@ pub(super) fn describe_rule(rule: &HostRule) -> String {
     let (source, nothing_named) = match rule.source() {
         TokenSource::Mytoken => (None, "audience and scope of your mytoken".to_owned()),
         TokenSource::OidcAgent(account) => {
-            (Some(format!("from oidc-agent's account {}", printable(&account))), String::new())
+            let scope = if rule.scope.is_some() { "" } else { ", all scopes of the account" };
+            (Some(format!("from oidc-agent's account {}{scope}", printable(&account))), String::new())
         }
         TokenSource::Command(command) => (Some(format!("printed by {}", printable(&command.join(" ")))), String::new()),
+        TokenSource::Unclear(why) => (Some(format!("no token: {}", printable(&why))), String::new()),
     };
     let parts: Vec<String> = [audience, scope, send, source].into_iter().flatten().collect();
     if parts.is_empty() { nothing_named } else { parts.join(", ") }
@@ -288,7 +293,11 @@ fn warnings(
     stored: &Result<Option<StoredToken>, Error>,
     now: u64,
 ) -> Vec<String> {
-    let Some(destination) = destination else { return of_pattern(&settings.hosts, rule) };
+    let Some(destination) = destination else {
+        let is_unnamed = matches!(rule.source(), TokenSource::OidcAgent(_)) && rule.audience.is_none();
+        let unnamed = "tokens of oidc-agent need an audience: add it with --audience URL".to_owned();
+        return of_pattern(&settings.hosts, rule).into_iter().chain(is_unnamed.then_some(unnamed)).collect();
+    };
     let counts = settings.hosts.rule([&destination.host_argument, &destination.hostname]);
     if let Some(other) = counts.filter(|other| *other != rule) {
         return vec![format!(
@@ -419,9 +428,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_host_offers_changes_neither_the_source_nor_the_form() {
+        let before = HostRule {
+            command: Some(vec!["pass".into()]),
+            scope: Some("wide".into()),
+            send: Some(Sent::TransferCode),
+            ..rule("*", "https://old")
+        };
+        let found = offered(&offer(&["https://a"]), "h", Some(&before)).unwrap();
+        let expected = HostRule { audience: Some("https://a".into()), scope: Some("openid".into()), ..before };
+        assert_eq!(found, HostRule { pattern: "h".into(), ..expected });
+    }
+
+    #[test]
     fn a_person_is_told_what_else_the_audience_opens() {
         let offer = offer(&["https://cluster"]);
-        let own = offered(&offer, "evil.example").unwrap();
+        let own = offered(&offer, "evil.example", None).unwrap();
         let hosts = HostRules { configured: vec![rule("*.cluster", "https://x https://cluster")], added: Vec::new() };
         let mytoken = stored(&["AT"], &json!([{"audience": ["https://cluster"]}]));
         let text = shown(&offer, &own, &hosts, Some(&rule("*", "https://narrow")), Some(&mytoken));
@@ -464,10 +486,10 @@ mod tests {
 
     #[test]
     fn an_offer_names_one_audience() {
-        let none = offered(&offer(&[]), "h").unwrap_err().to_string();
+        let none = offered(&offer(&[]), "h", None).unwrap_err().to_string();
         assert!(none.ends_with("mytoken-ssh add h --audience URL --scope openid"), "{none}");
         let many = vec!["x"; 200];
-        let many = offered(&offer(&many), "h").unwrap_err().to_string();
+        let many = offered(&offer(&many), "h", None).unwrap_err().to_string();
         assert!(many.ends_with("x, x, x, x, x and 195 more; choose with --audience"), "{many}");
     }
 

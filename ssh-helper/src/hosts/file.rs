@@ -79,11 +79,12 @@ impl HostsFile {
         for (key, text) in keys {
             set(table, key, text.map(String::as_str));
         }
-        match &rule.command {
-            // It is the user's own: nothing else writes it.
-            Some(_) if table.contains_key("command") => {}
-            Some(command) => drop(table.insert("command", value(command.iter().collect::<Array>()))),
-            None => drop(table.remove("command")),
+        // Another text of the same command is the user's own.
+        if rule.command != words(table.get("command")) {
+            match &rule.command {
+                Some(command) => drop(table.insert("command", value(command.iter().collect::<Array>()))),
+                None => drop(table.remove("command")),
+            }
         }
         if found.is_none() {
             self.document.set_trailing("");
@@ -136,6 +137,11 @@ impl HostsFile {
         item.as_array_of_tables_mut()
             .ok_or_else(|| Error::Usage(format!("{place}: write each host as a table: [[{LIST}]]")))
     }
+}
+
+/// A list of texts.
+fn words(item: Option<&Item>) -> Option<Vec<String>> {
+    item?.as_array()?.iter().map(|word| word.as_str().map(str::to_owned)).collect()
 }
 
 /// Sets a key, or removes it. Comments above it and behind it stay.

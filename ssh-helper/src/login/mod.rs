@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytoken-ssh login`: the authorization code flow, with a link that the user opens in a browser.
 
+mod browser;
 mod request;
 mod screen;
 
@@ -81,8 +82,10 @@ pub fn run(options: &LoginOptions) -> Result<ExitCode, Error> {
     if let Some(difference) = server.clock_difference() {
         screen.warning(&format!("{difference}; set it: times on this screen and in other programs are wrong"));
     }
-    screen.show_link(pending.consent_uri.expose(), pending.expires_in);
+    let page = if options.no_browser { None } else { browser::open(pending.consent_uri.expose()) };
+    screen.show_link(pending.consent_uri.expose(), pending.expires_in, page.is_some());
     let granted = wait_for_consent(&server, &pending, &interrupted, &mut screen)?;
+    drop(page);
 
     let mut entry = StoredToken::from_grant(url, issuer, &requested.name, &granted, SystemClock.now());
     entry.ca_file = ca_file;

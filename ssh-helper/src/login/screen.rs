@@ -4,15 +4,14 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use qrcode::render::unicode;
-use qrcode::{EcLevel, QrCode};
+use mytoken::qr_code::{Room, ascii, half_blocks};
+use mytoken::time_format::countdown;
 use terminal_size::{Height, Width, terminal_size};
 
-use crate::output::{print, print_line};
-use mytoken::time_format::countdown;
+use crate::output::{print, print_line, shows_utf8};
 
 /// Lines that must fit on the screen beside the QR code: invitation, link, countdown.
-const OTHER_LINES: usize = 8;
+const OTHER_LINES: usize = 5;
 
 /// The countdown's line without the time.
 const WAITING: &str = "  waiting for you at the browser ...";
@@ -33,12 +32,18 @@ impl Screen {
         Self { is_terminal: std::io::stdout().is_terminal(), shown_countdown: None }
     }
 
-    /// Shows the link, and its QR code if it fits.
-    pub fn show_link(&self, link: &str, expires_in: Duration) {
-        print_line(&format!("Open this link and confirm within {}:\n\n    {link}\n", countdown(expires_in)));
+    /// Shows the link, and its QR code if it fits. `is_opened`: a browser was asked to open it.
+    pub fn show_link(&self, link: &str, expires_in: Duration, is_opened: bool) {
+        let within = countdown(expires_in);
+        let invitation = if is_opened {
+            format!("Confirm in your browser within {within}. If it does not open, open this link:")
+        } else {
+            format!("Open this link and confirm within {within}:")
+        };
+        print_line(&format!("{invitation}\n\n    {link}\n"));
         if !self.is_terminal {
             print_line(WAITING);
-        } else if let Some(code) = terminal_size().and_then(|size| qr_code(link, size)) {
+        } else if let Some(code) = terminal_size().and_then(|size| qr_code(link, size, shows_utf8())) {
             print_line(&code);
         }
     }
@@ -46,8 +51,11 @@ impl Screen {
     /// Shows the time left to confirm, on a terminal only.
     pub fn show_countdown(&mut self, left: Duration) {
         if self.is_terminal {
-            let text = format!("{WAITING}  {} left ", countdown(left));
-            print(&format!("\r{text}"));
+            let columns = terminal_size().map_or(80, |(Width(columns), _)| usize::from(columns));
+            let text = countdown_line(left, columns);
+            // A shorter line would leave the end of the one before.
+            let before = self.shown_countdown.take().unwrap_or_default().chars().count().min(columns.saturating_sub(1));
+            print(&format!("\r{text:before$}"));
             self.shown_countdown = Some(text);
         }
     }
@@ -83,31 +91,40 @@ impl Screen {
     }
 }
 
-/// The link as QR code, two modules per character. `None`: it does not fit on the screen.
-fn qr_code(link: &str, (Width(width), Height(height)): (Width, Height)) -> Option<String> {
-    let code = QrCode::with_error_correction_level(link.as_bytes(), EcLevel::L).ok()?;
-    // Scanners expect dark modules on a light background, and most terminals have a dark background. So the colours are
-    // swapped.
-    let text = code
-        .render::<unicode::Dense1x2>()
-        .dark_color(unicode::Dense1x2::Light)
-        .light_color(unicode::Dense1x2::Dark)
-        .build();
-    let columns = text.lines().map(|line| line.chars().count()).max()?;
-    let fits = columns <= usize::from(width) && text.lines().count() + OTHER_LINES <= usize::from(height);
-    fits.then_some(text)
+/// The countdown. A line as wide as the screen would scroll it each time.
+fn countdown_line(left: Duration, columns: usize) -> String {
+    let left = countdown(left);
+    let fitting = [format!("{WAITING}  {left} left "), format!("  {left} left "), left];
+    fitting.into_iter().find(|text| text.chars().count() < columns).unwrap_or_default()
+}
+
+/// The link as QR code. `None`: it does not fit on the screen.
+fn qr_code(link: &str, (Width(width), Height(height)): (Width, Height), utf8: bool) -> Option<String> {
+    let room = Room { columns: width.into(), lines: usize::from(height).saturating_sub(OTHER_LINES) };
+    if utf8 { half_blocks(link, room) } else { ascii(link, room) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LINK: &str = "https://mytoken.example.org/c/AbCdEfGh";
+
     #[test]
     fn the_qr_code_is_shown_if_it_fits() {
-        let link = "https://mytoken.example.org/c/AbCdEfGh";
-        let code = qr_code(link, (Width(80), Height(50))).unwrap();
-        assert!(code.lines().count() > 10 && code.contains('█'));
-        assert!(qr_code(link, (Width(20), Height(50))).is_none());
-        assert!(qr_code(link, (Width(80), Height(15))).is_none());
+        let shown = |columns, lines, utf8| qr_code(LINK, (Width(columns), Height(lines)), utf8);
+        assert!(shown(80, 24, true).is_some_and(|code| code.contains('█')));
+        assert_eq!((shown(32, 50, true), shown(80, 21, true)), (None, None));
+        assert!(shown(80, 38, false).is_some_and(|code| code.is_ascii()));
+        assert_eq!(shown(80, 24, false), None);
+    }
+
+    #[test]
+    fn the_countdown_has_a_line_for_itself_at_any_width() {
+        let at = |columns| countdown_line(Duration::from_secs(299), columns);
+        for columns in 0..200 {
+            assert!(at(columns).chars().count() < columns.max(1), "{columns}");
+        }
+        assert!(at(80).starts_with(WAITING) && at(40).starts_with("  ") && at(40).contains("left"), "{:?}", at(40));
     }
 }

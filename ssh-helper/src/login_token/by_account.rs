@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The tokens of a run, each from the source that is named for its host. Where none is named, and the user has no mytoken, oidc-agent
-//! gives them if it runs for the session.
-
-use std::collections::BTreeMap;
+//! gives those whose scope and audience are named, if it runs for the session.
 
 use mytoken::Secret;
+use mytoken::server::ServerError;
 use mytoken::token::{Presented, classify};
 
 use super::{LoginTokenRequest, StoredMytokenSource};
@@ -12,9 +11,8 @@ use crate::askpass::responder::LoginTokenSource;
 use crate::command_line::LoginTokenOptions;
 use crate::error::Error;
 use crate::mytoken_sources::Chosen;
-use crate::other_programs::TokenSource;
-use crate::other_programs::command::{self, Login};
 use crate::other_programs::oidc_agent::OidcAgent;
+use crate::other_programs::{TokenSource, command};
 use crate::output::tell;
 use crate::printable::printable;
 use crate::settings::HelperSettings;
@@ -48,121 +46,283 @@ pub struct ByAccount {
     settings: HelperSettings,
     options: LoginTokenOptions,
     requests: Vec<LoginTokenRequest>,
-    /// The user's mytoken.
+    /// The session's oidc-agent.
+    agent: Option<OidcAgent>,
+    /// The user's mytoken, when it was looked for.
     mytoken: Option<StoredMytokenSource>,
-    /// Mytokens that commands have printed, by account.
-    printed: BTreeMap<usize, StoredMytokenSource>,
+    /// Mytokens that commands have printed.
+    printed: Vec<StoredMytokenSource>,
 }
 
 impl ByAccount {
     /// `requests`: one per account.
     pub fn new(settings: HelperSettings, options: LoginTokenOptions, requests: Vec<LoginTokenRequest>) -> Self {
-        Self { settings, options, requests, mytoken: None, printed: BTreeMap::new() }
+        Self { settings, options, requests, agent: OidcAgent::named(), mytoken: None, printed: Vec::new() }
     }
 
     /// Fails if a token cannot be made. No command is run for it.
     pub fn check(&mut self) -> Result<(), Error> {
         // A login without a prompt needs no token: which host asks matters only then.
-        let clear: Vec<&LoginTokenRequest> =
-            self.requests.iter().filter(|request| request.ambiguous.is_none()).collect();
-        clear.iter().try_for_each(|request| request.check_source())?;
-        if clear.iter().any(|request| matches!(request.source, TokenSource::OidcAgent(_))) {
+        let clear = || self.requests.iter().filter(|request| request.ambiguous.is_none());
+        clear().try_for_each(LoginTokenRequest::check_source)?;
+        if clear().any(|request| matches!(request.source, TokenSource::OidcAgent(_))) {
             OidcAgent::find()?;
         }
-        if clear.iter().any(|request| request.source == TokenSource::Mytoken) {
+        if clear().any(|request| request.source == TokenSource::Mytoken) {
             self.find_mytoken()?;
         }
         Ok(())
     }
 
-    /// Without a mytoken, the requests for it are changed to those for oidc-agent.
-    fn find_mytoken(&mut self) -> Result<(), Error> {
-        match of_mytoken(&self.settings, &self.options, self.requests.clone()) {
-            Ok(source) => self.mytoken = Some(source),
-            Err(error @ (Error::NoMytoken | Error::NotLoggedIn { .. } | Error::Expired { .. })) => {
-                self.use_agent(error)?;
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    /// `why` there is no mytoken.
-    fn use_agent(&mut self, why: Error) -> Result<(), Error> {
-        let Some(agent) = OidcAgent::named().filter(|_| self.options.server.is_none()) else { return Err(why) };
-        let accounts = agent.accounts().map_err(|error| Error::Usage(format!("{why}; and {error}")))?;
-        let account = match accounts.as_slice() {
-            [only] => only,
-            [] => return Err(why),
-            several => {
-                let several = several.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ");
-                let advice = "to use one, name it: mytoken-ssh add HOST --oidc-agent ACCOUNT --audience URL";
-                return Err(Error::Usage(format!("{why}; oidc-agent has the accounts {several}; {advice}")));
-            }
-        };
-        let mut requests = self.requests.clone();
-        for request in requests.iter_mut().filter(|request| request.source == TokenSource::Mytoken) {
-            request.source = TokenSource::OidcAgent(account.clone());
-            if request.ambiguous.is_none() {
-                request.check_source().map_err(|error| Error::Usage(format!("{why}; and {error}")))?;
+    /// The user's mytoken. `None`: there is none, and the requests for it are now those for oidc-agent.
+    fn find_mytoken(&mut self) -> Result<Option<&mut StoredMytokenSource>, Error> {
+        if self.mytoken.is_none() {
+            match of_mytoken(&self.settings, &self.options, self.requests.clone()) {
+                Ok(source) => self.mytoken = Some(source),
+                Err(why @ (Error::NoMytoken | Error::NotLoggedIn { .. })) if self.options.server.is_none() => {
+                    let is_clear = |request: &&mut LoginTokenRequest| {
+                        request.source == TokenSource::Mytoken && request.ambiguous.is_none()
+                    };
+                    let requests = self.requests.iter_mut().filter(is_clear);
+                    return use_agent(self.agent.as_ref(), requests, why).map(|()| None);
+                }
+                Err(error) => return Err(error),
             }
         }
-        tell(&format!("mytoken-ssh: with oidc-agent's account {}, because {why}", printable(account)));
-        self.requests = requests;
-        Ok(())
+        Ok(self.mytoken.as_mut())
     }
 
     /// What a command prints: a mytoken, which makes the token of the login, or that token itself.
-    fn of_command(&mut self, account: usize, request: &LoginTokenRequest, words: &[String]) -> Result<Secret, Error> {
-        let LoginTokenRequest { host, scope, audience, .. } = request;
-        let token = command::token(words, &Login { host, scope, audience })?;
+    fn of_command(&mut self, account: usize, words: &[String]) -> Result<Secret, Error> {
+        let request = self.requests.get(account).ok_or_else(no_request)?;
+        let token = command::token(words, &request.host, request.reach())?;
         let place = words.first().map(|program| printable(program)).unwrap_or_default();
-        let refused = |why: &str| Error::Usage(format!("what {place} prints is not sent: {why}"));
-        match classify(&token) {
-            Presented::Mytoken(_) => {
-                let chosen = Chosen::printed(&self.settings, self.options.server.as_deref(), &token, &place)?;
-                let mut source = made_of(chosen, &self.settings, &self.options, self.requests.clone());
-                let made = source.token(account);
-                self.printed.insert(account, source);
-                made
-            }
-            Presented::Garbage(_) => Err(refused("it is no token")),
-            _ if request.delegate.is_some() => Err(refused("only a mytoken can be delegated")),
-            Presented::AccessToken(jwt) if !audience.is_empty() && jwt.unverified_audience != [audience.as_str()] => {
-                Err(refused(&format!(
-                    "it is for {}, and this host's audience is {}",
-                    printable(&jwt.unverified_audience.join(" ")),
-                    printable(audience)
-                )))
-            }
-            _ => Ok(token),
+        if let Presented::Mytoken(_) = classify(&token) {
+            let chosen = Chosen::printed(&self.settings, self.options.server.as_deref(), &token, &place)?;
+            let mut source = made_of(chosen, &self.settings, &self.options, self.requests.clone());
+            let made = source.token(account);
+            self.printed.push(source);
+            return made.map_err(|error| of_printed(error, &place));
+        }
+        match sendable(&token, request) {
+            Ok(()) => Ok(token),
+            Err(why) => Err(Error::Usage(format!("what {place} prints is not sent: {}", printable(&why)))),
         }
     }
 }
 
+/// Whether the host gets what a command has printed, which is no mytoken. The error says why not.
+fn sendable(token: &Secret, request: &LoginTokenRequest) -> Result<(), String> {
+    let presented = classify(token);
+    match presented {
+        Presented::Garbage(_) => Err("it is no token".into()),
+        _ if request.delegate.is_some() => Err("only a mytoken can be delegated".into()),
+        // Who made it has chosen what it is for.
+        Presented::TransferCode => Ok(()),
+        _ if request.code => Err("the host's entry wants a transfer code, by its send".into()),
+        _ => request.reach().check(token),
+    }
+}
+
+/// An error of a mytoken that a command has printed: another login would not change it.
+fn of_printed(error: Error, place: &str) -> Error {
+    let why = match error {
+        Error::Expired { server } => format!("it is one for {server}, and has expired"),
+        Error::Refused { server, .. } => format!("{server} does not accept it: expired, revoked or not valid yet"),
+        Error::Mytoken(mytoken::Error::Server(ServerError::TokenRefused { server })) => {
+            format!("{server} does not accept it: expired, revoked or not valid yet")
+        }
+        Error::MissingCapability { capability } => format!("it lacks the capability {capability}"),
+        other => return other,
+    };
+    Error::Usage(format!("the mytoken that {place} prints cannot be used: {why}"))
+}
+
+/// The account of oidc-agent that gives such a token, if the user has no mytoken. `None`: the agent has none, or it cannot be meant.
+///
+/// # Errors
+/// It does not answer, or has several accounts.
+pub fn account_instead(agent: Option<&OidcAgent>, request: &LoginTokenRequest) -> Result<Option<String>, Error> {
+    let is_named = !request.scope.trim().is_empty() && !request.audience.trim().is_empty();
+    let Some(agent) = agent.filter(|_| is_named && request.delegate.is_none() && !request.code) else {
+        return Ok(None);
+    };
+    match agent.accounts()?.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(only.clone())),
+        several => {
+            let several = several.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ");
+            let advice = "name one: mytoken-ssh add HOST --oidc-agent ACCOUNT --audience URL";
+            Err(Error::Usage(format!("oidc-agent has the accounts {several}; {advice}")))
+        }
+    }
+}
+
+/// Makes requests for the user's mytoken to such for oidc-agent. `why` there is no mytoken.
+fn use_agent<'a>(
+    agent: Option<&OidcAgent>,
+    requests: impl Iterator<Item = &'a mut LoginTokenRequest>,
+    why: Error,
+) -> Result<(), Error> {
+    let mut account = None;
+    for request in requests {
+        let found = account_instead(agent, request).map_err(|error| Error::Usage(format!("{why}; and {error}")))?;
+        let Some(found) = found else { return Err(why) };
+        request.source = TokenSource::OidcAgent(found.clone());
+        account = Some(found);
+    }
+    if let Some(account) = account {
+        tell(&format!("mytoken-ssh: with oidc-agent's account {}, because {why}", printable(&account)));
+    }
+    Ok(())
+}
+
+fn no_request() -> Error {
+    Error::Usage("no token was requested for this host".into())
+}
+
 impl LoginTokenSource for ByAccount {
     fn token(&mut self, account: usize) -> Result<Secret, Error> {
-        let request =
-            self.requests.get(account).ok_or_else(|| Error::Usage("no token was requested for this host".into()))?;
+        let request = self.requests.get(account).ok_or_else(no_request)?;
         if let Some(why) = &request.ambiguous {
             return Err(Error::Usage(why.clone()));
         }
-        if request.source == TokenSource::Mytoken && self.mytoken.is_none() {
-            self.find_mytoken()?;
-        }
-        let Some(request) = self.requests.get(account).cloned() else { return Err(Error::NoMytoken) };
         request.check_source()?;
-        match (&request.source, &mut self.mytoken) {
-            (TokenSource::Mytoken, Some(mytoken)) => mytoken.token(account),
-            (TokenSource::Mytoken, None) => Err(Error::NoMytoken),
-            (TokenSource::OidcAgent(name), _) => {
-                OidcAgent::find()?.access_token(name, &request.scope, &request.audience)
+        match request.source.clone() {
+            TokenSource::Mytoken => match self.find_mytoken()? {
+                Some(mytoken) => mytoken.token(account),
+                None => self.token(account),
+            },
+            TokenSource::OidcAgent(name) => {
+                let agent = self.agent.clone().map_or_else(OidcAgent::find, Ok)?;
+                agent.access_token(&name, request.reach())
             }
-            (TokenSource::Command(words), _) => self.of_command(account, &request, words),
+            TokenSource::Command(words) => self.of_command(account, &words),
+            TokenSource::Unclear(why) => Err(Error::Usage(why)),
         }
     }
 
     fn revoke(&mut self) -> Vec<String> {
-        self.mytoken.iter_mut().chain(self.printed.values_mut()).flat_map(LoginTokenSource::revoke).collect()
+        self.mytoken.iter_mut().chain(&mut self.printed).flat_map(LoginTokenSource::revoke).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::login_token::tests::request;
+    use crate::other_programs::oidc_agent::tests::{agent, success};
+    use crate::other_programs::reach::tests::jwt;
+
+    fn named() -> LoginTokenRequest {
+        LoginTokenRequest { scope: "compute".into(), audience: "https://a".into(), ..request(None) }
+    }
+
+    fn accounts(names: &[&str]) -> String {
+        json!({"status": "success", "info": names}).to_string()
+    }
+
+    #[test]
+    fn without_a_mytoken_the_only_account_gives_what_is_named() {
+        let token = jwt(&json!({"aud": "https://a", "scope": "compute"}));
+        let (agent, _dir, served) = agent(&[&accounts(&["cluster"]), &success(&token)]);
+        let mut made = ByAccount {
+            agent: Some(agent),
+            ..ByAccount::new(HelperSettings::default(), LoginTokenOptions::default(), vec![named()])
+        };
+        let ambiguous = LoginTokenRequest { ambiguous: Some("two hosts".into()), ..named() };
+        made.requests.push(ambiguous);
+        assert_eq!(made.token(0).unwrap().expose(), token);
+        assert_eq!(made.requests[0].source, TokenSource::OidcAgent("cluster".into()));
+        assert_eq!(made.token(1).unwrap_err().to_string(), "two hosts");
+        assert!(made.token(2).is_err() && made.revoke().is_empty());
+        let requests: Vec<_> = served.join().unwrap().iter().map(|request| request["request"].clone()).collect();
+        assert_eq!(requests, ["loaded_accounts", "access_token"]);
+    }
+
+    #[test]
+    fn an_account_is_used_only_where_it_can_be_meant() {
+        let with = |names: &[&str], request: LoginTokenRequest| {
+            let (agent, _dir, _served) = agent(&[&accounts(names)]);
+            let mut requests = [request];
+            let used = use_agent(Some(&agent), requests.iter_mut(), Error::NoMytoken);
+            let [LoginTokenRequest { source, .. }] = requests;
+            used.map(|()| source).map_err(|error| error.to_string())
+        };
+        let none = Error::NoMytoken.to_string();
+        assert_eq!(with(&["cluster"], named()), Ok(TokenSource::OidcAgent("cluster".into())));
+        for (names, request, told) in [
+            (&[][..], named(), none.clone()),
+            (&["a", "b"], named(), format!("{none}; and oidc-agent has the accounts a, b; name one")),
+            (&["a"], LoginTokenRequest { scope: String::new(), ..named() }, none.clone()),
+            (&["a"], LoginTokenRequest { audience: String::new(), ..named() }, none.clone()),
+            (&["a"], LoginTokenRequest { code: true, ..named() }, none.clone()),
+            (&["a"], LoginTokenRequest { delegate: request(Some(60)).delegate, ..named() }, none.clone()),
+        ] {
+            let error = with(names, request.clone()).unwrap_err();
+            assert!(error.starts_with(&told), "{names:?} {request:?}: {error}");
+        }
+        assert_eq!(use_agent(None, [named()].iter_mut(), Error::NoMytoken).unwrap_err().to_string(), none);
+    }
+
+    #[test]
+    fn a_server_that_is_named_is_one_of_mytokens() {
+        let (agent, _dir, _served) = agent(&[&accounts(&["cluster"])]);
+        let options =
+            LoginTokenOptions { server: Some("https://mt.example.org".into()), ..LoginTokenOptions::default() };
+        let settings = HelperSettings::default();
+        let mut made = ByAccount { agent: Some(agent), ..ByAccount::new(settings, options, vec![named()]) };
+        assert!(matches!(made.check(), Err(Error::NotLoggedIn { .. })));
+    }
+
+    #[test]
+    fn what_a_command_prints_reaches_as_far_as_the_host_is_named() {
+        let open = || LoginTokenRequest { scope: String::new(), audience: String::new(), ..named() };
+        let own = jwt(&json!({"aud": "https://a", "scope": "compute"}));
+        let other = jwt(&json!({"aud": "https://b"}));
+        let short = "aBdEgHjKmNpQsTvW".repeat(4);
+        for (token, request, told) in [
+            (own.as_str(), named(), None),
+            (&other, named(), Some("it is for https://b")),
+            (&other, open(), None),
+            (&short, open(), None),
+            (&short, named(), Some("does not say what it is for")),
+            ("0paque-token-of-a-provider", named(), Some("does not say what it is for")),
+            ("aBdEgHjK", named(), None),
+            ("aBdEgHjK", LoginTokenRequest { code: true, ..named() }, None),
+            (&own, LoginTokenRequest { code: true, ..named() }, Some("wants a transfer code")),
+            (&own, LoginTokenRequest { delegate: request_delegate(), ..named() }, Some("only a mytoken")),
+            ("two words", open(), Some("it is no token")),
+        ] {
+            let found = sendable(&Secret::new(token), &request);
+            match told {
+                None => assert_eq!(found, Ok(()), "{token}"),
+                Some(text) => assert!(found.clone().is_err_and(|why| why.contains(text)), "{token}: {found:?}"),
+            }
+        }
+    }
+
+    fn request_delegate() -> Option<std::time::Duration> {
+        request(Some(60)).delegate
+    }
+
+    #[test]
+    fn a_login_changes_nothing_about_a_mytoken_that_a_command_prints() {
+        let server = || "https://mt".to_owned();
+        for error in [
+            Error::Expired { server: server() },
+            Error::Refused { server: server(), was_in_doubt: true },
+            Error::Mytoken(mytoken::Error::Server(ServerError::TokenRefused { server: server() })),
+            Error::MissingCapability { capability: "AT" },
+        ] {
+            let told = of_printed(error, "pass").to_string();
+            assert!(
+                told.starts_with("the mytoken that pass prints cannot be used: ") && !told.contains("login"),
+                "{told}"
+            );
+        }
+        assert!(matches!(of_printed(Error::Interrupted, "pass"), Error::Interrupted));
     }
 }

@@ -1,80 +1,119 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A program that prints a token: `command` of a `[[host]]`.
 
-use std::io::Read;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use mytoken::Secret;
+use mytoken::{Deadline, Secret};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{AccessFlags, Pid, access};
 use zeroize::Zeroizing;
 
-use super::{LIMIT, within};
+use super::{LIMIT, Reach, waiting};
 use crate::error::Error;
 use crate::printable::printable;
+use crate::ssh::installed;
+use crate::stand_in::handed_on;
 
-/// Time limit. The program may ask the user for a passphrase, and sshd waits for two minutes.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// Time limit. The program may ask the user for a passphrase. What a mytoken that it prints makes after that must be done before the
+/// askpass gives up.
+const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// For which login the program is asked, in its environment.
-pub struct Login<'a> {
-    /// `MYTOKEN_SSH_HOST`
-    pub host: &'a str,
-    /// `MYTOKEN_SSH_SCOPE`
-    pub scope: &'a str,
-    /// `MYTOKEN_SSH_AUDIENCE`
-    pub audience: &'a str,
-}
+/// How long a program may take to end after it was told to.
+const GRACE: Duration = Duration::from_secs(1);
 
-/// The first line that the program prints.
+/// The first line that the program prints. Its environment says what it is for.
 ///
 /// # Errors
 /// It cannot be started, fails, takes too long, or prints nothing.
-pub fn token(command: &[String], login: &Login<'_>) -> Result<Secret, Error> {
-    token_within(TIMEOUT, command, login)
+pub fn token(command: &[String], host: &str, reach: Reach<'_>) -> Result<Secret, Error> {
+    token_within(TIMEOUT, command, host, reach)
 }
 
-fn token_within(time: Duration, command: &[String], login: &Login<'_>) -> Result<Secret, Error> {
+/// Whether there is a program of this name, or at this path.
+pub fn is_there(program: &str) -> bool {
+    if !program.contains('/') {
+        return installed::find(program).is_ok();
+    }
+    let file = Path::new(program);
+    file.is_file() && access(file, AccessFlags::X_OK).is_ok()
+}
+
+fn token_within(time: Duration, command: &[String], host: &str, reach: Reach<'_>) -> Result<Secret, Error> {
     let [program, arguments @ ..] = command else {
         return Err(Error::Usage("command = [] names no program".into()));
     };
     let said = |text: String| Error::Usage(format!("{}, which makes the token, {text}", printable(program)));
-    let mut child = Command::new(program)
-        .args(arguments)
-        .envs([
-            ("MYTOKEN_SSH_HOST", login.host),
-            ("MYTOKEN_SSH_SCOPE", login.scope),
-            ("MYTOKEN_SSH_AUDIENCE", login.audience),
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(Error::cannot_run(program.as_ref()))?;
-    let output = child.stdout.take();
-    let read = move || {
-        let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(LIMIT).unwrap_or_default()));
-        output.map(|output| output.take(LIMIT).read_to_end(&mut text)).transpose().map(|_| text)
+    let deadline = Deadline::after(time);
+    let late = || said(format!("did not end within {} s", time.as_secs()));
+    let mut child = start(program, arguments, host, reach)?;
+    let line = child.stdout.take().map(first_line);
+    let line = line.and_then(|line| waiting::received(&line, deadline));
+    // A program in the background may still have the output, so its end is not waited for.
+    let status = waiting::until(deadline, || child.try_wait().transpose());
+    let Some(status) = status else {
+        end(&mut child);
+        return Err(late());
     };
-    let Some(read) = within(time, read) else {
-        // It may have ended meanwhile. Its own children are left alone.
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(said(format!("did not answer within {} s", time.as_secs())));
-    };
-    let text = read.map_err(Error::system(format!("cannot read what {} prints", printable(program))))?;
-    if u64::try_from(text.len()).is_ok_and(|length| length >= LIMIT) {
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(said("prints more than a token".into()));
-    }
-    let status = child.wait().map_err(Error::cannot_run(program.as_ref()))?;
+    let status = status.map_err(Error::cannot_run(program.as_ref()))?;
     if !status.success() {
         return Err(said(format!("failed ({status})")));
     }
-    let first = std::str::from_utf8(&text).unwrap_or_default().lines().next().unwrap_or_default().trim();
-    if first.is_empty() {
+    let line = line.unwrap_or_default();
+    let text = std::str::from_utf8(&line).unwrap_or_default().trim();
+    if text.is_empty() {
         return Err(said("printed no token on its first line".into()));
     }
-    Ok(Secret::new(first))
+    Ok(Secret::new(text))
+}
+
+/// What it starts is below this program, but not a connection of the run: an ssh that it starts gets what its own host's entry says.
+fn start(program: &str, arguments: &[String], host: &str, reach: Reach<'_>) -> Result<Child, Error> {
+    let mut command = Command::new(program);
+    installed::mark_below(&mut command);
+    command
+        .args(arguments)
+        .env_remove(handed_on::VARIABLE)
+        .env("MYTOKEN_SSH_HOST", host)
+        .env("MYTOKEN_SSH_SCOPE", reach.scope)
+        .env("MYTOKEN_SSH_AUDIENCE", reach.audience)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(Error::cannot_run(program.as_ref()))
+}
+
+/// Reads the first line in a thread, and then what follows, which nobody needs: the program must not fail because of a closed pipe.
+fn first_line(output: ChildStdout) -> Receiver<Zeroizing<Vec<u8>>> {
+    let (done, line) = channel();
+    std::thread::spawn(move || {
+        let mut output = BufReader::new(output);
+        let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(LIMIT).unwrap_or_default()));
+        // A line without an end is no token.
+        let read = output.by_ref().take(LIMIT).read_until(b'\n', &mut text);
+        let is_whole = read.is_ok_and(|count| u64::try_from(count).is_ok_and(|count| count < LIMIT));
+        let _ = done.send(if is_whole { text } else { Zeroizing::default() });
+        let _ = std::io::copy(&mut output, &mut std::io::sink());
+    });
+    line
+}
+
+/// Ends the program: a prompt for a passphrase then puts the terminal back.
+fn end(child: &mut Child) {
+    let pid = i32::try_from(child.id()).map(Pid::from_raw);
+    let told = pid.is_ok_and(|pid| kill(pid, Signal::SIGTERM).is_ok());
+    let deadline = Deadline::after(if told { GRACE } else { Duration::ZERO });
+    while !matches!(child.try_wait(), Ok(Some(_))) {
+        let Some(left) = deadline.remaining() else {
+            let _ = child.kill();
+            let _ = child.wait();
+            return;
+        };
+        std::thread::sleep(left.min(Duration::from_millis(20)));
+    }
 }
 
 #[cfg(test)]
@@ -83,19 +122,30 @@ mod tests {
 
     use super::*;
 
-    const LOGIN: Login<'static> = Login { host: "h", scope: "openid", audience: "https://a" };
+    const REACH: Reach<'static> = Reach { scope: "openid", audience: "https://a" };
 
     fn run(script: &str) -> Result<String, String> {
         let command = ["sh", "-c", script].map(str::to_owned);
-        let found = token_within(Duration::from_secs(2), &command, &LOGIN);
+        let found = token_within(Duration::from_secs(2), &command, "h", REACH);
         found.map(|token| token.expose().to_owned()).map_err(|error| error.to_string())
     }
 
     #[test]
     fn the_first_line_is_the_token_and_the_program_knows_what_it_is_for() {
         assert_eq!(run("echo ' abc '; echo more"), Ok("abc".into()));
+        assert_eq!(run("printf abc"), Ok("abc".into()));
         let asked = run("echo $MYTOKEN_SSH_HOST,$MYTOKEN_SSH_SCOPE,$MYTOKEN_SSH_AUDIENCE; cat");
         assert_eq!(asked, Ok("h,openid,https://a".into()));
+        let below = run("echo $MYTOKEN_SSH_DEPTH${MYTOKEN_SSH_OPTIONS-,none}");
+        assert_eq!(below, Ok("1,none".into()), "an ssh that it starts is no connection of the run");
+    }
+
+    #[test]
+    fn what_follows_the_first_line_does_not_matter() {
+        assert_eq!(run("echo abc; printf '\\377'; head -c 1000000 /dev/zero"), Ok("abc".into()));
+        let begin = Instant::now();
+        assert_eq!(run("sleep 60 & echo abc"), Ok("abc".into()));
+        assert!(begin.elapsed() < Duration::from_secs(2), "a program in the background keeps the output open");
     }
 
     #[test]
@@ -105,21 +155,29 @@ mod tests {
             ("true", "printed no token on its first line"),
             ("echo; echo s3cret", "printed no token on its first line"),
             ("printf '\\377s3cret'", "printed no token on its first line"),
-            ("echo s3cret; cat /dev/zero", "prints more than a token"),
+            ("printf s3cret; head -c 70000 /dev/zero | tr '\\0' x", "printed no token on its first line"),
             ("kill -9 $$", "failed (signal: 9"),
         ] {
             let error = run(script).unwrap_err();
             assert!(error.contains(told) && !error.contains("s3cret"), "{script}: {error}");
         }
-        assert!(token(&[], &LOGIN).is_err());
-        let missing = token(&["/no/such/program".to_owned()], &LOGIN).unwrap_err().to_string();
+        assert!(token(&[], "h", REACH).is_err());
+        let missing = token(&["/no/such/program".to_owned()], "h", REACH).unwrap_err().to_string();
         assert!(missing.starts_with("cannot run /no/such/program"), "{missing}");
+        assert!(is_there("sh") && is_there("/bin/sh") && !is_there("/etc/passwd") && !is_there("no-such-program"));
     }
 
     #[test]
     fn a_program_that_hangs_is_ended() {
-        let begin = Instant::now();
-        let error = run("echo $$ >&2; exec sleep 60").unwrap_err();
-        assert!(error.contains("did not answer within 2 s") && begin.elapsed() < Duration::from_secs(20), "{error}");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ended");
+        let tidy = format!("trap 'echo tidy >{}; exit' TERM; while :; do sleep 0.1; done", file.display());
+        for script in ["echo abc; exec >&-; sleep 60", "sleep 60", "trap '' TERM; sleep 60 & wait; sleep 60", &tidy] {
+            let begin = Instant::now();
+            let error = run(script).unwrap_err();
+            assert!(error.contains("did not end within 2 s"), "{script}: {error}");
+            assert!(begin.elapsed() < Duration::from_secs(20), "{script}");
+        }
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "tidy\n", "it can put the terminal back");
     }
 }

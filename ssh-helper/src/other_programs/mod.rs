@@ -3,9 +3,10 @@
 
 pub mod command;
 pub mod oidc_agent;
+pub mod reach;
+pub mod waiting;
 
-use std::sync::mpsc::channel;
-use std::time::Duration;
+pub use reach::Reach;
 
 /// Longest token, in bytes.
 const LIMIT: u64 = 64 * 1024;
@@ -19,14 +20,6 @@ pub enum TokenSource {
     OidcAgent(String),
     /// What a program prints.
     Command(Vec<String>),
-}
-
-/// Runs `work` in a thread, and waits for it at most this long. The thread is left alone then, and ends with this program.
-fn within<T: Send + 'static>(time: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (done, result) = channel();
-    std::thread::spawn(move || {
-        // Nobody waits any more if this fails.
-        let _ = done.send(work());
-    });
-    result.recv_timeout(time).ok()
+    /// The entry cannot be meant so, for this reason.
+    Unclear(String),
 }

@@ -77,7 +77,7 @@ pub fn command(file: &Path) -> Command {
     }
     let mut begin = [0; 2];
     let is_script = File::open(file).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == *b"#!";
-    command.env(DEPTH_VARIABLE, depth().saturating_add(1).to_string());
+    mark_below(&mut command);
     let all = std::env::join_paths(scripts().into_iter().chain([file.to_owned()]));
     match all {
         Ok(all) if is_script => command.env(SCRIPTS_VARIABLE, all),
@@ -85,6 +85,11 @@ pub fn command(file: &Path) -> Command {
         _ => command.env_remove(SCRIPTS_VARIABLE),
     };
     command
+}
+
+/// What the program starts is one deeper.
+pub fn mark_below(command: &mut Command) {
+    command.env(DEPTH_VARIABLE, depth().saturating_add(1).to_string());
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::error::Error;
 use crate::hosts::{HostRule, Sent};
 use crate::login_token::by_account::ByAccount;
 use crate::login_token::{LoginTokenRequest, TokenFromFile};
-use crate::other_programs::TokenSource;
+use crate::other_programs::{TokenSource, waiting};
 use crate::output::tell;
 use crate::printable::printable;
 use crate::settings::HelperSettings;
@@ -115,6 +115,8 @@ impl Prepared<'_> {
     /// Runs the program, and exits with its status.
     pub fn run(self) -> Result<ExitCode, Error> {
         let exit = foreground::run(self.command);
+        // A token that is still being made is for nobody.
+        waiting::end();
         finish(self.program, self.wrapper, exit.as_ref().ok(), &mut self.server.responder());
         self.server.close()?;
         exit.map(|exit| ExitCode::from(exit.status))
@@ -288,14 +290,17 @@ pub fn token_request(
     LoginTokenRequest {
         name,
         host: account.host.clone(),
-        scope: options.scope.clone().unwrap_or_else(|| of_rule(|rule| rule.scope.clone())),
-        audience: options.audience.clone().unwrap_or_else(|| of_rule(|rule| rule.audience.clone())),
+        scope: single_blanks(&options.scope.clone().unwrap_or_else(|| of_rule(|rule| rule.scope.clone()))),
+        audience: single_blanks(&options.audience.clone().unwrap_or_else(|| of_rule(|rule| rule.audience.clone()))),
         delegate: options.delegate.map(Into::into),
         code: rule.and_then(|rule| rule.send) == Some(Sent::TransferCode),
         ambiguous: None,
-        // A server is one of mytokens.
-        source: rule.filter(|_| options.server.is_none()).map_or(TokenSource::Mytoken, HostRule::source),
+        source: rule.map_or(TokenSource::Mytoken, HostRule::source),
     }
+}
+
+fn single_blanks(words: &str) -> String {
+    words.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Reads the first line of a file.

@@ -3,13 +3,14 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::login_site::{AUDIENCE, LoginSite, deadline, stderr};
 use mytoken::server::Server;
 use mytoken::token_store::StoredToken;
-use nix::pty::openpty;
+use nix::pty::{Winsize, openpty};
 use serde_json::{Value, json};
 
 #[test]
@@ -119,6 +120,102 @@ fn login_on_terminal(site: &LoginSite, environment: &[(&str, &str)]) -> String {
     assert!(child.wait().unwrap().success(), "{output}");
     assert!(output.contains("! the server left out the scope no.such.scope"), "{output}");
     output
+}
+
+/// What a terminal of this size shows while a login waits, after some seconds, and after it.
+fn screens(site: &LoginSite, (columns, lines): (u16, u16), locale: &str) -> (String, String) {
+    let size = Winsize { ws_row: lines, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(&size, None).unwrap();
+    let mut helper = site.helper(&["login", "--no-browser"]);
+    helper.env_remove("NO_COLOR").env("TERM", "xterm").env("LC_ALL", locale);
+    let mut child = helper.stdout(pty.slave).spawn().unwrap();
+    drop(helper);
+    let mut terminal = File::from(pty.master);
+    let mut screen = vt100::Parser::new(lines.try_into().unwrap(), columns.try_into().unwrap(), 0);
+    let (mut buffer, mut output) = ([0; 4096], String::new());
+    // Line feeds come with a carriage return each, and so does each second.
+    while output.matches('\r').count() < output.matches('\n').count() + 3 {
+        let count = terminal.read(&mut buffer).unwrap();
+        screen.process(&buffer[..count]);
+        output.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    let link = output.split_whitespace().find(|word| word.contains("/c/")).unwrap();
+    let waiting = screen.screen().contents();
+    site.confirm(link, &[]);
+    while let Ok(count @ 1..) = terminal.read(&mut buffer) {
+        screen.process(&buffer[..count]);
+    }
+    assert!(child.wait().unwrap().success());
+    (waiting, screen.screen().contents())
+}
+
+#[test]
+fn a_login_fits_on_the_terminal() {
+    let site = LoginSite::start();
+    for (size, locale, has_code) in
+        [((80, 24), "C.UTF-8", true), ((40, 24), "C.UTF-8", true), ((80, 24), "C", false), ((200, 50), "C", true)]
+    {
+        let (waiting, after) = screens(&site, size, locale);
+        let shown = format!("{size:?} {locale}\n{waiting}\n--\n{after}");
+        let countdowns = waiting.lines().filter(|line| line.contains(" left") || line.contains("waiting")).count();
+        assert_eq!(countdowns, 1, "{shown}");
+        assert_eq!(waiting.contains(if locale == "C" { "####" } else { "█" }), has_code, "{shown}");
+        assert!(waiting.contains("Open this link") && (locale != "C" || after.is_ascii()), "{shown}");
+        assert!(!after.contains(" left") && after.contains("mytoken-ssh ssh HOST"), "{shown}");
+    }
+}
+
+/// Writes down what the program that opens browsers is given.
+const OPENER: &str =
+    "#!/bin/sh\n{ echo \"$*\"; cat \"$1\"; } >\"$OPENED.new\" && mv \"$OPENED.new\" \"$OPENED\"; sleep 60\n";
+
+#[test]
+fn the_browser_gets_a_page_that_leads_to_the_link_and_no_program_has_the_link_as_argument() {
+    let site = LoginSite::start();
+    let (programs, opened) = (site.path("programs"), site.path("opened"));
+    fs::create_dir(&programs).unwrap();
+    let program = |name: &str, text: &str| {
+        fs::write(programs.join(name), text).unwrap();
+        fs::set_permissions(programs.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    program("xdg-open", OPENER);
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let login = |more: &[&str], browser: &str, environment: &[(&str, &str)]| {
+        program("xdg-settings", &format!("#!/bin/sh\necho {browser}\n"));
+        let _ = fs::remove_file(&opened);
+        let pty = openpty(None, None).unwrap();
+        let mut helper = site.helper(&[&["login"], more].concat());
+        helper.env_remove("SSH_CONNECTION").env_remove("SSH_TTY").env("DISPLAY", ":9").env("PATH", &path);
+        helper.env("OPENED", &opened).envs(environment.iter().copied());
+        let mut child = helper.stdout(pty.slave).spawn().unwrap();
+        drop(helper);
+        let mut terminal = BufReader::new(File::from(pty.master));
+        let mut output = String::new();
+        while !output.contains("/c/") {
+            assert!(terminal.read_line(&mut output).unwrap() > 0, "{output}");
+        }
+        let link = output.lines().last().unwrap().trim().to_owned();
+        let is_asked = output.contains("Confirm in your browser within");
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        while is_asked && !opened.exists() {
+            assert!(std::time::Instant::now() < until, "no browser was opened: {output}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let seen = fs::read_to_string(&opened).ok();
+        site.confirm(&link, &[]);
+        while terminal.read_line(&mut output).is_ok_and(|count| count > 0) {}
+        assert!(child.wait().unwrap().success(), "{output}");
+        assert_eq!(seen.is_some(), is_asked, "{output}");
+        seen.map(|seen| (link, seen))
+    };
+    let (link, seen) = login(&[], "firefox.desktop", &[]).unwrap();
+    let (argument, page) = seen.split_once('\n').unwrap();
+    assert!(argument.ends_with("/login.html") && !argument.contains("/c/"), "{argument}");
+    assert!(page.contains(&format!("content=\"0; url={link}\"")), "{page}");
+    assert!(!std::path::Path::new(argument).exists(), "the page is left");
+    assert_eq!(login(&["--no-browser"], "firefox.desktop", &[]), None);
+    assert_eq!(login(&[], "firefox_firefox.desktop", &[]), None);
+    assert_eq!(login(&[], "firefox.desktop", &[("SSH_CONNECTION", "192.0.2.1 1 192.0.2.2 22")]), None);
 }
 
 #[test]

@@ -59,22 +59,17 @@ fn a_host_gets_tokens_of_oidc_agent_and_of_a_command() -> Result<()> {
             site.script("alice", "cat >.config/mytoken/hosts.toml").stdin(text).run()?.ok().map(drop)
         };
 
-        // The account alone is named, and no audience.
+        // Nobody names audience and scope: the agent's account has more than one host needs.
         let outcome = alice(LOGIN)?;
-        assert!(
-            !outcome.success() && outcome.stderr.contains("need one audience that is named for testbed"),
-            "{outcome:?}"
-        );
+        assert!(!outcome.success() && outcome.stderr.contains("mytoken-ssh: you have no mytoken"), "{outcome:?}");
         // A token that the host could use elsewhere.
         alice(&add)?.ok()?;
         let outcome = alice(LOGIN)?;
-        let refused =
-            format!("oidc-agent gives no token of cluster: its provider made one for {OTHER} instead of {AUDIENCE}");
+        let refused = format!("oidc-agent gives no token of cluster: it is for {OTHER} instead of {AUDIENCE}");
         assert!(!outcome.success() && outcome.stderr.contains(&refused), "{outcome:?}");
         by_command(&json!(["oidc-token", "cluster"]), AUDIENCE)?;
         let outcome = alice(LOGIN)?;
-        let refused =
-            format!("what oidc-token prints is not sent: it is for {OTHER}, and this host's audience is {AUDIENCE}");
+        let refused = format!("what oidc-token prints is not sent: it is for {OTHER} instead of {AUDIENCE}");
         assert!(!outcome.success() && outcome.stderr.contains(&refused), "{outcome:?}");
 
         provider_gives(AUDIENCE)?;
@@ -86,7 +81,10 @@ fn a_host_gets_tokens_of_oidc_agent_and_of_a_command() -> Result<()> {
                 "",
                 format!(
                     "rm .config/mytoken/hosts.toml; {}",
-                    LOGIN.replace("testbed", &format!("--audience {AUDIENCE} testbed"))
+                    LOGIN.replace(
+                        "testbed",
+                        &format!("--audience {AUDIENCE} --scope 'openid profile storage.read' testbed")
+                    )
                 ),
             ),
             ("", format!("{add} >&2; {LOGIN}")),
@@ -103,8 +101,8 @@ fn a_host_gets_tokens_of_oidc_agent_and_of_a_command() -> Result<()> {
         let shown = alice("mytoken-ssh status; mytoken-ssh doctor testbed && mytoken-ssh hosts")?.ok()?.stdout;
         for part in [
             "oidc-agent has cluster;",
-            &format!("alice@testbed gets an access token of oidc-agent's cluster for {AUDIENCE}"),
-            &format!("audience {AUDIENCE}, from oidc-agent's account cluster"),
+            &format!("alice@testbed gets an access token of oidc-agent's cluster for {AUDIENCE} with all scopes"),
+            &format!("audience {AUDIENCE}, from oidc-agent's account cluster, all scopes of the account"),
         ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
@@ -120,6 +118,12 @@ fn a_host_gets_tokens_of_oidc_agent_and_of_a_command() -> Result<()> {
         assert_eq!(Journal::read(site)?.requests_to("access_token"), 1);
         assert_eq!(alice(&LOGIN.replace("ssh ssh", "ssh ssh --delegate"))?.ok()?.stdout, "inside\n");
         assert_eq!(Journal::read(site)?.sub_tokens(), 1);
+        // The host and the helper revoke the session's mytoken of a login that was refused.
+        Journal::clear(site)?;
+        let outcome = alice("mytoken-ssh scp --delegate -q bob@testbed:a .")?;
+        let journal = Journal::read(site)?;
+        let requests = (journal.sub_tokens(), journal.requests_to("revocation"));
+        assert!(!outcome.success() && requests == (1, 2), "{outcome:?}\n{journal:?}");
         by_command(&json!(["sh", "-c", "echo it does not work >&2; exit 7"]), "")?;
         let outcome = alice(LOGIN)?;
         let told = outcome.stderr.contains("it does not work\n") && outcome.stderr.contains("failed (exit status: 7)");
