@@ -74,6 +74,7 @@ mod submission;
 mod watchdog;
 
 // What several of them use.
+mod browser_login;
 mod build_paths;
 mod built_packages;
 mod checked;
