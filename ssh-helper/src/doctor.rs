@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::askpass::directory::PrivateDirectory;
 use crate::command_line::{DoctorOptions, LoginTokenOptions};
 use crate::error::Error;
-use crate::login_token::by_account::account_instead;
+use crate::login_token::by_account::{account_instead, lacks_mytoken};
 use crate::login_token::{Form, LoginTokenRequest};
 use crate::mytoken_sources::{Chosen, MytokenSource};
 use crate::other_programs::oidc_agent::OidcAgent;
@@ -251,7 +251,7 @@ fn host_findings(settings: &HelperSettings, seen: &[Seen], host: &str, findings:
     findings.extend(of_configuration(&configuration, host, &|name, file| has_key(name, file)));
     // Without a mytoken that would be used, there is a finding already.
     let seen = seen.iter().find(|seen| seen.is_used);
-    match of_other_source(settings, seen.is_some(), &configuration) {
+    match of_other_source(settings, &configuration) {
         Some(finding) => {
             // Other hosts need it.
             let is_about_mytoken = |finding: &&mut Finding| finding.part == "mytoken" && finding.level == Level::Error;
@@ -262,60 +262,56 @@ fn host_findings(settings: &HelperSettings, seen: &[Seen], host: &str, findings:
     }
 }
 
-/// Which token the host would get, if it is not of the user's mytoken. `has_mytoken`: whether there is one that logins use. No token is made.
-fn of_other_source(settings: &HelperSettings, has_mytoken: bool, ssh: &Configuration) -> Option<Finding> {
+/// Which token the host would get, if it is not of the user's mytoken. No token is made.
+fn of_other_source(settings: &HelperSettings, ssh: &Configuration) -> Option<Finding> {
     let destination = ssh.destination()?;
     let mut request = token_request(settings, &LoginTokenOptions::default(), &destination);
     let who = format!("{}@{}", printable(&destination.account.user), printable(&destination.account.host));
-    if request.source == TokenSource::Mytoken && !has_mytoken {
+    if request.source == TokenSource::Mytoken && lacks_mytoken(settings) {
         match account_instead(OidcAgent::named().as_ref(), &request) {
             Ok(account) => request.source = TokenSource::OidcAgent(account?),
             Err(error) => return Some(Finding::error("host", &error)),
         }
     }
+    of_source(&who, &request, &OidcAgent::find)
+}
+
+fn of_source(who: &str, request: &LoginTokenRequest, agent: &dyn Fn() -> Result<OidcAgent, Error>) -> Option<Finding> {
     if let Err(error) = request.check_source() {
         return Some(Finding::error("host", &error));
     }
-    match &request.source {
-        TokenSource::Mytoken | TokenSource::Unclear(_) => None,
+    let finding = match &request.source {
+        TokenSource::Mytoken | TokenSource::Unclear(_) => return None,
         TokenSource::Command(words) => {
             let program = words.first().map(String::as_str).unwrap_or_default();
-            let shown = printable(program);
-            Some(if command::is_there(program) {
-                Finding::ok("host", format!("{who} gets what {shown} prints"))
-            } else {
-                Finding::error(
-                    "host",
-                    &Error::Usage(format!("{who} gets what {shown} prints, and there is no such program")),
-                )
-            })
+            let text = format!("{who} gets what {} prints", printable(program));
+            match command::is_there(program) {
+                true => Finding::ok("host", text),
+                false => Finding::error("host", &Error::Usage(format!("{text}, and there is no such program"))),
+            }
         }
-        TokenSource::OidcAgent(account) => Some(of_agent(&who, account, &request)),
-    }
+        TokenSource::OidcAgent(account) => match agent().and_then(|agent| agent.accounts()) {
+            Err(error) => Finding::error("host", &error),
+            Ok(loaded) => of_account(who, account, request, &loaded),
+        },
+    };
+    Some(finding)
 }
 
-fn of_agent(who: &str, account: &str, request: &LoginTokenRequest) -> Finding {
+/// `loaded`: the accounts that oidc-agent has.
+fn of_account(who: &str, account: &str, request: &LoginTokenRequest, loaded: &[String]) -> Finding {
     let shown = printable(account);
-    match OidcAgent::find().and_then(|agent| agent.accounts()) {
-        Err(error) => Finding::error("host", &error),
-        Ok(loaded) if loaded.iter().any(|one| one == account) => {
-            let scope =
-                if request.scope.is_empty() { "all scopes of the account".into() } else { printable(&request.scope) };
-            let audience = printable(&request.audience);
-            Finding::ok(
-                "host",
-                format!("{who} gets an access token of oidc-agent's {shown} for {audience} with {scope}"),
-            )
-        }
-        // Which account is one of this provider, only the agent knows.
-        Ok(loaded) if account.contains("://") && !loaded.is_empty() => {
-            Finding::ok("host", format!("{who} gets an access token of the account of {shown} in oidc-agent"))
-        }
-        Ok(_) => {
-            let text = format!("{who} gets a token of {shown} from oidc-agent, which has not loaded it");
-            Finding::ok("host", text).warning().with_fix(format!("oidc-add {}", shell_word(account)))
-        }
+    // Which account is one of a provider, only the agent knows.
+    let is_provider = account.contains("://");
+    if loaded.is_empty() || !(is_provider || loaded.iter().any(|one| one == account)) {
+        let text = format!("{who} gets a token of {shown} from oidc-agent, which has not loaded it");
+        let fix = if is_provider { "ACCOUNT   # one of this provider".to_owned() } else { shell_word(account) };
+        return Finding::ok("host", text).warning().with_fix(format!("oidc-add {fix}"));
     }
+    let scope = if request.scope.is_empty() { "all scopes of the account".into() } else { printable(&request.scope) };
+    let of = if is_provider { format!("oidc-agent's account of {shown}") } else { format!("oidc-agent's {shown}") };
+    let audience = printable(&request.audience);
+    Finding::ok("host", format!("{who} gets an access token of {of} for {audience} with {scope}"))
 }
 
 /// What ssh's configuration means for a login. `has_key`: whether a file has a key of this name.
@@ -425,6 +421,52 @@ mod tests {
         assert_eq!(unknown.line(), "mytoken ✗ https://mt.example.org: no answer\n");
         let useless = stored(&["tokeninfo"], &serde_json::json!([]));
         assert_eq!(of_server(&useless, &check(State::Valid, None, None), NOW)[0].level, Level::Error);
+    }
+
+    #[test]
+    fn where_a_token_comes_from_is_looked_at() {
+        use crate::login_token::tests::request;
+        use crate::other_programs::oidc_agent::tests::agent;
+
+        let of = |source: TokenSource, audience: &str, loaded: Option<&[&str]>| {
+            let request = LoginTokenRequest { source, audience: audience.into(), ..request(None) };
+            let answer = serde_json::json!({"status": "success", "info": loaded.unwrap_or_default()}).to_string();
+            let (agent, _dir, _served) = agent(&[&answer]);
+            let found = || loaded.map(|_| agent.clone()).ok_or(Error::NoMytoken);
+            of_source("a@h", &request, &found).map(|finding| (finding.level, finding.text, finding.fix))
+        };
+        let account = |name: &str| TokenSource::OidcAgent(name.into());
+        let command = |program: &str| TokenSource::Command(vec![program.into()]);
+        let url = "https://op";
+        for (source, audience, loaded, level, told, fix) in [
+            (
+                account("c"),
+                "x",
+                Some(&["b", "c"][..]),
+                Level::Ok,
+                "of oidc-agent's c for x with all scopes of the account",
+                None,
+            ),
+            (account("c"), "x", Some(&["b"]), Level::Warning, "has not loaded it", Some("oidc-add c")),
+            (account(url), "x", Some(&["b"]), Level::Ok, "oidc-agent's account of https://op for x", None),
+            (
+                account(url),
+                "x",
+                Some(&[]),
+                Level::Warning,
+                "not loaded",
+                Some("oidc-add ACCOUNT   # one of this provider"),
+            ),
+            (account("c"), "x", None, Level::Error, "no mytoken", None),
+            (account("c"), "", Some(&["c"]), Level::Error, "need one audience", None),
+            (command("sh"), "", None, Level::Ok, "a@h gets what sh prints", None),
+            (command("no-such-program"), "", None, Level::Error, "there is no such program", None),
+            (TokenSource::Unclear("two sources".into()), "x", None, Level::Error, "two sources", None),
+        ] {
+            let (found, text, line) = of(source.clone(), audience, loaded).unwrap();
+            assert!(found == level && text.contains(told) && line.as_deref() == fix, "{source:?}: {text} {line:?}");
+        }
+        assert!(of(TokenSource::Mytoken, "x", None).is_none());
     }
 
     #[test]

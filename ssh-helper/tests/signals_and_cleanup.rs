@@ -5,6 +5,7 @@
 mod test_home;
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -65,6 +66,23 @@ fn a_signal_that_is_not_ignored_ends_ssh() {
     send("TERM", &child);
     assert_eq!(child.wait().unwrap().code(), Some(143));
     assert!(home.runtime_directory_is_empty());
+}
+
+#[test]
+fn a_command_that_hangs_keeps_nobody_when_ssh_has_ended() {
+    let home = TestHome::new("ask '(alice@testbed) Access Token: '", TOKEN);
+    fs::create_dir_all(home.path(".config/mytoken")).unwrap();
+    home.program("slow", &format!("touch {}; exec sleep 60", home.path("asked").display()));
+    fs::write(home.path(".config/mytoken/hosts.toml"), "[[host]]\npattern = \"tb\"\ncommand = [\"slow\"]\n").unwrap();
+    let mut child = home.command(&["ssh", "tb"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&home.path("asked"));
+    let begin = Instant::now();
+    send("TERM", &child);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    let mut told = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(!told.contains("40 s"), "{told}");
 }
 
 #[test]

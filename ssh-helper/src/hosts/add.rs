@@ -40,7 +40,9 @@ pub fn run(options: &AddOptions) -> Result<ExitCode, Error> {
     let rule = if is_named {
         named(options, &pattern, before.as_ref())?
     } else {
-        let offer = ask_host(options, &settings, stored.as_ref().ok().and_then(Option::as_ref), destination.as_ref())?;
+        let of_agent = before.as_ref().and_then(|rule| rule.oidc_agent.as_deref()).filter(|name| name.contains("://"));
+        let options = AddOptions { issuer: options.issuer.clone().or(of_agent.map(str::to_owned)), ..options.clone() };
+        let offer = ask_host(&options, &settings, stored.as_ref().ok().and_then(Option::as_ref), destination.as_ref())?;
         let rule = offered(&offer, &pattern, before.as_ref())?;
         let text =
             shown(&offer, &rule, &settings.hosts, before.as_ref(), stored.as_ref().ok().and_then(Option::as_ref));
@@ -223,8 +225,15 @@ fn shown(
         printable(&rule.pattern),
         printable(&offer.url),
         offer.issuer,
-        rule.scope.as_deref().unwrap_or("all of your mytoken"),
+        rule.scope.as_deref().unwrap_or(match rule.source() {
+            TokenSource::Mytoken => "all of your mytoken",
+            TokenSource::OidcAgent(_) => "all of the account of oidc-agent",
+            TokenSource::Command(_) | TokenSource::Unclear(_) => "what your command chooses",
+        }),
     );
+    if rule.source() != TokenSource::Mytoken {
+        text += &format!("Its tokens: {}\n", describe_rule(rule));
+    }
     if let Some(before) = before.filter(|before| !before.gives_as(rule)) {
         text += &format!("Until now: {}\n", until_now(before, rule));
     }

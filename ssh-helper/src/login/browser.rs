@@ -3,7 +3,7 @@
 //! the user's place. So the browser gets a page in a private directory that leads to it.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::askpass::directory::{PAGE_NAME, PrivateDirectory};
 use crate::other_programs::waiting::within;
 use crate::ssh::installed;
 
-/// Time limit for the name of the browser.
+/// Time limit for the name of a program.
 const NAME_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A page that a browser was asked to open. It is removed with this.
@@ -28,15 +28,19 @@ pub fn open(link: &str) -> Option<OpenedPage> {
         return None;
     }
     let opener = installed::find(if cfg!(target_os = "macos") { "open" } else { "xdg-open" }).ok()?;
-    if default_browser().is_some_and(|name| is_snap(&name)) {
+    let pages = says("xdg-mime", &["query", "default", "text/html"]);
+    let links = says("xdg-settings", &["get", "default-web-browser"]);
+    if !opens_pages(pages.as_deref(), links.as_deref()) {
         return None;
     }
     let directory = PrivateDirectory::create().ok()?;
     let file = directory.path().join(PAGE_NAME);
     // Nobody else can enter the directory.
     std::fs::write(&file, page(link)).ok()?;
-    let mut child = installed::command(&opener)
+    // Ctrl-C is for this program, and not for a browser that starts now.
+    let mut child = Command::new(&opener)
         .arg(&file)
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -53,20 +57,24 @@ fn is_on_this_screen(has: &dyn Fn(&str) -> bool) -> bool {
     !is_remote && (cfg!(target_os = "macos") || has("DISPLAY") || has("WAYLAND_DISPLAY"))
 }
 
-/// Name of the default browser's desktop entry. `None`: nobody says it.
-fn default_browser() -> Option<String> {
-    let program = installed::find("xdg-settings").ok()?;
+/// The line that a program prints. `None`: it is missing, or has nothing to say.
+fn says(program: &str, arguments: &'static [&'static str]) -> Option<String> {
+    let program = installed::find(program).ok()?;
     let asked = within(Deadline::after(NAME_TIMEOUT), move || {
         let mut command = Command::new(program);
-        command.args(["get", "default-web-browser"]).stdin(Stdio::null()).stderr(Stdio::null());
+        command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null());
         command.output().ok().filter(|output| output.status.success())
     });
-    Some(String::from_utf8_lossy(&asked??.stdout).trim().to_owned())
+    let said = String::from_utf8_lossy(&asked.ok()??.stdout).trim().to_owned();
+    Some(said).filter(|said| !said.is_empty())
 }
 
-/// A browser from a snap (`firefox_firefox.desktop`) sees no private directory of others.
-fn is_snap(name: &str) -> bool {
-    Path::new(name).file_stem().and_then(|name| name.to_str()).is_some_and(|name| name.contains('_'))
+/// Whether the program for pages can be the browser, by the names of desktop entries. Another one may be an editor. One from a snap
+/// (`firefox_firefox.desktop`) sees no private directory of others.
+fn opens_pages(page: Option<&str>, links: Option<&str>) -> bool {
+    let is_snap = |name: &str| name.strip_suffix(".desktop").unwrap_or(name).contains('_');
+    let is_browser = page.zip(links).is_none_or(|(page, links)| page == links);
+    is_browser && ![page, links].into_iter().flatten().any(is_snap)
 }
 
 /// A page that leads to the link.
@@ -94,8 +102,11 @@ mod tests {
         assert!(shown(&["DISPLAY"]) && shown(&["WAYLAND_DISPLAY"]));
         assert!(!shown(&["DISPLAY", "SSH_CONNECTION"]) && !shown(&["WAYLAND_DISPLAY", "SSH_TTY"]));
         assert_eq!(shown(&[]), cfg!(target_os = "macos"));
-        assert!(is_snap("firefox_firefox.desktop"));
-        assert!(!is_snap("firefox.desktop") && !is_snap("org.mozilla.firefox.desktop") && !is_snap(""));
+        let (own, snap) = (Some("org.mozilla.firefox.desktop"), Some("firefox_firefox.desktop"));
+        assert!(opens_pages(own, own) && opens_pages(None, own) && opens_pages(own, None) && opens_pages(None, None));
+        for (page, links) in [(snap, snap), (None, snap), (snap, None), (Some("org.gnome.gedit.desktop"), own)] {
+            assert!(!opens_pages(page, links), "{page:?} {links:?}");
+        }
     }
 
     #[test]

@@ -10,9 +10,6 @@ use terminal_size::{Height, Width, terminal_size};
 
 use crate::output::{print, print_line, shows_utf8};
 
-/// Lines that must fit on the screen beside the QR code: invitation, link, countdown.
-const OTHER_LINES: usize = 5;
-
 /// The countdown's line without the time.
 const WAITING: &str = "  waiting for you at the browser ...";
 
@@ -40,10 +37,13 @@ impl Screen {
         } else {
             format!("Open this link and confirm within {within}:")
         };
-        print_line(&format!("{invitation}\n\n    {link}\n"));
+        let link_line = format!("    {link}");
+        print_line(&format!("{invitation}\n\n{link_line}\n"));
         if !self.is_terminal {
             print_line(WAITING);
-        } else if let Some(code) = terminal_size().and_then(|size| qr_code(link, size, shows_utf8())) {
+        } else if let Some(code) =
+            terminal_size().and_then(|size| qr_code(link, size, &[&invitation, &link_line], shows_utf8()))
+        {
             print_line(&code);
         }
     }
@@ -98,9 +98,12 @@ fn countdown_line(left: Duration, columns: usize) -> String {
     fitting.into_iter().find(|text| text.chars().count() < columns).unwrap_or_default()
 }
 
-/// The link as QR code. `None`: it does not fit on the screen.
-fn qr_code(link: &str, (Width(width), Height(height)): (Width, Height), utf8: bool) -> Option<String> {
-    let room = Room { columns: width.into(), lines: usize::from(height).saturating_sub(OTHER_LINES) };
+/// The link as QR code. `None`: it does not fit on the screen below these lines, each with an empty one, and above the countdown.
+fn qr_code(link: &str, (Width(width), Height(height)): (Width, Height), above: &[&str], utf8: bool) -> Option<String> {
+    let columns = usize::from(width);
+    let lines = |text: &&str| text.chars().count().div_ceil(columns.max(1)) + 1;
+    let others = above.iter().map(lines).sum::<usize>() + 1;
+    let room = Room { columns, lines: usize::from(height).saturating_sub(others) };
     if utf8 { half_blocks(link, room) } else { ascii(link, room) }
 }
 
@@ -112,9 +115,10 @@ mod tests {
 
     #[test]
     fn the_qr_code_is_shown_if_it_fits() {
-        let shown = |columns, lines, utf8| qr_code(LINK, (Width(columns), Height(lines)), utf8);
+        let shown = |columns, lines, utf8| qr_code(LINK, (Width(columns), Height(lines)), &["Open", LINK], utf8);
         assert!(shown(80, 24, true).is_some_and(|code| code.contains('█')));
         assert_eq!((shown(32, 50, true), shown(80, 21, true)), (None, None));
+        assert_eq!((shown(37, 22, true), shown(37, 23, true).is_some()), (None, true), "the link takes two lines");
         assert!(shown(80, 38, false).is_some_and(|code| code.is_ascii()));
         assert_eq!(shown(80, 24, false), None);
     }

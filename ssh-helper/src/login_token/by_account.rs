@@ -68,28 +68,47 @@ impl ByAccount {
         if clear().any(|request| matches!(request.source, TokenSource::OidcAgent(_))) {
             OidcAgent::find()?;
         }
-        if clear().any(|request| request.source == TokenSource::Mytoken) {
-            self.find_mytoken()?;
+        let is_of_mytoken =
+            |request: &LoginTokenRequest| request.ambiguous.is_none() && request.source == TokenSource::Mytoken;
+        let of_mytoken: Vec<usize> =
+            (0..).zip(&self.requests).filter(|(_, one)| is_of_mytoken(one)).map(|(at, _)| at).collect();
+        if of_mytoken.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        match self.find_mytoken()? {
+            Ok(_) => Ok(()),
+            Err(why) => self.use_agent(&of_mytoken, why),
+        }
     }
 
-    /// The user's mytoken. `None`: there is none, and the requests for it are now those for oidc-agent.
-    fn find_mytoken(&mut self) -> Result<Option<&mut StoredMytokenSource>, Error> {
+    /// The user's mytoken, or the error that says that there is none.
+    fn find_mytoken(&mut self) -> Result<Result<&mut StoredMytokenSource, Error>, Error> {
         if self.mytoken.is_none() {
             match of_mytoken(&self.settings, &self.options, self.requests.clone()) {
                 Ok(source) => self.mytoken = Some(source),
                 Err(why @ (Error::NoMytoken | Error::NotLoggedIn { .. })) if self.options.server.is_none() => {
-                    let is_clear = |request: &&mut LoginTokenRequest| {
-                        request.source == TokenSource::Mytoken && request.ambiguous.is_none()
-                    };
-                    let requests = self.requests.iter_mut().filter(is_clear);
-                    return use_agent(self.agent.as_ref(), requests, why).map(|()| None);
+                    return Ok(Err(why));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(self.mytoken.as_mut())
+        Ok(self.mytoken.as_mut().ok_or(Error::NoMytoken))
+    }
+
+    /// Makes these requests for the user's mytoken to such for oidc-agent, all or none. `why` there is no mytoken.
+    fn use_agent(&mut self, which: &[usize], why: Error) -> Result<(), Error> {
+        let requests = which.iter().filter_map(|at| self.requests.get(*at));
+        let found =
+            requests.map(|request| account_instead(self.agent.as_ref(), request)).collect::<Result<Vec<_>, _>>();
+        let found = found.map_err(|error| Error::Usage(format!("{why}; and {error}")))?;
+        let Some(Some(account)) = found.iter().find(|found| found.is_none()).or(found.first()) else { return Err(why) };
+        tell(&format!("mytoken-ssh: with oidc-agent's account {}, because {why}", printable(account)));
+        for at in which {
+            if let Some(request) = self.requests.get_mut(*at) {
+                request.source = TokenSource::OidcAgent(account.clone());
+            }
+        }
+        Ok(())
     }
 
     /// What a command prints: a mytoken, which makes the token of the login, or that token itself.
@@ -143,7 +162,7 @@ fn of_printed(error: Error, place: &str) -> Error {
 /// # Errors
 /// It does not answer, or has several accounts.
 pub fn account_instead(agent: Option<&OidcAgent>, request: &LoginTokenRequest) -> Result<Option<String>, Error> {
-    let is_named = !request.scope.trim().is_empty() && !request.audience.trim().is_empty();
+    let is_named = !request.scope.is_empty() && request.audience.split_ascii_whitespace().count() == 1;
     let Some(agent) = agent.filter(|_| is_named && request.delegate.is_none() && !request.code) else {
         return Ok(None);
     };
@@ -158,23 +177,12 @@ pub fn account_instead(agent: Option<&OidcAgent>, request: &LoginTokenRequest) -
     }
 }
 
-/// Makes requests for the user's mytoken to such for oidc-agent. `why` there is no mytoken.
-fn use_agent<'a>(
-    agent: Option<&OidcAgent>,
-    requests: impl Iterator<Item = &'a mut LoginTokenRequest>,
-    why: Error,
-) -> Result<(), Error> {
-    let mut account = None;
-    for request in requests {
-        let found = account_instead(agent, request).map_err(|error| Error::Usage(format!("{why}; and {error}")))?;
-        let Some(found) = found else { return Err(why) };
-        request.source = TokenSource::OidcAgent(found.clone());
-        account = Some(found);
+/// Whether the user has no mytoken that logins use. Another problem with it is none of oidc-agent's.
+pub fn lacks_mytoken(settings: &HelperSettings) -> bool {
+    match Chosen::new(settings, None) {
+        Ok(Chosen { mytokens, server, .. }) => matches!(mytokens.token(&server), Ok(None)),
+        Err(error) => matches!(error, Error::NoMytoken | Error::NotLoggedIn { .. }),
     }
-    if let Some(account) = account {
-        tell(&format!("mytoken-ssh: with oidc-agent's account {}, because {why}", printable(&account)));
-    }
-    Ok(())
 }
 
 fn no_request() -> Error {
@@ -190,8 +198,11 @@ impl LoginTokenSource for ByAccount {
         request.check_source()?;
         match request.source.clone() {
             TokenSource::Mytoken => match self.find_mytoken()? {
-                Some(mytoken) => mytoken.token(account),
-                None => self.token(account),
+                Ok(mytoken) => mytoken.token(account),
+                Err(why) => {
+                    self.use_agent(&[account], why)?;
+                    self.token(account)
+                }
             },
             TokenSource::OidcAgent(name) => {
                 let agent = self.agent.clone().map_or_else(OidcAgent::find, Ok)?;
@@ -246,10 +257,10 @@ mod tests {
     fn an_account_is_used_only_where_it_can_be_meant() {
         let with = |names: &[&str], request: LoginTokenRequest| {
             let (agent, _dir, _served) = agent(&[&accounts(names)]);
-            let mut requests = [request];
-            let used = use_agent(Some(&agent), requests.iter_mut(), Error::NoMytoken);
-            let [LoginTokenRequest { source, .. }] = requests;
-            used.map(|()| source).map_err(|error| error.to_string())
+            let (settings, options) = (HelperSettings::default(), LoginTokenOptions::default());
+            let mut made = ByAccount { agent: Some(agent), ..ByAccount::new(settings, options, vec![request]) };
+            let used = made.use_agent(&[0], Error::NoMytoken);
+            used.map(|()| made.requests[0].source.clone()).map_err(|error| error.to_string())
         };
         let none = Error::NoMytoken.to_string();
         assert_eq!(with(&["cluster"], named()), Ok(TokenSource::OidcAgent("cluster".into())));
@@ -258,13 +269,30 @@ mod tests {
             (&["a", "b"], named(), format!("{none}; and oidc-agent has the accounts a, b; name one")),
             (&["a"], LoginTokenRequest { scope: String::new(), ..named() }, none.clone()),
             (&["a"], LoginTokenRequest { audience: String::new(), ..named() }, none.clone()),
+            (&["a"], LoginTokenRequest { audience: "https://a https://b".into(), ..named() }, none.clone()),
             (&["a"], LoginTokenRequest { code: true, ..named() }, none.clone()),
             (&["a"], LoginTokenRequest { delegate: request(Some(60)).delegate, ..named() }, none.clone()),
         ] {
             let error = with(names, request.clone()).unwrap_err();
             assert!(error.starts_with(&told), "{names:?} {request:?}: {error}");
         }
-        assert_eq!(use_agent(None, [named()].iter_mut(), Error::NoMytoken).unwrap_err().to_string(), none);
+        assert_eq!(account_instead(None, &named()).ok(), Some(None));
+    }
+
+    #[test]
+    fn before_ssh_runs_all_hosts_get_their_tokens_or_none() {
+        let unnamed = || LoginTokenRequest { scope: String::new(), ..named() };
+        for (second, is_good) in [(named(), true), (unnamed(), false)] {
+            let (agent, _dir, _served) = agent(&[&accounts(&["cluster"]), &accounts(&["cluster"])]);
+            let requests = vec![named(), second];
+            let mut made = ByAccount {
+                agent: Some(agent),
+                ..ByAccount::new(HelperSettings::default(), LoginTokenOptions::default(), requests)
+            };
+            assert_eq!(made.use_agent(&[0, 1], Error::NoMytoken).is_ok(), is_good);
+            let of_agent = made.requests.iter().filter(|request| request.source != TokenSource::Mytoken).count();
+            assert_eq!(of_agent, if is_good { 2 } else { 0 });
+        }
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Chosen {
         mytoken: &Secret,
         place: &str,
     ) -> Result<Self, Error> {
-        session::of_text(settings, option, mytoken, place).map(|found| Self::lent(found, ""))
+        session::of_text(settings, option, mytoken, place, "").map(|found| Self::lent(found, ""))
     }
 
     fn lent(lent: Found, why: &str) -> Self {

@@ -66,15 +66,21 @@ fn find(
     } else {
         return Ok(None);
     };
-    of_text(settings, option, &text, &printable(&place)).map(Some)
+    of_text(settings, option, &text, &printable(&place), "; run: mytoken-ssh login").map(Some)
 }
 
-/// A mytoken that is kept elsewhere, at `place`.
+/// A mytoken that is kept elsewhere, at `place`. `advice` about one that cannot be used.
 ///
 /// # Errors
 /// As [`mytoken`].
-pub fn of_text(settings: &HelperSettings, option: Option<&str>, text: &Secret, place: &str) -> Result<Found, Error> {
-    let entry = entry(text, place)?;
+pub fn of_text(
+    settings: &HelperSettings,
+    option: Option<&str>,
+    text: &Secret,
+    place: &str,
+    advice: &str,
+) -> Result<Found, Error> {
+    let entry = entry(text, place, advice)?;
     let named = option.map(|_| settings.server(option)).transpose()?;
     if let Some(named) = named.as_ref().filter(|named| **named != entry.server) {
         return Err(Error::Usage(format!("the mytoken of {place} is one of {}, not of {named}", entry.server)));
@@ -104,7 +110,7 @@ fn read(file: &Path) -> Result<Option<Secret>, Error> {
 }
 
 /// What a mytoken says of itself.
-fn entry(mytoken: &Secret, place: &str) -> Result<StoredToken, Error> {
+fn entry(mytoken: &Secret, place: &str, advice: &str) -> Result<StoredToken, Error> {
     let claims = match classify(mytoken) {
         Presented::Mytoken(claims) => claims,
         Presented::ShortToken | Presented::TransferCode => {
@@ -131,7 +137,7 @@ fn entry(mytoken: &Secret, place: &str) -> Result<StoredToken, Error> {
     };
     if entry.rotates() {
         return Err(Error::Usage(format!(
-            "the server replaces the mytoken of {place} at each use, and its owner would not get the new one; run: mytoken-ssh login"
+            "the server replaces the mytoken of {place} at each use, and its owner would not get the new one{advice}"
         )));
     }
     Ok(entry)

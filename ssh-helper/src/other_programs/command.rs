@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A program that prints a token: `command` of a `[[host]]`.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mytoken::{Deadline, Secret};
@@ -12,7 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{AccessFlags, Pid, access};
 use zeroize::Zeroizing;
 
-use super::{LIMIT, Reach, waiting};
+use super::waiting::{self, Unfinished};
+use super::{LIMIT, Reach};
 use crate::error::Error;
 use crate::printable::printable;
 use crate::ssh::installed;
@@ -22,7 +23,7 @@ use crate::stand_in::handed_on;
 /// askpass gives up.
 const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// How long a program may take to end after it was told to.
+/// How long a program may take to end after it was told to, and what it has printed to come.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The first line that the program prints. Its environment says what it is for.
@@ -47,22 +48,23 @@ fn token_within(time: Duration, command: &[String], host: &str, reach: Reach<'_>
         return Err(Error::Usage("command = [] names no program".into()));
     };
     let said = |text: String| Error::Usage(format!("{}, which makes the token, {text}", printable(program)));
-    let deadline = Deadline::after(time);
-    let late = || said(format!("did not end within {} s", time.as_secs()));
     let mut child = start(program, arguments, host, reach)?;
-    let line = child.stdout.take().map(first_line);
-    let line = line.and_then(|line| waiting::received(&line, deadline));
+    let output = child.stdout.take().map(Output::read).unwrap_or_default();
     // A program in the background may still have the output, so its end is not waited for.
-    let status = waiting::until(deadline, || child.try_wait().transpose());
-    let Some(status) = status else {
-        end(&mut child);
-        return Err(late());
+    let status = match waiting::until(Deadline::after(time), || child.try_wait().transpose()) {
+        Ok(status) => status.map_err(Error::cannot_run(program.as_ref()))?,
+        Err(why) => {
+            end(&mut child);
+            return Err(match why {
+                Unfinished::TimeOver => said(format!("did not end within {} s", time.as_secs())),
+                Unfinished::NotNeeded => Error::Interrupted,
+            });
+        }
     };
-    let status = status.map_err(Error::cannot_run(program.as_ref()))?;
     if !status.success() {
         return Err(said(format!("failed ({status})")));
     }
-    let line = line.unwrap_or_default();
+    let line = output.first_line();
     let text = std::str::from_utf8(&line).unwrap_or_default().trim();
     if text.is_empty() {
         return Err(said("printed no token on its first line".into()));
@@ -86,19 +88,65 @@ fn start(program: &str, arguments: &[String], host: &str, reach: Reach<'_>) -> R
         .map_err(Error::cannot_run(program.as_ref()))
 }
 
-/// Reads the first line in a thread, and then what follows, which nobody needs: the program must not fail because of a closed pipe.
-fn first_line(output: ChildStdout) -> Receiver<Zeroizing<Vec<u8>>> {
-    let (done, line) = channel();
-    std::thread::spawn(move || {
-        let mut output = BufReader::new(output);
-        let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(LIMIT).unwrap_or_default()));
-        // A line without an end is no token.
-        let read = output.by_ref().take(LIMIT).read_until(b'\n', &mut text);
-        let is_whole = read.is_ok_and(|count| u64::try_from(count).is_ok_and(|count| count < LIMIT));
-        let _ = done.send(if is_whole { text } else { Zeroizing::default() });
-        let _ = std::io::copy(&mut output, &mut std::io::sink());
-    });
-    line
+/// What a program prints.
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<Printed>>);
+
+#[derive(Default)]
+struct Printed {
+    /// The first line, as far as it has come, at most [`LIMIT`].
+    line: Zeroizing<Vec<u8>>,
+    /// Whether nothing can be added to it.
+    is_whole: bool,
+}
+
+impl Output {
+    /// Reads in a thread, also what follows the first line, which nobody needs: the program must not fail because of a closed pipe.
+    fn read(output: ChildStdout) -> Self {
+        let read = Self::default();
+        let thread = read.clone();
+        std::thread::spawn(move || {
+            let mut output = BufReader::new(output);
+            while let Ok(chunk @ [_, ..]) = output.fill_buf() {
+                thread.add(chunk);
+                let count = chunk.len();
+                output.consume(count);
+            }
+            thread.printed().is_whole = true;
+        });
+        read
+    }
+
+    fn add(&self, chunk: &[u8]) {
+        let mut printed = self.printed();
+        if printed.is_whole {
+            return;
+        }
+        // Reserved at once: a buffer that grows leaves copies.
+        if printed.line.capacity() < LIMIT {
+            printed.line.reserve_exact(LIMIT);
+        }
+        let end = chunk.iter().position(|byte| *byte == b'\n');
+        let added = chunk.get(..end.unwrap_or(chunk.len())).unwrap_or_default();
+        printed.is_whole = end.is_some();
+        if printed.line.len() + added.len() > LIMIT {
+            // A line without an end is no token.
+            printed.line = Zeroizing::default();
+            printed.is_whole = true;
+            return;
+        }
+        printed.line.extend_from_slice(added);
+    }
+
+    /// The first line, when the program has ended. What it has printed is still on its way.
+    fn first_line(&self) -> Zeroizing<Vec<u8>> {
+        let _ = waiting::until(Deadline::after(GRACE), || self.printed().is_whole.then_some(()));
+        std::mem::take(&mut self.printed().line)
+    }
+
+    fn printed(&self) -> MutexGuard<'_, Printed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Ends the program: a prompt for a passphrase then puts the terminal back.
@@ -146,6 +194,8 @@ mod tests {
         let begin = Instant::now();
         assert_eq!(run("sleep 60 & echo abc"), Ok("abc".into()));
         assert!(begin.elapsed() < Duration::from_secs(2), "a program in the background keeps the output open");
+        assert_eq!(run("sleep 60 & printf abc"), Ok("abc".into()));
+        assert!(run("sleep 60 & exit 3").is_err_and(|error| error.contains("exit status: 3")));
     }
 
     #[test]
@@ -172,7 +222,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ended");
         let tidy = format!("trap 'echo tidy >{}; exit' TERM; while :; do sleep 0.1; done", file.display());
-        for script in ["echo abc; exec >&-; sleep 60", "sleep 60", "trap '' TERM; sleep 60 & wait; sleep 60", &tidy] {
+        for script in ["echo abc; exec >&-; sleep 60", "sleep 60", "trap '' TERM; while :; do sleep 0.1; done", &tidy] {
             let begin = Instant::now();
             let error = run(script).unwrap_err();
             assert!(error.contains("did not end within 2 s"), "{script}: {error}");

@@ -9,7 +9,7 @@ pub mod waiting;
 pub use reach::Reach;
 
 /// Longest token, in bytes.
-const LIMIT: u64 = 64 * 1024;
+const LIMIT: usize = 64 * 1024;
 
 /// Where the token of a host comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

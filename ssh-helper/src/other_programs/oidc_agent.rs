@@ -11,7 +11,8 @@ use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{LIMIT, Reach, waiting};
+use super::waiting::{self, Unfinished};
+use super::{LIMIT, Reach};
 use crate::error::Error;
 use crate::printable::printable;
 use crate::unix_socket;
@@ -134,8 +135,11 @@ impl OidcAgent {
         let request = serde_json::to_vec(request).map_err(Error::system(action()))?;
         let path = self.socket.clone();
         // The agent reads what is there at once, so the request is one write. A listener that does not accept would block `connect`.
-        let answer = waiting::within(Deadline::after(time), move || exchange(&path, &request))
-            .ok_or_else(|| Error::system(action())(format!("it did not answer within {} s", time.as_secs())))?;
+        let answer = waiting::within(Deadline::after(time), move || exchange(&path, &request));
+        let answer = answer.map_err(|why| match why {
+            Unfinished::TimeOver => Error::system(action())(format!("it did not answer within {} s", time.as_secs())),
+            Unfinished::NotNeeded => Error::Interrupted,
+        })?;
         let answer = answer.map_err(Error::system(action()))?;
         serde_json::from_slice(&answer).map_err(|_| Error::system(action())("its answer is not understood"))
     }
@@ -147,8 +151,8 @@ fn exchange(path: &Path, request: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
         return Err("it belongs to another user".into());
     }
     stream.write_all(request).map_err(|error| error.to_string())?;
-    let mut answer = Zeroizing::new(Vec::with_capacity(usize::try_from(LIMIT).unwrap_or_default()));
-    stream.take(LIMIT).read_to_end(&mut answer).map_err(|error| error.to_string())?;
+    let mut answer = Zeroizing::new(Vec::with_capacity(LIMIT));
+    stream.take(LIMIT as u64).read_to_end(&mut answer).map_err(|error| error.to_string())?;
     Ok(answer)
 }
 

@@ -28,6 +28,19 @@ fn a_person_gets_a_code_with_the_rights_of_one_login_to_the_host() {
 }
 
 #[test]
+fn a_code_is_of_the_users_mytoken_and_that_is_told_where_the_host_gets_another_token() {
+    let site = LoginSite::start();
+    site.store_mytoken(CAPABILITIES, &Value::Null);
+    let entry = "[[host]]\npattern = \"tb\"\noidc_agent = \"cluster\"\naudience = \"https://testbed\"\nscope = \" openid  profile \"\n";
+    std::fs::write(site.path("home/.config/mytoken/hosts.toml"), entry).unwrap();
+    let output = site.run(&["code", "tb"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).starts_with("mytoken-ssh: the code is of your mytoken: "), "{}", stderr(&output));
+    let child = site.redeem(String::from_utf8(output.stdout).unwrap().trim()).unwrap();
+    assert_eq!(child.restrictions[0].scope, "openid profile", "single blanks");
+}
+
+#[test]
 fn a_program_gets_an_object_and_a_session_its_own_mytoken() {
     let site = LoginSite::start();
     site.store_mytoken(CAPABILITIES, &Value::Null);
