@@ -69,10 +69,10 @@ fn find(
     of_text(settings, option, &text, &printable(&place), "; run: mytoken-ssh login").map(Some)
 }
 
-/// A mytoken that is kept elsewhere, at `place`. `advice` about one that cannot be used.
+/// A mytoken that is kept elsewhere, at `place`. `advice`: the end of the error about one that the server replaces at each use.
 ///
 /// # Errors
-/// As [`mytoken`].
+/// It cannot be used, or is of a server that nobody has named.
 pub fn of_text(
     settings: &HelperSettings,
     option: Option<&str>,
