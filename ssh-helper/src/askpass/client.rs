@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use mytoken::Secret;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::getppid;
 use zeroize::Zeroizing;
 
@@ -40,6 +41,11 @@ pub fn run(prompt: &OsString) -> ExitCode {
     let answered = match ask_wrapper(AskpassEvent::Prompt(prompt.clone())) {
         Ok(AskpassResponse::Token(token)) => print_answer(token.expose().as_bytes()),
         Ok(AskpassResponse::Refused | AskpassResponse::Acknowledged) => false,
+        Ok(AskpassResponse::EndConnection) => {
+            // If it has ended meanwhile, there is nothing to do.
+            let _ = kill(getppid(), Signal::SIGTERM);
+            false
+        }
         Ok(AskpassResponse::PassOn(previous)) => pass_on(&prompt, &previous),
         // An ssh in the background outlives the wrapper and may still show prompts.
         Err(_) => pass_on(&prompt, &PreviousAskpass::default()),

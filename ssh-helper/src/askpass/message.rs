@@ -61,6 +61,8 @@ pub enum AskpassResponse {
     PassOn(PreviousAskpass),
     /// Print nothing. The wrapper has shown the reason.
     Refused,
+    /// The host asks without end: end the ssh that asks. The wrapper has shown the reason.
+    EndConnection,
     /// The event needs no answer.
     Acknowledged,
 }

@@ -37,15 +37,20 @@ pub fn recognise<'text>(
     accounts: &[RemoteAccount],
     token_prompts: &[String],
 ) -> Option<TokenPrompt<'text>> {
-    let (account, rest) = accounts.iter().enumerate().find_map(|(index, account)| {
-        let prefix = format!("({}@{}) ", account.user, account.host);
-        let rest = SSH_ESCAPES.iter().find_map(|escape| prompt.strip_prefix(&escape(&prefix)))?;
-        Some((index, rest))
-    })?;
+    let (account, rest) = of_account(prompt, accounts)?;
     let mut found =
         SSH_ESCAPES.iter().flat_map(|escape| token_prompts.iter().map(move |text| part_asked_for(rest, text, escape)));
     let (part, before) = found.find_map(|found| found)?;
     Some(TokenPrompt { account, part, messages: before.split('\n').filter(|line| !line.trim().is_empty()).collect() })
+}
+
+/// The index of the account whose host asks, and the host's own text. `None`: none of their hosts asks.
+pub fn of_account<'text>(prompt: &'text str, accounts: &[RemoteAccount]) -> Option<(usize, &'text str)> {
+    accounts.iter().enumerate().find_map(|(index, account)| {
+        let prefix = format!("({}@{}) ", account.user, account.host);
+        let rest = SSH_ESCAPES.iter().find_map(|escape| prompt.strip_prefix(&escape(&prefix)))?;
+        Some((index, rest))
+    })
 }
 
 /// How ssh escapes text (SSH-19): each byte of a character that the locale cannot show becomes an octal number. In a

@@ -9,7 +9,7 @@ use mytoken::Secret;
 use mytoken_wire::chunks::{self, Part};
 
 use super::message::{AskpassEvent, AskpassRequest, AskpassResponse, PreviousAskpass};
-use super::prompt::{RemoteAccount, TokenPrompt, recognise};
+use super::prompt::{RemoteAccount, TokenPrompt, of_account, recognise};
 use crate::error::Error;
 use crate::printable::printable;
 
@@ -39,6 +39,10 @@ enum Progress {
     Refused,
 }
 
+/// How often a host may ask on one connection without getting a part of a token: for passwords and codes, and each of them again after a
+/// mistake. ssh itself sets no limit.
+const MOST_PROMPTS: u32 = 20;
+
 /// Decides how to respond to the askpass processes of one run.
 pub struct Responder {
     accounts: Vec<RemoteAccount>,
@@ -46,6 +50,8 @@ pub struct Responder {
     progress: HashMap<(usize, i32), Progress>,
     /// The connections that have the first of several pieces.
     first_pieces: BTreeSet<(usize, i32)>,
+    /// How often the host of a connection has asked without getting a part of a token, by the ssh that connects to it.
+    asked: HashMap<i32, u32>,
     /// How many connections to one account the program makes at most.
     most_connections: usize,
     last_answers: Vec<Option<Instant>>,
@@ -74,6 +80,7 @@ impl Responder {
             accounts,
             progress,
             first_pieces: BTreeSet::new(),
+            asked: HashMap::new(),
             most_connections,
             last_answers,
             authenticated: false,
@@ -97,6 +104,30 @@ impl Responder {
                 return AskpassResponse::Acknowledged;
             }
         };
+        match self.answer(prompt, request.ssh) {
+            AskpassResponse::Token(token) => AskpassResponse::Token(token),
+            _ if self.asks_without_end(prompt, request.ssh) => AskpassResponse::EndConnection,
+            answer => answer,
+        }
+    }
+
+    /// Counts a prompt that gets no token.
+    fn asks_without_end(&mut self, prompt: &str, ssh: i32) -> bool {
+        // Other prompts are ssh's own.
+        let Some((account, _)) = of_account(prompt, &self.accounts) else { return false };
+        let asked = self.asked.entry(ssh).or_default();
+        *asked += 1;
+        if *asked <= MOST_PROMPTS {
+            return false;
+        }
+        if *asked == MOST_PROMPTS + 1 {
+            let host = self.accounts.get(account).map(|account| printable(&account.host)).unwrap_or_default();
+            (self.show)(&format!("{host}: it asks again and again; the connection is ended"));
+        }
+        true
+    }
+
+    fn answer(&mut self, prompt: &str, ssh: i32) -> AskpassResponse {
         let Some(TokenPrompt { account, part, messages }) = recognise(prompt, &self.accounts, &self.token_prompts)
         else {
             return AskpassResponse::PassOn(self.previous.clone());
@@ -105,7 +136,7 @@ impl Responder {
         for message in messages {
             (self.show)(&format!("{host}: {}", printable(message)));
         }
-        match self.next_answer(account, request.ssh, part) {
+        match self.next_answer(account, ssh, part) {
             Ok(answer) => {
                 if let Some(last) = self.last_answers.get_mut(account) {
                     *last = Some(Instant::now());
@@ -289,6 +320,24 @@ mod tests {
             }
         }
         assert_eq!(*run.tokens_made.lock().unwrap(), 0);
+    }
+
+    #[test]
+    fn a_host_that_asks_without_end_is_left() {
+        let mut run = responder_with(vec![Ok("AAAA"), Ok("BBBB")]);
+        assert!(run.token("(alice@testbed) Access Token: ").is_some());
+        let ends = |answer| matches!(answer, AskpassResponse::EndConnection);
+        for prompt in ["(alice@testbed) Access Token: ", "(alice@testbed) Code: "].repeat(10) {
+            assert!(!ends(run.ask(prompt)));
+        }
+        assert!(ends(run.ask("(alice@testbed) Code: ")) && ends(run.ask("(alice@testbed) Access Token: ")));
+        let told = run.shown.lock().unwrap().iter().filter(|line| line.contains("again and again")).count();
+        assert_eq!(told, 1);
+        // Another connection, and prompts of ssh itself.
+        assert!(!ends(run.ask_by(8, "(alice@testbed) Code: ")));
+        for _ in 0..50 {
+            assert!(!ends(run.ask("Enter passphrase for key '/k': ")));
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use testbed::{Error, Options, Result, Site, story_with_own_servers};
 
 use crate::bad_tokens::inputs;
 
+mod hostile_server;
 mod oidc_agent;
 mod page;
 mod paramiko;

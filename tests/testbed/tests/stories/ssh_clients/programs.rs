@@ -23,7 +23,7 @@ pub(super) fn put(site: &Site, name: &str, content: Vec<u8>) -> Result<()> {
 
 /// Writes those that need no compiler.
 pub(super) fn install(site: &Site) -> Result<()> {
-    for name in ["type_answers.exp", "paramiko_client.py", "asyncssh_client.py"] {
+    for name in ["type_answers.exp", "paramiko_client.py", "asyncssh_client.py", "hostile_server.py"] {
         put(site, name, source(name)?)?;
     }
     Ok(())
