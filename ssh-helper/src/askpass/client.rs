@@ -38,12 +38,13 @@ pub fn run(prompt: &OsString) -> ExitCode {
         let _ = ask_wrapper(AskpassEvent::Authenticated);
         return ExitCode::SUCCESS;
     }
+    let ssh = getppid();
     let answered = match ask_wrapper(AskpassEvent::Prompt(prompt.clone())) {
         Ok(AskpassResponse::Token(token)) => print_answer(token.expose().as_bytes()),
         Ok(AskpassResponse::Refused | AskpassResponse::Acknowledged) => false,
         Ok(AskpassResponse::EndConnection) => {
-            // If it has ended meanwhile, there is nothing to do.
-            let _ = kill(getppid(), Signal::SIGTERM);
+            // If ssh has ended meanwhile, the parent is another process.
+            let _ = (getppid() == ssh).then(|| kill(ssh, Signal::SIGTERM));
             false
         }
         Ok(AskpassResponse::PassOn(previous)) => pass_on(&prompt, &previous),

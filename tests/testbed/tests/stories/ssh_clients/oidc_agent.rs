@@ -91,7 +91,7 @@ fn a_host_gets_tokens_of_oidc_agent_and_of_a_command() -> Result<()> {
             ("", format!("eval \"$(mytoken-ssh env)\"; {}", LOGIN.replace("mytoken-ssh ssh", "ssh"))),
         ] {
             if !line.contains("env") {
-                by_command(&json!(["oidc-token", "-f", "cluster"]), audience)?;
+                by_command(&json!(["oidc-token", "--force-new", format!("--aud={AUDIENCE}"), "cluster"]), audience)?;
             }
             let outcome = alice(&line)?.ok()?;
             assert_eq!(outcome.stdout, "inside\n", "{line}: {outcome:?}");
