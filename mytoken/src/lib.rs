@@ -25,6 +25,7 @@ pub mod time_format;
 pub mod token;
 pub mod token_store;
 pub mod urls;
+pub mod words;
 
 pub use error::{Error, Kind};
 pub use input_error::InputError;

@@ -195,7 +195,7 @@ pub struct RunOptions {
 }
 
 /// Options of `add`.
-#[derive(Debug, Default, Clone, Args)]
+#[derive(Debug, Default, Args)]
 pub struct AddOptions {
     /// The host, as for ssh, or a pattern with `*` and `?` for several hosts
     #[arg(value_name = "HOST", value_hint = ValueHint::Hostname)]

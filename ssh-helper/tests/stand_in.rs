@@ -273,3 +273,16 @@ fn the_line_for_the_shell_makes_links_that_work() {
     let fish = String::from_utf8(home.run(&["env", "--shell=fish"]).stdout).unwrap();
     assert!(fish.contains("set -gx PATH "), "{fish}");
 }
+
+/// An ssh that a host's command starts is none of the run's connections.
+#[test]
+fn the_command_of_a_host_has_nothing_of_what_is_for_connections() {
+    const OPAQUE: &str = "0paque-token-of-a-provider";
+    let home = TestHome::new("ask '(alice@testbed) Access Token: '", TOKEN);
+    configure(&home, "[[host]]\npattern = \"tb\"\ncommand = [\"print\"]\n");
+    let seen = home.path("seen").display().to_string();
+    home.program("print", &format!("echo \"${{MYTOKEN_SSH_OPTIONS-none}} $MYTOKEN_SSH_DEPTH\" >{seen}; echo {OPAQUE}"));
+    let output = home.run(&["run", "ssh", "tb"]);
+    assert_eq!(home.read("answers"), format!("[0] {OPAQUE}\n"), "{output:?}");
+    assert_eq!(home.read("seen"), "none 1\n");
+}

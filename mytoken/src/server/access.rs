@@ -9,10 +9,8 @@ use super::{OnRotation, Server};
 use crate::http::{ANSWER_LIMIT, HttpAnswer};
 use crate::server::ServerError;
 use crate::token::{self, Jwt, Presented};
+use crate::words::{broader_scope, same_set, single_blanks};
 use crate::{Deadline, Error, Secret, capabilities};
-
-/// Scopes that the server (MT-11) or the provider adds. Resource servers ignore them, so they do not make a token broader.
-pub const HARMLESS_SCOPES: [&str; 2] = ["openid", "offline_access"];
 
 /// A request for an access token.
 #[derive(Debug, Clone, Copy)]
@@ -156,29 +154,12 @@ fn different_scope(asked: &str, granted: &str) -> Option<String> {
     if asked.is_empty() {
         return None;
     }
-    let asked: Vec<&str> = asked.split(' ').collect();
     let granted: Vec<&str> = granted.split(' ').collect();
-    let more =
-        granted.iter().find(|scope| !scope.is_empty() && !asked.contains(scope) && !HARMLESS_SCOPES.contains(scope));
-    let less = asked.iter().find(|scope| !granted.contains(scope) && **scope != "offline_access");
+    let more = broader_scope(asked, granted.iter().copied());
+    let less = asked.split(' ').find(|scope| !granted.contains(scope) && *scope != "offline_access");
     match (more, less) {
         (Some(_), _) => Some("scope (broader)".to_owned()),
         (None, Some(_)) => Some("scope (narrower)".to_owned()),
         (None, None) => None,
     }
-}
-
-fn same_set(asked: &str, granted: &[String]) -> bool {
-    let mut asked: Vec<&str> = asked.split(' ').collect();
-    let mut granted: Vec<&str> = granted.iter().map(String::as_str).collect();
-    for set in [&mut asked, &mut granted] {
-        set.sort_unstable();
-        set.dedup();
-    }
-    asked == granted
-}
-
-/// Replaces runs of white space by single blanks.
-fn single_blanks(text: &str) -> String {
-    text.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -3,13 +3,13 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::access::HARMLESS_SCOPES;
 use super::grant::AUTHORIZATION_CODE;
 use super::{Deliver, Grant, call};
 use crate::http::{AnswerHead, DOCUMENT_LIMIT, HttpClient};
 use crate::server::ServerError;
 use crate::urls::UrlError;
 use crate::urls::{self, ServerUrl};
+use crate::words::HARMLESS_SCOPES;
 use crate::{Deadline, Error};
 
 /// The discovery document of a mytoken server. Unknown members are ignored.

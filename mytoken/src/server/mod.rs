@@ -27,7 +27,7 @@ use crate::http::{AnswerHead, HttpClient, ServerClock, boot_id};
 use crate::urls::ServerUrl;
 use crate::{Clock, Deadline, Error, ScheduleClock, Secret, SystemClock};
 
-pub use access::{AccessToken, AccessTokenRequest, HARMLESS_SCOPES};
+pub use access::{AccessToken, AccessTokenRequest};
 pub use codes::TransferCode;
 pub use discovery::{Discovery, Provider};
 pub use error::ServerError;

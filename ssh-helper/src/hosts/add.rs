@@ -40,12 +40,11 @@ pub fn run(options: &AddOptions) -> Result<ExitCode, Error> {
     let rule = if is_named {
         named(options, &pattern, before.as_ref())?
     } else {
-        let of_agent = before.as_ref().and_then(|rule| rule.oidc_agent.as_deref()).filter(|name| name.contains("://"));
-        let options = AddOptions { issuer: options.issuer.clone().or(of_agent.map(str::to_owned)), ..options.clone() };
-        let offer = ask_host(&options, &settings, stored.as_ref().ok().and_then(Option::as_ref), destination.as_ref())?;
+        let issuer = options.issuer.as_deref().or(before.as_ref().and_then(provider_of_agent));
+        let stored = stored.as_ref().ok().and_then(Option::as_ref);
+        let offer = ask_host(options, issuer, &settings, stored, destination.as_ref())?;
         let rule = offered(&offer, &pattern, before.as_ref())?;
-        let text =
-            shown(&offer, &rule, &settings.hosts, before.as_ref(), stored.as_ref().ok().and_then(Option::as_ref));
+        let text = shown(&offer, &rule, &settings.hosts, before.as_ref(), stored);
         confirm(&text, options.yes)?;
         rule
     };
@@ -155,14 +154,21 @@ fn addresses(options: &AddOptions, destination: Option<&ResolvedDestination>) ->
     }
 }
 
+/// The provider whose tokens oidc-agent gives by a rule, if the rule names it.
+fn provider_of_agent(rule: &HostRule) -> Option<&str> {
+    rule.oidc_agent.as_deref().filter(|name| name.contains("://"))
+}
+
+/// `issuer`: the URL of the provider that is meant; otherwise that of the mytoken.
 fn ask_host(
     options: &AddOptions,
+    issuer: Option<&str>,
     settings: &HelperSettings,
     stored: Option<&StoredToken>,
     destination: Option<&ResolvedDestination>,
 ) -> Result<Offer, Error> {
     let addresses = addresses(options, destination)?;
-    let given = options.issuer.as_deref().map(|url| IssuerUrl::parse(url, false)).transpose()?;
+    let given = issuer.map(|url| IssuerUrl::parse(url, false)).transpose()?;
     let issuer = given.as_ref().or(stored.map(|stored| &stored.issuer));
     let http = settings.http(options.ca.as_deref());
     let clients = roots(http, options, settings, stored).iter().map(HttpClient::new).collect::<Result<Vec<_>, _>>()?;
@@ -470,6 +476,30 @@ mod tests {
             !text.contains("also open") && !text.contains("Until now") && !text.contains("of your mytoken"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_person_is_told_where_the_tokens_come_from() {
+        let account = HostRule { oidc_agent: Some("cluster".into()), ..rule("h", "https://a") };
+        let command = HostRule { command: Some(vec!["pass".into()]), ..rule("h", "https://a") };
+        let of = |rule: &HostRule| shown(&offer(&["https://a"]), rule, &HostRules::default(), None, None);
+        let own = of(&rule("h", "https://a"));
+        assert!(own.contains("scope     all of your mytoken\n") && !own.contains("Its tokens"), "{own}");
+        for (rule, scope, source) in [
+            (&account, "all of the account of oidc-agent", "from oidc-agent's account cluster, all scopes"),
+            (&command, "what your command chooses", "printed by pass"),
+        ] {
+            let text = of(rule);
+            assert!(text.contains(&format!("scope     {scope}\n")), "{text}");
+            assert!(text.contains(&format!("Its tokens: audience https://a, {source}")), "{text}");
+        }
+        assert_eq!(provider_of_agent(&account), None);
+        let provider = HostRule { oidc_agent: Some("https://op".into()), ..rule("h", "https://a") };
+        assert_eq!(provider_of_agent(&provider), Some("https://op"));
+        let unnamed = HostRule { oidc_agent: Some("cluster".into()), ..rule("*.x", "") };
+        let told = warnings(&HelperSettings::default(), &unnamed, None, &Ok(None), NOW);
+        assert!(told.len() == 1 && told[0].contains("need an audience"), "{told:?}");
+        assert!(warnings(&HelperSettings::default(), &account, None, &Ok(None), NOW).is_empty());
     }
 
     #[test]

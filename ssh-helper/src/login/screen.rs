@@ -53,9 +53,7 @@ impl Screen {
         if self.is_terminal {
             let columns = terminal_size().map_or(80, |(Width(columns), _)| usize::from(columns));
             let text = countdown_line(left, columns);
-            // A shorter line would leave the end of the one before.
-            let before = self.shown_countdown.take().unwrap_or_default().chars().count().min(columns.saturating_sub(1));
-            print(&format!("\r{text:before$}"));
+            print(&over(&text, &self.shown_countdown.take().unwrap_or_default(), columns));
             self.shown_countdown = Some(text);
         }
     }
@@ -89,6 +87,12 @@ impl Screen {
     pub fn next(&self, command: &str) {
         print_line(&format!("Next:  {command}"));
     }
+}
+
+/// A line in the place of another one, of which nothing is left.
+fn over(text: &str, before: &str, columns: usize) -> String {
+    let width = before.chars().count().min(columns.saturating_sub(1));
+    format!("\r{text:width$}")
 }
 
 /// The countdown. A line as wide as the screen would scroll it each time.
@@ -129,6 +133,8 @@ mod tests {
         for columns in 0..200 {
             assert!(at(columns).chars().count() < columns.max(1), "{columns}");
         }
+        assert_eq!(over("9:59 left", "10:00 left", 80), "\r9:59 left ");
+        assert_eq!(over("9:59 left", "10:00 left", 10), "\r9:59 left", "the screen has become narrower");
         assert!(at(80).starts_with(WAITING) && at(40).starts_with("  ") && at(40).contains("left"), "{:?}", at(40));
     }
 }

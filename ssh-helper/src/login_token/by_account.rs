@@ -101,8 +101,10 @@ impl ByAccount {
         let found =
             requests.map(|request| account_instead(self.agent.as_ref(), request)).collect::<Result<Vec<_>, _>>();
         let found = found.map_err(|error| Error::Usage(format!("{why}; and {error}")))?;
-        let Some(Some(account)) = found.iter().find(|found| found.is_none()).or(found.first()) else { return Err(why) };
-        tell(&format!("mytoken-ssh: with oidc-agent's account {}, because {why}", printable(account)));
+        let Some(account) = found.into_iter().collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().next()) else {
+            return Err(why);
+        };
+        tell(&format!("mytoken-ssh: with oidc-agent's account {}, because {why}", printable(&account)));
         for at in which {
             if let Some(request) = self.requests.get_mut(*at) {
                 request.source = TokenSource::OidcAgent(account.clone());

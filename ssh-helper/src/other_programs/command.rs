@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A program that prints a token: `command` of a `[[host]]`.
 
-use std::io::{BufRead, BufReader};
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -102,15 +102,17 @@ struct Printed {
 
 impl Output {
     /// Reads in a thread, also what follows the first line, which nobody needs: the program must not fail because of a closed pipe.
-    fn read(output: ChildStdout) -> Self {
+    fn read(mut output: ChildStdout) -> Self {
         let read = Self::default();
         let thread = read.clone();
         std::thread::spawn(move || {
-            let mut output = BufReader::new(output);
-            while let Ok(chunk @ [_, ..]) = output.fill_buf() {
-                thread.add(chunk);
-                let count = chunk.len();
-                output.consume(count);
+            let mut chunk = Zeroizing::new([0; 4096]);
+            loop {
+                match output.read(chunk.as_mut_slice()) {
+                    Ok(count @ 1..) => thread.add(chunk.get(..count).unwrap_or_default()),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Ok(0) | Err(_) => break,
+                }
             }
             thread.printed().is_whole = true;
         });

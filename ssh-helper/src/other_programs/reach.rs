@@ -2,8 +2,8 @@
 //! How far a token reaches that another program made: the host that gets it could use it elsewhere.
 
 use mytoken::Secret;
-use mytoken::server::HARMLESS_SCOPES;
 use mytoken::token::{Presented, classify};
+use mytoken::words::{broader_scope, same_set, single_blanks};
 use mytoken_wire::issuer_mark;
 
 /// What a token is for. Words, separated by blanks; empty: nothing is named.
@@ -18,11 +18,7 @@ pub struct Reach<'a> {
 impl Reach<'_> {
     /// Whether nothing is named.
     pub fn is_open(&self) -> bool {
-        self.words().is_empty()
-    }
-
-    fn words(&self) -> Vec<&str> {
-        self.scope.split_ascii_whitespace().chain(self.audience.split_ascii_whitespace()).collect()
+        self.scope.trim().is_empty() && self.audience.trim().is_empty()
     }
 
     /// Whether the access token has these audiences and no other, and no scope beside these. Providers may leave the scopes out of their
@@ -35,17 +31,15 @@ impl Reach<'_> {
         let Presented::AccessToken(jwt) = classify(inner.as_ref().unwrap_or(token)) else {
             return Err("it does not say what it is for, so the host could use it elsewhere".into());
         };
-        let audience: Vec<&str> = self.audience.split_ascii_whitespace().collect();
-        let is_same = audience.iter().all(|one| jwt.unverified_audience.iter().any(|got| got == one))
-            && jwt.unverified_audience.iter().all(|got| audience.contains(&got.as_str()));
-        if !audience.is_empty() && !is_same {
+        if !self.audience.trim().is_empty() && !same_set(self.audience, &jwt.unverified_audience) {
             let got = jwt.unverified_audience.join(" ");
             let got = if got.is_empty() { "nobody".to_owned() } else { got };
-            return Err(format!("it is for {got} instead of {}", audience.join(" ")));
+            return Err(format!("it is for {got} instead of {}", single_blanks(self.audience)));
         }
-        let scope: Vec<&str> = self.scope.split_ascii_whitespace().collect();
-        let is_more = |got: &&str| !scope.contains(got) && !HARMLESS_SCOPES.contains(got);
-        match jwt.unverified_scope.iter().map(String::as_str).find(is_more).filter(|_| !scope.is_empty()) {
+        if self.scope.trim().is_empty() {
+            return Ok(());
+        }
+        match broader_scope(self.scope, jwt.unverified_scope.iter().map(String::as_str)) {
             Some(more) => Err(format!("it has the scope {more}, which is not named for the host")),
             None => Ok(()),
         }

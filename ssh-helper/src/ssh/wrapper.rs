@@ -10,6 +10,7 @@ use std::time::Instant;
 use mytoken::Secret;
 use mytoken::random::random;
 use mytoken::token::session_mytoken_name;
+use mytoken::words::single_blanks;
 use zeroize::Zeroizing;
 
 use super::arguments::{Program, destination_queries, most_connections};
@@ -297,10 +298,6 @@ pub fn token_request(
         ambiguous: None,
         source: rule.map_or(TokenSource::Mytoken, HostRule::source),
     }
-}
-
-fn single_blanks(words: &str) -> String {
-    words.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Reads the first line of a file.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mytoken-ssh doctor`.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::process::Output;
 
 use serde_json::Value;
@@ -69,4 +71,42 @@ fn each_fault_is_told_with_what_to_do() {
     let (found, output) = doctor(&site, &["tb"]);
     assert_eq!((levels(&found, "config"), output.status.code()), (vec!["error"], Some(1)));
     assert_eq!(levels(&found, "ssh"), ["ok"]);
+}
+
+/// An oidc-agent with one account, for as long as the test runs.
+fn agent(socket: &std::path::Path) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(br#"{"status": "success", "info": ["cluster"]}"#).unwrap();
+        }
+    });
+}
+
+#[test]
+fn oidc_agent_is_told_only_where_there_is_no_mytoken() {
+    let site = LoginSite::start();
+    let socket = site.path("agent");
+    agent(&socket);
+    let entry = format!("[[host]]\npattern = \"tb\"\naudience = \"{AUDIENCE}\"\nscope = \"openid\"\n");
+    std::fs::write(site.path("home/.config/mytoken/hosts.toml"), entry).unwrap();
+    let told = || {
+        let output = site.helper(&["doctor", "tb"]).env("OIDC_SOCK", &socket).output().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), output.status.success())
+    };
+    let (shown, is_good) = told();
+    assert!(is_good && shown.contains("mytoken ! ") && shown.contains("oidc-agent's cluster for"), "{shown}");
+    // Of several mytokens, the user must say which.
+    let entry = site.store_mytoken(&["AT"], &Value::Null);
+    let other = mytoken::urls::ServerUrl::parse("https://127.0.0.1:1", false).unwrap();
+    let other = mytoken::token_store::StoredToken { server: other, ..entry };
+    site.store().lock(crate::login_site::deadline()).unwrap().put(&other).unwrap();
+    let file = site.path("home/.config/mytoken/config.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let without = config.lines().filter(|line| !line.starts_with("server = "));
+    std::fs::write(&file, without.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let (shown, is_good) = told();
+    assert!(!is_good && shown.contains("mytoken ✗ ") && !shown.contains("oidc-agent"), "{shown}");
 }

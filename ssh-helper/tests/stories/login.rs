@@ -101,6 +101,15 @@ fn a_scope_that_the_server_left_out_is_shown_as_warning() {
     assert!(output.contains("! the server left out the scope no.such.scope"), "{output}");
 }
 
+/// What a login prints up to the line with the link.
+fn until_the_link(terminal: &mut BufReader<File>) -> String {
+    let mut output = String::new();
+    while !output.contains("/c/") {
+        assert!(terminal.read_line(&mut output).unwrap() > 0, "{output}");
+    }
+    output
+}
+
 /// Runs a login with a warning on a terminal of its own. Returns what appeared on the terminal.
 fn login_on_terminal(site: &LoginSite, environment: &[(&str, &str)]) -> String {
     let pty = openpty(None, None).unwrap();
@@ -110,10 +119,7 @@ fn login_on_terminal(site: &LoginSite, environment: &[(&str, &str)]) -> String {
     // The terminal has its end when no process has it open any more.
     drop(helper);
     let mut terminal = BufReader::new(File::from(pty.master));
-    let mut output = String::new();
-    while !output.contains("/c/") {
-        assert!(terminal.read_line(&mut output).unwrap() > 0, "{output}");
-    }
+    let mut output = until_the_link(&mut terminal);
     site.confirm(output.lines().last().unwrap().trim(), &[]);
     // Reading a terminal whose other end is closed is an error on Linux.
     while terminal.read_line(&mut output).is_ok_and(|count| count > 0) {}
@@ -166,8 +172,7 @@ fn a_login_fits_on_the_terminal() {
 }
 
 /// Writes down what the program that opens browsers is given.
-const OPENER: &str =
-    "#!/bin/sh\n{ echo \"$*\"; cat \"$1\"; } >\"$OPENED.new\" && mv \"$OPENED.new\" \"$OPENED\"; sleep 60\n";
+const OPENER: &str = "#!/bin/sh\n{ echo \"$*\"; ps -o pgid= -p $$; echo $$; cat \"$1\"; } >\"$OPENED.new\" && mv \"$OPENED.new\" \"$OPENED\"; sleep 60\n";
 
 #[test]
 fn the_browser_gets_a_page_that_leads_to_the_link_and_no_program_has_the_link_as_argument() {
@@ -191,10 +196,7 @@ fn the_browser_gets_a_page_that_leads_to_the_link_and_no_program_has_the_link_as
         let mut child = helper.stdout(pty.slave).spawn().unwrap();
         drop(helper);
         let mut terminal = BufReader::new(File::from(pty.master));
-        let mut output = String::new();
-        while !output.contains("/c/") {
-            assert!(terminal.read_line(&mut output).unwrap() > 0, "{output}");
-        }
+        let mut output = until_the_link(&mut terminal);
         let link = output.lines().last().unwrap().trim().to_owned();
         let is_asked = output.contains("Confirm in your browser within");
         let until = std::time::Instant::now() + Duration::from_secs(20);
@@ -211,7 +213,8 @@ fn the_browser_gets_a_page_that_leads_to_the_link_and_no_program_has_the_link_as
     };
     let firefox = ["firefox.desktop"; 2];
     let (link, seen) = login(&[], firefox, &[]).unwrap();
-    let (argument, page) = seen.split_once('\n').unwrap();
+    let [argument, group, process, page] = seen.splitn(4, '\n').collect::<Vec<_>>()[..] else { panic!("{seen}") };
+    assert_eq!(group.trim(), process, "Ctrl-C would end the browser");
     assert!(argument.ends_with("/login.html") && !argument.contains("/c/"), "{argument}");
     assert!(page.contains(&format!("content=\"0; url={link}\"")), "{page}");
     assert!(!std::path::Path::new(argument).exists(), "the page is left");
