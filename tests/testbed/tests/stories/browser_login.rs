@@ -35,6 +35,8 @@ struct Browser<'a> {
 
 impl<'a> Browser<'a> {
     fn start(site: &'a Site, profile: &str) -> Result<Self> {
+        // Chromium interrupts what it loads when it sees a new address: those of IPv6 come a second after the start of a site.
+        site.wait_for("addresses", Duration::from_secs(20), "root", "test -z \"$(ip -6 address show tentative)\"")?;
         let mut driver = beside(site);
         driver.args(["chromedriver", &format!("--port={PORT}")]).stdout(Stdio::null()).stderr(Stdio::null());
         let driver = driver.spawn().map_err(io("starting chromedriver"))?;
